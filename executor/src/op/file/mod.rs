@@ -1,0 +1,1 @@
+//! COPY, ADD and WORKDIR as pure functions over trees.

@@ -1,0 +1,2 @@
+//! One module an operation of the build graph.
+pub mod file;

@@ -1,0 +1,1 @@
+//! Running a process in namespaces over a root filesystem.
