@@ -1,1 +1,44 @@
-//! placeholder
+//! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate.
+//!
+//! This is the only crate of kiln that speaks HTTP or TLS. It reads no environment and prints nothing: proxies, credential
+//! files and lists of insecure registries are handed in through [`Options`], progress goes out through callbacks, and every
+//! failure is a [`RegistryError`] that names what was attempted and on what.
+//!
+//! ```no_run
+//! use kiln_image::Reference;
+//! use kiln_registry::{Client, Options};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(Options::default());
+//! let alpine: Reference = "alpine:3".parse()?;
+//! let resolved = client.resolve(&alpine)?;
+//! assert!(resolved.bytes.len() as u64 == resolved.descriptor.size());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a registry may try, and what stops it: tokens and passwords go only to the host they are for and are dropped on a
+//! redirect elsewhere ([`Client`] follows redirects itself); manifests, token answers and error bodies are read up to a limit;
+//! blobs are streamed and stop at their declared size; everything with a digest is checked against it.
+
+mod attempt;
+mod auth;
+mod challenge;
+mod client;
+mod credentials;
+mod error;
+mod host;
+mod options;
+mod pull;
+mod push;
+mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod transport;
+
+pub use attempt::{Act, Attempt};
+pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
+pub use credentials::{Credential, Credentials, CredentialsError};
+pub use error::{RegistryError, TransportError};
+pub use host::is_loopback;
+pub use options::{Options, Proxy, Sleep};

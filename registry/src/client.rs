@@ -1,0 +1,98 @@
+//! The client: one object for all registries, shared by threads.
+
+use std::io::{self, Read, Write};
+
+use kiln_image::{Digest, Reference};
+use oci_spec::image::Descriptor;
+
+use crate::error::RegistryError;
+use crate::options::Options;
+
+/// Largest manifest or index that is read or sent, in bytes (4 MiB, as the distribution specification asks).
+pub const MANIFEST_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// A client for any number of registries. Keeps connections, tokens and what it learned of each host; `&Client` is enough for
+/// every call and may be shared by threads.
+#[derive(Debug)]
+pub struct Client {
+    #[allow(dead_code)]
+    options: Options,
+}
+
+/// A manifest or index as the registry gave it, its digest checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Media type, digest and size of `bytes`.
+    pub descriptor: Descriptor,
+    /// The exact bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// How a blob came to be in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// Its bytes were sent.
+    Uploaded,
+    /// It was taken over from another repository of the same registry.
+    Mounted,
+    /// It was there already.
+    Present,
+}
+
+impl Client {
+    /// A client with these settings. Nothing is contacted yet.
+    pub fn new(options: Options) -> Self {
+        Client { options }
+    }
+
+    /// The manifest or index that `reference` names, by digest if it has one, else by tag.
+    pub fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
+        let _ = reference;
+        todo!()
+    }
+
+    /// The manifest with this digest in the repository of `reference`.
+    pub fn manifest_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let _ = (reference, digest);
+        todo!()
+    }
+
+    /// Streams a blob into `out`, verified by size and digest. `progress` gets the number of bytes written so far. After an
+    /// error, what `out` received must be thrown away.
+    pub fn pull_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        out: &mut dyn Write,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), RegistryError> {
+        let _ = (reference, descriptor, out, progress);
+        todo!()
+    }
+
+    /// Whether the repository of `reference` has this blob.
+    pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
+        let _ = (reference, digest);
+        todo!()
+    }
+
+    /// Makes sure the repository of `reference` has a blob: asks first, then tries to mount it from the repository `mount_from`
+    /// of the same registry, then sends it. `open` is called once for each time its bytes are sent.
+    pub fn push_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        open: &dyn Fn() -> io::Result<Box<dyn Read>>,
+        mount_from: Option<&str>,
+        progress: &dyn Fn(u64),
+    ) -> Result<Pushed, RegistryError> {
+        let _ = (reference, descriptor, open, mount_from, progress);
+        todo!()
+    }
+
+    /// Puts a manifest or index under the tag of `reference`, or under its own digest if `reference` has no tag.
+    pub fn push_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest, RegistryError> {
+        let _ = (reference, media_type, bytes);
+        todo!()
+    }
+}
