@@ -1,1 +1,64 @@
-//! Running a process in namespaces over a root filesystem.
+//! The sandbox: one process of a Dockerfile, run with its own root, and nothing else of the machine in reach.
+//!
+//! ```no_run
+//! use kiln_executor::sandbox::{Launcher, RootSpec, SandboxSpec, Stdio};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! kiln_executor::sandbox::init_main_if_asked(); // the first line of main
+//! let launcher = Launcher::new();
+//! let root = RootSpec::Overlay {
+//!     lowers: vec!["/var/lib/kiln/layers/base/fs".into()],
+//!     upper: "/var/lib/kiln/tmp/1/upper".into(),
+//!     work: "/var/lib/kiln/tmp/1/work".into(),
+//! };
+//! let spec = SandboxSpec::new(root, ["/bin/sh", "-c", "echo hello > /greeting"]);
+//! let status = launcher.spawn(&spec, Stdio::inherit()?)?.wait()?;
+//! assert!(status.success());
+//! # Ok(()) }
+//! ```
+//!
+//! # Who does what
+//!
+//! ```text
+//! kiln (threads)  ──spec + stdio fds──▶  launcher (one thread)  ──clone3(new namespaces, CLONE_PARENT)──▶  step
+//!      ▲   ◀──────────pidfd──────────────┘                                                                 │
+//!      └──────────────── "ready" or a failure as data, then end of file at exec ───────────────────────────┘
+//! ```
+//!
+//! - **[`Launcher`]** lives in kiln. At the first step it copies kiln's own binary into a sealed memory file and executes that
+//!   as the helper. The engine has threads and may be large, so it must not fork itself: after a fork in a threaded process
+//!   almost nothing may be called, and fork copies page tables. The helper has one thread and is small, so a clone of it is
+//!   cheap and may call what it likes. Because it runs from the sealed copy, `/proc/self/exe` inside a step can never lead to
+//!   the real binary (CVE-2019-5736).
+//! - **The helper** answers one kind of request: it clones a step as a child *of kiln*, so kiln waits for it through a pidfd
+//!   like for any child. When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
+//! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
+//!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
+//!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind.
+//! - **[`Step`]** waits, kills, and afterwards takes away the empty mount points that had to be made (`stub`), so that they
+//!   never reach a layer.
+//!
+//! # The ladder
+//!
+//! [`probe`] tells whether the `root` rung can be used here, and if not, why and what would help. Other rungs (user namespaces,
+//! chroot) will stand beside it.
+//!
+//! # Network
+//!
+//! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only.
+
+pub mod capability;
+mod error;
+mod launcher;
+mod rung;
+mod spec;
+mod step;
+pub mod terminal;
+
+pub use capability::CapabilitySet;
+pub use error::SandboxError;
+pub use launcher::{Launcher, Stdio, init_main_if_asked};
+pub use rung::{Rung, Unavailable, probe};
+pub use spec::{
+    DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
+};
+pub use step::{ExitStatus, Step};

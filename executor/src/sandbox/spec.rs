@@ -1,0 +1,207 @@
+//! What a step is to run in: plain values that cross from the engine to the launcher.
+
+use super::capability::CapabilitySet;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One process to run and everything around it. Nothing is inherited from the engine: what is not here is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// The root filesystem.
+    pub root: RootSpec,
+    /// The program and its arguments; a program without `/` is looked up in `PATH` inside the root (R-RT-15).
+    pub argv: Vec<String>,
+    /// The whole environment, in order (R-RT-1). `HOME` is the caller's to add.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside the root, absolute; made with the user's ownership when missing (R-RT-2).
+    pub cwd: String,
+    /// Who runs.
+    pub user: User,
+    /// Host name in the step's own uts namespace (R-RT-11).
+    pub hostname: String,
+    /// Which network the step sees (R-RT-13).
+    pub network: Network,
+    /// Mounts beyond the standard ones, made in order after them; files such as `/etc/hosts` belong here (R-RT-12).
+    pub mounts: Vec<MountSpec>,
+    /// The bounding set, and for uid 0 also the permitted and effective sets (R-RT-5).
+    pub capabilities: CapabilitySet,
+    /// Whether the default seccomp filter is loaded (R-RT-6).
+    pub seccomp: bool,
+    /// Limits that differ from the engine's own (R-RT-14).
+    pub rlimits: Vec<Rlimit>,
+    /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
+    pub terminal: bool,
+    /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
+    pub shm_size: u64,
+}
+
+impl SandboxSpec {
+    /// A step as a plain RUN gets it: root user, `/`, host network, Docker's capabilities and seccomp filter.
+    pub fn new(root: RootSpec, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            root,
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: User::default(),
+            hostname: "buildkitsandbox".into(),
+            network: Network::Host,
+            mounts: Vec::new(),
+            capabilities: CapabilitySet::DOCKER_DEFAULT,
+            seccomp: true,
+            rlimits: Vec::new(),
+            terminal: false,
+            shm_size: DEFAULT_SHM_SIZE,
+        }
+    }
+}
+
+/// 64 MiB (R-RT-7).
+pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// Where the root filesystem comes from. Paths are the host's and absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootSpec {
+    /// An overlay of unpacked layers.
+    Overlay {
+        /// Read-only layers, bottom first. With none, an empty layer is put below `upper`.
+        lowers: Vec<PathBuf>,
+        /// Receives every change.
+        upper: PathBuf,
+        /// Overlayfs' own scratch directory, on the filesystem of `upper`, fresh for each step (it is mounted `volatile`).
+        work: PathBuf,
+    },
+    /// A plain directory, changed in place.
+    Directory(PathBuf),
+}
+
+impl RootSpec {
+    /// The directory that holds what the step changed.
+    pub fn changes(&self) -> &std::path::Path {
+        match self {
+            Self::Overlay { upper, .. } => upper,
+            Self::Directory(path) => path,
+        }
+    }
+}
+
+/// User and groups as numbers; names were resolved by the caller in the root's own passwd (R-RT-9, R-RT-10).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// The network of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's network namespace. This is also what `default` means here: kiln sets up no bridge.
+    #[default]
+    Host,
+    /// A namespace with only a loopback interface.
+    None,
+}
+
+/// Something mounted inside the root. A missing mount point is made, and removed again after the step (R-MNT-17).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Where, absolute inside the root; links of the image on the way are followed inside the root only.
+    pub target: String,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// The kinds of mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of the host. Submounts are included.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Whether the step may write to it.
+        writable: bool,
+    },
+    /// An empty filesystem in memory, nosuid and nodev (R-MNT-12).
+    Tmpfs {
+        /// Limit in bytes; the kernel's default is half of the memory.
+        size: Option<u64>,
+        /// Permission bits of its root, usually 0o1777.
+        mode: u32,
+    },
+    /// A file in memory that the step can only read: `/etc/hosts`, `/etc/resolv.conf`, secrets. It never touches a disk.
+    File {
+        /// Its bytes.
+        contents: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+impl MountSpec {
+    /// A file readable by all, as `/etc/hosts` and `/etc/resolv.conf` are given (R-RT-12).
+    pub fn file(target: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
+        let kind = MountKind::File {
+            contents: contents.into(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        };
+        Self {
+            target: target.into(),
+            kind,
+        }
+    }
+
+    /// A file or directory of the host.
+    pub fn bind(source: impl Into<PathBuf>, target: impl Into<String>, writable: bool) -> Self {
+        let kind = MountKind::Bind {
+            source: source.into(),
+            writable,
+        };
+        Self {
+            target: target.into(),
+            kind,
+        }
+    }
+}
+
+/// One resource limit (setrlimit(2)); `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Which.
+    pub resource: Resource,
+    /// Soft limit in the resource's own unit.
+    pub soft: Option<u64>,
+    /// Hard limit.
+    pub hard: Option<u64>,
+}
+
+/// The resources that can be limited, by their names in `--ulimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of setrlimit(2)")]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}

@@ -1,0 +1,1 @@
+//! `clone3(2)`: a new process in new namespaces.
