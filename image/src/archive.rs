@@ -1,0 +1,1 @@
+//! The archive of `docker save`, read and written.

@@ -1,0 +1,229 @@
+//! What one layer does to the layers below it, as a value.
+//!
+//! A changeset is an ordered map from path to [`Change`]. It is what a RUN leaves behind, what a COPY plans, and
+//! what a layer tar says once its contents are left aside. [`Changeset::normalise`] brings one that was
+//! recorded (from an overlay's upper directory, from a copy) into the form layers are written in:
+//!
+//! 1. opaque directories become plain ones with a removal for each lower entry that is gone (R-LAY-4);
+//! 2. entries that change nothing are dropped (R-LAY-7, R-COPY-21);
+//! 3. each parent directory of an entry is there, with its metadata (R-LAY-1).
+
+mod normalise;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::{self, Entry};
+
+use serde::{Deserialize, Serialize};
+
+use crate::tree::content;
+use crate::{Digest, Digester, ImagePath, Node};
+
+/// The first byte of a serialised changeset.
+const VERSION: u8 = 1;
+
+/// What happens at one path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The object is there with this metadata. A directory keeps what lower layers have in it.
+    Put(Node),
+    /// The directory is there, and nothing that lower layers have in it is.
+    Opaque(Node),
+    /// Nothing is there any more.
+    Remove,
+}
+
+/// An ordered set of changes: what one layer does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Changeset {
+    changes: BTreeMap<ImagePath, Change>,
+}
+
+/// Why stored bytes are not a changeset.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangesetError {
+    /// Written by another version of kiln.
+    #[error("a stored changeset has version {found:?}, not {VERSION}")]
+    Version {
+        /// The first byte; `None` if there was none.
+        found: Option<u8>,
+    },
+    /// Cut short or damaged.
+    #[error("could not read a stored changeset")]
+    Damaged(#[source] postcard::Error),
+    /// Could not be written.
+    #[error("could not serialise a changeset")]
+    Serialise(#[source] postcard::Error),
+}
+
+impl Change {
+    /// The object that is at the path afterwards.
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Self::Put(node) | Self::Opaque(node) => Some(node),
+            Self::Remove => None,
+        }
+    }
+}
+
+impl Changeset {
+    /// No changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says what happens at `path`; the last word counts.
+    pub fn insert(&mut self, path: ImagePath, change: Change) {
+        self.changes.insert(path, change);
+    }
+
+    /// Adds an object, whatever order entries come in: with a whiteout of the same name in this layer the
+    /// object stays and hides what is below (R-LAY-5), and an opaque directory stays opaque.
+    pub fn put(&mut self, path: ImagePath, node: Node) {
+        let hides = matches!(
+            self.changes.get(&path),
+            Some(Change::Remove | Change::Opaque(_))
+        );
+        let change = if hides && node.is_directory() {
+            Change::Opaque(node)
+        } else {
+            Change::Put(node)
+        };
+        self.changes.insert(path, change);
+    }
+
+    /// Adds a whiteout: lower layers' object at `path` is gone, one of this layer stays (R-LAY-5).
+    pub fn whiteout(&mut self, path: ImagePath) {
+        match self.changes.entry(path) {
+            Entry::Vacant(entry) => {
+                entry.insert(Change::Remove);
+            }
+            Entry::Occupied(mut entry) => hide_below(entry.get_mut()),
+        }
+    }
+
+    /// Hides all that lower layers have in the directory `path`, in whatever order entries come (R-LAY-4).
+    /// A directory not described yet gets 0755, owned by root, until it is.
+    pub fn make_opaque(&mut self, path: ImagePath) {
+        let undescribed = || Change::Opaque(Node::directory(crate::Metadata::directory()));
+        match self.changes.entry(path) {
+            Entry::Vacant(entry) => {
+                entry.insert(undescribed());
+            }
+            Entry::Occupied(mut entry) if *entry.get() == Change::Remove => {
+                entry.insert(undescribed());
+            }
+            Entry::Occupied(mut entry) => hide_below(entry.get_mut()),
+        }
+    }
+
+    /// What happens at `path` itself.
+    pub fn get(&self, path: &ImagePath) -> Option<&Change> {
+        self.changes.get(path)
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// How many paths have a change.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The changes in the order of a layer's entries (R-LAY-2).
+    pub fn iter(&self) -> btree_map::Iter<'_, ImagePath, Change> {
+        self.changes.iter()
+    }
+
+    /// Sum of the sizes of all files put, each hard-linked file counted once, in bytes.
+    pub fn content_size(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let nodes = self.changes.values().filter_map(Change::node);
+        let sizes = nodes.map(|node| match node.kind {
+            crate::Kind::File {
+                link: Some(link), ..
+            } if !seen.insert(link) => 0,
+            crate::Kind::File { size, .. } => size,
+            _ => 0,
+        });
+        sizes.sum()
+    }
+
+    /// Identity of what the layer does: every path and change in order, times left out (R-CACHE-11).
+    pub fn content_digest(&self) -> Digest {
+        let mut digester = Digester::new();
+        let mut frame = Vec::new();
+        digester.update(b"kiln changeset 1\n");
+        for (path, change) in &self.changes {
+            frame.clear();
+            content::frame_bytes(&mut frame, path.as_bytes());
+            match change {
+                Change::Remove => frame.push(0),
+                Change::Put(node) => {
+                    frame.push(1);
+                    content::frame_node(&mut frame, &node.metadata, &node.kind);
+                }
+                Change::Opaque(node) => {
+                    frame.push(2);
+                    content::frame_node(&mut frame, &node.metadata, &node.kind);
+                }
+            }
+            digester.update(&frame);
+        }
+        digester.finish()
+    }
+
+    /// For storing: a version byte, then postcard.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ChangesetError> {
+        let start = Vec::with_capacity(128 * self.changes.len() + 16);
+        let mut start = start;
+        start.push(VERSION);
+        postcard::to_extend(self, start).map_err(ChangesetError::Serialise)
+    }
+
+    /// Reads what [`Changeset::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ChangesetError> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(ChangesetError::Damaged),
+            other => Err(ChangesetError::Version {
+                found: other.map(|(version, _)| *version),
+            }),
+        }
+    }
+}
+
+fn hide_below(change: &mut Change) {
+    if let Change::Put(node) = change
+        && node.is_directory()
+    {
+        *change = Change::Opaque(node.clone());
+    }
+}
+
+impl FromIterator<(ImagePath, Change)> for Changeset {
+    fn from_iter<I: IntoIterator<Item = (ImagePath, Change)>>(changes: I) -> Self {
+        Self {
+            changes: changes.into_iter().collect(),
+        }
+    }
+}
+
+impl IntoIterator for Changeset {
+    type Item = (ImagePath, Change);
+    type IntoIter = btree_map::IntoIter<ImagePath, Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.changes.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Changeset {
+    type Item = (&'a ImagePath, &'a Change);
+    type IntoIter = btree_map::Iter<'a, ImagePath, Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.changes.iter()
+    }
+}

@@ -1,0 +1,156 @@
+//! Image manifests and indexes: read with `oci_spec`'s types, written with the reference engine's bytes (R-MAN-3).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::media_type::{self, MediaTypes};
+use crate::{Descriptor, ImageIndex, ImageManifest, json};
+
+/// What a registry or a layout may have under an image's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manifest {
+    /// One image.
+    Image(ImageManifest),
+    /// Images for several platforms.
+    Index(ImageIndex),
+}
+
+/// Why bytes are not a manifest, or can't become one.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not of the shape its media type promises.
+    #[error("could not read a manifest of type `{media_type}`")]
+    Read {
+        /// The media type it was read as.
+        media_type: String,
+        /// What the reader says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A type kiln doesn't know.
+    #[error("manifests of type `{media_type}` are not supported")]
+    Unsupported {
+        /// The media type.
+        media_type: String,
+    },
+    /// It could be taken for a manifest and for an index, or says another type than it was sent with.
+    #[error("a manifest of type `{media_type}` has parts of another type")]
+    Ambiguous {
+        /// The media type.
+        media_type: String,
+    },
+    /// Could not be written.
+    #[error("could not write a manifest")]
+    Write(#[source] serde_json::Error),
+}
+
+/// The manifest of an image, for its digest: `config` and `layers` as given, each as media type, digest, size.
+pub fn manifest_json(
+    config: &Descriptor,
+    layers: &[Descriptor],
+    media_types: MediaTypes,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, ManifestError> {
+    let written = WrittenManifest {
+        schema_version: 2,
+        media_type: media_types.manifest(),
+        config: config.into(),
+        layers: layers.iter().map(WrittenDescriptor::from).collect(),
+        annotations,
+    };
+    json::indented(&written).map_err(ManifestError::Write)
+}
+
+/// Reads a manifest or index. `media_type` is what it was sent or stored with; when that is empty the content decides.
+pub fn parse_manifest(bytes: &[u8], media_type: &str) -> Result<Manifest, ManifestError> {
+    let read = |source| ManifestError::Read {
+        media_type: media_type.to_owned(),
+        source,
+    };
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(read)?;
+    let named = value
+        .get("mediaType")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    let has = |key| {
+        value
+            .get(key)
+            .is_some_and(|part: &serde_json::Value| !part.is_null())
+    };
+    let given = if media_type.is_empty() {
+        named
+    } else {
+        media_type
+    };
+    let is_index = match given {
+        known if media_type::is_index(known) => true,
+        known if media_type::is_manifest(known) => false,
+        "" => has("manifests"),
+        _ => {
+            return Err(ManifestError::Unsupported {
+                media_type: given.to_owned(),
+            });
+        }
+    };
+    let other_family =
+        (media_type::is_index(named) && !is_index) || (media_type::is_manifest(named) && is_index);
+    let other_parts = if is_index {
+        has("layers") || has("config")
+    } else {
+        has("manifests")
+    };
+    if other_family || other_parts {
+        return Err(ManifestError::Ambiguous {
+            media_type: given.to_owned(),
+        });
+    }
+    if is_index {
+        serde_json::from_slice(bytes)
+            .map(Manifest::Index)
+            .map_err(read)
+    } else {
+        serde_json::from_slice(bytes)
+            .map(Manifest::Image)
+            .map_err(read)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenManifest<'a> {
+    schema_version: u32,
+    media_type: &'static str,
+    config: WrittenDescriptor<'a>,
+    layers: Vec<WrittenDescriptor<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
+/// `oci_spec`'s descriptor has its annotations in no order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenDescriptor<'a> {
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    urls: Option<&'a Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<BTreeMap<&'a String, &'a String>>,
+}
+
+impl<'a> From<&'a Descriptor> for WrittenDescriptor<'a> {
+    fn from(descriptor: &'a Descriptor) -> Self {
+        Self {
+            media_type: descriptor.media_type().to_string(),
+            digest: descriptor.digest().to_string(),
+            size: descriptor.size(),
+            urls: descriptor.urls().as_ref(),
+            annotations: descriptor
+                .annotations()
+                .as_ref()
+                .map(|annotations| annotations.iter().collect()),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One object of a file tree without its name: what it is and what is known about it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Everything a file system records about an object besides what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Permission bits with setuid, setgid and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+    /// Time of the last change of the content. Carried, never part of a digest.
+    pub mtime: Timestamp,
+    /// Extended attributes, full name to value.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A moment, counted from 1970-01-01 UTC.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Timestamp {
+    /// Whole seconds; negative before 1970.
+    pub secs: i64,
+    /// Nanoseconds after `secs`.
+    pub nanos: u32,
+}
+
+/// What an object is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A directory; what is in it is known by its place in a changeset or tree.
+    Directory,
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        size: u64,
+        /// Digest of the content.
+        digest: Digest,
+        /// Files of one layer with the same number are names of one file (hard links).
+        link: Option<u64>,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// The text of the link.
+        target: Vec<u8>,
+    },
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket: part of a build's tree, never of a layer's tar (R-LAY-11).
+    Socket,
+}
+
+/// An object: what it is and its metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Mode, owner, time, attributes.
+    pub metadata: Metadata,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Metadata {
+    /// Owned by root, dated 1970, without attributes.
+    pub const fn with_mode(mode: u32) -> Self {
+        let mtime = Timestamp { secs: 0, nanos: 0 };
+        Self {
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    /// What a directory gets that nobody described: 0755, owned by root.
+    pub const fn directory() -> Self {
+        Self::with_mode(0o755)
+    }
+
+    /// Equal but for the time.
+    pub fn same_but_mtime(&self, other: &Self) -> bool {
+        let own = (self.mode, self.uid, self.gid, &self.xattrs);
+        own == (other.mode, other.uid, other.gid, &other.xattrs)
+    }
+}
+
+impl Timestamp {
+    /// The moment this many whole seconds after 1970.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self { secs, nanos: 0 }
+    }
+}
+
+impl Kind {
+    /// Whether this is a directory.
+    pub const fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory)
+    }
+
+    /// Equal as content: hard link groups are compared by nobody but the layer they are in.
+    pub fn same_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::File { size, digest, .. },
+                Self::File {
+                    size: other_size,
+                    digest: other_digest,
+                    ..
+                },
+            ) => (size, digest) == (other_size, other_digest),
+            _ => self == other,
+        }
+    }
+}
+
+impl Node {
+    /// A directory.
+    pub const fn directory(metadata: Metadata) -> Self {
+        Self {
+            metadata,
+            kind: Kind::Directory,
+        }
+    }
+
+    /// A regular file with this content, mode 0644, owned by root.
+    pub fn file(content: &[u8]) -> Self {
+        let kind = Kind::File {
+            size: content.len() as u64,
+            digest: Digest::of(content),
+            link: None,
+        };
+        Self {
+            metadata: Metadata::with_mode(0o644),
+            kind,
+        }
+    }
+
+    /// A symbolic link, owned by root.
+    pub fn symlink(target: impl Into<Vec<u8>>) -> Self {
+        Self {
+            metadata: Metadata::with_mode(0o777),
+            kind: Kind::Symlink {
+                target: target.into(),
+            },
+        }
+    }
+
+    /// Whether this is a directory.
+    pub const fn is_directory(&self) -> bool {
+        self.kind.is_directory()
+    }
+
+    /// Whether writing both to a layer gives the same entry: mtimes count in whole seconds, hard links don't.
+    pub fn same_in_layer(&self, other: &Self) -> bool {
+        self.metadata.same_but_mtime(&other.metadata)
+            && self.metadata.mtime.secs == other.metadata.mtime.secs
+            && self.kind.same_content(&other.kind)
+    }
+}

@@ -1,0 +1,1 @@
+//! A directory on disk read as a changeset.

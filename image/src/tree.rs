@@ -1,0 +1,294 @@
+//! A root filesystem as a value: all layers applied, every object with the layer that put it there.
+//!
+//! Directories are shared between clones and copied when written to, so that each step of a build can have its own
+//! tree. Paths are resolved here as the kernel would inside a chroot, so no path of an image is ever handed to
+//! the host's resolver.
+
+pub(crate) mod content;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Change, Changeset, ImagePath, Kind, Metadata, Node};
+
+pub use resolve::{ResolveError, Resolved};
+
+/// A merged file tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    root: Arc<Directory>,
+}
+
+/// A directory with all that is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Mode, owner, time, attributes.
+    pub metadata: Metadata,
+    /// Index of the layer that last described this directory.
+    pub layer: u32,
+    /// What is in it, by name.
+    pub entries: BTreeMap<Vec<u8>, Entry>,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory.
+    Directory(Arc<Directory>),
+    /// Anything else.
+    Leaf(Leaf),
+}
+
+/// An object that isn't a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The object.
+    pub node: Arc<Node>,
+    /// Index of the layer that put it there, where its content can be found under the same path.
+    pub layer: u32,
+}
+
+/// An object of a tree, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeRef<'a> {
+    /// Mode, owner, time, attributes.
+    pub metadata: &'a Metadata,
+    /// What it is.
+    pub kind: &'a Kind,
+    /// Index of the layer that last put it there.
+    pub layer: u32,
+    /// What is in it, if it is a directory.
+    pub directory: Option<&'a Directory>,
+}
+
+static DIRECTORY: Kind = Kind::Directory;
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// An empty root directory, 0755, owned by root.
+    pub fn new() -> Self {
+        Self {
+            root: Arc::new(Directory::implied(0)),
+        }
+    }
+
+    /// The tree of one changeset alone, as layer 0.
+    pub fn of(changeset: &Changeset) -> Self {
+        let mut tree = Self::new();
+        tree.apply(0, changeset);
+        tree
+    }
+
+    /// Applies a layer. `layer` is its index, remembered with every object it puts. Directories that the
+    /// changeset doesn't describe but needs are made 0755, owned by root.
+    pub fn apply(&mut self, layer: u32, changeset: &Changeset) {
+        let root = Arc::make_mut(&mut self.root);
+        for (path, change) in changeset {
+            match (path.file_name(), path.parent()) {
+                (Some(name), Some(parent)) => apply_at(root, layer, &parent, name, change),
+                _ => root.redescribe(layer, change),
+            }
+        }
+    }
+
+    /// The object at `path`; no link is followed.
+    pub fn lookup(&self, path: &ImagePath) -> Option<NodeRef<'_>> {
+        let mut found = NodeRef::of_directory(&self.root);
+        for name in path.components() {
+            found = found.directory?.entry(name)?;
+        }
+        Some(found)
+    }
+
+    /// The directory at `path`, if there is one; no link is followed.
+    pub fn directory(&self, path: &ImagePath) -> Option<&Directory> {
+        self.lookup(path)?.directory
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Directory {
+        &self.root
+    }
+
+    /// Whether there is nothing in the root directory.
+    pub fn is_empty(&self) -> bool {
+        self.root.entries.is_empty()
+    }
+
+    /// The object at `path` and all below it, in the order of a layer's entries (R-LAY-2).
+    pub fn walk(&self, path: &ImagePath) -> Walk<'_> {
+        let start = self.lookup(path).map(|node| (path.clone(), node));
+        Walk {
+            pending: start.into_iter().collect(),
+        }
+    }
+
+    /// The whole tree but its root as a changeset that makes it from nothing.
+    pub fn to_changeset(&self) -> Changeset {
+        let below = self
+            .walk(&ImagePath::root())
+            .filter(|(path, _)| !path.is_root());
+        below
+            .map(|(path, node)| (path, Change::Put(node.node())))
+            .collect()
+    }
+}
+
+fn apply_at(root: &mut Directory, layer: u32, parent: &ImagePath, name: &[u8], change: &Change) {
+    if *change == Change::Remove {
+        if let Some(directory) = root.existing_below(parent) {
+            directory.entries.remove(name);
+        }
+        return;
+    }
+    let mut directory = root;
+    for component in parent.components() {
+        directory = directory.made_below(component, layer);
+    }
+    directory.apply(name, layer, change);
+}
+
+impl Directory {
+    fn implied(layer: u32) -> Self {
+        Self {
+            metadata: Metadata::directory(),
+            layer,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// The object with this name.
+    pub fn entry(&self, name: &[u8]) -> Option<NodeRef<'_>> {
+        self.entries.get(name).map(NodeRef::of)
+    }
+
+    /// All objects by name.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], NodeRef<'_>)> {
+        self.entries
+            .iter()
+            .map(|(name, entry)| (name.as_slice(), NodeRef::of(entry)))
+    }
+
+    fn existing_below(&mut self, path: &ImagePath) -> Option<&mut Directory> {
+        let mut directory = self;
+        for name in path.components() {
+            match directory.entries.get_mut(name)? {
+                Entry::Directory(below) => directory = Arc::make_mut(below),
+                Entry::Leaf(_) => return None,
+            }
+        }
+        Some(directory)
+    }
+
+    /// The directory `name`, made if it isn't there; another kind of object gives way.
+    fn made_below(&mut self, name: &[u8], layer: u32) -> &mut Directory {
+        if !matches!(self.entries.get(name), Some(Entry::Directory(_))) {
+            let made = Entry::Directory(Arc::new(Self::implied(layer)));
+            self.entries.insert(name.to_vec(), made);
+        }
+        match self.entries.get_mut(name) {
+            Some(Entry::Directory(directory)) => Arc::make_mut(directory),
+            _ => unreachable!("the directory was there or has just been made"),
+        }
+    }
+
+    fn apply(&mut self, name: &[u8], layer: u32, change: &Change) {
+        match change {
+            Change::Remove => {
+                self.entries.remove(name);
+            }
+            Change::Put(node) if !node.is_directory() => {
+                let leaf = Leaf {
+                    node: Arc::new(node.clone()),
+                    layer,
+                };
+                self.entries.insert(name.to_vec(), Entry::Leaf(leaf));
+            }
+            Change::Put(_) | Change::Opaque(_) => {
+                self.made_below(name, layer).redescribe(layer, change)
+            }
+        }
+    }
+
+    fn redescribe(&mut self, layer: u32, change: &Change) {
+        if let Change::Opaque(_) | Change::Remove = change {
+            self.entries.clear();
+        }
+        if let Some(node) = change.node() {
+            self.metadata = node.metadata.clone();
+            self.layer = layer;
+        }
+    }
+}
+
+impl Entry {
+    /// The directory this is, if it is one.
+    pub fn as_directory(&self) -> Option<&Directory> {
+        match self {
+            Self::Directory(directory) => Some(directory),
+            Self::Leaf(_) => None,
+        }
+    }
+}
+
+impl<'a> NodeRef<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        match entry {
+            Entry::Directory(directory) => Self::of_directory(directory),
+            Entry::Leaf(leaf) => Self {
+                metadata: &leaf.node.metadata,
+                kind: &leaf.node.kind,
+                layer: leaf.layer,
+                directory: None,
+            },
+        }
+    }
+
+    fn of_directory(directory: &'a Directory) -> Self {
+        let Directory {
+            metadata, layer, ..
+        } = directory;
+        Self {
+            metadata,
+            kind: &DIRECTORY,
+            layer: *layer,
+            directory: Some(directory),
+        }
+    }
+
+    /// A copy of the object.
+    pub fn node(&self) -> Node {
+        Node {
+            metadata: self.metadata.clone(),
+            kind: self.kind.clone(),
+        }
+    }
+}
+
+/// Iterator of [`Tree::walk`].
+#[derive(Debug)]
+pub struct Walk<'a> {
+    pending: Vec<(ImagePath, NodeRef<'a>)>,
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = (ImagePath, NodeRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (path, node) = self.pending.pop()?;
+        if let Some(directory) = node.directory {
+            let below = directory
+                .iter()
+                .rev()
+                .map(|(name, node)| (path.child(name), node));
+            self.pending.extend(below);
+        }
+        Some((path, node))
+    }
+}
