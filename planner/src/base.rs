@@ -1,0 +1,68 @@
+//! The images a Dockerfile builds on. The caller resolves them.
+
+use std::collections::HashMap;
+
+use kiln_image::{Digest, ImageConfig, Platform, Reference};
+use kiln_parser::{Diagnostic, Parsed, Span};
+
+use crate::PlanOptions;
+
+/// An image whose config is needed before a plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRequest {
+    /// Its name.
+    pub reference: Reference,
+    /// The platform to choose from an index.
+    pub platform: Platform,
+    /// The instruction that names it first.
+    pub span: Span,
+}
+
+impl BaseRequest {
+    /// Under which [`plan`](crate::plan) looks the answer up.
+    #[must_use]
+    pub fn key(&self) -> BaseKey {
+        BaseKey {
+            reference: self.reference.clone(),
+            platform: self.platform.clone(),
+        }
+    }
+}
+
+/// What an image was asked for by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BaseKey {
+    /// Its name.
+    pub reference: Reference,
+    /// The platform asked for.
+    pub platform: Platform,
+}
+
+/// What a name was resolved to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseImage {
+    /// Digest of its manifest; of its config for an image that has no manifest.
+    pub manifest_digest: Digest,
+    /// Its config, history and diff ids included.
+    pub config: ImageConfig,
+}
+
+/// The answers to [`BaseRequest`]s.
+pub type Bases = HashMap<BaseKey, BaseImage>;
+
+/// The images that [`plan`](crate::plan) will need and `known` does not have: bases of reachable stages, `COPY --from` and
+/// `--mount from` (R-STG-2). Each once, in the order of the file.
+///
+/// A base image's ONBUILD triggers may name further images (R-ONB-5), so call it again with what was resolved until
+/// nothing is missing; without such triggers the second answer is empty.
+///
+/// # Errors
+/// All that is wrong with the stages and their names (R-STG-3).
+pub fn base_images(
+    parsed: &Parsed,
+    options: &PlanOptions,
+    known: &Bases,
+) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
+    let _ = (parsed, options, known);
+    todo!()
+}

@@ -1,0 +1,1 @@
+//! The stable names of the planner's errors.

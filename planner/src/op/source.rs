@@ -1,0 +1,24 @@
+//! Where trees come from. Source operations have no inputs.
+
+use kiln_image::{DiffId, Digest, Reference};
+
+/// A tree from outside the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceOp {
+    /// The root filesystem of an image.
+    Image {
+        /// The name it was asked for by.
+        reference: Reference,
+        /// What the name stood for; as in [`BaseImage`](crate::BaseImage).
+        manifest_digest: Digest,
+        /// Its layers, bottom first; never empty (an image without layers is [`SourceOp::Scratch`], R-FROM-15).
+        diff_ids: Vec<DiffId>,
+    },
+    /// Files of the client, filtered by its ignore file.
+    Local {
+        /// Which of its directories; `context` is the build context.
+        name: String,
+    },
+    /// The empty tree.
+    Scratch,
+}
