@@ -1,2 +1,58 @@
-//! placeholder
-fn main() {}
+//! kiln builds container images from Dockerfiles.
+//!
+//! This crate is the command line around the other crates: arguments in ([`args`], [`config`]), one file for each command
+//! ([`command`]), progress and diagnostics out ([`progress`], [`render`]), and the exit code ([`exit`]). It holds no build
+//! logic. Progress and messages go to stderr; only results go to stdout.
+
+mod args;
+mod command;
+mod config;
+mod crash;
+mod exit;
+mod failure;
+mod human;
+mod output;
+mod progress;
+mod render;
+mod signal;
+mod table;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use config::{Config, Environment};
+use exit::Exit;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    // A copy of this program is the single-threaded launcher of RUN steps; it never returns from here.
+    kiln_executor::sandbox::init_main_if_asked();
+    crash::install_hook();
+    let cli = Cli::parse();
+    let outcome = crash::guard(|| {
+        let config = Config::resolve(cli.root, Environment::current())?;
+        command::run(cli.command, &config)
+    });
+    end(outcome).into()
+}
+
+/// Shows what went wrong, once, and says how to exit.
+fn end(outcome: Result<Exit, Failure>) -> Exit {
+    match outcome {
+        Ok(exit) => exit,
+        Err(Failure { exit, reports }) => {
+            let color = std::io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            say(&render::reports(&reports, color));
+            exit
+        }
+    }
+}
+
+/// Text for the user. A stderr that is gone leaves nobody to tell.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,194 @@
+//! What was typed: the command line as clap reads it, with no look at files or the environment. What it means is
+//! [`crate::config`]'s matter.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::command;
+
+/// Build container images from Dockerfiles: one binary, no daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kiln",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    /// Folder of images, layers and cache [env: KILN_ROOT] [default: /var/lib/kiln for root, else
+    /// $XDG_DATA_HOME/kiln]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Each variant is a file in `command/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Build(command::build::Args),
+    Run(command::run::Args),
+    Images(command::images::Args),
+    History(command::history::Args),
+    Inspect(command::inspect::Args),
+    Tag(command::tag::Args),
+    Rmi(command::rmi::Args),
+    Pull(command::pull::Args),
+    Push(command::push::Args),
+    Save(command::save::Args),
+    Load(command::load::Args),
+    Import(command::import::Args),
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// tty on a terminal outside CI, plain elsewhere
+    Auto,
+    /// One live line a step
+    Tty,
+    /// Every event as a line of text
+    Plain,
+    /// One JSON object a line
+    Rawjson,
+    /// Nothing; the image id on stdout
+    Quiet,
+    /// Nothing at all
+    None,
+}
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+/// `KEY=VALUE`, or `KEY` alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyValue {
+    pub(crate) key: String,
+    pub(crate) value: Option<String>,
+}
+
+impl std::str::FromStr for KeyValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text, None),
+        };
+        match key.is_empty() {
+            true => Err("the name before `=` is empty".to_owned()),
+            false => Ok(Self {
+                key: key.to_owned(),
+                value,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn build(line: &str) -> command::build::Args {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        match cli.command {
+            Command::Build(args) => args,
+            other => panic!("not a build: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn build_takes_repeated_flags() {
+        // R-CLI-4
+        let args = build(
+            "kiln build -t a -t b:1 -f D --target S --build-arg K=V --build-arg E --label l=1 --label m --no-cache --pull \
+             --platform linux/arm64 --progress plain -o out -o type=oci,dest=x.tar --iidfile i --metadata-file m .",
+        );
+        assert_eq!(
+            args.tags
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .len(),
+            2
+        );
+        assert_eq!(
+            args.build_args[0],
+            KeyValue {
+                key: "K".into(),
+                value: Some("V".into())
+            }
+        );
+        assert_eq!(
+            args.build_args[1],
+            KeyValue {
+                key: "E".into(),
+                value: None
+            }
+        );
+        assert_eq!(args.outputs.len(), 2);
+        assert_eq!(args.progress, Some(ProgressMode::Plain));
+        assert!(args.no_cache && args.pull && !args.quiet);
+        assert_eq!(args.context.as_os_str(), ".");
+    }
+
+    #[test]
+    fn root_is_taken_before_and_after_the_command() {
+        for line in ["kiln --root /r images", "kiln images --root /r"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(
+                cli.root.as_deref(),
+                Some(std::path::Path::new("/r")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn run_leaves_flags_after_the_image_to_the_program() {
+        let cli = Cli::try_parse_from(
+            "kiln run -it --rm -e A=1 -v /a:/b:ro -w /w -u 1:2 img ls -la --rm".split(' '),
+        )
+        .unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("not a run")
+        };
+        assert_eq!(args.command, ["ls", "-la", "--rm"]);
+        assert!(args.interactive && args.tty);
+    }
+
+    #[test]
+    fn bad_lines_are_usage_errors() {
+        // R-CLI-1: exactly one context
+        let lines = [
+            "kiln build",
+            "kiln build a b",
+            "kiln build --build-arg =x .",
+            "kiln build --progress fancy .",
+            "kiln build -o type=nope,dest=x .",
+            "kiln build -t UPPER! .",
+            "kiln build --squash .",
+            "kiln bild .",
+            "kiln tag a",
+        ];
+        for line in lines {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

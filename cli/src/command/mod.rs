@@ -1,0 +1,37 @@
+//! The commands, one file each: its arguments, what it does, its tests.
+
+pub(crate) mod build;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod tag;
+
+use crate::args::Command;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
+    match command {
+        Command::Build(args) => build::run(args, config),
+        Command::Run(args) => run::run(args, config),
+        Command::Images(args) => images::run(&args, config),
+        Command::History(args) => history::run(&args, config),
+        Command::Inspect(args) => inspect::run(&args, config),
+        Command::Tag(args) => tag::run(&args, config),
+        Command::Rmi(args) => rmi::run(&args, config),
+        Command::Pull(args) => pull::run(&args, config),
+        Command::Push(args) => push::run(&args, config),
+        Command::Save(args) => save::run(&args, config),
+        Command::Load(args) => load::run(&args, config),
+        Command::Import(args) => import::run(&args, config),
+    }
+}

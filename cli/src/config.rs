@@ -1,0 +1,344 @@
+//! What the command line means here: flags joined with the environment and what kind of terminal this is.
+//!
+//! Every look at the environment is in this file; the rest of the crate is handed a [`Config`].
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use crate::args::ProgressMode;
+use crate::failure::Failure;
+
+/// Environment variables and terminals, as a value so that tests can make one up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    variables: HashMap<OsString, OsString>,
+    /// Whether the effective user is root.
+    root_user: bool,
+    stderr_is_terminal: bool,
+}
+
+/// What holds for the whole run of one command.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The store's folder.
+    pub(crate) root: PathBuf,
+    /// Whether text to stderr may carry colour.
+    pub(crate) color: bool,
+    environment: Environment,
+}
+
+impl Environment {
+    /// This process's own.
+    pub(crate) fn current() -> Self {
+        Self {
+            variables: std::env::vars_os().collect(),
+            root_user: rustix::process::geteuid().is_root(),
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// A variable's value; an empty one counts as not set.
+    fn os(&self, name: &str) -> Option<&OsStr> {
+        self.variables
+            .get(OsStr::new(name))
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.os(name).and_then(OsStr::to_str)
+    }
+
+    /// Colour and live lines need a terminal that understands control sequences.
+    fn has_live_terminal(&self) -> bool {
+        self.stderr_is_terminal && self.text("TERM") != Some("dumb")
+    }
+
+    /// Under CI a terminal is an illusion: what is redrawn ends up in a log file.
+    fn is_ci(&self) -> bool {
+        self.text("CI")
+            .is_some_and(|value| !matches!(value, "0" | "false"))
+    }
+}
+
+impl Config {
+    /// Joins `--root` with the environment.
+    ///
+    /// # Errors
+    /// When no root was given and there is no home folder to put one in.
+    pub(crate) fn resolve(
+        root: Option<PathBuf>,
+        environment: Environment,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            root: store_root(root, &environment)?,
+            color: environment.has_live_terminal() && environment.os("NO_COLOR").is_none(),
+            environment,
+        })
+    }
+
+    /// How to show progress: the flag, else `KILN_PROGRESS`, else `BUILDKIT_PROGRESS`, else what fits the terminal.
+    /// Never [`ProgressMode::Auto`].
+    pub(crate) fn progress(
+        &self,
+        asked: Option<ProgressMode>,
+        quiet: bool,
+    ) -> Result<ProgressMode, Failure> {
+        if quiet {
+            return Ok(ProgressMode::Quiet);
+        }
+        let mode = match asked {
+            Some(mode) => mode,
+            None => self.progress_variable()?.unwrap_or(ProgressMode::Auto),
+        };
+        Ok(match mode {
+            ProgressMode::Auto
+                if self.environment.has_live_terminal() && !self.environment.is_ci() =>
+            {
+                ProgressMode::Tty
+            }
+            ProgressMode::Auto => ProgressMode::Plain,
+            // Redrawing needs something to redraw on.
+            ProgressMode::Tty if !self.environment.stderr_is_terminal => {
+                return Err(
+                    Failure::usage("progress mode `tty` needs a terminal on stderr")
+                        .help("use `--progress plain`"),
+                );
+            }
+            mode => mode,
+        })
+    }
+
+    /// A variable of the client's environment, for `--build-arg K` and `-e K`.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.environment
+            .variables
+            .get(OsStr::new(name))
+            .map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// How to speak to registries: credentials and proxy as the environment has them.
+    pub(crate) fn registry(&self) -> kiln_registry::Options {
+        kiln_registry::Options {
+            credentials: self.credentials(),
+            proxy: self.proxy(),
+            ..Default::default()
+        }
+    }
+
+    /// `$DOCKER_AUTH_CONFIG` itself, then `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or `~/.docker/config.json`) and
+    /// podman's `$XDG_RUNTIME_DIR/containers/auth.json`.
+    fn credentials(&self) -> kiln_registry::Credentials {
+        let path = |name| self.environment.os(name).map(PathBuf::from);
+        let docker =
+            path("DOCKER_CONFIG").or_else(|| path("HOME").map(|home| home.join(".docker")));
+        let files = [
+            path("REGISTRY_AUTH_FILE"),
+            docker.map(|folder| folder.join("config.json")),
+            path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        ];
+        kiln_registry::Credentials {
+            config_text: self
+                .environment
+                .text("DOCKER_AUTH_CONFIG")
+                .map(str::to_owned),
+            files: files.into_iter().flatten().collect(),
+            ..Default::default()
+        }
+    }
+
+    fn proxy(&self) -> Option<kiln_registry::Proxy> {
+        let first = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| self.environment.text(name))
+                .map(str::to_owned)
+        };
+        let url = first(&[
+            "https_proxy",
+            "HTTPS_PROXY",
+            "http_proxy",
+            "HTTP_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+        ])?;
+        let bypass = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+        let bypass = bypass
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Some(kiln_registry::Proxy { url, bypass })
+    }
+
+    fn progress_variable(&self) -> Result<Option<ProgressMode>, Failure> {
+        let found = ["KILN_PROGRESS", "BUILDKIT_PROGRESS"]
+            .into_iter()
+            .find_map(|name| self.environment.text(name).map(|value| (name, value)));
+        let Some((name, value)) = found else {
+            return Ok(None);
+        };
+        clap::ValueEnum::from_str(value, true)
+            .map(Some)
+            .map_err(|_| {
+                Failure::usage(format!("`{name}` is `{value}`, which is no progress mode"))
+                    .help("it may be auto, tty, plain, rawjson, quiet or none")
+            })
+    }
+}
+
+/// `--root`, `KILN_ROOT`, `/var/lib/kiln` for root, `$XDG_DATA_HOME/kiln`, `~/.local/share/kiln`.
+fn store_root(asked: Option<PathBuf>, environment: &Environment) -> Result<PathBuf, Failure> {
+    let given = asked.or_else(|| environment.os("KILN_ROOT").map(PathBuf::from));
+    if let Some(root) = given {
+        return Ok(root);
+    }
+    if environment.root_user {
+        return Ok("/var/lib/kiln".into());
+    }
+    let data = environment.os("XDG_DATA_HOME").map(PathBuf::from);
+    let home = || {
+        environment
+            .os("HOME")
+            .map(|home| PathBuf::from(home).join(".local/share"))
+    };
+    data.or_else(home)
+        .map(|data| data.join("kiln"))
+        .ok_or_else(|| {
+            Failure::environment(
+                "there is no folder for kiln's store: neither HOME nor XDG_DATA_HOME is set",
+            )
+            .help("name one with `--root DIR` or `KILN_ROOT`")
+        })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    impl Environment {
+        /// A made-up environment without a terminal.
+        pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect();
+            Self {
+                variables,
+                ..Self::default()
+            }
+        }
+
+        fn with_terminal(mut self) -> Self {
+            self.stderr_is_terminal = true;
+            self
+        }
+
+        fn as_root(mut self) -> Self {
+            self.root_user = true;
+            self
+        }
+    }
+
+    fn root(flag: Option<&str>, environment: Environment) -> Option<String> {
+        let config = Config::resolve(flag.map(PathBuf::from), environment).ok()?;
+        Some(config.root.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn the_root_is_the_most_specific_one() {
+        let all = Environment::of(&[("KILN_ROOT", "/k"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")]);
+        assert_eq!(root(Some("/flag"), all.clone()).as_deref(), Some("/flag"));
+        assert_eq!(root(None, all.clone()).as_deref(), Some("/k"));
+        assert_eq!(
+            root(None, Environment::of(&[("XDG_DATA_HOME", "/x")]).as_root()).as_deref(),
+            Some("/var/lib/kiln")
+        );
+        assert_eq!(
+            root(None, Environment::of(&[("XDG_DATA_HOME", "/x")])).as_deref(),
+            Some("/x/kiln")
+        );
+        assert_eq!(
+            root(None, Environment::of(&[("HOME", "/h")])).as_deref(),
+            Some("/h/.local/share/kiln")
+        );
+        assert_eq!(root(None, Environment::of(&[])), None);
+        assert_eq!(
+            root(None, Environment::of(&[("KILN_ROOT", ""), ("HOME", "/h")])).as_deref(),
+            Some("/h/.local/share/kiln")
+        );
+    }
+
+    fn mode(asked: Option<ProgressMode>, environment: Environment) -> Option<ProgressMode> {
+        Config::resolve(Some("/r".into()), environment)
+            .ok()?
+            .progress(asked, false)
+            .ok()
+    }
+
+    #[test]
+    fn progress_follows_flag_then_variable_then_terminal() {
+        let none = Environment::of(&[]);
+        let variable = Environment::of(&[("BUILDKIT_PROGRESS", "rawjson")]);
+        assert_eq!(mode(None, none.clone()), Some(ProgressMode::Plain));
+        assert_eq!(
+            mode(None, none.clone().with_terminal()),
+            Some(ProgressMode::Tty)
+        );
+        assert_eq!(
+            mode(None, Environment::of(&[("CI", "true")]).with_terminal()),
+            Some(ProgressMode::Plain)
+        );
+        assert_eq!(
+            mode(None, Environment::of(&[("TERM", "dumb")]).with_terminal()),
+            Some(ProgressMode::Plain)
+        );
+        assert_eq!(mode(None, variable.clone()), Some(ProgressMode::Rawjson));
+        assert_eq!(
+            mode(Some(ProgressMode::Plain), variable),
+            Some(ProgressMode::Plain)
+        );
+        assert_eq!(
+            mode(None, Environment::of(&[("BUILDKIT_PROGRESS", "fancy")])),
+            None
+        );
+        assert_eq!(mode(Some(ProgressMode::Tty), none), None);
+    }
+
+    #[test]
+    fn credentials_and_proxy_come_from_the_environment() {
+        let variables = [
+            ("DOCKER_CONFIG", "/d"),
+            ("HOME", "/h"),
+            ("HTTPS_PROXY", "http://p:3128"),
+            ("NO_PROXY", "a, .b"),
+        ];
+        let options = Config::resolve(Some("/r".into()), Environment::of(&variables))
+            .map(|config| config.registry());
+        let options = options.unwrap_or_default();
+        assert_eq!(options.credentials.files, [PathBuf::from("/d/config.json")]);
+        let proxy = kiln_registry::Proxy {
+            url: "http://p:3128".into(),
+            bypass: vec!["a".into(), ".b".into()],
+        };
+        assert_eq!(options.proxy, Some(proxy));
+    }
+
+    #[test]
+    fn no_color_is_kept() {
+        let color = |environment: Environment| {
+            Config::resolve(Some("/r".into()), environment)
+                .map(|c| c.color)
+                .ok()
+        };
+        assert_eq!(color(Environment::of(&[]).with_terminal()), Some(true));
+        assert_eq!(
+            color(Environment::of(&[("NO_COLOR", "1")]).with_terminal()),
+            Some(false)
+        );
+        assert_eq!(color(Environment::of(&[])), Some(false));
+    }
+}

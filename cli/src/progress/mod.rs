@@ -1,0 +1,93 @@
+//! Progress of a build on stderr: one stream of [`Event`]s, several ways to show it.
+//!
+//! Steps report from many threads; one thread draws. [`watch`] runs the work with a sink for its events and, when it is
+//! over, hands back an [`Account`] of what was seen, for the summary and for the log of a failed step.
+
+mod account;
+mod json;
+mod lines;
+mod plain;
+mod tty;
+
+use std::io::Write;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use kiln_executor::event::{Event, Sink};
+
+use crate::args::ProgressMode;
+pub(crate) use account::{Account, FailedStep};
+
+/// Events on their way to the screen; a build that outruns the terminal waits for it instead of filling memory.
+const QUEUE: usize = 1024;
+/// How often what only time changes (spinners, seconds) is redrawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// One way to show events. Nothing here may fail: a terminal that went away must not stop a build.
+trait Renderer: Send {
+    /// Shows one event.
+    fn event(&mut self, event: &Event);
+    /// Time has passed.
+    fn tick(&mut self) {}
+    /// No more events will come.
+    fn finish(&mut self, _account: &Account) {}
+}
+
+/// Runs `work`, showing its events as `mode` says until it returns.
+pub(crate) fn watch<T>(
+    mode: ProgressMode,
+    color: bool,
+    work: impl FnOnce(Sink<'_>) -> T,
+) -> (T, Account) {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let drawing = scope.spawn(move || draw(renderer(mode, color), &receiver));
+        // The channel is closed only after `work`, and the drawing thread takes from it until then: a failed send means
+        // that thread is gone, and a build goes on without its progress.
+        let result = work(&|event| drop(sender.send(event)));
+        drop(sender);
+        (result, drawing.join().unwrap_or_default())
+    })
+}
+
+fn draw(mut renderer: Box<dyn Renderer>, events: &Receiver<Event>) -> Account {
+    let mut account = Account::default();
+    let mut next_tick = Instant::now() + TICK;
+    loop {
+        match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            Ok(event) => {
+                account.event(&event);
+                renderer.event(&event);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if Instant::now() >= next_tick {
+            renderer.tick();
+            next_tick = Instant::now() + TICK;
+        }
+    }
+    renderer.finish(&account);
+    account
+}
+
+fn renderer(mode: ProgressMode, color: bool) -> Box<dyn Renderer> {
+    match mode {
+        ProgressMode::Tty => Box::new(tty::Tty::new(color)),
+        ProgressMode::Auto | ProgressMode::Plain => Box::new(plain::Plain::new(std::io::stderr())),
+        ProgressMode::Rawjson => Box::new(json::Json::new(std::io::stderr())),
+        ProgressMode::Quiet | ProgressMode::None => Box::new(Silent),
+    }
+}
+
+/// `quiet` and `none`.
+struct Silent;
+
+impl Renderer for Silent {
+    fn event(&mut self, _event: &Event) {}
+}
+
+/// Writes text and forgets about failures, see [`Renderer`].
+fn put(out: &mut impl Write, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
