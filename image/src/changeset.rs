@@ -227,3 +227,104 @@ impl<'a> IntoIterator for &'a Changeset {
         self.changes.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Kind, Metadata, Timestamp};
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    fn directory() -> Node {
+        Node::directory(Metadata::directory())
+    }
+
+    #[test]
+    fn an_object_and_its_whiteout_in_one_layer_leave_the_object_in_any_order() {
+        // R-LAY-5
+        let mut before = Changeset::new();
+        before.whiteout(path("f"));
+        before.put(path("f"), Node::file(b""));
+        before.whiteout(path("d"));
+        before.put(path("d"), directory());
+        let mut after = Changeset::new();
+        after.put(path("d"), directory());
+        after.whiteout(path("d"));
+        after.put(path("f"), Node::file(b""));
+        after.whiteout(path("f"));
+        assert_eq!(before, after);
+        assert_eq!(before.get(&path("f")), Some(&Change::Put(Node::file(b""))));
+        assert_eq!(before.get(&path("d")), Some(&Change::Opaque(directory())));
+    }
+
+    #[test]
+    fn an_opaque_mark_may_come_before_its_directory() {
+        // R-LAY-4
+        let described = Node::directory(Metadata::with_mode(0o700));
+        let mut first = Changeset::new();
+        first.make_opaque(path("d"));
+        first.put(path("d"), described.clone());
+        let mut last = Changeset::new();
+        last.put(path("d"), described.clone());
+        last.make_opaque(path("d"));
+        assert_eq!(first, last);
+        assert_eq!(first.get(&path("d")), Some(&Change::Opaque(described)));
+    }
+
+    #[test]
+    fn bytes_and_back() {
+        let mut changes = Changeset::new();
+        changes.put(path("d"), directory());
+        changes.put(ImagePath::clean(b"d/\xff"), Node::file(b"x"));
+        changes.make_opaque(path("o"));
+        changes.whiteout(path("w"));
+        let bytes = changes.to_bytes().unwrap();
+        assert_eq!(Changeset::from_bytes(&bytes).unwrap(), changes);
+        assert!(matches!(
+            Changeset::from_bytes(&[9]),
+            Err(ChangesetError::Version { found: Some(9) })
+        ));
+        assert!(matches!(
+            Changeset::from_bytes(&[]),
+            Err(ChangesetError::Version { found: None })
+        ));
+        assert!(matches!(
+            Changeset::from_bytes(&bytes[..bytes.len() - 1]),
+            Err(ChangesetError::Damaged(_))
+        ));
+    }
+
+    #[test]
+    fn time_is_no_part_of_the_identity() {
+        let at = |secs| {
+            let mut node = Node::file(b"x");
+            node.metadata.mtime = Timestamp::from_secs(secs);
+            Changeset::from_iter([(path("f"), Change::Put(node))]).content_digest()
+        };
+        assert_eq!(at(1), at(2));
+        let removed = Changeset::from_iter([(path("f"), Change::Remove)]).content_digest();
+        assert!(removed != at(1) && removed != Changeset::new().content_digest());
+    }
+
+    #[test]
+    fn a_hard_linked_file_has_its_size_once() {
+        let linked = |link| Node {
+            kind: Kind::File {
+                size: 5,
+                digest: Digest::of(b"hello"),
+                link,
+            },
+            ..Node::file(b"")
+        };
+        let changes = [("a", Some(1)), ("b", Some(1)), ("c", None), ("d", None)];
+        let changes: Changeset = changes
+            .into_iter()
+            .map(|(name, link)| (path(name), Change::Put(linked(link))))
+            .collect();
+        assert_eq!(changes.content_size(), 15);
+    }
+}

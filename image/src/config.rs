@@ -308,3 +308,59 @@ mod keys {
         Ok(map.unwrap_or_default().into_keys().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn written(config: &ImageConfig) -> String {
+        String::from_utf8(config.to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_bare_scratch_image_has_nulls() {
+        // R-CFG-6, R-FROM-10
+        let mut config = ImageConfig::for_platform(&"linux/amd64".parse().unwrap());
+        config.config.env = vec!["PATH=/bin".to_owned()];
+        config.config.working_dir = "/".to_owned();
+        let expected = r#"{"architecture":"amd64","config":{"Env":["PATH=/bin"],"WorkingDir":"/"},"created":null,"history":null,"os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#;
+        assert_eq!(written(&config), expected);
+    }
+
+    #[test]
+    fn keys_have_the_reference_order() {
+        // R-CFG-1, R-CFG-2, R-CFG-4, R-CFG-5
+        let text = concat!(
+            r#"{"architecture":"arm64","author":"me","config":{"User":"u","ExposedPorts":{"443/tcp":{},"80/tcp":{}},"#,
+            r#""Env":["A=\u003c1\u003e"],"Entrypoint":["/e"],"Cmd":["c"],"Volumes":{"/a":{}},"WorkingDir":"/w","#,
+            r#""Labels":{"a":"1","b":"2"},"StopSignal":"9","ArgsEscaped":true,"#,
+            r#""Healthcheck":{"Test":["NONE"],"Interval":1,"Timeout":2,"StartPeriod":3,"StartInterval":4,"Retries":5},"#,
+            r#""OnBuild":["RUN x"],"Shell":["/bin/sh","-c"]},"container":"x","created":"2024-01-01T00:00:00Z","#,
+            r#""history":[{"created":"2024-01-01T00:00:00Z","created_by":"RUN x","author":"me","comment":"c","empty_layer":true}],"#,
+            r#""moby.buildkit.cache.v0":"AA==","os":"linux","os.features":["f"],"os.version":"1","#,
+            r#""rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]},"#,
+            r#""variant":"v8"}"#
+        );
+        let config = ImageConfig::from_json(text.as_bytes()).unwrap();
+        assert_eq!(written(&config), text);
+        assert_eq!(config.id().unwrap(), Digest::of(text.as_bytes()));
+        assert_eq!(config.platform().to_string(), "linux(1)/arm64");
+    }
+
+    #[test]
+    fn null_and_unknown_config_keys_are_left_out() {
+        // R-CFG-2
+        let text = br#"{"config":{"Hostname":"","Env":null,"Cmd":[],"Volumes":null,"Labels":null,"OnBuild":null},"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]},"history":[]}"#;
+        let config = ImageConfig::from_json(text).unwrap();
+        let expected = r#"{"architecture":"amd64","config":{},"created":null,"history":[],"os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        assert_eq!(written(&config), expected);
+        let bare = ImageConfig::from_json(br#"{"config":null,"rootfs":null}"#).unwrap();
+        assert_eq!(bare.diff_ids(), []);
+        assert!(matches!(
+            ImageConfig::from_json(b"[]"),
+            Err(ConfigError::Read(_))
+        ));
+    }
+}

@@ -319,3 +319,65 @@ impl<R: Read> Read for DigestReader<R> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn text_and_back() {
+        let digest: Digest = EMPTY.parse().unwrap();
+        assert_eq!(digest, Digest::of(b""));
+        assert_eq!(digest.to_string(), EMPTY);
+        assert_eq!(Digest::try_from(&digest.to_oci()).unwrap(), digest);
+        assert_eq!(
+            serde_json::to_string(&DiffId(digest)).unwrap(),
+            format!("\"{EMPTY}\"")
+        );
+        let stored = postcard::to_stdvec(&digest).unwrap();
+        assert_eq!(
+            (stored.len(), postcard::from_bytes(&stored)),
+            (32, Ok(digest))
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let parse = |text: &str| text.parse::<Digest>().unwrap_err();
+        assert!(matches!(parse("abc"), DigestError::NoAlgorithm { .. }));
+        assert!(matches!(parse("sha512:abc"), DigestError::Algorithm { .. }));
+        assert!(matches!(parse("sha256:abc"), DigestError::Hex { .. }));
+        assert!(matches!(
+            parse(&EMPTY.to_uppercase().replace("SHA", "sha")),
+            DigestError::Hex { .. }
+        ));
+        assert!(matches!(
+            parse(&format!("{EMPTY}00")),
+            DigestError::Hex { .. }
+        ));
+    }
+
+    #[test]
+    fn a_chain_id_is_that_of_the_image_specification() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|layer| DiffId(Digest::of(layer)));
+        assert_eq!(ChainId::of(&[]), None);
+        assert_eq!(ChainId::of(&[a]), Some(ChainId(a.0)));
+        let two = Digest::of(format!("{a} {b}").as_bytes());
+        let three = Digest::of(format!("{two} {c}").as_bytes());
+        assert_eq!(ChainId::of(&[a, b, c]), Some(ChainId(three)));
+    }
+
+    #[test]
+    fn readers_and_writers_hash_what_passes() {
+        let mut reader = DigestReader::new(&b"hello"[..]);
+        let mut writer = DigestWriter::new(Vec::new());
+        io::copy(&mut reader, &mut writer).unwrap();
+        let (_, read, count) = reader.finish();
+        assert_eq!((read, count), (Digest::of(b"hello"), 5));
+        assert_eq!(writer.finish(), (b"hello".to_vec(), read, 5));
+    }
+}

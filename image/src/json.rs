@@ -41,3 +41,21 @@ fn escaped(json: &str) -> Cow<'_, str> {
     }
     Cow::Owned(text)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn escapes_as_the_reference_encoder_does() {
+        // R-CFG-3
+        let text = compact(&"a<b>&c\u{2028}\u{2029}\n\t\u{8}\u{1}\u{7f}é\"\\").unwrap();
+        let expected = r#""a\u003cb\u003e\u0026c\u2028\u2029\n\t\b\u0001"#;
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            format!("{expected}\u{7f}é\\\"\\\\\"")
+        );
+    }
+}

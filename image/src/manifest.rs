@@ -11,9 +11,9 @@ use crate::{Descriptor, ImageIndex, ImageManifest, json};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
     /// One image.
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
     /// Images for several platforms.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 /// Why bytes are not a manifest, or can't become one.
@@ -152,5 +152,100 @@ impl<'a> From<&'a Descriptor> for WrittenDescriptor<'a> {
                 .as_ref()
                 .map(|annotations| annotations.iter().collect()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Digest;
+
+    fn descriptor(media_type: &str, content: &[u8]) -> Descriptor {
+        Descriptor::new(media_type.into(), content.len() as u64, Digest::of(content))
+    }
+
+    #[test]
+    fn a_manifest_is_indented_and_ordered() {
+        // R-MAN-1, R-MAN-3
+        let config = descriptor(media_type::OCI_CONFIG, b"{}");
+        let layer = descriptor(media_type::OCI_LAYER_GZIP, b"");
+        let annotations = BTreeMap::from([
+            ("b".to_owned(), "<".to_owned()),
+            ("a".to_owned(), String::new()),
+        ]);
+        let bytes = manifest_json(&config, &[layer], MediaTypes::Oci, &annotations).unwrap();
+        let expected = r#"{
+  "schemaVersion": 2,
+  "mediaType": "application/vnd.oci.image.manifest.v1+json",
+  "config": {
+    "mediaType": "application/vnd.oci.image.config.v1+json",
+    "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    "size": 2
+  },
+  "layers": [
+    {
+      "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+      "digest": "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+      "size": 0
+    }
+  ],
+  "annotations": {
+    "a": "",
+    "b": "\u003c"
+  }
+}"#;
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
+        let Manifest::Image(read) = parse_manifest(&bytes, media_type::OCI_MANIFEST).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(read.config(), &config);
+        assert!(matches!(parse_manifest(&bytes, ""), Ok(Manifest::Image(_))));
+    }
+
+    #[test]
+    fn docker_manifests_are_read_too() {
+        let config = descriptor(media_type::DOCKER_CONFIG, b"{}");
+        let layer = descriptor(media_type::DOCKER_LAYER_GZIP, b"");
+        let bytes = manifest_json(
+            &config,
+            std::slice::from_ref(&layer),
+            MediaTypes::Docker,
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        let Manifest::Image(read) = parse_manifest(&bytes, media_type::DOCKER_MANIFEST).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(read.layers(), &[layer]);
+        assert_eq!(
+            read.layers()[0].media_type().to_string(),
+            media_type::DOCKER_LAYER_GZIP
+        );
+    }
+
+    #[test]
+    fn what_can_be_taken_two_ways_is_refused() {
+        let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert!(matches!(
+            parse_manifest(index, media_type::OCI_INDEX),
+            Ok(Manifest::Index(_))
+        ));
+        assert!(matches!(parse_manifest(index, ""), Ok(Manifest::Index(_))));
+        assert!(matches!(
+            parse_manifest(index, media_type::OCI_MANIFEST),
+            Err(ManifestError::Ambiguous { .. })
+        ));
+        let both = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
+        assert!(matches!(
+            parse_manifest(both, media_type::OCI_INDEX),
+            Err(ManifestError::Ambiguous { .. })
+        ));
+        let old = br#"{"schemaVersion":1,"fsLayers":[]}"#;
+        let refused = parse_manifest(old, media_type::DOCKER_SCHEMA_1_SIGNED);
+        assert!(matches!(refused, Err(ManifestError::Unsupported { .. })));
     }
 }

@@ -136,3 +136,36 @@ pub fn layer_compression(media_type: &str) -> Option<LayerCompression> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_recognised() {
+        for family in [MediaTypes::Oci, MediaTypes::Docker] {
+            for compression in [
+                LayerCompression::None,
+                LayerCompression::Gzip,
+                LayerCompression::Zstd,
+            ] {
+                assert_eq!(
+                    layer_compression(family.layer(compression)),
+                    Some(compression)
+                );
+            }
+            assert!(
+                is_manifest(family.manifest())
+                    && is_index(family.index())
+                    && is_config(family.config())
+            );
+        }
+        assert!(is_foreign_layer(
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        ));
+        assert!(is_layer(
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+        ));
+        assert!(!is_layer(OCI_CONFIG) && !is_layer("application/vnd.oci.image.layer.v1.tar+br"));
+    }
+}

@@ -221,3 +221,87 @@ impl<'de> Deserialize<'de> for ImagePath {
         deserializer.deserialize_bytes(PathVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    #[test]
+    fn cleaning_stops_at_the_root() {
+        // R-COPY-6
+        let cases = [
+            ("", ""),
+            ("/", ""),
+            ("../a", "a"),
+            ("/a", "a"),
+            ("./a/", "a"),
+            ("a//b/../c/.", "a/c"),
+            ("a/../..", ""),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(path(written).to_string(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn parsing_refuses_what_could_leave_the_root() {
+        assert_eq!(
+            ImagePath::parse(b"/./etc//hosts").unwrap(),
+            path("etc/hosts")
+        );
+        assert!(matches!(
+            ImagePath::parse(b"a/../b"),
+            Err(PathError::ParentComponent { .. })
+        ));
+        assert!(matches!(
+            ImagePath::parse(b"a\0"),
+            Err(PathError::Nul { .. })
+        ));
+    }
+
+    #[test]
+    fn order_is_depth_first_and_bytewise_within_a_directory() {
+        // R-LAY-2: a whiteout stands under the name it removes.
+        let ordered = [
+            "", "w", "w/.a", "w/.x", "w/.z", "w/a", "w/b", "w/b/x", "w/b-c", "w/b.d", "w/c", "w-x",
+        ];
+        let mut paths = ordered.map(path);
+        paths.reverse();
+        paths.sort();
+        assert_eq!(paths, ordered.map(path));
+    }
+
+    #[test]
+    fn relations() {
+        assert_eq!(
+            path("a/b/c").ancestors().collect::<Vec<_>>(),
+            [path("a"), path("a/b")]
+        );
+        assert_eq!(path("a/b").parent(), Some(path("a")));
+        assert_eq!(path("a").parent(), Some(ImagePath::root()));
+        assert_eq!(ImagePath::root().parent(), None);
+        assert_eq!(path("a/b").strip_prefix(&path("a")), Some(path("b")));
+        assert_eq!(path("ab").strip_prefix(&path("a")), None);
+        assert!(path("a/b").starts_with(&path("a")) && path("a").starts_with(&ImagePath::root()));
+        assert!(!path("ab").starts_with(&path("a")));
+        assert_eq!(path("a").join(&path("b/c")), path("a/b/c"));
+        assert_eq!(path("a").join(&ImagePath::root()), path("a"));
+        assert_eq!(path("a").join_cleaned(b"../../b"), path("b"));
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_components(a in "[a/.+-]{0,8}", b in "[a/.+-]{0,8}") {
+            let (a, b) = (path(&a), path(&b));
+            prop_assert_eq!(a.cmp(&b), a.components().cmp(b.components()));
+        }
+    }
+}

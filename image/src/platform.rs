@@ -238,3 +238,79 @@ impl fmt::Display for Platform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn equal_platforms_are_written_alike() {
+        // R-CFG-7
+        let cases = [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/amd64/v2", "linux/amd64/v2"),
+            ("Linux/ARM64/v8", "linux/arm64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/v6"),
+            ("linux/i386", "linux/386"),
+            ("amd64", "linux/amd64"),
+            ("arm64", "linux/arm64"),
+            ("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64"),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(
+                written.parse::<Platform>().unwrap().to_string(),
+                expected,
+                "{written}"
+            );
+        }
+        assert_eq!("linux".parse::<Platform>().unwrap(), Platform::host());
+    }
+
+    #[test]
+    fn refusals() {
+        for text in [
+            "",
+            "/",
+            "linux/",
+            "a b/c",
+            "linux/amd64/v1/x",
+            "windows(1/amd64",
+        ] {
+            assert!(
+                matches!(
+                    text.parse::<Platform>(),
+                    Err(PlatformError::Malformed { .. })
+                ),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            "nonsense".parse::<Platform>(),
+            Err(PlatformError::Unknown { .. })
+        ));
+    }
+
+    #[test]
+    fn a_processor_runs_what_was_made_for_its_predecessors() {
+        let preference = |wanted: &str, offered: &str| {
+            let [wanted, offered] = [wanted, offered].map(|text| text.parse::<Platform>().unwrap());
+            wanted.preference(&offered)
+        };
+        assert_eq!(preference("linux/amd64", "linux/amd64"), Some(0));
+        assert_eq!(preference("linux/amd64", "linux/arm64"), None);
+        assert_eq!(preference("linux/amd64", "windows/amd64"), None);
+        assert_eq!(preference("linux/amd64", "linux/amd64/v3"), None);
+        assert_eq!(preference("linux/amd64/v3", "linux/amd64"), Some(2));
+        assert_eq!(preference("linux/arm/v7", "linux/arm/v6"), Some(1));
+        assert_eq!(preference("linux/arm64", "linux/arm/v7"), Some(2));
+        assert_eq!(preference("linux/s390x", "linux/s390x"), Some(0));
+    }
+}

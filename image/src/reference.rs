@@ -259,8 +259,7 @@ fn is_component(component: &str) -> bool {
     let separators = bytes.split(is_word).filter(|run| !run.is_empty());
     let mut fits = separators
         .map(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'));
-    let ends_fit =
-        bytes.first().is_some_and(|b| is_word(&b)) && bytes.last().is_some_and(|b| is_word(&b));
+    let ends_fit = bytes.first().is_some_and(is_word) && bytes.last().is_some_and(is_word);
     ends_fit && fits.all(|fits| fits)
 }
 
@@ -290,5 +289,130 @@ impl TryFrom<String> for Reference {
 impl From<Reference> for String {
     fn from(reference: Reference) -> Self {
         reference.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn names_are_normalised() {
+        // R-FROM-6, R-FROM-7: written | full | familiar
+        let cases = [
+            ("alpine", "docker.io/library/alpine:latest", "alpine:latest"),
+            ("0", "docker.io/library/0:latest", "0:latest"),
+            (
+                "alpine:3.20",
+                "docker.io/library/alpine:3.20",
+                "alpine:3.20",
+            ),
+            (
+                "docker.io/alpine",
+                "docker.io/library/alpine:latest",
+                "alpine:latest",
+            ),
+            ("index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"),
+            (
+                "library/a/b",
+                "docker.io/library/a/b:latest",
+                "library/a/b:latest",
+            ),
+            ("me/app", "docker.io/me/app:latest", "me/app:latest"),
+            (
+                "localhost/app",
+                "localhost/app:latest",
+                "localhost/app:latest",
+            ),
+            (
+                "localhost:5000/app:1",
+                "localhost:5000/app:1",
+                "localhost:5000/app:1",
+            ),
+            (
+                "host:5000/a/b/c",
+                "host:5000/a/b/c:latest",
+                "host:5000/a/b/c:latest",
+            ),
+            ("quay.io/a", "quay.io/a:latest", "quay.io/a:latest"),
+            ("UPPER/x", "UPPER/x:latest", "UPPER/x:latest"),
+            ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
+            (
+                "a_b/c__d/e-f--g.h",
+                "docker.io/a_b/c__d/e-f--g.h:latest",
+                "a_b/c__d/e-f--g.h:latest",
+            ),
+        ];
+        for (written, full, familiar) in cases {
+            let reference: Reference = written.parse().unwrap();
+            assert_eq!(
+                (
+                    reference.to_string().as_str(),
+                    reference.familiar().as_str()
+                ),
+                (full, familiar),
+                "{written}"
+            );
+            assert_eq!(full.parse::<Reference>().unwrap(), reference, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_digest_needs_no_tag() {
+        let reference: Reference = format!("alpine@{DIGEST}").parse().unwrap();
+        assert_eq!(reference.tag(), None);
+        assert_eq!(reference.digest().unwrap().to_string(), DIGEST);
+        let both: Reference = format!("alpine:3@{DIGEST}").parse().unwrap();
+        assert_eq!(
+            both.to_string(),
+            format!("docker.io/library/alpine:3@{DIGEST}")
+        );
+        assert_eq!(
+            both.with_tag("4").unwrap().to_string(),
+            "docker.io/library/alpine:4"
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let parse = |text: &str| text.parse::<Reference>().unwrap_err();
+        // R-FROM-5
+        let message = parse("Builder").to_string();
+        assert!(
+            message.contains("repository name (library/Builder) must be lowercase"),
+            "{message}"
+        );
+        for text in [
+            "", ":3", "a:", "a:-b", "a//b", "/a", "a/", "a..b", "a___b", "-a", "a b", "host:x/a",
+            "-h.x/a", "é", "a@b@c",
+        ] {
+            assert!(
+                matches!(
+                    parse(text),
+                    ReferenceError::Format { .. } | ReferenceError::Digest { .. }
+                ),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            parse(&format!("a:{}", "t".repeat(129))),
+            ReferenceError::Format { .. }
+        ));
+        assert!(matches!(
+            parse(&"a".repeat(300)),
+            ReferenceError::TooLong { .. }
+        ));
+        assert!(matches!(
+            parse(&DIGEST[7..]),
+            ReferenceError::LooksLikeId { .. }
+        ));
+        assert!(matches!(
+            parse("a@sha256:12"),
+            ReferenceError::Digest { .. }
+        ));
     }
 }

@@ -211,7 +211,7 @@ impl Directory {
                 self.entries.insert(name.to_vec(), Entry::Leaf(leaf));
             }
             Change::Put(_) | Change::Opaque(_) => {
-                self.made_below(name, layer).redescribe(layer, change)
+                self.made_below(name, layer).redescribe(layer, change);
             }
         }
     }
@@ -290,5 +290,116 @@ impl<'a> Iterator for Walk<'a> {
             self.pending.extend(below);
         }
         Some((path, node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    fn directory() -> Change {
+        Change::Put(Node::directory(Metadata::directory()))
+    }
+
+    fn file() -> Change {
+        Change::Put(Node::file(b""))
+    }
+
+    /// `d/a d/b d/s/x f`, as layer 0.
+    fn lower() -> Tree {
+        let changes = [
+            ("d", directory()),
+            ("d/a", file()),
+            ("d/b", file()),
+            ("d/s", directory()),
+            ("d/s/x", file()),
+            ("f", file()),
+        ];
+        Tree::of(
+            &changes
+                .into_iter()
+                .map(|(name, change)| (path(name), change))
+                .collect(),
+        )
+    }
+
+    fn listing(tree: &Tree) -> Vec<String> {
+        let below = tree.walk(&ImagePath::root()).skip(1);
+        below
+            .map(|(path, node)| format!("{path}:{}", node.layer))
+            .collect()
+    }
+
+    #[test]
+    fn layers_apply() {
+        type Case<'a> = (&'a str, &'a [(&'a str, Change)], &'a [&'a str]);
+        let cases: [Case<'_>; 9] = [
+            (
+                "nothing",
+                &[],
+                &["d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:0"],
+            ),
+            (
+                "remove a file",
+                &[("d/a", Change::Remove)],
+                &["d:0", "d/b:0", "d/s:0", "d/s/x:0", "f:0"],
+            ),
+            ("remove a directory", &[("d", Change::Remove)], &["f:0"]),
+            (
+                "remove what isn't there",
+                &[("x/y", Change::Remove), ("f/z", Change::Remove)],
+                &["d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:0"],
+            ),
+            (
+                "merge",
+                &[("d", directory()), ("d/c", file())],
+                &["d:1", "d/a:0", "d/b:0", "d/c:1", "d/s:0", "d/s/x:0", "f:0"],
+            ),
+            // R-LAY-4: entries of the same layer stay.
+            (
+                "opaque",
+                &[
+                    ("d", Change::Opaque(Node::directory(Metadata::directory()))),
+                    ("d/c", file()),
+                ],
+                &["d:1", "d/c:1", "f:0"],
+            ),
+            // R-LAY-6
+            ("directory to file", &[("d", file())], &["d:1", "f:0"]),
+            (
+                "file to directory",
+                &[("f", directory()), ("f/g", file())],
+                &["d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:1", "f/g:1"],
+            ),
+            (
+                "implied parents",
+                &[("n/m/x", file())],
+                &[
+                    "d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:0", "n:1", "n/m:1", "n/m/x:1",
+                ],
+            ),
+        ];
+        for (name, changes, expected) in cases {
+            let changeset = changes
+                .iter()
+                .map(|(name, change)| (path(name), change.clone()))
+                .collect();
+            let before = lower();
+            let mut after = before.clone();
+            after.apply(1, &changeset);
+            assert_eq!(listing(&after), expected, "{name}");
+            assert_eq!(before, lower(), "{name}: a clone is independent");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_its_changeset() {
+        assert_eq!(Tree::of(&lower().to_changeset()), lower());
     }
 }

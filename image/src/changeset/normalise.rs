@@ -1,9 +1,10 @@
 //! From what was recorded to what a layer says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use super::{Change, Changeset};
-use crate::{Directory, ImagePath, Metadata, Node, Tree};
+use crate::{Directory, ImagePath, Kind, Metadata, Node, Tree};
 
 impl Changeset {
     /// All three steps, in order. `lower` is the tree without this changeset.
@@ -16,21 +17,44 @@ impl Changeset {
     /// Turns each opaque directory into a plain one plus a removal for every entry that `lower` has in it and
     /// this changeset doesn't (R-LAY-4).
     pub fn lower_opaque(&mut self, lower: &Tree) {
-        let opaque: Vec<ImagePath> = self.opaque_paths();
-        for path in opaque {
+        self.settle_removed();
+        for path in self.paths_of(|change| matches!(change, Change::Opaque(_))) {
             self.make_plain(&path);
+            self.drop_removals_below(&path);
             if let Some(directory) = lower.directory(&path) {
                 self.hide_entries(&path, directory);
             }
         }
     }
 
-    fn opaque_paths(&self) -> Vec<ImagePath> {
-        let opaque = self
-            .changes
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Opaque(_)));
-        opaque.map(|(path, _)| path.clone()).collect()
+    /// A removed directory that something is put into is an opaque one; removals below a removal say nothing.
+    fn settle_removed(&mut self) {
+        for path in self.paths_of(|change| *change == Change::Remove) {
+            if self
+                .below(&path)
+                .any(|(_, change)| *change != Change::Remove)
+            {
+                self.changes
+                    .insert(path, Change::Opaque(Node::directory(Metadata::directory())));
+            } else if self.changes.contains_key(&path) {
+                self.drop_removals_below(&path);
+            }
+        }
+    }
+
+    fn drop_removals_below(&mut self, path: &ImagePath) {
+        let removals = self
+            .below(path)
+            .filter(|(_, change)| **change == Change::Remove);
+        let removals: Vec<ImagePath> = removals.map(|(path, _)| path.clone()).collect();
+        for removal in removals {
+            self.changes.remove(&removal);
+        }
+    }
+
+    fn paths_of(&self, wanted: impl Fn(&Change) -> bool) -> Vec<ImagePath> {
+        let found = self.changes.iter().filter(|(_, change)| wanted(change));
+        found.map(|(path, _)| path.clone()).collect()
     }
 
     fn make_plain(&mut self, path: &ImagePath) {
@@ -46,9 +70,7 @@ impl Changeset {
         for (name, entry) in &lower.entries {
             let child = path.child(name);
             match (self.changes.get(&child), entry.as_directory()) {
-                (None, _) if self.has_below(&child) => {
-                    self.hide_below_implied(&child, entry.as_directory())
-                }
+                (None, below) if self.has_below(&child) => self.hide_below_implied(&child, below),
                 (None, _) => {
                     self.changes.insert(child, Change::Remove);
                 }
@@ -72,26 +94,47 @@ impl Changeset {
     }
 
     fn has_below(&self, path: &ImagePath) -> bool {
-        let after = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
-        let next = self.changes.range::<ImagePath, _>(after).next();
-        next.is_some_and(|(next, _)| next.starts_with(path))
+        self.below(path).next().is_some()
+    }
+
+    fn below<'a>(
+        &'a self,
+        path: &'a ImagePath,
+    ) -> impl Iterator<Item = (&'a ImagePath, &'a Change)> {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        let following = self.changes.range::<ImagePath, _>(after);
+        following.take_while(move |(next, _)| next.starts_with(path))
     }
 
     /// Drops what changes nothing: removals of what isn't there, objects equal to what is there, directories
     /// of which only the time changed and that nothing else happens in (R-LAY-7, R-COPY-21). The root's own
-    /// entry goes as well (R-LAY-1). Opaque directories stay: see [`Changeset::lower_opaque`].
+    /// entry goes as well (R-LAY-1). Opaque directories stay: see [`Changeset::lower_opaque`]. An unchanged name
+    /// of a file that has a changed one too stays, or the two would no longer be one file.
     pub fn drop_unchanged(&mut self, lower: &Tree) {
+        let changed_links = self.changed_links(lower);
         let mut kept: Vec<(ImagePath, Change)> = Vec::with_capacity(self.changes.len());
         for (path, change) in std::mem::take(&mut self.changes).into_iter().rev() {
             // Entries below a directory come after it, so going backwards the last one kept tells.
-            let needed = kept
+            let above = kept
                 .last()
                 .is_some_and(|(below, _)| below.starts_with(&path));
-            if !path.is_root() && (changes_anything(&path, &change, lower) || needed) {
+            let linked = link_group(&change).is_some_and(|group| changed_links.contains(&group));
+            if !path.is_root() && (changes_anything(&path, &change, lower) || above || linked) {
                 kept.push((path, change));
             }
         }
         self.changes = kept.into_iter().rev().collect();
+    }
+
+    fn changed_links(&self, lower: &Tree) -> HashSet<u64> {
+        let linked = self
+            .changes
+            .iter()
+            .filter_map(|(path, change)| Some((path, change, link_group(change)?)));
+        linked
+            .filter(|(path, change, _)| changes_anything(path, change, lower))
+            .map(|(.., group)| group)
+            .collect()
     }
 
     /// Adds the entry of every parent directory that is missing, as it is in `lower`; 0755 and owned by root
@@ -121,6 +164,13 @@ impl Changeset {
     }
 }
 
+fn link_group(change: &Change) -> Option<u64> {
+    match change.node()?.kind {
+        Kind::File { link, .. } => link,
+        _ => None,
+    }
+}
+
 fn is_directory(change: &Change) -> bool {
     change.node().is_some_and(Node::is_directory)
 }
@@ -135,5 +185,201 @@ fn changes_anything(path: &ImagePath, change: &Change, lower: &Tree) -> bool {
             !node.metadata.same_but_mtime(before.metadata)
         }
         (Change::Put(node), Some(before)) => !node.same_in_layer(&before.node()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Digest, Timestamp};
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    fn directory(mode: u32, mtime: i64) -> Node {
+        let mut metadata = Metadata::with_mode(mode);
+        metadata.mtime = Timestamp::from_secs(mtime);
+        Node::directory(metadata)
+    }
+
+    fn file(content: &[u8], mtime: i64) -> Node {
+        let mut node = Node::file(content);
+        node.metadata.mtime = Timestamp::from_secs(mtime);
+        node
+    }
+
+    /// `d/a d/b d/s/x` and `x`, all from second 1; `d` is 0700.
+    fn lower() -> Tree {
+        let nodes = [
+            ("d", directory(0o700, 1)),
+            ("d/a", file(b"a", 1)),
+            ("d/b", file(b"b", 1)),
+            ("d/s", directory(0o755, 1)),
+            ("d/s/x", file(b"x", 1)),
+            ("x", file(b"x", 1)),
+        ];
+        Tree::of(
+            &nodes
+                .into_iter()
+                .map(|(name, node)| (path(name), Change::Put(node)))
+                .collect(),
+        )
+    }
+
+    fn normalised(changes: Vec<(&str, Change)>) -> Vec<String> {
+        let mut changeset: Changeset = changes
+            .into_iter()
+            .map(|(name, change)| (path(name), change))
+            .collect();
+        changeset.normalise(&lower());
+        let show = |(path, change): (&ImagePath, &Change)| match change {
+            Change::Put(node) => format!("{path} {:o}", node.metadata.mode),
+            Change::Opaque(_) => format!("{path} opaque"),
+            Change::Remove => format!("-{path}"),
+        };
+        changeset.iter().map(show).collect()
+    }
+
+    #[test]
+    fn the_table_of_the_specification() {
+        // The table of section 7.3: what the action leaves in an overlay's upper directory | layer entries
+        let put = Change::Put;
+        let touched = || Change::Put(directory(0o700, 9));
+        let none: [&str; 0] = [];
+        assert_eq!(
+            normalised(vec![("d", touched()), ("d/a", Change::Remove)]),
+            ["d 700", "-d/a"]
+        );
+        assert_eq!(normalised(vec![("d", Change::Remove)]), ["-d"]);
+        let remade = vec![
+            ("d", Change::Opaque(directory(0o755, 9))),
+            ("d/c", put(file(b"", 9))),
+        ];
+        assert_eq!(
+            normalised(remade),
+            ["d 755", "-d/a", "-d/b", "d/c 644", "-d/s"]
+        );
+        assert_eq!(normalised(vec![("d", put(file(b"", 9)))]), ["d 644"]);
+        let mut chmod = file(b"x", 1);
+        chmod.metadata.mode = 0o600;
+        assert_eq!(normalised(vec![("x", put(chmod))]), ["x 600"]);
+        assert_eq!(normalised(vec![("x", put(file(b"x", 9)))]), ["x 644"]);
+        // R-LAY-7
+        assert_eq!(normalised(vec![("d", touched())]), none);
+        assert_eq!(normalised(vec![("x", put(file(b"x", 1)))]), none);
+        assert_eq!(normalised(vec![("d", put(directory(0o711, 1)))]), ["d 711"]);
+        assert_eq!(normalised(vec![("", put(directory(0o711, 1)))]), none);
+        assert_eq!(
+            normalised(vec![("e", Change::Remove), ("x/y", Change::Remove)]),
+            none
+        );
+    }
+
+    #[test]
+    fn an_opaque_directory_hides_at_every_depth() {
+        // R-LAY-4
+        let deep = vec![
+            ("d", Change::Opaque(directory(0o700, 1))),
+            ("d/s/y", Change::Put(file(b"", 9))),
+        ];
+        assert_eq!(
+            normalised(deep),
+            ["d 700", "-d/a", "-d/b", "d/s 755", "-d/s/x", "d/s/y 644"]
+        );
+        let nested = vec![
+            ("d", Change::Opaque(directory(0o700, 1))),
+            ("d/a", Change::Put(file(b"a", 1))),
+            ("d/s", Change::Opaque(directory(0o755, 1))),
+        ];
+        assert_eq!(normalised(nested), ["d 700", "-d/b", "d/s 755", "-d/s/x"]);
+        assert_eq!(
+            normalised(vec![("n", Change::Opaque(directory(0o750, 1)))]),
+            ["n 750"]
+        );
+    }
+
+    #[test]
+    fn parents_come_with_their_metadata() {
+        // R-LAY-1
+        assert_eq!(
+            normalised(vec![("d/s/y", Change::Put(file(b"", 1)))]),
+            ["d 700", "d/s 755", "d/s/y 644"]
+        );
+        assert_eq!(
+            normalised(vec![("n/m", Change::Put(file(b"", 1)))]),
+            ["n 755", "n/m 644"]
+        );
+        assert_eq!(
+            normalised(vec![("x/m", Change::Put(file(b"", 1)))]),
+            ["x 755", "x/m 644"]
+        );
+    }
+
+    #[test]
+    fn a_name_stays_with_the_changed_name_of_its_file() {
+        // R-LAY-10
+        let linked = |name: &str, mtime| {
+            let mut node = file(name.as_bytes(), mtime);
+            node.kind = Kind::File {
+                size: 1,
+                digest: Digest::of(b"x"),
+                link: Some(1),
+            };
+            Change::Put(node)
+        };
+        assert_eq!(
+            normalised(vec![("x", linked("x", 1)), ("y", linked("x", 1))]),
+            ["x 644", "y 644"]
+        );
+        assert!(normalised(vec![("x", linked("x", 1)), ("d/s/x", linked("x", 1))]).is_empty());
+    }
+
+    /// Up to a dozen changes at a few paths, none below something that isn't a directory.
+    fn changes() -> impl Strategy<Value = Changeset> {
+        let name = prop::sample::select(vec!["a", "b", "a/a", "a/b", "b/a", "a/a/a", "a/a/b"]);
+        let change = prop_oneof![
+            any::<bool>().prop_map(|x| Change::Put(file(if x { b"x" } else { b"y" }, 1))),
+            any::<bool>().prop_map(|x| Change::Put(directory(if x { 0o755 } else { 0o700 }, 1))),
+            Just(Change::Opaque(directory(0o755, 1))),
+            Just(Change::Remove),
+        ];
+        prop::collection::btree_map(name.prop_map(path), change, 0..12).prop_map(|mut changes| {
+            let is_file = |change: &Change| change.node().is_some_and(|node| !node.is_directory());
+            let files: Vec<_> = changes
+                .iter()
+                .filter(|(_, change)| is_file(change))
+                .map(|(path, _)| path.clone())
+                .collect();
+            changes.retain(|path, _| {
+                !files
+                    .iter()
+                    .any(|file| path != file && path.starts_with(file))
+            });
+            changes.into_iter().collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_normalised_does_the_same(below in changes(), changes in changes()) {
+            let lower = Tree::of(&below);
+            let mut plain = changes.clone();
+            plain.normalise(&lower);
+            let applied = |changeset: &Changeset| {
+                let mut tree = lower.clone();
+                tree.apply(1, changeset);
+                tree.content_digest(&ImagePath::root(), true)
+            };
+            prop_assert_eq!(applied(&changes), applied(&plain), "{:?} became {:?}", changes, plain);
+            let opaque = plain.iter().any(|(_, change)| matches!(change, Change::Opaque(_)));
+            let parents = plain.iter().all(|(path, _)| path.ancestors().all(|above| plain.get(&above).is_some_and(is_directory)));
+            prop_assert!(!opaque && parents);
+            let mut twice = plain.clone();
+            twice.normalise(&lower);
+            prop_assert_eq!(twice, plain);
+        }
     }
 }

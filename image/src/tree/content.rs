@@ -96,3 +96,95 @@ fn xattr_counts(name: &[u8]) -> bool {
     name == b"security.capability"
         || !(name.starts_with(b"security.") || name.starts_with(b"system."))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Change, Changeset, Node, Timestamp};
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    /// Digest of `d`, holding a file `f` and a link `l`, after `edit`.
+    fn digest(edit: impl Fn(&mut Changeset, &mut Node)) -> Digest {
+        let mut changes = Changeset::new();
+        changes.put(path("d"), Node::directory(Metadata::directory()));
+        changes.put(path("d/l"), Node::symlink("f"));
+        let mut file = Node::file(b"x");
+        edit(&mut changes, &mut file);
+        changes.put(path("d/f"), file);
+        Tree::of(&changes).content_digest(&path("d"), true).unwrap()
+    }
+
+    #[test]
+    fn what_counts_and_what_does_not() {
+        // R-CACHE-11
+        let plain = digest(|_, _| {});
+        let xattr = |name: &'static [u8]| {
+            move |_: &mut Changeset, file: &mut Node| {
+                file.metadata.xattrs.insert(name.to_vec(), b"v".to_vec());
+            }
+        };
+        assert_eq!(
+            plain,
+            digest(|_, file| file.metadata.mtime = Timestamp::from_secs(9)),
+            "mtime"
+        );
+        assert_eq!(plain, digest(xattr(b"security.selinux")));
+        assert_eq!(plain, digest(xattr(b"system.posix_acl_access")));
+        let linked = digest(|_, file| {
+            if let Kind::File { link, .. } = &mut file.kind {
+                *link = Some(4);
+            }
+        });
+        assert_eq!(plain, linked);
+
+        let differ = [
+            digest(|_, file| file.metadata.mode = 0o4644),
+            digest(|_, file| file.metadata.uid = 1),
+            digest(|_, file| file.metadata.gid = 1),
+            digest(|_, file| *file = Node::file(b"y")),
+            digest(|_, file| file.kind = Kind::Fifo),
+            digest(|_, file| file.kind = Kind::CharDevice { major: 1, minor: 3 }),
+            digest(|_, file| file.kind = Kind::BlockDevice { major: 1, minor: 3 }),
+            digest(|_, file| file.kind = Kind::CharDevice { major: 3, minor: 1 }),
+            digest(xattr(b"security.capability")),
+            digest(xattr(b"user.a")),
+            digest(xattr(b"trusted.a")),
+            digest(|changes, _| changes.put(path("d/l"), Node::symlink("g"))),
+            digest(|changes, _| changes.put(path("d/n"), Node::file(b""))),
+            digest(|changes, _| changes.insert(path("d/l"), Change::Remove)),
+            plain,
+        ];
+        let distinct: std::collections::BTreeSet<_> = differ.iter().collect();
+        assert_eq!(distinct.len(), differ.len());
+    }
+
+    #[test]
+    fn a_directory_s_own_header_can_be_left_out() {
+        // R-CACHE-12
+        let with_mode = |mode| {
+            let mut changes = Changeset::new();
+            changes.put(path("d"), Node::directory(Metadata::with_mode(mode)));
+            changes.put(path("d/f"), Node::file(b""));
+            Tree::of(&changes)
+        };
+        let [a, b] = [0o755, 0o700].map(with_mode);
+        assert_eq!(
+            a.content_digest(&path("d"), false),
+            b.content_digest(&path("d"), false)
+        );
+        assert_ne!(
+            a.content_digest(&path("d"), true),
+            b.content_digest(&path("d"), true)
+        );
+        assert_eq!(
+            a.content_digest(&path("d/f"), false),
+            a.content_digest(&path("d/f"), true)
+        );
+        assert_eq!(a.content_digest(&path("x"), true), None);
+    }
+}

@@ -124,3 +124,112 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
         .filter(|name| !matches!(*name, b"" | b"."));
     names.map(<[u8]>::to_vec)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Change, Changeset, Node};
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::clean(text.as_bytes())
+    }
+
+    fn tree() -> Tree {
+        let mut changes: Changeset = [
+            (path("d/f"), Change::Put(Node::file(b""))),
+            (path("d/e/g"), Change::Put(Node::file(b""))),
+        ]
+        .into_iter()
+        .collect();
+        let links = [
+            ("l", "d"),
+            ("abs", "/d/e"),
+            ("up", "../../d"),
+            ("d/e/back", ".."),
+            ("chain", "l/e/back/f"),
+            ("loop", "loop"),
+            ("ping", "pong"),
+            ("pong", "ping"),
+            ("gone", "no/where"),
+            ("tofile", "d/f"),
+            ("dots", "d/e/../../d//."),
+        ];
+        for (name, target) in links {
+            changes.put(path(name), Node::symlink(target));
+        }
+        Tree::of(&changes)
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        // R-COPY-14, R-WORKDIR-6: base | path | follow the last | where it leads, `!` if nothing is there
+        let cases = [
+            ("", "d/f", true, "d/f"),
+            ("", "/d/./f", true, "d/f"),
+            ("d", "e", true, "d/e"),
+            ("d", "/l", true, "d"),
+            ("d", "..", true, ""),
+            ("d", "../../../l/f", true, "d/f"),
+            ("", "l", false, "l"),
+            ("", "l/", false, "l"),
+            ("", "l/f", false, "d/f"),
+            ("", "abs/g", true, "d/e/g"),
+            ("d/e", "/abs", true, "d/e"),
+            ("", "up/f", true, "d/f"),
+            ("", "d/e/back/f", true, "d/f"),
+            ("", "l/e/back/../l/f", true, "d/f"),
+            ("", "chain", true, "d/f"),
+            ("", "dots/f", true, "d/f"),
+            ("", "gone", true, "no/where!"),
+            ("", "gone/x/../y", true, "no/where/y!"),
+            ("", "new/../d", true, "d"),
+            ("", "d/new/x", true, "d/new/x!"),
+            ("", "", true, ""),
+        ];
+        for (base, written, follow, expected) in cases {
+            let found = tree()
+                .resolve(&path(base), written.as_bytes(), follow)
+                .unwrap();
+            let shown = format!("{}{}", found.path, if found.exists { "" } else { "!" });
+            assert_eq!(shown, expected, "{base} {written}");
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        let resolve = |text: &str| {
+            tree()
+                .resolve(&ImagePath::root(), text.as_bytes(), true)
+                .unwrap_err()
+        };
+        assert!(
+            matches!(resolve("d/f/x"), ResolveError::NotADirectory { component, .. } if component == path("d/f"))
+        );
+        assert!(matches!(
+            resolve("tofile/x"),
+            ResolveError::NotADirectory { .. }
+        ));
+        assert!(matches!(resolve("loop"), ResolveError::TooManyLinks { .. }));
+        assert!(matches!(
+            resolve("ping/x"),
+            ResolveError::TooManyLinks { .. }
+        ));
+    }
+
+    #[test]
+    fn up_to_255_links_are_followed() {
+        let mut changes = Changeset::new();
+        for number in 0..=255 {
+            changes.put(
+                path(&format!("l{number}")),
+                Node::symlink(format!("l{}", number + 1)),
+            );
+        }
+        let tree = Tree::of(&changes);
+        let resolve = |text: &str| tree.resolve(&ImagePath::root(), text.as_bytes(), true);
+        assert_eq!(resolve("l1").unwrap().links, 255);
+        assert!(resolve("l0").is_err());
+    }
+}
