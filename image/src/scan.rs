@@ -1,1 +1,356 @@
 //! A directory on disk read as a changeset.
+//!
+//! Two kinds of directory are read: an overlay's *upper* directory, which says what a RUN changed, with
+//! overlayfs's own marks for what it removed; and a plain directory, all of which is there. Nothing is ever
+//! followed or opened by a path the host's resolver sees, so names and links may be hostile.
+//!
+//! Reading the attributes of files is fast, reading their content is not, and whoever writes a layer reads the
+//! content anyway. So a scan gives a [`Draft`], a changeset without digests; [`crate::tar::write_draft`] or
+//! [`Draft::complete`] fills them in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::contents::{Contents, DirContents, Root};
+use crate::tar::{UNKNOWN, is_overlay_xattr, number_links};
+use crate::{Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
+
+/// A changeset whose files' digests are not known yet. Within it they are all zeros.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Draft {
+    changes: BTreeMap<ImagePath, Change>,
+}
+
+/// Why a directory could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {act} `{path}`")]
+pub struct ScanError {
+    /// What was tried.
+    pub act: &'static str,
+    /// Below the directory that is read; the root itself is empty.
+    pub path: ImagePath,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Reads an overlay's upper directory: what was changed, what was removed and which directories are opaque.
+///
+/// The root directory's own metadata is the entry of the root, and hard links to files outside are not links.
+/// With [`Draft::normalise`] this becomes what a layer says.
+pub fn scan_upper(upper: &Path) -> Result<Draft, ScanError> {
+    Scan::of(upper, Marks::Overlay)
+}
+
+/// Reads a plain directory: everything in it, and the directory's own metadata as the entry of the root.
+pub fn scan_directory(directory: &Path) -> Result<Draft, ScanError> {
+    Scan::of(directory, Marks::None)
+}
+
+/// Reads a plain directory and the content of all its files.
+pub fn scan(directory: &Path) -> Result<Changeset, ScanError> {
+    let draft = scan_directory(directory)?;
+    let contents = DirContents::open(directory);
+    let contents =
+        contents.map_err(|source| ScanError { act: "open the directory", path: ImagePath::root(), source })?;
+    draft.complete(&contents)
+}
+
+impl Draft {
+    /// What happens at `path`; the digest of a file is zeros.
+    pub fn get(&self, path: &ImagePath) -> Option<&Change> {
+        self.changes.get(path)
+    }
+
+    /// The changes in the order of a layer's entries; the digests of files are zeros.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&ImagePath, &Change)> {
+        self.changes.iter()
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Keeps what `wanted` says yes to: to leave out mount points and generated files (R-LAY-14).
+    pub fn retain(&mut self, mut wanted: impl FnMut(&ImagePath, &Change) -> bool) {
+        self.changes.retain(|path, change| wanted(path, change));
+        number_links(self.changes.values_mut());
+    }
+
+    /// Brings the draft into the form of a layer over the tree `lower` ([`Changeset::normalise`]).
+    ///
+    /// A file with the size and metadata it has in `lower` may be the same file written again (R-LAY-7). Only
+    /// its content can tell, so those few files are read here, from `contents`.
+    pub fn normalise(self, lower: &Tree, contents: &dyn Contents) -> Result<Self, ScanError> {
+        let mut changeset = Changeset::from_iter(self.changes);
+        let suspects: Vec<(ImagePath, Digest)> = changeset
+            .iter()
+            .filter_map(|(path, change)| Some((path, change.node()?, lower.lookup(path)?.node())))
+            .filter_map(|(path, node, before)| Some((path, node, rewritten(node, &before)?)))
+            .filter_map(|(path, node, digest)| match digest_of(path, node, contents) {
+                Ok(found) => (found == digest).then(|| Ok((path.clone(), digest))),
+                Err(error) => Some(Err(error)),
+            })
+            .collect::<Result<_, _>>()?;
+        for (path, known) in suspects {
+            if let Some(Change::Put(node)) = changeset.get(&path) {
+                let mut node = node.clone();
+                set_digest(&mut node, known);
+                changeset.insert(path, Change::Put(node));
+            }
+        }
+        changeset.normalise(lower);
+        let mut changes: BTreeMap<ImagePath, Change> = changeset.into_iter().collect();
+        number_links(changes.values_mut());
+        Ok(Self { changes })
+    }
+
+    /// Reads the files from `contents`, several at a time, and fills their digests in.
+    pub fn complete(self, contents: &dyn Contents) -> Result<Changeset, ScanError> {
+        let mut changes: Vec<(ImagePath, Change)> = self.changes.into_iter().collect();
+        changes.par_iter_mut().try_for_each(|(path, change)| match change {
+            Change::Put(node) if matches!(node.kind, Kind::File { .. }) => {
+                let digest = digest_of(path, node, contents)?;
+                set_digest(node, digest);
+                Ok(())
+            }
+            _ => Ok(()),
+        })?;
+        Ok(changes.into_iter().collect())
+    }
+
+    pub(crate) fn into_changes(self) -> BTreeMap<ImagePath, Change> {
+        self.changes
+    }
+}
+
+impl FromIterator<(ImagePath, Change)> for Draft {
+    fn from_iter<I: IntoIterator<Item = (ImagePath, Change)>>(changes: I) -> Self {
+        Self { changes: changes.into_iter().collect() }
+    }
+}
+
+/// The digest a file had before, if but for its content nothing tells it from that.
+fn rewritten(node: &Node, before: &Node) -> Option<Digest> {
+    match (&node.kind, &before.kind) {
+        (Kind::File { size, .. }, Kind::File { size: size_before, digest, .. }) => {
+            let same_time = node.metadata.mtime.secs == before.metadata.mtime.secs;
+            let same = size == size_before && same_time && node.metadata.same_but_mtime(&before.metadata);
+            same.then_some(*digest)
+        }
+        _ => None,
+    }
+}
+
+fn set_digest(node: &mut Node, known: Digest) {
+    if let Kind::File { digest, .. } = &mut node.kind {
+        *digest = known;
+    }
+}
+
+fn digest_of(path: &ImagePath, node: &Node, contents: &dyn Contents) -> Result<Digest, ScanError> {
+    let failed = |source| ScanError { act: "read", path: path.clone(), source };
+    let Kind::File { size, .. } = node.kind else {
+        return Ok(UNKNOWN);
+    };
+    let mut digester = Digester::new();
+    let mut length = 0;
+    if size > 0 {
+        let mut content = contents.open(path, node).map_err(failed)?;
+        let mut chunk = vec![0; size.min(128 << 10) as usize];
+        loop {
+            match content.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(read) => {
+                    digester.update(&chunk[..read]);
+                    length += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+    if length != size {
+        return Err(failed(io::Error::other(format!("it has {length} bytes now, not {size}"))));
+    }
+    Ok(digester.finish())
+}
+
+/// Which marks in the directory are not what they look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    None,
+    /// overlayfs's whiteouts and opaque directories.
+    Overlay,
+}
+
+/// A directory half read.
+struct Scan {
+    root: Root,
+    marks: Marks,
+    changes: BTreeMap<ImagePath, Change>,
+    /// Directories to read yet: a list, so that depth costs no stack and no open directory.
+    pending: Vec<ImagePath>,
+    /// Numbers of hard-linked files by device and inode.
+    links: HashMap<(u64, u64), u64>,
+}
+
+impl Scan {
+    fn of(directory: &Path, marks: Marks) -> Result<Draft, ScanError> {
+        let at_root = |source| ScanError { act: "open the directory", path: ImagePath::root(), source };
+        let root = Root::open(directory).map_err(at_root)?;
+        let (changes, links) = (BTreeMap::new(), HashMap::new());
+        let mut scan = Self { root, marks, changes, pending: vec![ImagePath::root()], links };
+        while let Some(path) = scan.pending.pop() {
+            scan.directory(path)?;
+        }
+        number_links(scan.changes.values_mut());
+        Ok(Draft { changes: scan.changes })
+    }
+
+    /// Reads a directory's own attributes and all but the content of what is in it.
+    fn directory(&mut self, path: ImagePath) -> Result<(), ScanError> {
+        let failed = |act, source| ScanError { act, path: path.clone(), source };
+        let fd = self.root.directory(&path).map_err(|source| failed("open the directory", source))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("stat", errno.into()))?;
+        let xattrs = xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
+        let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
+        let node = Node::directory(metadata(&stat, xattrs));
+        let names = names(fd.as_fd()).map_err(|source| failed("list the directory", source))?;
+        self.changes.insert(path.clone(), if opaque { Change::Opaque(node) } else { Change::Put(node) });
+        for name in names {
+            self.entry(fd.as_fd(), &name, path.child(&name))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: ImagePath) -> Result<(), ScanError> {
+        let name = OsStr::from_bytes(name);
+        let failed = |act, source| ScanError { act, path: path.clone(), source };
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| failed("stat", errno.into()))?;
+        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let (major, minor) = device;
+        let mut found = BTreeMap::new();
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.pending.push(path);
+                return Ok(());
+            }
+            FileType::RegularFile => {
+                let fd = open_file(parent, name).map_err(|source| failed("open", source))?;
+                found = xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
+                if self.marks == Marks::Overlay && stat.st_size == 0 && marked(&found, b"whiteout").is_some() {
+                    self.changes.insert(path, Change::Remove);
+                    return Ok(());
+                }
+                Kind::File { size: stat.st_size.unsigned_abs(), digest: UNKNOWN, link: self.link(&stat) }
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(parent, name, Vec::new());
+                let target = target.map_err(|errno| failed("read the symlink", errno.into()))?;
+                Kind::Symlink { target: target.into_bytes() }
+            }
+            FileType::CharacterDevice if self.marks == Marks::Overlay && device == (0, 0) => {
+                self.changes.insert(path, Change::Remove);
+                return Ok(());
+            }
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => {
+                return Err(failed("tell the type of", io::ErrorKind::InvalidData.into()));
+            }
+        };
+        let node = Node { metadata: metadata(&stat, found), kind };
+        self.changes.insert(path, Change::Put(node));
+        Ok(())
+    }
+
+    /// The number of the file's group of hard links, if it may have several names.
+    fn link(&mut self, stat: &Stat) -> Option<u64> {
+        if stat.st_nlink < 2 {
+            return None;
+        }
+        let next = self.links.len() as u64;
+        Some(*self.links.entry((stat.st_dev, stat.st_ino)).or_insert(next))
+    }
+}
+
+/// The value of overlayfs's mark `name`, privileged or not.
+fn marked<'a>(xattrs: &'a BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8]) -> Option<&'a [u8]> {
+    let spaces: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+    spaces.iter().find_map(|space| xattrs.get(&[space, name].concat())).map(Vec::as_slice)
+}
+
+/// Without overlayfs's own attributes, which are no part of the tree.
+fn metadata(stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
+    xattrs.retain(|name, _| !is_overlay_xattr(name));
+    Metadata {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Timestamp { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
+        xattrs,
+    }
+}
+
+fn open_file(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// The names in a directory, sorted, without `.` and `..`.
+fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// All extended attributes of an open file or directory.
+fn xattrs(fd: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let list = match grown(|buffer| rustix::fs::flistxattr(fd, buffer)) {
+        Err(Errno::NOTSUP) => return Ok(found),
+        list => list?,
+    };
+    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        match grown(|buffer| rustix::fs::fgetxattr(fd, OsStr::from_bytes(name), buffer)) {
+            // Gone in the meantime, or not for us to see.
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            value => drop(found.insert(name.to_vec(), value?)),
+        }
+    }
+    Ok(found)
+}
+
+/// Calls `read` with a buffer that is large enough; most files have nothing to say and need none.
+fn grown(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut small = [0; 256];
+    match read(&mut small) {
+        Ok(length) => return Ok(small[..length].to_vec()),
+        Err(Errno::RANGE) => {}
+        Err(errno) => return Err(errno),
+    }
+    // The kernel's own limit for a list and for a value.
+    let mut large = vec![0; 64 << 10];
+    let length = read(&mut large)?;
+    large.truncate(length);
+    Ok(large)
+}

@@ -1,1 +1,47 @@
 //! Layer tars: changesets written as, read from and applied from tar streams (R-LAY-1..13).
+//!
+//! Writing is a pure function of the changeset and the files' contents: the same ones give the same bytes, on
+//! any machine, as any user. Reading trusts nothing: names, sizes, links and whiteouts may be hostile, and
+//! what can't be understood safely is refused by name. Everything streams; no file is ever held in memory.
+//!
+//! - [`write_layer`] and [`write_draft`]: changeset to tar. The second also finds out the files' digests.
+//! - [`read_layer`]: tar to changeset; a [`Sink`] sees each entry as it goes by.
+//! - [`unpack`]: tar to changeset and to files below a directory, in one pass.
+//! - [`apply_changeset`]: changeset and contents to files below a directory.
+
+mod apply;
+mod header;
+mod member;
+mod read;
+mod write;
+
+pub use apply::{ApplyError, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
+pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
+pub use write::{WriteError, write_draft, write_layer};
+
+pub(crate) use header::{END, MemberHeader};
+pub(crate) use member::{MemberKind, Members};
+pub(crate) use read::{UNKNOWN, number_links};
+
+use crate::DiffId;
+
+/// The identity of a layer's uncompressed tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TarSummary {
+    /// Digest of the whole stream.
+    pub diff_id: DiffId,
+    /// Length of the whole stream in bytes.
+    pub size: u64,
+}
+
+/// The name of a whiteout is this followed by the name it removes (R-LAY-3).
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+
+/// The file that makes its directory opaque (R-LAY-4).
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Whether an extended attribute is overlayfs's own bookkeeping. It never comes out of a tree nor gets in: a
+/// layer that could set one could hide what is below it in ways its changeset doesn't show.
+pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
