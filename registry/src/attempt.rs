@@ -31,8 +31,11 @@ pub enum Act {
 }
 
 impl Attempt {
-    pub(crate) fn new(act: Act, reference: &Reference) -> Box<Self> {
-        Box::new(Attempt { act, reference: reference.clone() })
+    pub(crate) fn new(act: Act, reference: &Reference) -> Self {
+        Attempt {
+            act,
+            reference: reference.clone(),
+        }
     }
 
     /// The registry that was asked, as the reference names it.

@@ -4,9 +4,14 @@ use std::io::{self, Read, Write};
 
 use kiln_image::{Digest, Reference};
 use oci_spec::image::Descriptor;
+use ureq::http::Method;
 
+use crate::attempt::{Act, Attempt};
+use crate::auth::Scopes;
 use crate::error::RegistryError;
 use crate::options::Options;
+use crate::session::{Question, Session, refused};
+use crate::{pull, push};
 
 /// Largest manifest or index that is read or sent, in bytes (4 MiB, as the distribution specification asks).
 pub const MANIFEST_LIMIT: u64 = 4 * 1024 * 1024;
@@ -15,8 +20,7 @@ pub const MANIFEST_LIMIT: u64 = 4 * 1024 * 1024;
 /// every call and may be shared by threads.
 #[derive(Debug)]
 pub struct Client {
-    #[allow(dead_code)]
-    options: Options,
+    session: Session,
 }
 
 /// A manifest or index as the registry gave it, its digest checked.
@@ -42,19 +46,28 @@ pub enum Pushed {
 impl Client {
     /// A client with these settings. Nothing is contacted yet.
     pub fn new(options: Options) -> Self {
-        Client { options }
+        Client {
+            session: Session::new(options),
+        }
     }
 
     /// The manifest or index that `reference` names, by digest if it has one, else by tag.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
-        let _ = reference;
-        todo!()
+        pull::manifest(
+            &self.session,
+            &Attempt::new(Act::Resolve, reference),
+            reference.digest(),
+        )
     }
 
     /// The manifest with this digest in the repository of `reference`.
-    pub fn manifest_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
-        let _ = (reference, digest);
-        todo!()
+    pub fn manifest_by_digest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let at = Attempt::new(Act::PullManifest(*digest), reference);
+        pull::manifest(&self.session, &at, Some(*digest)).map(|resolved| resolved.bytes)
     }
 
     /// Streams a blob into `out`, verified by size and digest. `progress` gets the number of bytes written so far. After an
@@ -66,18 +79,21 @@ impl Client {
         out: &mut dyn Write,
         progress: &dyn Fn(u64),
     ) -> Result<(), RegistryError> {
-        let _ = (reference, descriptor, out, progress);
-        todo!()
+        pull::blob(&self.session, reference, descriptor, out, progress)
     }
 
     /// Whether the repository of `reference` has this blob.
     pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
-        let _ = (reference, digest);
-        todo!()
+        self.holds(
+            &Attempt::new(Act::CheckBlob(*digest), reference),
+            digest,
+            Scopes::pull(reference.repository()),
+        )
     }
 
     /// Makes sure the repository of `reference` has a blob: asks first, then tries to mount it from the repository `mount_from`
-    /// of the same registry, then sends it. `open` is called once for each time its bytes are sent.
+    /// of the same registry, then sends it. `open` is called once for each time its bytes are sent; `progress` gets the number
+    /// of bytes sent so far, which starts again with each try.
     pub fn push_blob(
         &self,
         reference: &Reference,
@@ -86,13 +102,34 @@ impl Client {
         mount_from: Option<&str>,
         progress: &dyn Fn(u64),
     ) -> Result<Pushed, RegistryError> {
-        let _ = (reference, descriptor, open, mount_from, progress);
-        todo!()
+        let blob = push::Blob::new(reference, descriptor, open, progress)?;
+        if self.holds(&blob.at, &blob.digest, Scopes::push(reference.repository()))? {
+            return Ok(Pushed::Present);
+        }
+        push::blob(&self.session, &blob, mount_from)
     }
 
     /// Puts a manifest or index under the tag of `reference`, or under its own digest if `reference` has no tag.
-    pub fn push_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest, RegistryError> {
-        let _ = (reference, media_type, bytes);
-        todo!()
+    pub fn push_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, RegistryError> {
+        push::manifest(&self.session, reference, media_type, bytes)
+    }
+
+    fn holds(&self, at: &Attempt, digest: &Digest, scopes: Scopes) -> Result<bool, RegistryError> {
+        let path = format!("blobs/{digest}");
+        let answer = self.session.ask(
+            at,
+            &Question::new(Method::HEAD, &path, scopes),
+            self.session.options.retries,
+        )?;
+        match answer.status {
+            404 => Ok(false),
+            _ if answer.is_success() => Ok(true),
+            _ => Err(refused(at, answer)),
+        }
     }
 }

@@ -58,7 +58,10 @@ pub enum RegistryError {
         detail: String,
     },
     /// Any other answer that is not a success, retries used up where they made sense.
-    #[error("could not {at}: registry `{registry}` answered {status}{}", said(detail))]
+    #[error(
+        "could not {at}: registry `{registry}` answered {status}{}",
+        said(detail)
+    )]
     Status {
         /// What was attempted.
         at: Box<Attempt>,
@@ -179,9 +182,17 @@ impl RegistryError {
 }
 
 fn said(detail: &str) -> String {
-    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+    if detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {detail}")
+    }
 }
 
 fn refusal(with_credentials: bool) -> &'static str {
-    if with_credentials { "refused the credentials" } else { "asks for credentials" }
+    if with_credentials {
+        "refused the credentials"
+    } else {
+        "asks for credentials"
+    }
 }

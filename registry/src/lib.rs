@@ -32,6 +32,7 @@ mod options;
 mod pull;
 mod push;
 mod retry;
+mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transport;
@@ -42,3 +43,6 @@ pub use credentials::{Credential, Credentials, CredentialsError};
 pub use error::{RegistryError, TransportError};
 pub use host::is_loopback;
 pub use options::{Options, Proxy, Sleep};
+
+#[cfg(test)]
+mod tests;

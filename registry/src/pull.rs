@@ -1,1 +1,343 @@
-//! To come.
+//! From the registry: manifests whole and checked, blobs as streams that survive a cut connection.
+
+use std::io::{self, Read, Write};
+use std::str::FromStr;
+
+use kiln_image::{Digest, Digester, Reference, media_type};
+use oci_spec::image::{Descriptor, MediaType};
+use ureq::http::Method;
+
+use crate::attempt::{Act, Attempt};
+use crate::auth::Scopes;
+use crate::client::{MANIFEST_LIMIT, Resolved};
+use crate::error::{RegistryError, TransportError};
+use crate::retry;
+use crate::session::{Question, Session, body_failure, protocol, unreachable};
+use crate::transport::{Answer, BodyError, body_error};
+
+/// Size of the pieces a blob is copied in, in bytes.
+const PIECE: usize = 128 * 1024;
+
+/// What kiln understands as a manifest or an index, preferred first.
+const ACCEPTED: [&str; 4] = [
+    media_type::OCI_INDEX,
+    media_type::OCI_MANIFEST,
+    media_type::DOCKER_INDEX,
+    media_type::DOCKER_MANIFEST,
+];
+
+/// Fetches a manifest or index by `digest`, or by the tag of the attempt's reference.
+pub(crate) fn manifest(
+    session: &Session,
+    at: &Attempt,
+    digest: Option<Digest>,
+) -> Result<Resolved, RegistryError> {
+    let name = match digest {
+        Some(digest) => digest.to_string(),
+        None => at.reference.tag().unwrap_or("latest").to_owned(),
+    };
+    let path = format!("manifests/{name}");
+    let mut tries = 0;
+    loop {
+        let question = Question::new(Method::GET, &path, Scopes::pull(at.reference.repository()))
+            .header("accept", ACCEPTED.join(", "));
+        let answer = session.ask_for_success(at, &question)?;
+        let host = answer.url.authority().to_owned();
+        let content_type = answer.header("content-type").map(str::to_owned);
+        let expected =
+            digest.or_else(|| Digest::from_str(answer.header("docker-content-digest")?).ok());
+        match answer.bytes(MANIFEST_LIMIT) {
+            Ok(bytes) => return checked(at, &host, content_type.as_deref(), expected, bytes),
+            Err(BodyError::Transport(error))
+                if tries < retry::limit(&error, session.options.retries) =>
+            {
+                session.options.sleep.wait(retry::pause(tries, None));
+                tries += 1;
+            }
+            Err(error) => return Err(body_failure(at, &host, MANIFEST_LIMIT, error)),
+        }
+    }
+}
+
+fn checked(
+    at: &Attempt,
+    host: &str,
+    content_type: Option<&str>,
+    expected: Option<Digest>,
+    bytes: Vec<u8>,
+) -> Result<Resolved, RegistryError> {
+    let actual = Digest::of(&bytes);
+    if let Some(expected) = expected.filter(|expected| *expected != actual) {
+        return Err(RegistryError::DigestMismatch {
+            at: Box::new(at.clone()),
+            expected,
+            actual,
+        });
+    }
+    let media_type = media_type_of(content_type, &bytes).ok_or_else(|| {
+        protocol(
+            at,
+            host,
+            format!(
+                "it is neither a manifest nor an index ({})",
+                content_type.unwrap_or("no type")
+            ),
+        )
+    })?;
+    let descriptor = Descriptor::new(
+        MediaType::from(media_type.as_str()),
+        bytes.len() as u64,
+        actual.to_oci(),
+    );
+    Ok(Resolved { descriptor, bytes })
+}
+
+/// The type of a manifest: as its header says if that is one we know, else as it says itself, else by its members.
+fn media_type_of(content_type: Option<&str>, bytes: &[u8]) -> Option<String> {
+    let known = |name: &str| ACCEPTED.contains(&name).then(|| name.to_owned());
+    if let Some(found) =
+        content_type.and_then(|text| known(text.split(';').next().unwrap_or("").trim()))
+    {
+        return Some(found);
+    }
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    if let Some(own) = value.get("mediaType").and_then(|own| own.as_str()) {
+        return known(own);
+    }
+    if value
+        .get("manifests")
+        .is_some_and(serde_json::Value::is_array)
+    {
+        return Some(media_type::OCI_INDEX.to_owned());
+    }
+    value
+        .get("layers")
+        .is_some_and(serde_json::Value::is_array)
+        .then(|| media_type::OCI_MANIFEST.to_owned())
+}
+
+/// Streams a blob. After a cut, goes on from where it was; tries count anew whenever there was progress.
+pub(crate) fn blob(
+    session: &Session,
+    reference: &Reference,
+    descriptor: &Descriptor,
+    out: &mut dyn Write,
+    progress: &dyn Fn(u64),
+) -> Result<(), RegistryError> {
+    let digest = blob_digest(descriptor, reference, Act::Resolve)?;
+    let at = Attempt::new(Act::PullBlob(digest), reference);
+    let mut transfer = Transfer {
+        at: &at,
+        size: descriptor.size(),
+        done: 0,
+        digester: Digester::new(),
+        out,
+        progress,
+    };
+    let mut tries = 0;
+    loop {
+        let before = transfer.done;
+        let (host, error) = match transfer.run(session, &format!("blobs/{digest}"))? {
+            Outcome::Whole => break,
+            Outcome::Cut { host, error } => (host, error),
+        };
+        if transfer.done > before {
+            tries = 0;
+        }
+        if tries >= retry::limit(&error, session.options.retries) {
+            return Err(unreachable(&at, &host, error));
+        }
+        session.options.sleep.wait(retry::pause(tries, None));
+        tries += 1;
+    }
+    let actual = transfer.digester.finish();
+    if actual == digest {
+        Ok(())
+    } else {
+        Err(RegistryError::DigestMismatch {
+            at: Box::new(at),
+            expected: digest,
+            actual,
+        })
+    }
+}
+
+/// The digest of a descriptor; kiln speaks sha256 only.
+pub(crate) fn blob_digest(
+    descriptor: &Descriptor,
+    reference: &Reference,
+    act: Act,
+) -> Result<Digest, RegistryError> {
+    Digest::try_from(descriptor.digest()).map_err(|error| {
+        let at = Attempt::new(act, reference);
+        protocol(
+            &at,
+            at.registry(),
+            format!("it names a blob by `{}`: {error}", descriptor.digest()),
+        )
+    })
+}
+
+/// A blob on its way.
+struct Transfer<'a> {
+    at: &'a Attempt,
+    size: u64,
+    done: u64,
+    digester: Digester,
+    out: &'a mut dyn Write,
+    progress: &'a dyn Fn(u64),
+}
+
+enum Outcome {
+    Whole,
+    Cut { host: String, error: TransportError },
+}
+
+impl Transfer<'_> {
+    /// One request for what is missing, copied as far as it comes.
+    fn run(&mut self, session: &Session, path: &str) -> Result<Outcome, RegistryError> {
+        let mut question = Question::new(
+            Method::GET,
+            path,
+            Scopes::pull(self.at.reference.repository()),
+        );
+        if self.done > 0 {
+            question = question.header("range", format!("bytes={}-", self.done));
+        }
+        let answer = session.ask_for_success(self.at, &question)?;
+        let host = answer.url.authority().to_owned();
+        let skip = self.already_here(&answer)?;
+        let mut body = answer.reader();
+        if let Err(error) = io::copy(&mut (&mut body).take(skip), &mut io::sink()) {
+            return Ok(Outcome::Cut {
+                host,
+                error: body_error(error),
+            });
+        }
+        self.copy(&mut body, host)
+    }
+
+    /// How much of this answer's body was received before: nothing if the registry honoured the range.
+    fn already_here(&self, answer: &Answer) -> Result<u64, RegistryError> {
+        if answer.status == 206 {
+            let starts = answer.header("content-range").and_then(|range| {
+                range
+                    .strip_prefix("bytes ")?
+                    .split('-')
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
+            });
+            return match starts {
+                Some(start) if start <= self.done => Ok(self.done - start),
+                _ => Err(protocol(
+                    self.at,
+                    answer.url.authority(),
+                    "its partial content is not the part that was asked for",
+                )),
+            };
+        }
+        let announced = answer
+            .header("content-length")
+            .and_then(|length| length.parse::<u64>().ok());
+        match announced {
+            Some(actual) if actual != self.size => Err(self.wrong_size(actual)),
+            _ => Ok(self.done),
+        }
+    }
+
+    fn copy(&mut self, body: &mut dyn Read, host: String) -> Result<Outcome, RegistryError> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let count = match body.read(&mut piece) {
+                Ok(0) if self.done == self.size => return Ok(Outcome::Whole),
+                Ok(0) => {
+                    return Ok(Outcome::Cut {
+                        host,
+                        error: TransportError::Cut(format!(
+                            "after {} of {} bytes",
+                            self.done, self.size
+                        )),
+                    });
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Ok(Outcome::Cut {
+                        host,
+                        error: body_error(error),
+                    });
+                }
+            };
+            if self.done + count as u64 > self.size {
+                return Err(self.wrong_size(self.done + count as u64));
+            }
+            self.out
+                .write_all(&piece[..count])
+                .map_err(|source| self.not_written(source))?;
+            self.digester.update(&piece[..count]);
+            self.done += count as u64;
+            (self.progress)(self.done);
+        }
+    }
+
+    fn wrong_size(&self, actual: u64) -> RegistryError {
+        RegistryError::SizeMismatch {
+            at: Box::new(self.at.clone()),
+            expected: self.size,
+            actual,
+        }
+    }
+
+    fn not_written(&self, source: io::Error) -> RegistryError {
+        RegistryError::Local {
+            at: Box::new(self.at.clone()),
+            side: "writing it here failed",
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifests_type_is_found_where_it_is_written() {
+        let docker = Some(media_type::DOCKER_MANIFEST.to_owned());
+        for (header, body, expected) in [
+            (
+                Some("application/vnd.docker.distribution.manifest.v2+json; charset=utf-8"),
+                "{}",
+                docker.clone(),
+            ),
+            (
+                Some("application/json"),
+                r#"{"mediaType":"application/vnd.docker.distribution.manifest.v2+json"}"#,
+                docker,
+            ),
+            (
+                None,
+                r#"{"manifests":[]}"#,
+                Some(media_type::OCI_INDEX.to_owned()),
+            ),
+            (
+                None,
+                r#"{"layers":[]}"#,
+                Some(media_type::OCI_MANIFEST.to_owned()),
+            ),
+            (Some("text/html"), "<html>", None),
+            (
+                None,
+                r#"{"mediaType":"application/x-other","layers":[]}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(
+                media_type_of(header, body.as_bytes()),
+                expected,
+                "{header:?} {body}"
+            );
+        }
+    }
+}

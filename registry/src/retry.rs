@@ -1,1 +1,100 @@
-//! To come.
+//! When to try again, and how long to wait first.
+
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
+use ureq::http::HeaderMap;
+use ureq::http::header::{DATE, RETRY_AFTER};
+
+use crate::error::TransportError;
+
+/// First wait; each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(250);
+/// Longest wait of our own choice.
+const LONGEST: Duration = Duration::from_secs(8);
+/// Longest wait a registry may ask for; a longer one is cut to this.
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
+/// A host that refuses or has no address seldom changes its mind: it is asked this often again.
+const REFUSED_RETRIES: u32 = 2;
+
+/// How long to wait before try number `tries` + 1.
+pub(crate) fn pause(tries: u32, asked: Option<Duration>) -> Duration {
+    let own = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+    asked.map_or(own, |asked| asked.clamp(own.min(FIRST), LONGEST_ASKED))
+}
+
+/// Whether a status is worth another try: too many requests, or the server's own trouble.
+pub(crate) fn passing_status(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// How often a request may be tried again after such a failure.
+pub(crate) fn limit(error: &TransportError, retries: u32) -> u32 {
+    match error {
+        TransportError::Tls(_) | TransportError::Proxy(_) | TransportError::Other(_) => 0,
+        TransportError::Refused | TransportError::UnknownHost => retries.min(REFUSED_RETRIES),
+        TransportError::TimedOut(_) | TransportError::Cut(_) => retries,
+    }
+}
+
+/// `Retry-After`, in seconds or as a date, which is measured against the answer's own `Date` so that clocks need not agree.
+pub(crate) fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = |text: &str| {
+        rfc2822::parse(text)
+            .ok()
+            .map(|zoned| zoned.timestamp().as_second())
+    };
+    let now = at(headers.get(DATE)?.to_str().ok()?)?;
+    Some(Duration::from_secs(
+        u64::try_from(at(value)? - now).unwrap_or(0),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_limit_and_yield_to_the_registry() {
+        let ms = |ms| Duration::from_millis(ms);
+        for (tries, asked, expected) in [
+            (0, None, ms(250)),
+            (1, None, ms(500)),
+            (3, None, ms(2000)),
+            (30, None, ms(8000)),
+            (0, Some(ms(3000)), ms(3000)),
+            (0, Some(ms(0)), ms(250)),
+            (0, Some(Duration::from_secs(86400)), LONGEST_ASKED),
+        ] {
+            assert_eq!(pause(tries, asked), expected, "{tries} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let headers = |retry: &str, date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, retry.parse().unwrap());
+            headers.insert(DATE, date.parse().unwrap());
+            headers
+        };
+        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (retry, expected) in [
+            ("7", Some(7)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:40:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            assert_eq!(
+                asked_pause(&headers(retry, now)),
+                expected.map(Duration::from_secs),
+                "{retry}"
+            );
+        }
+    }
+}

@@ -1,1 +1,403 @@
-//! To come.
+//! One HTTP exchange: a request goes out, an answer comes back, nothing is followed, retried or authenticated here.
+
+use std::io::{self, Read};
+
+use thiserror::Error;
+use ureq::http::{HeaderMap, Method, Request as HttpRequest};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, SendBody};
+
+use crate::error::TransportError;
+use crate::host::{Url, host_of, is_loopback};
+use crate::options::{Options, Proxy};
+
+/// Largest part of an error body that is read, in bytes.
+const ERROR_BODY_LIMIT: u64 = 64 * 1024;
+/// Longest sentence of a registry that is repeated to the user, in characters.
+const DETAIL_LIMIT: usize = 300;
+
+/// A request without credentials; those are added when it is sent to where they belong.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) payload: Payload<'a>,
+}
+
+/// What a request carries. A stream is opened anew each time it is sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'a> {
+    None,
+    Bytes(&'a [u8]),
+    Stream {
+        open: &'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>,
+        length: u64,
+    },
+}
+
+/// The answer to one request; its body is not read yet.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Where it came from.
+    pub(crate) url: Url,
+    body: ureq::Body,
+}
+
+/// Why an exchange gave no answer.
+#[derive(Debug, Error)]
+pub(crate) enum ExchangeError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The payload could not be read on this side.
+    #[error("reading the payload failed")]
+    Payload(#[source] io::Error),
+}
+
+/// The connections of a client.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    direct: Agent,
+    proxied: Option<(Agent, Proxy)>,
+    broken_proxy: Option<String>,
+}
+
+impl Wire {
+    pub(crate) fn new(options: &Options) -> Self {
+        let direct = agent(options, None);
+        match options
+            .proxy
+            .as_ref()
+            .map(|proxy| (ureq::Proxy::new(&proxy.url), proxy))
+        {
+            None => Wire {
+                direct,
+                proxied: None,
+                broken_proxy: None,
+            },
+            Some((Ok(parsed), proxy)) => {
+                let proxied = Some((agent(options, Some(parsed)), proxy.clone()));
+                Wire {
+                    direct,
+                    proxied,
+                    broken_proxy: None,
+                }
+            }
+            Some((Err(error), _)) => Wire {
+                direct,
+                proxied: None,
+                broken_proxy: Some(error.to_string()),
+            },
+        }
+    }
+
+    /// Sends `request`, with `authorization` if given.
+    pub(crate) fn send(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&str>,
+    ) -> Result<Answer, ExchangeError> {
+        let agent = self.agent_for(&request.url)?;
+        let mut http = HttpRequest::builder()
+            .method(request.method.clone())
+            .uri(request.url.to_string());
+        for (name, value) in &request.headers {
+            http = http.header(*name, value);
+        }
+        if let Some(authorization) = authorization {
+            http = http.header("authorization", authorization);
+        }
+        let response = match request.payload {
+            Payload::None => agent
+                .run(http.body(()).map_err(malformed)?)
+                .map_err(transport_error)?,
+            Payload::Bytes(bytes) => agent
+                .run(http.body(bytes).map_err(malformed)?)
+                .map_err(transport_error)?,
+            Payload::Stream { open, length } => {
+                let http = http.header("content-length", length);
+                let mut source = Source::open(open, length)?;
+                let body = http
+                    .body(SendBody::from_reader(&mut source))
+                    .map_err(malformed)?;
+                let result = agent.run(body);
+                if let Some(failure) = source.failure {
+                    return Err(ExchangeError::Payload(failure));
+                }
+                result.map_err(transport_error)?
+            }
+        };
+        let (parts, body) = response.into_parts();
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            url: request.url.clone(),
+            body,
+        })
+    }
+
+    fn agent_for(&self, url: &Url) -> Result<&Agent, TransportError> {
+        if is_loopback(url.authority()) {
+            return Ok(&self.direct);
+        }
+        if let Some(problem) = &self.broken_proxy {
+            return Err(TransportError::Proxy(problem.clone()));
+        }
+        match &self.proxied {
+            Some((agent, proxy)) if !proxy.bypasses(host_of(url.authority())) => Ok(agent),
+            _ => Ok(&self.direct),
+        }
+    }
+}
+
+fn agent(options: &Options, proxy: Option<ureq::Proxy>) -> Agent {
+    // The machine's own store of authorities, `SSL_CERT_FILE` included: private ones are common where builds run.
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::PlatformVerifier)
+        .build();
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(proxy)
+        .tls_config(tls)
+        .user_agent(&options.user_agent)
+        .accept_encoding("identity")
+        .timeout_resolve(Some(options.connect_timeout))
+        .timeout_connect(Some(options.connect_timeout))
+        .timeout_per_read(Some(options.stall_timeout))
+        .timeout_per_write(Some(options.stall_timeout))
+        .build()
+        .new_agent()
+}
+
+fn malformed(error: ureq::http::Error) -> ExchangeError {
+    ExchangeError::Transport(TransportError::Other(error.to_string()))
+}
+
+fn transport_error(error: ureq::Error) -> TransportError {
+    match error {
+        ureq::Error::HostNotFound => TransportError::UnknownHost,
+        ureq::Error::Timeout(which) => TransportError::TimedOut(which.to_string()),
+        ureq::Error::Tls(problem) => TransportError::Tls(problem.to_owned()),
+        ureq::Error::Rustls(problem) => TransportError::Tls(problem.to_string()),
+        ureq::Error::InvalidProxyUrl => {
+            TransportError::Proxy("its address is not valid".to_owned())
+        }
+        ureq::Error::ConnectProxyFailed(problem) => TransportError::Proxy(problem),
+        ureq::Error::Io(error) => io_error(&error),
+        ureq::Error::Protocol(problem) => TransportError::Cut(problem.to_string()),
+        other => TransportError::Other(other.to_string()),
+    }
+}
+
+fn io_error(error: &io::Error) -> TransportError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => TransportError::Refused,
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            TransportError::TimedOut(error.to_string())
+        }
+        io::ErrorKind::InvalidData => TransportError::Tls(error.to_string()),
+        _ => TransportError::Cut(error.to_string()),
+    }
+}
+
+impl Proxy {
+    /// Whether `host` is reached without the proxy, by the rules curl and Go share for `NO_PROXY`.
+    fn bypasses(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.bypass
+            .iter()
+            .map(|entry| entry.trim().to_ascii_lowercase())
+            .any(|entry| {
+                let domain = entry.trim_start_matches('*').trim_start_matches('.');
+                entry == "*"
+                    || (!domain.is_empty()
+                        && (host == domain || host.ends_with(&format!(".{domain}"))))
+            })
+    }
+}
+
+/// Reads a payload of known length, and remembers that it was this side that failed.
+struct Source<'a> {
+    inner: Box<dyn Read + 'a>,
+    left: u64,
+    failure: Option<io::Error>,
+}
+
+impl<'a> Source<'a> {
+    fn open(
+        open: &'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>,
+        length: u64,
+    ) -> Result<Self, ExchangeError> {
+        let inner = open().map_err(ExchangeError::Payload)?;
+        Ok(Source {
+            inner,
+            left: length,
+            failure: None,
+        })
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let outcome = match self.inner.read(&mut buffer[..wanted]) {
+            Ok(0) if wanted > 0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it is shorter than its descriptor says",
+            )),
+            other => other,
+        };
+        match outcome {
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) => {
+                let copy = io::Error::new(error.kind(), "reading the payload failed");
+                self.failure = Some(error);
+                Err(copy)
+            }
+        }
+    }
+}
+
+/// Why a body could not be read whole.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    TooLarge,
+    Transport(TransportError),
+}
+
+impl Answer {
+    /// A header's text, `None` if it is missing or not text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The whole body, at most `limit` bytes of it.
+    pub(crate) fn bytes(self, limit: u64) -> Result<Vec<u8>, BodyError> {
+        let mut bytes = Vec::new();
+        let read = self.reader().take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| BodyError::Transport(body_error(error)))?;
+        if bytes.len() as u64 > limit {
+            Err(BodyError::TooLarge)
+        } else {
+            Ok(bytes)
+        }
+    }
+
+    /// The body as a stream. A body cut short is an error of the stream; see [`body_error`].
+    pub(crate) fn reader(self) -> impl Read {
+        self.body.into_reader()
+    }
+
+    /// What the registry says about a failure, as one printable line; empty if it says nothing. Reads a limited part of the body.
+    pub(crate) fn detail(self) -> String {
+        let mut bytes = Vec::new();
+        // A body that can't be read leaves the status to speak for itself.
+        let _ = self.reader().take(ERROR_BODY_LIMIT).read_to_end(&mut bytes);
+        printable(&errors_of(&bytes).unwrap_or_else(|| first_line(&bytes)))
+    }
+}
+
+/// The meaning of an error from [`Answer::reader`].
+pub(crate) fn body_error(error: io::Error) -> TransportError {
+    transport_error(ureq::Error::from(error))
+}
+
+/// The `errors` of the distribution specification: `MANIFEST_UNKNOWN: manifest unknown`, joined by semicolons.
+fn errors_of(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |entry: &serde_json::Value, name: &str| {
+        entry
+            .get(name)
+            .and_then(|v| v.as_str())
+            .unwrap_or("")
+            .to_owned()
+    };
+    let Some(errors) = value.get("errors").and_then(|errors| errors.as_array()) else {
+        // Token services and gateways speak more freely.
+        return ["details", "message", "error_description", "error"]
+            .iter()
+            .map(|name| text(&value, name))
+            .find(|t| !t.is_empty());
+    };
+    let line = |entry: &serde_json::Value| match (text(entry, "code"), text(entry, "message")) {
+        (code, message) if message.is_empty() => code,
+        (code, message) if code.is_empty() => message,
+        (code, message) => format!("{code}: {message}"),
+    };
+    Some(errors.iter().map(line).collect::<Vec<_>>().join("; "))
+}
+
+fn first_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let line = text.trim().lines().next().unwrap_or("").trim();
+    if line.starts_with('<') {
+        String::new()
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Without control characters: what a registry says must not steer the user's terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(DETAIL_LIMIT)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_registrys_words_are_found_and_tamed() {
+        for (body, expected) in [
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"},{"code":"X"}]}"#,
+                "MANIFEST_UNKNOWN: manifest unknown; X",
+            ),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                "incorrect username or password",
+            ),
+            ("<html>no</html>", ""),
+            ("\nbusy\u{1b}[2J now\nmore", "busy [2J now"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                printable(
+                    &errors_of(body.as_bytes()).unwrap_or_else(|| first_line(body.as_bytes()))
+                ),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn proxies_are_bypassed_as_curl_does() {
+        let proxy = |bypass: &str| Proxy {
+            url: String::new(),
+            bypass: vec![bypass.to_owned()],
+        };
+        for (entry, host, expected) in [
+            ("example.com", "example.com", true),
+            ("example.com", "r.Example.com", true),
+            (".example.com", "r.example.com", true),
+            ("*.example.com", "r.example.com", true),
+            ("example.com", "badexample.com", false),
+            ("*", "any", true),
+            ("", "any", false),
+        ] {
+            assert_eq!(proxy(entry).bypasses(host), expected, "{entry} {host}");
+        }
+    }
+}
