@@ -360,7 +360,7 @@ mod tests {
         };
         match chosen("Basic realm=x", Some(&me), Scheme::Https).unwrap() {
             Some(Way::Header(secret)) => {
-                assert_eq!(secret.header(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+                assert_eq!(secret.header(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
             }
             other => panic!("{other:?}"),
         }
