@@ -218,7 +218,7 @@ impl Session {
         {
             return Ok(Url::new(*known, server, "/v2/"));
         }
-        let mut first_error = None;
+        let mut last_error = None;
         for scheme in schemes {
             match self.probe(Url::new(*scheme, server, "/v2/")) {
                 Ok(home) => {
@@ -228,11 +228,11 @@ impl Session {
                         .insert(server.to_owned(), *scheme);
                     return Ok(home);
                 }
-                Err(error) => first_error = first_error.or(Some(error)),
+                Err(error) => last_error = Some(error),
             }
         }
-        let error = first_error
-            .unwrap_or_else(|| TransportError::Other("no way to speak to it".to_owned()));
+        let error =
+            last_error.unwrap_or_else(|| TransportError::Other("no way to speak to it".to_owned()));
         Err(Trouble::Transport {
             host: server.to_owned(),
             error,

@@ -197,6 +197,10 @@ fn io_error(error: &io::Error) -> TransportError {
             TransportError::TimedOut(error.to_string())
         }
         io::ErrorKind::InvalidData => TransportError::Tls(error.to_string()),
+        // The standard library has no kind for a resolver's failure, only this text.
+        _ if error.to_string().starts_with("failed to lookup address") => {
+            TransportError::UnknownHost
+        }
         _ => TransportError::Cut(error.to_string()),
     }
 }
