@@ -21,7 +21,9 @@ use rustix::io::Errno;
 
 use crate::contents::{Contents, DirContents, Root};
 use crate::tar::{UNKNOWN, is_overlay_xattr, number_links};
-use crate::{Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
+use crate::{
+    Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree,
+};
 
 /// A changeset whose files' digests are not known yet. Within it they are all zeros.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,8 +60,11 @@ pub fn scan_directory(directory: &Path) -> Result<Draft, ScanError> {
 pub fn scan(directory: &Path) -> Result<Changeset, ScanError> {
     let draft = scan_directory(directory)?;
     let contents = DirContents::open(directory);
-    let contents =
-        contents.map_err(|source| ScanError { act: "open the directory", path: ImagePath::root(), source })?;
+    let contents = contents.map_err(|source| ScanError {
+        act: "open the directory",
+        path: ImagePath::root(),
+        source,
+    })?;
     draft.complete(&contents)
 }
 
@@ -95,10 +100,12 @@ impl Draft {
             .iter()
             .filter_map(|(path, change)| Some((path, change.node()?, lower.lookup(path)?.node())))
             .filter_map(|(path, node, before)| Some((path, node, rewritten(node, &before)?)))
-            .filter_map(|(path, node, digest)| match digest_of(path, node, contents) {
-                Ok(found) => (found == digest).then(|| Ok((path.clone(), digest))),
-                Err(error) => Some(Err(error)),
-            })
+            .filter_map(
+                |(path, node, digest)| match digest_of(path, node, contents) {
+                    Ok(found) => (found == digest).then(|| Ok((path.clone(), digest))),
+                    Err(error) => Some(Err(error)),
+                },
+            )
             .collect::<Result<_, _>>()?;
         for (path, known) in suspects {
             if let Some(Change::Put(node)) = changeset.get(&path) {
@@ -116,14 +123,16 @@ impl Draft {
     /// Reads the files from `contents`, several at a time, and fills their digests in.
     pub fn complete(self, contents: &dyn Contents) -> Result<Changeset, ScanError> {
         let mut changes: Vec<(ImagePath, Change)> = self.changes.into_iter().collect();
-        changes.par_iter_mut().try_for_each(|(path, change)| match change {
-            Change::Put(node) if matches!(node.kind, Kind::File { .. }) => {
-                let digest = digest_of(path, node, contents)?;
-                set_digest(node, digest);
-                Ok(())
-            }
-            _ => Ok(()),
-        })?;
+        changes
+            .par_iter_mut()
+            .try_for_each(|(path, change)| match change {
+                Change::Put(node) if matches!(node.kind, Kind::File { .. }) => {
+                    let digest = digest_of(path, node, contents)?;
+                    set_digest(node, digest);
+                    Ok(())
+                }
+                _ => Ok(()),
+            })?;
         Ok(changes.into_iter().collect())
     }
 
@@ -134,16 +143,26 @@ impl Draft {
 
 impl FromIterator<(ImagePath, Change)> for Draft {
     fn from_iter<I: IntoIterator<Item = (ImagePath, Change)>>(changes: I) -> Self {
-        Self { changes: changes.into_iter().collect() }
+        Self {
+            changes: changes.into_iter().collect(),
+        }
     }
 }
 
 /// The digest a file had before, if but for its content nothing tells it from that.
 fn rewritten(node: &Node, before: &Node) -> Option<Digest> {
     match (&node.kind, &before.kind) {
-        (Kind::File { size, .. }, Kind::File { size: size_before, digest, .. }) => {
+        (
+            Kind::File { size, .. },
+            Kind::File {
+                size: size_before,
+                digest,
+                ..
+            },
+        ) => {
             let same_time = node.metadata.mtime.secs == before.metadata.mtime.secs;
-            let same = size == size_before && same_time && node.metadata.same_but_mtime(&before.metadata);
+            let same =
+                size == size_before && same_time && node.metadata.same_but_mtime(&before.metadata);
             same.then_some(*digest)
         }
         _ => None,
@@ -157,7 +176,11 @@ fn set_digest(node: &mut Node, known: Digest) {
 }
 
 fn digest_of(path: &ImagePath, node: &Node, contents: &dyn Contents) -> Result<Digest, ScanError> {
-    let failed = |source| ScanError { act: "read", path: path.clone(), source };
+    let failed = |source| ScanError {
+        act: "read",
+        path: path.clone(),
+        source,
+    };
     let Kind::File { size, .. } = node.kind else {
         return Ok(UNKNOWN);
     };
@@ -179,7 +202,9 @@ fn digest_of(path: &ImagePath, node: &Node, contents: &dyn Contents) -> Result<D
         }
     }
     if length != size {
-        return Err(failed(io::Error::other(format!("it has {length} bytes now, not {size}"))));
+        return Err(failed(io::Error::other(format!(
+            "it has {length} bytes now, not {size}"
+        ))));
     }
     Ok(digester.finish())
 }
@@ -205,39 +230,78 @@ struct Scan {
 
 impl Scan {
     fn of(directory: &Path, marks: Marks) -> Result<Draft, ScanError> {
-        let at_root = |source| ScanError { act: "open the directory", path: ImagePath::root(), source };
+        let at_root = |source| ScanError {
+            act: "open the directory",
+            path: ImagePath::root(),
+            source,
+        };
         let root = Root::open(directory).map_err(at_root)?;
         let (changes, links) = (BTreeMap::new(), HashMap::new());
-        let mut scan = Self { root, marks, changes, pending: vec![ImagePath::root()], links };
+        let mut scan = Self {
+            root,
+            marks,
+            changes,
+            pending: vec![ImagePath::root()],
+            links,
+        };
         while let Some(path) = scan.pending.pop() {
             scan.directory(path)?;
         }
         number_links(scan.changes.values_mut());
-        Ok(Draft { changes: scan.changes })
+        Ok(Draft {
+            changes: scan.changes,
+        })
     }
 
     /// Reads a directory's own attributes and all but the content of what is in it.
     fn directory(&mut self, path: ImagePath) -> Result<(), ScanError> {
-        let failed = |act, source| ScanError { act, path: path.clone(), source };
-        let fd = self.root.directory(&path).map_err(|source| failed("open the directory", source))?;
+        let failed = |act, source| ScanError {
+            act,
+            path: path.clone(),
+            source,
+        };
+        let fd = self
+            .root
+            .directory(&path)
+            .map_err(|source| failed("open the directory", source))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("stat", errno.into()))?;
-        let xattrs = xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
+        let xattrs =
+            xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
         let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
         let node = Node::directory(metadata(&stat, xattrs));
         let names = names(fd.as_fd()).map_err(|source| failed("list the directory", source))?;
-        self.changes.insert(path.clone(), if opaque { Change::Opaque(node) } else { Change::Put(node) });
+        self.changes.insert(
+            path.clone(),
+            if opaque {
+                Change::Opaque(node)
+            } else {
+                Change::Put(node)
+            },
+        );
         for name in names {
             self.entry(fd.as_fd(), &name, path.child(&name))?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: ImagePath) -> Result<(), ScanError> {
+    fn entry(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: ImagePath,
+    ) -> Result<(), ScanError> {
         let name = OsStr::from_bytes(name);
-        let failed = |act, source| ScanError { act, path: path.clone(), source };
+        let failed = |act, source| ScanError {
+            act,
+            path: path.clone(),
+            source,
+        };
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed("stat", errno.into()))?;
-        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let device = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
         let (major, minor) = device;
         let mut found = BTreeMap::new();
         let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -247,17 +311,27 @@ impl Scan {
             }
             FileType::RegularFile => {
                 let fd = open_file(parent, name).map_err(|source| failed("open", source))?;
-                found = xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
-                if self.marks == Marks::Overlay && stat.st_size == 0 && marked(&found, b"whiteout").is_some() {
+                found = xattrs(fd.as_fd())
+                    .map_err(|source| failed("read the attributes of", source))?;
+                if self.marks == Marks::Overlay
+                    && stat.st_size == 0
+                    && marked(&found, b"whiteout").is_some()
+                {
                     self.changes.insert(path, Change::Remove);
                     return Ok(());
                 }
-                Kind::File { size: stat.st_size.unsigned_abs(), digest: UNKNOWN, link: self.link(&stat) }
+                Kind::File {
+                    size: stat.st_size.unsigned_abs(),
+                    digest: UNKNOWN,
+                    link: self.link(&stat),
+                }
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new());
                 let target = target.map_err(|errno| failed("read the symlink", errno.into()))?;
-                Kind::Symlink { target: target.into_bytes() }
+                Kind::Symlink {
+                    target: target.into_bytes(),
+                }
             }
             FileType::CharacterDevice if self.marks == Marks::Overlay && device == (0, 0) => {
                 self.changes.insert(path, Change::Remove);
@@ -268,10 +342,16 @@ impl Scan {
             FileType::Fifo => Kind::Fifo,
             FileType::Socket => Kind::Socket,
             FileType::Unknown => {
-                return Err(failed("tell the type of", io::ErrorKind::InvalidData.into()));
+                return Err(failed(
+                    "tell the type of",
+                    io::ErrorKind::InvalidData.into(),
+                ));
             }
         };
-        let node = Node { metadata: metadata(&stat, found), kind };
+        let node = Node {
+            metadata: metadata(&stat, found),
+            kind,
+        };
         self.changes.insert(path, Change::Put(node));
         Ok(())
     }
@@ -289,7 +369,10 @@ impl Scan {
 /// The value of overlayfs's mark `name`, privileged or not.
 fn marked<'a>(xattrs: &'a BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8]) -> Option<&'a [u8]> {
     let spaces: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-    spaces.iter().find_map(|space| xattrs.get(&[space, name].concat())).map(Vec::as_slice)
+    spaces
+        .iter()
+        .find_map(|space| xattrs.get(&[space, name].concat()))
+        .map(Vec::as_slice)
 }
 
 /// Without overlayfs's own attributes, which are no part of the tree.
@@ -299,13 +382,17 @@ fn metadata(stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: Timestamp { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) },
+        mtime: Timestamp {
+            secs: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        },
         xattrs,
     }
 }
 
 fn open_file(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
@@ -330,7 +417,10 @@ fn xattrs(fd: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         Err(Errno::NOTSUP) => return Ok(found),
         list => list?,
     };
-    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in list
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         match grown(|buffer| rustix::fs::fgetxattr(fd, OsStr::from_bytes(name), buffer)) {
             // Gone in the meantime, or not for us to see.
             Err(Errno::NODATA | Errno::NOTSUP) => {}

@@ -245,20 +245,15 @@ mod tests {
     #[test]
     fn bytes_are_the_pinned_ones() {
         let input = sample(1_000_000);
-        let digests =
-            [0, 1, 4, 6, 9].map(|level| (level, Digest::of(&packed(&input, level)).hex()));
-        for (level, digest) in digests {
-            let expected = match level {
-                0 => "GOLD0",
-                1 => "GOLD1",
-                4 => "GOLD4",
-                6 => "GOLD6",
-                _ => "GOLD9",
-            };
-            assert_eq!(
-                digest, expected,
-                "level {level}: layer digests would change"
-            );
+        for (level, expected) in [
+            (0, "GOLD"),
+            (1, "GOLD"),
+            (4, "GOLD"),
+            (6, "GOLD"),
+            (9, "GOLD"),
+        ] {
+            let found = Digest::of(&packed(&input, level)).hex();
+            assert_eq!(found, expected, "level {level}: layer digests would change");
         }
     }
 
@@ -305,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_failing_writer_is_reported() {
-        let mut writer = ParallelGzipWriter::new(&mut [0_u8; 16][..], 1);
+        let mut room = [0_u8; 16];
+        let mut writer = ParallelGzipWriter::new(&mut room[..], 1);
         let result = writer
             .write_all(&sample(4 << 20))
             .and_then(|()| writer.finish().map(drop));

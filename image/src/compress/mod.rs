@@ -73,7 +73,7 @@ type Rewound<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 enum DecoderInner<R: Read> {
     Plain(Rewound<R>),
-    Gzip(MultiGzDecoder<Rewound<R>>),
+    Gzip(Box<MultiGzDecoder<Rewound<R>>>),
     Zstd(Box<zstd::Decoder<'static, Rewound<R>>>),
 }
 
@@ -101,7 +101,7 @@ pub fn decoder<R: Read>(mut reader: R) -> io::Result<Decoder<R>> {
     let rewound = BufReader::with_capacity(64 << 10, Cursor::new(start).chain(reader));
     let inner = match algorithm {
         Algorithm::None => DecoderInner::Plain(rewound),
-        Algorithm::Gzip => DecoderInner::Gzip(MultiGzDecoder::new(rewound)),
+        Algorithm::Gzip => DecoderInner::Gzip(Box::new(MultiGzDecoder::new(rewound))),
         Algorithm::Zstd => DecoderInner::Zstd(Box::new(zstd::Decoder::with_buffer(rewound)?)),
     };
     Ok(Decoder { inner })
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn bytes_do_not_depend_on_how_the_input_was_cut() {
         let input: Vec<u8> = (0..200_000_u32)
-            .flat_map(|n| (n * n / 5).to_le_bytes())
+            .flat_map(|n| (n.wrapping_mul(n) / 5).to_le_bytes())
             .collect();
         for compression in [Compression::default(), Compression::Zstd { level: 3 }] {
             let whole = packed(compression, &input, input.len());

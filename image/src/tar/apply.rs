@@ -13,7 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, UTIME_OMIT, XattrFlags};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::read::{Limits, ReadError, Sink, read_layer};
@@ -147,12 +149,22 @@ pub fn apply_changeset(
 impl UnpackOptions {
     /// As root: owners, devices and attributes as the layer says.
     pub fn privileged(whiteouts: Whiteouts) -> Self {
-        Self { owner: true, devices: true, whiteouts, limits: Limits::default() }
+        Self {
+            owner: true,
+            devices: true,
+            whiteouts,
+            limits: Limits::default(),
+        }
     }
 
     /// As anybody: all files are the user's, and there are no devices.
     pub fn unprivileged(whiteouts: Whiteouts) -> Self {
-        Self { owner: false, devices: false, whiteouts, limits: Limits::default() }
+        Self {
+            owner: false,
+            devices: false,
+            whiteouts,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -160,13 +172,21 @@ impl Unpacker {
     /// Unpacks below the directory at `root`, whose own path the caller vouches for.
     pub fn open(root: &Path, options: UnpackOptions) -> Result<Self, ApplyError> {
         let opened = Root::open(root);
-        let opened = opened.map_err(|source| ApplyError::Root { path: root.display().to_string(), source })?;
+        let opened = opened.map_err(|source| ApplyError::Root {
+            path: root.display().to_string(),
+            source,
+        })?;
         Ok(Self::new(opened, options))
     }
 
     /// Unpacks below `root`.
     pub fn new(root: Root, options: UnpackOptions) -> Self {
-        Self { root, options, parent: None, chunk: vec![0; 128 << 10] }
+        Self {
+            root,
+            options,
+            parent: None,
+            chunk: vec![0; 128 << 10],
+        }
     }
 
     fn put_from(
@@ -180,7 +200,12 @@ impl Unpacker {
         };
         let content: Box<dyn Read + '_> = match size {
             0 => Box::new(io::empty()),
-            _ => contents.open(path, node).map_err(|source| ApplyError::Content { path: path.clone(), source })?,
+            _ => contents
+                .open(path, node)
+                .map_err(|source| ApplyError::Content {
+                    path: path.clone(),
+                    source,
+                })?,
         };
         let mut content = DigestReader::new(content.take(size.saturating_add(1)));
         self.put(path, node, &mut content)?;
@@ -198,7 +223,11 @@ impl Unpacker {
         called: &'static str,
         act: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>,
     ) -> Result<T, ApplyError> {
-        let failed = |source| ApplyError::Files { act: called, path: path.clone(), source };
+        let failed = |source| ApplyError::Files {
+            act: called,
+            path: path.clone(),
+            source,
+        };
         let (Some(name), Some(above)) = (path.file_name(), path.parent()) else {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         };
@@ -227,10 +256,21 @@ impl Unpacker {
         })
     }
 
-    fn file(&mut self, path: &ImagePath, node: &Node, content: &mut dyn Read) -> Result<(), ApplyError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fn file(
+        &mut self,
+        path: &ImagePath,
+        node: &Node,
+        content: &mut dyn Read,
+    ) -> Result<(), ApplyError> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = |parent: BorrowedFd<'_>, name: &OsStr| {
-            Ok(File::from(rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?))
+            Ok(File::from(rustix::fs::openat(
+                parent,
+                name,
+                flags,
+                Mode::RUSR | Mode::WUSR,
+            )?))
         };
         let mut file = self.anew(path, "make the file", make)?;
         loop {
@@ -241,7 +281,11 @@ impl Unpacker {
                 Err(error) => return Err(ReadError::of_content(path, error).into()),
             };
             let written = file.write_all(&self.chunk[..read]);
-            written.map_err(|source| ApplyError::Files { act: "write to", path: path.clone(), source })?;
+            written.map_err(|source| ApplyError::Files {
+                act: "write to",
+                path: path.clone(),
+                source,
+            })?;
         }
         self.describe(path, file.as_fd(), &node.metadata)
     }
@@ -271,7 +315,9 @@ impl Unpacker {
 
     fn symlink(&mut self, path: &ImagePath, node: &Node, target: &[u8]) -> Result<(), ApplyError> {
         let target = OsStr::from_bytes(target);
-        self.anew(path, "make the symlink", |parent, name| Ok(rustix::fs::symlinkat(target, parent, name)?))?;
+        self.anew(path, "make the symlink", |parent, name| {
+            Ok(rustix::fs::symlinkat(target, parent, name)?)
+        })?;
         self.describe_by_name(path, &node.metadata, None)
     }
 
@@ -294,7 +340,12 @@ impl Unpacker {
     }
 
     /// Sets the metadata of a file or directory that is open.
-    fn describe(&self, path: &ImagePath, fd: BorrowedFd<'_>, metadata: &Metadata) -> Result<(), ApplyError> {
+    fn describe(
+        &self,
+        path: &ImagePath,
+        fd: BorrowedFd<'_>,
+        metadata: &Metadata,
+    ) -> Result<(), ApplyError> {
         let owner = self.options.owner.then_some(metadata);
         let describe = || {
             if let Some(metadata) = owner {
@@ -316,7 +367,8 @@ impl Unpacker {
 
     fn set_xattrs(&self, fd: BorrowedFd<'_>, metadata: &Metadata) -> rustix::io::Result<()> {
         for (name, value) in &metadata.xattrs {
-            let set = || rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
+            let set =
+                || rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
             if is_overlay_xattr(name) {
                 continue;
             }
@@ -344,21 +396,49 @@ impl Unpacker {
                 rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
             }
             if let Some(mode) = mode {
-                rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
+                rustix::fs::chmodat(
+                    parent,
+                    name,
+                    Mode::from_raw_mode(mode & 0o7777),
+                    AtFlags::empty(),
+                )?;
             }
-            Ok(rustix::fs::utimensat(parent, name, &times(metadata.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+            Ok(rustix::fs::utimensat(
+                parent,
+                name,
+                &times(metadata.mtime),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )?)
         })
     }
 
     /// Describes a directory, now that nothing more is made in it.
-    fn finish_directory(&mut self, path: &ImagePath, change: &Change, node: &Node) -> Result<(), ApplyError> {
-        let failed = |act, source| ApplyError::Files { act, path: path.clone(), source };
-        let fd = self.root.directory(path).map_err(|source| failed("open the directory", source))?;
-        if let (Change::Opaque(_), Whiteouts::Overlay { userxattr }) = (change, self.options.whiteouts) {
+    fn finish_directory(
+        &mut self,
+        path: &ImagePath,
+        change: &Change,
+        node: &Node,
+    ) -> Result<(), ApplyError> {
+        let failed = |act, source| ApplyError::Files {
+            act,
+            path: path.clone(),
+            source,
+        };
+        let fd = self
+            .root
+            .directory(path)
+            .map_err(|source| failed("open the directory", source))?;
+        if let (Change::Opaque(_), Whiteouts::Overlay { userxattr }) =
+            (change, self.options.whiteouts)
+        {
             if path.is_root() {
                 return Err(ApplyError::OpaqueRoot);
             }
-            let name = if userxattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+            let name = if userxattr {
+                "user.overlay.opaque"
+            } else {
+                "trusted.overlay.opaque"
+            };
             let set = rustix::fs::fsetxattr(&fd, name, b"y", XattrFlags::empty());
             set.map_err(|errno| failed("make an opaque directory of", errno.into()))?;
         }
@@ -372,7 +452,11 @@ impl Unpacker {
         kept: &dyn Fn(&ImagePath) -> bool,
     ) -> Result<(), ApplyError> {
         self.parent = None;
-        let failed = |source| ApplyError::Files { act: "empty the directory", path: path.clone(), source };
+        let failed = |source| ApplyError::Files {
+            act: "empty the directory",
+            path: path.clone(),
+            source,
+        };
         let mut pending = vec![path.clone()];
         while let Some(path) = pending.pop() {
             let fd = self.root.directory(&path).map_err(failed)?;
@@ -392,7 +476,12 @@ impl Unpacker {
 impl Sink for Unpacker {
     type Error = ApplyError;
 
-    fn put(&mut self, path: &ImagePath, node: &Node, content: &mut dyn Read) -> Result<(), ApplyError> {
+    fn put(
+        &mut self,
+        path: &ImagePath,
+        node: &Node,
+        content: &mut dyn Read,
+    ) -> Result<(), ApplyError> {
         match &node.kind {
             Kind::Directory => self.directory(path),
             Kind::File { .. } => self.file(path, node, content),
@@ -409,8 +498,14 @@ impl Sink for Unpacker {
     }
 
     fn link(&mut self, path: &ImagePath, target: &ImagePath) -> Result<(), ApplyError> {
-        let failed = |source| ApplyError::Files { act: "make a hard link to", path: target.clone(), source };
-        let above = target.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let failed = |source| ApplyError::Files {
+            act: "make a hard link to",
+            path: target.clone(),
+            source,
+        };
+        let above = target
+            .parent()
+            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let from = self.root.directory(&above).map_err(failed)?;
         let target_name = OsStr::from_bytes(target.file_name().unwrap_or_default());
         if !self.options.devices && is_missing(from.as_fd(), target_name).map_err(failed)? {
@@ -418,7 +513,13 @@ impl Sink for Unpacker {
             return Ok(());
         }
         self.anew(path, "make the hard link", |parent, name| {
-            Ok(rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty())?)
+            Ok(rustix::fs::linkat(
+                &from,
+                target_name,
+                parent,
+                name,
+                AtFlags::empty(),
+            )?)
         })
     }
 
@@ -427,19 +528,33 @@ impl Sink for Unpacker {
             Whiteouts::Ignore => Ok(()),
             Whiteouts::Delete => {
                 self.parent = None;
-                match self.within(path, "delete", |parent, name| remove(parent, name)) {
-                    Err(ApplyError::Files { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+                match self.within(path, "delete", remove) {
+                    Err(ApplyError::Files { source, .. })
+                        if source.kind() == io::ErrorKind::NotFound =>
+                    {
+                        Ok(())
+                    }
                     result => result,
                 }
             }
             Whiteouts::Overlay { .. } => self.anew(path, "make a whiteout of", |parent, name| {
                 let device = rustix::fs::makedev(0, 0);
-                Ok(rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), device)?)
+                Ok(rustix::fs::mknodat(
+                    parent,
+                    name,
+                    FileType::CharacterDevice,
+                    Mode::empty(),
+                    device,
+                )?)
             }),
         }
     }
 
-    fn opaque(&mut self, path: &ImagePath, kept: &dyn Fn(&ImagePath) -> bool) -> Result<(), ApplyError> {
+    fn opaque(
+        &mut self,
+        path: &ImagePath,
+        kept: &dyn Fn(&ImagePath) -> bool,
+    ) -> Result<(), ApplyError> {
         match self.options.whiteouts {
             Whiteouts::Delete => self.delete_all_but(path, kept),
             // Said by an attribute, once the directory is finished.
@@ -460,14 +575,23 @@ impl Sink for Unpacker {
 }
 
 fn owners(metadata: &Metadata) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)))
+    (
+        Some(Uid::from_raw(metadata.uid)),
+        Some(Gid::from_raw(metadata.gid)),
+    )
 }
 
 /// The time of last access is nobody's business and stays.
 fn times(mtime: Timestamp) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.secs,
+            tv_nsec: mtime.nanos.into(),
+        },
     }
 }
 

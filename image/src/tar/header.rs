@@ -43,7 +43,18 @@ impl<'a> MemberHeader<'a> {
     /// A member of this name and kind, owned by root, of the epoch, with nothing in it.
     pub(crate) fn new(name: &'a [u8], kind: EntryType, mode: u32) -> Self {
         let (link, xattrs) = (&[][..], Vec::new());
-        Self { name, link, kind, mode, uid: 0, gid: 0, size: 0, mtime: 0, device: (0, 0), xattrs }
+        Self {
+            name,
+            link,
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            device: (0, 0),
+            xattrs,
+        }
     }
 
     /// The header's blocks: the PAX header and its records if there are any, then the ustar header.
@@ -91,7 +102,11 @@ impl<'a> MemberHeader<'a> {
         header.set_mode(self.mode);
         header.set_uid(in_field(self.uid.into(), HIGHEST_SHORT).unwrap_or(0));
         header.set_gid(in_field(self.gid.into(), HIGHEST_SHORT).unwrap_or(0));
-        header.set_size(if self.size > HIGHEST_LONG { 0 } else { self.size });
+        header.set_size(if self.size > HIGHEST_LONG {
+            0
+        } else {
+            self.size
+        });
         header.set_mtime(in_field(self.mtime, HIGHEST_LONG).unwrap_or(0));
         let ustar = header.as_ustar_mut().expect("made as ustar just above");
         ustar.set_device_major(self.device.0);
@@ -111,7 +126,9 @@ impl<'a> MemberHeader<'a> {
 
 /// The number as a field up to `highest` has it, if it does.
 fn in_field(number: i64, highest: u64) -> Option<u64> {
-    u64::try_from(number).ok().filter(|&number| number <= highest)
+    u64::try_from(number)
+        .ok()
+        .filter(|&number| number <= highest)
 }
 
 /// How ustar says a name: up to 155 bytes of directories and up to 100 after the slash; `None` if it can't.
@@ -141,7 +158,10 @@ fn copy_into(field: &mut [u8], bytes: &[u8]) {
 
 /// Appends a PAX header for the member `name`, with its records and their padding.
 fn append_records(bytes: &mut Vec<u8>, name: &[u8], records: &BTreeMap<Vec<u8>, Vec<u8>>) {
-    let body: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+    let body: Vec<u8> = records
+        .iter()
+        .flat_map(|(key, value)| record(key, value))
+        .collect();
     let header_name = records_name(name);
     let header = MemberHeader {
         size: body.len() as u64,
@@ -183,7 +203,10 @@ mod tests {
         for value in [1, 80, 85, 86, 87, 88, 89, 90, 985, 990, 995] {
             let bytes = record(b"path", &vec![b'v'; value]);
             let text = String::from_utf8_lossy(&bytes);
-            let length = text.split(' ').next().and_then(|digits| digits.parse().ok());
+            let length = text
+                .split(' ')
+                .next()
+                .and_then(|digits| digits.parse().ok());
             assert_eq!(length, Some(bytes.len()), "{value}");
         }
     }
@@ -198,6 +221,9 @@ mod tests {
         assert_eq!(split_name(&both), Some((&both[..155], &both[156..])));
         assert!(split_name(&[long(156), long(90)].join(&b'/')).is_none());
         assert!(split_name(&[long(90), long(101)].join(&b'/')).is_none());
-        assert!(split_name(&[long(100), Vec::new()].join(&b'/')).is_none(), "a directory of 100 and its slash");
+        assert!(
+            split_name(&[long(100), Vec::new()].join(&b'/')).is_none(),
+            "a directory of 100 and its slash"
+        );
     }
 }

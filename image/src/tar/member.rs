@@ -87,14 +87,24 @@ impl<R: Read> Members<R> {
         loop {
             self.skip_content()?;
             let Some(header) = self.header()? else {
-                return if extensions.is_empty() { Ok(None) } else { Err(self.truncated()) };
+                return if extensions.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(self.truncated())
+                };
             };
             self.current = shown(&header.path_bytes());
             let size = self.number("size", header.entry_size())?;
             match header.entry_type() {
-                EntryType::XHeader => extensions.records.extend(parse_records(&self.extension(size)?)?),
-                EntryType::GNULongName => extensions.long_name = Some(until_nul(self.extension(size)?)),
-                EntryType::GNULongLink => extensions.long_link = Some(until_nul(self.extension(size)?)),
+                EntryType::XHeader => extensions
+                    .records
+                    .extend(parse_records(&self.extension(size)?)?),
+                EntryType::GNULongName => {
+                    extensions.long_name = Some(until_nul(self.extension(size)?));
+                }
+                EntryType::GNULongLink => {
+                    extensions.long_link = Some(until_nul(self.extension(size)?));
+                }
                 // Says something about all members, such as the commit `git archive` was asked for.
                 EntryType::XGlobalHeader => self.expect_content(size),
                 kind => return self.member(&header, kind, size, extensions).map(Some),
@@ -124,15 +134,22 @@ impl<R: Read> Members<R> {
         size: u64,
         extensions: Extensions,
     ) -> Result<Member, ReadError> {
-        let Extensions { long_name, long_link, mut records } = extensions;
+        let Extensions {
+            long_name,
+            long_link,
+            mut records,
+        } = extensions;
         let mut record = |key: &[u8]| records.remove(key).filter(|value| !value.is_empty());
-        let name = record(b"path").or(long_name).unwrap_or_else(|| header.path_bytes().into_owned());
+        let name = record(b"path")
+            .or(long_name)
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         self.current = shown(&name);
         let link = record(b"linkpath").or(long_link);
         let link = link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let [pax_size, pax_uid, pax_gid, pax_mtime] =
             [&b"size"[..], b"uid", b"gid", b"mtime"].map(&mut record);
-        if kind == EntryType::GNUSparse || records.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
+        if kind == EntryType::GNUSparse || records.keys().any(|key| key.starts_with(b"GNU.sparse."))
+        {
             return Err(self.unsupported("sparse files"));
         }
         let kind = self.kind(kind, &name)?;
@@ -142,7 +159,10 @@ impl<R: Read> Members<R> {
         let gid = self.id("gid", pax_gid, header.gid())?;
         let mtime = match pax_mtime {
             Some(text) => parse_time(&text).ok_or_else(|| self.malformed("mtime"))?,
-            None => Timestamp { secs: self.number("mtime", header.mtime())?.cast_signed(), nanos: 0 },
+            None => Timestamp {
+                secs: self.number("mtime", header.mtime())?.cast_signed(),
+                nanos: 0,
+            },
         };
         let mode = self.number("mode", header.mode())? & 0o7777;
         let device = match kind {
@@ -154,7 +174,18 @@ impl<R: Read> Members<R> {
         };
         self.expect_content(size);
         let xattrs = xattrs(records);
-        Ok(Member { name, link: link.unwrap_or_default(), kind, mode, uid, gid, mtime, size, device, xattrs })
+        Ok(Member {
+            name,
+            link: link.unwrap_or_default(),
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime,
+            size,
+            device,
+            xattrs,
+        })
     }
 
     fn kind(&self, kind: EntryType, name: &[u8]) -> Result<MemberKind, ReadError> {
@@ -168,9 +199,10 @@ impl<R: Read> Members<R> {
             EntryType::Char => Ok(MemberKind::CharDevice),
             EntryType::Block => Ok(MemberKind::BlockDevice),
             EntryType::Fifo => Ok(MemberKind::Fifo),
-            other => {
-                Err(self.unsupported(&format!("members of type `{}`", other.as_byte().escape_ascii())))
-            }
+            other => Err(self.unsupported(&format!(
+                "members of type `{}`",
+                other.as_byte().escape_ascii()
+            ))),
         }
     }
 
@@ -189,7 +221,9 @@ impl<R: Read> Members<R> {
             return Ok(None);
         }
         if !checksum_holds(&header) {
-            return Err(ReadError::Checksum { offset: self.position - BLOCK as u64 });
+            return Err(ReadError::Checksum {
+                offset: self.position - BLOCK as u64,
+            });
         }
         fill_blank_numbers(&mut header);
         Ok(Some(header))
@@ -197,11 +231,15 @@ impl<R: Read> Members<R> {
 
     /// The whole content of a member that says something about the next one.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, ReadError> {
-        let too_long = || ReadError::HeaderTooLong { path: self.current.clone(), limit: self.header_limit };
+        let too_long = || ReadError::HeaderTooLong {
+            path: self.current.clone(),
+            limit: self.header_limit,
+        };
         self.extension_left = self.extension_left.checked_sub(size).ok_or_else(too_long)?;
         self.expect_content(size);
         let mut content = Vec::new();
-        self.read_to_end(&mut content).map_err(|error| self.content_error(error))?;
+        self.read_to_end(&mut content)
+            .map_err(|error| self.content_error(error))?;
         Ok(content)
     }
 
@@ -230,10 +268,18 @@ impl<R: Read> Members<R> {
         value.map_err(|_| self.malformed(field))
     }
 
-    fn pax_number(&self, field: &'static str, text: Option<Vec<u8>>) -> Result<Option<u64>, ReadError> {
+    fn pax_number(
+        &self,
+        field: &'static str,
+        text: Option<Vec<u8>>,
+    ) -> Result<Option<u64>, ReadError> {
         let parse = |text: Vec<u8>| {
-            let digits = str::from_utf8(&text).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-            digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| self.malformed(field))
+            let digits = str::from_utf8(&text)
+                .ok()
+                .filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            digits
+                .and_then(|digits| digits.parse().ok())
+                .ok_or_else(|| self.malformed(field))
         };
         text.map(parse).transpose()
     }
@@ -249,19 +295,30 @@ impl<R: Read> Members<R> {
             None => self.number(field, header)?,
         };
         // The kernel's "no change" value is no owner.
-        u32::try_from(id).ok().filter(|&id| id != u32::MAX).ok_or_else(|| self.malformed(field))
+        u32::try_from(id)
+            .ok()
+            .filter(|&id| id != u32::MAX)
+            .ok_or_else(|| self.malformed(field))
     }
 
     fn malformed(&self, field: &'static str) -> ReadError {
-        ReadError::Field { path: self.current.clone(), field }
+        ReadError::Field {
+            path: self.current.clone(),
+            field,
+        }
     }
 
     fn unsupported(&self, what: &str) -> ReadError {
-        ReadError::Unsupported { path: self.current.clone(), what: what.to_owned() }
+        ReadError::Unsupported {
+            path: self.current.clone(),
+            what: what.to_owned(),
+        }
     }
 
     fn truncated(&self) -> ReadError {
-        ReadError::Truncated { path: self.current.clone() }
+        ReadError::Truncated {
+            path: self.current.clone(),
+        }
     }
 
     /// What an error while reading a member's content means.
@@ -276,7 +333,8 @@ impl<R: Read> Members<R> {
 /// The content of the member last returned. Its end before the size said is `UnexpectedEof`.
 impl<R: Read> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.content_left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let wanted =
+            usize::try_from(self.content_left).map_or(buffer.len(), |left| left.min(buffer.len()));
         if wanted == 0 {
             return Ok(0);
         }
@@ -316,7 +374,13 @@ fn checksum_holds(header: &Header) -> bool {
         return false;
     };
     let counted = |at: usize, byte: u8| if (148..156).contains(&at) { b' ' } else { byte };
-    let bytes = || header.as_bytes().iter().enumerate().map(|(at, &byte)| counted(at, byte));
+    let bytes = || {
+        header
+            .as_bytes()
+            .iter()
+            .enumerate()
+            .map(|(at, &byte)| counted(at, byte))
+    };
     let unsigned: u32 = bytes().map(u32::from).sum();
     let signed: i32 = bytes().map(|byte| i32::from(byte.cast_signed())).sum();
     stated == unsigned || i64::from(stated) == i64::from(signed)
@@ -327,7 +391,10 @@ fn fill_blank_numbers(header: &mut Header) {
     const NUMBERS: [std::ops::Range<usize>; 5] = [100..108, 108..116, 116..124, 124..136, 136..148];
     let bytes = header.as_mut_bytes();
     for field in NUMBERS {
-        if bytes[field.clone()].iter().all(|byte| matches!(byte, 0 | b' ')) {
+        if bytes[field.clone()]
+            .iter()
+            .all(|byte| matches!(byte, 0 | b' '))
+        {
             bytes[field].fill(b'0');
         }
     }
@@ -360,9 +427,12 @@ fn parse_time(text: &[u8]) -> Option<Timestamp> {
         return None;
     }
     let secs: i64 = whole.parse().ok()?;
-    let nanos: u32 = format!("{:0<9.9}", fraction).parse().ok()?;
+    let nanos: u32 = format!("{fraction:0<9.9}").parse().ok()?;
     match (nanos, whole.starts_with('-')) {
-        (1.., true) => Some(Timestamp { secs: secs.checked_sub(1)?, nanos: 1_000_000_000 - nanos }),
+        (1.., true) => Some(Timestamp {
+            secs: secs.checked_sub(1)?,
+            nanos: 1_000_000_000 - nanos,
+        }),
         _ => Some(Timestamp { secs, nanos }),
     }
 }
@@ -378,7 +448,10 @@ fn xattrs(records: BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
     bytes.truncate(end);
     bytes
 }
@@ -411,8 +484,18 @@ mod tests {
         let records = parse_records(b"14 path=a\nb=c\n13 path=last\n7 x=y=\n");
         let records = records.map(|records| records.into_iter().collect::<Vec<_>>());
         let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
-        assert_eq!(records.ok(), Some(vec![pair(b"path", b"last"), pair(b"x", b"y=")]));
-        for wrong in [&b"5 a=b"[..], b"99 a=b\n", b"x a=b\n", b"0 a=b\n", b"4 ab\n", b"18446744073709551615 a=b\n"] {
+        assert_eq!(
+            records.ok(),
+            Some(vec![pair(b"path", b"last"), pair(b"x", b"y=")])
+        );
+        for wrong in [
+            &b"5 a=b"[..],
+            b"99 a=b\n",
+            b"x a=b\n",
+            b"0 a=b\n",
+            b"4 ab\n",
+            b"18446744073709551615 a=b\n",
+        ] {
             assert!(parse_records(wrong).is_err(), "{wrong:?}");
         }
     }

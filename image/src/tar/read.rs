@@ -18,7 +18,10 @@ use std::io::{self, BufReader, Read, Take};
 
 use super::member::{Member, MemberKind, Members};
 use super::{OPAQUE, TarSummary, WHITEOUT};
-use crate::{Change, Changeset, DiffId, Digest, DigestReader, Digester, ImagePath, Kind, Metadata, Node, PathError};
+use crate::{
+    Change, Changeset, DiffId, Digest, DigestReader, Digester, ImagePath, Kind, Metadata, Node,
+    PathError,
+};
 
 /// How much a layer may ask for. The defaults are far above what real layers have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,12 @@ pub trait Sink {
     /// `node` is at `path` now; something else that was there is not any more, but a directory that was
     /// there keeps what is in it. The parent is there. The digest of a file is not known yet; its content
     /// is what can be read from `content`, and errors from there are for [`ReadError::of_content`].
-    fn put(&mut self, path: &ImagePath, node: &Node, content: &mut dyn Read) -> Result<(), Self::Error>;
+    fn put(
+        &mut self,
+        path: &ImagePath,
+        node: &Node,
+        content: &mut dyn Read,
+    ) -> Result<(), Self::Error>;
 
     /// The object at `target`, which is not a directory and was put before, is also at `path` now.
     fn link(&mut self, path: &ImagePath, target: &ImagePath) -> Result<(), Self::Error>;
@@ -50,7 +58,11 @@ pub trait Sink {
     fn remove(&mut self, path: &ImagePath) -> Result<(), Self::Error>;
 
     /// All that lower layers have in the directory `path` is gone; what `kept` says yes to is this layer's.
-    fn opaque(&mut self, path: &ImagePath, kept: &dyn Fn(&ImagePath) -> bool) -> Result<(), Self::Error>;
+    fn opaque(
+        &mut self,
+        path: &ImagePath,
+        kept: &dyn Fn(&ImagePath) -> bool,
+    ) -> Result<(), Self::Error>;
 
     /// The layer was read to its end and is whole.
     fn finish(&mut self, changeset: &Changeset) -> Result<(), Self::Error>;
@@ -134,7 +146,9 @@ pub enum ReadError {
     #[error("the layer tar makes the root directory something else")]
     Root,
     /// A hard link to nothing that comes before it.
-    #[error("`{path}` in the layer tar is a hard link to `{target}`, which is no earlier file of this layer")]
+    #[error(
+        "`{path}` in the layer tar is a hard link to `{target}`, which is no earlier file of this layer"
+    )]
     HardLink {
         /// The link.
         path: ImagePath,
@@ -159,7 +173,9 @@ impl ReadError {
     /// What an error that came from a [`Sink`]'s `content` means.
     pub fn of_content(path: &ImagePath, error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated { path: path.to_string() },
+            io::ErrorKind::UnexpectedEof => Self::Truncated {
+                path: path.to_string(),
+            },
             _ => Self::Input(error),
         }
     }
@@ -167,7 +183,12 @@ impl ReadError {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 10_000_000, name: 4095, header: 1 << 20, size: 1 << 40 }
+        Self {
+            entries: 10_000_000,
+            name: 4095,
+            header: 1 << 20,
+            size: 1 << 40,
+        }
     }
 }
 
@@ -227,7 +248,10 @@ fn drain<R: Read>(mut stream: Stream<R>, limits: &Limits) -> Result<TarSummary, 
     if size > limits.size {
         return Err(ReadError::TooLarge { limit: limits.size });
     }
-    Ok(TarSummary { diff_id: DiffId(digest), size })
+    Ok(TarSummary {
+        diff_id: DiffId(digest),
+        size,
+    })
 }
 
 /// What a layer says so far. Every entry's parent is in it, as a directory.
@@ -257,7 +281,10 @@ impl Layer {
         while let Some(member) = members.next()? {
             entries += 1;
             if entries > limits.entries {
-                return Err(ReadError::TooManyEntries { limit: limits.entries }.into());
+                return Err(ReadError::TooManyEntries {
+                    limit: limits.entries,
+                }
+                .into());
             }
             match meaning(&member, limits)? {
                 Meaning::Object(path) => self.object(path, member, members, sink)?,
@@ -288,9 +315,14 @@ impl Layer {
         if node.is_directory() {
             return self.directory(path, node, sink);
         }
-        let mut content = Content { members, digester: Digester::new() };
+        let mut content = Content {
+            members,
+            digester: Digester::new(),
+        };
         sink.put(&path, &node, &mut content)?;
-        let found = content.finish().map_err(|error| ReadError::of_content(&path, error))?;
+        let found = content
+            .finish()
+            .map_err(|error| ReadError::of_content(&path, error))?;
         if let Kind::File { digest, .. } = &mut node.kind {
             *digest = found;
         }
@@ -300,12 +332,21 @@ impl Layer {
     }
 
     /// Puts a directory: with a whiteout of its name before it, it hides what lower layers have in it.
-    fn directory<S: Sink>(&mut self, path: ImagePath, node: Node, sink: &mut S) -> Result<(), S::Error> {
+    fn directory<S: Sink>(
+        &mut self,
+        path: ImagePath,
+        node: Node,
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
         sink.put(&path, &node, &mut io::empty())?;
         let before = self.changes.get(&path);
         let opaque = matches!(before, Some(Change::Opaque(_)));
         let hides = matches!(before, Some(Change::Remove));
-        let change = if opaque || hides { Change::Opaque(node) } else { Change::Put(node) };
+        let change = if opaque || hides {
+            Change::Opaque(node)
+        } else {
+            Change::Put(node)
+        };
         self.changes.insert(path.clone(), change);
         if hides {
             sink.opaque(&path, &|path| self.changes.contains_key(path))?;
@@ -342,7 +383,10 @@ impl Layer {
 
     fn whiteout<S: Sink>(&mut self, path: ImagePath, sink: &mut S) -> Result<(), S::Error> {
         // Below what this layer removes as a whole there is nothing left to remove.
-        if path.ancestors().any(|above| self.changes.get(&above) == Some(&Change::Remove)) {
+        if path
+            .ancestors()
+            .any(|above| self.changes.get(&above) == Some(&Change::Remove))
+        {
             return Ok(());
         }
         self.ensure_parents(&path, sink)?;
@@ -393,9 +437,11 @@ impl Layer {
     ) -> Result<(), S::Error> {
         match self.changes.get(path) {
             Some(change) if is_directory(change) => Ok(()),
-            Some(Change::Put(_) | Change::Opaque(_)) => {
-                Err(ReadError::NotADirectory { path: wanted_by.clone(), parent: path.clone() }.into())
+            Some(Change::Put(_) | Change::Opaque(_)) => Err(ReadError::NotADirectory {
+                path: wanted_by.clone(),
+                parent: path.clone(),
             }
+            .into()),
             Some(Change::Remove) | None => {
                 self.directory(path.clone(), Node::directory(Metadata::directory()), sink)
             }
@@ -408,8 +454,14 @@ impl Layer {
             return;
         }
         let from = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
-        let below = self.changes.range::<ImagePath, _>(from).map(|(below, _)| below);
-        let gone: Vec<ImagePath> = below.take_while(|below| below.starts_with(path)).cloned().collect();
+        let below = self
+            .changes
+            .range::<ImagePath, _>(from)
+            .map(|(below, _)| below);
+        let gone: Vec<ImagePath> = below
+            .take_while(|below| below.starts_with(path))
+            .cloned()
+            .collect();
         for path in gone {
             self.changes.remove(&path);
         }
@@ -427,7 +479,10 @@ impl Layer {
 pub(crate) fn number_links<'a>(changes: impl Iterator<Item = &'a mut Change>) {
     let mut files: Vec<&mut Option<u64>> = Vec::new();
     for change in changes {
-        if let Change::Put(Node { kind: Kind::File { link, .. }, .. }) = change
+        if let Change::Put(Node {
+            kind: Kind::File { link, .. },
+            ..
+        }) = change
             && link.is_some()
         {
             files.push(link);
@@ -453,7 +508,10 @@ fn is_directory(change: &Change) -> bool {
 fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
     if member.name.len() > limits.name {
         let start = String::from_utf8_lossy(&member.name[..limits.name.min(64)]).into_owned();
-        return Err(ReadError::NameTooLong { start, limit: limits.name });
+        return Err(ReadError::NameTooLong {
+            start,
+            limit: limits.name,
+        });
     }
     let path = ImagePath::parse(&member.name)?;
     // What overlayfs would take for a whiteout is one for everybody.
@@ -473,16 +531,40 @@ fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
 }
 
 fn node_of(member: Member) -> Node {
-    let Member { mode, uid, gid, mtime, xattrs, size, device: (major, minor), .. } = member;
+    let Member {
+        mode,
+        uid,
+        gid,
+        mtime,
+        xattrs,
+        size,
+        device: (major, minor),
+        ..
+    } = member;
     let kind = match member.kind {
         MemberKind::Directory => Kind::Directory,
-        MemberKind::File | MemberKind::HardLink => Kind::File { size, digest: UNKNOWN, link: None },
-        MemberKind::Symlink => Kind::Symlink { target: member.link },
+        MemberKind::File | MemberKind::HardLink => Kind::File {
+            size,
+            digest: UNKNOWN,
+            link: None,
+        },
+        MemberKind::Symlink => Kind::Symlink {
+            target: member.link,
+        },
         MemberKind::CharDevice => Kind::CharDevice { major, minor },
         MemberKind::BlockDevice => Kind::BlockDevice { major, minor },
         MemberKind::Fifo => Kind::Fifo,
     };
-    Node { metadata: Metadata { mode, uid, gid, mtime, xattrs }, kind }
+    Node {
+        metadata: Metadata {
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs,
+        },
+        kind,
+    }
 }
 
 /// Stands where a file's digest isn't known yet.

@@ -65,7 +65,10 @@ pub fn write_layer(
     let mut writer = LayerWriter::new(contents, out);
     for (path, change) in changeset {
         let digest = writer.change(path, change)?;
-        if let Some(Kind::File { digest: expected, .. }) = change.node().map(|node| &node.kind) {
+        if let Some(Kind::File {
+            digest: expected, ..
+        }) = change.node().map(|node| &node.kind)
+        {
             verify(path, *expected, digest.unwrap_or(*expected))?;
         }
     }
@@ -83,7 +86,14 @@ pub fn write_draft(
     let mut changeset = Changeset::new();
     for (path, mut change) in draft.into_changes() {
         let found = writer.change(&path, &change)?;
-        if let (Change::Put(Node { kind: Kind::File { digest, .. }, .. }), Some(found)) = (&mut change, found) {
+        if let (
+            Change::Put(Node {
+                kind: Kind::File { digest, .. },
+                ..
+            }),
+            Some(found),
+        ) = (&mut change, found)
+        {
             *digest = found;
         }
         changeset.insert(path, change);
@@ -96,7 +106,11 @@ fn verify(path: &ImagePath, expected: Digest, found: Digest) -> Result<(), Write
         return Ok(());
     }
     let (expected, found) = (expected.to_string(), found.to_string());
-    Err(WriteError::ContentChanged { path: path.clone(), expected, found })
+    Err(WriteError::ContentChanged {
+        path: path.clone(),
+        expected,
+        found,
+    })
 }
 
 /// A tar half written.
@@ -111,7 +125,12 @@ struct LayerWriter<'a, W: Write> {
 impl<'a, W: Write> LayerWriter<'a, W> {
     fn new(contents: &'a dyn Contents, out: W) -> Self {
         let out = DigestWriter::new(BufWriter::with_capacity(CHUNK, out));
-        Self { out, contents, links: HashMap::new(), chunk: vec![0; CHUNK] }
+        Self {
+            out,
+            contents,
+            links: HashMap::new(),
+            chunk: vec![0; CHUNK],
+        }
     }
 
     /// Writes one entry; gives the digest of a file.
@@ -119,7 +138,9 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         match change {
             // The root directory is never an entry (R-LAY-1), sockets neither (R-LAY-11).
             _ if path.is_root() => Ok(None),
-            Change::Put(Node { kind: Kind::Socket, .. }) => Ok(None),
+            Change::Put(Node {
+                kind: Kind::Socket, ..
+            }) => Ok(None),
             Change::Remove => self.whiteout(path).map(|()| None),
             Change::Put(node) => self.put(path, node),
             Change::Opaque(_) => Err(WriteError::Opaque { path: path.clone() }),
@@ -145,7 +166,12 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         };
         if let Some((first, digest)) = link.and_then(|link| self.links.get(&link)) {
             let (first, digest) = (first.clone(), *digest);
-            let link = MemberHeader { kind: EntryType::Link, link: first.as_bytes(), size: 0, ..header };
+            let link = MemberHeader {
+                kind: EntryType::Link,
+                link: first.as_bytes(),
+                size: 0,
+                ..header
+            };
             self.header(&link)?;
             return Ok(Some(digest));
         }
@@ -158,12 +184,17 @@ impl<'a, W: Write> LayerWriter<'a, W> {
     }
 
     fn header(&mut self, header: &MemberHeader<'_>) -> Result<(), WriteError> {
-        self.out.write_all(&header.to_bytes()).map_err(WriteError::Output)
+        self.out
+            .write_all(&header.to_bytes())
+            .map_err(WriteError::Output)
     }
 
     /// Copies a file's content, which must be exactly `size` long, and pads it to whole blocks.
     fn content(&mut self, path: &ImagePath, node: &Node, size: u64) -> Result<Digest, WriteError> {
-        let unreadable = |source| WriteError::Content { path: path.clone(), source };
+        let unreadable = |source| WriteError::Content {
+            path: path.clone(),
+            source,
+        };
         let mut digester = Digester::new();
         if size > 0 {
             let mut content = self.contents.open(path, node).map_err(unreadable)?;
@@ -175,12 +206,16 @@ impl<'a, W: Write> LayerWriter<'a, W> {
                     break;
                 }
                 digester.update(&self.chunk[..read]);
-                self.out.write_all(&self.chunk[..read]).map_err(WriteError::Output)?;
+                self.out
+                    .write_all(&self.chunk[..read])
+                    .map_err(WriteError::Output)?;
                 left -= read as u64;
             }
         }
         let padding = (BLOCK - (size % BLOCK as u64) as usize) % BLOCK;
-        self.out.write_all(&END[..padding]).map_err(WriteError::Output)?;
+        self.out
+            .write_all(&END[..padding])
+            .map_err(WriteError::Output)?;
         Ok(digester.finish())
     }
 
@@ -188,7 +223,10 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         self.out.write_all(&END).map_err(WriteError::Output)?;
         self.out.flush().map_err(WriteError::Output)?;
         let (_, digest, size) = self.out.finish();
-        Ok(TarSummary { diff_id: DiffId(digest), size })
+        Ok(TarSummary {
+            diff_id: DiffId(digest),
+            size,
+        })
     }
 }
 
@@ -221,21 +259,40 @@ fn header_of<'a>(name: &'a [u8], node: &'a Node) -> MemberHeader<'a> {
         uid: metadata.uid,
         gid: metadata.gid,
         mtime: metadata.mtime.secs,
-        xattrs: capability.into_iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect(),
+        xattrs: capability
+            .into_iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .collect(),
         ..MemberHeader::new(name, EntryType::Regular, metadata.mode & 0o7777)
     };
     match &node.kind {
-        Kind::Directory => MemberHeader { kind: EntryType::Directory, ..header },
-        Kind::File { size, .. } => MemberHeader { size: *size, ..header },
-        Kind::Symlink { target } => {
-            MemberHeader { kind: EntryType::Symlink, link: target, mode: 0o777, ..header }
-        }
-        Kind::CharDevice { major, minor } => {
-            MemberHeader { kind: EntryType::Char, device: (*major, *minor), ..header }
-        }
-        Kind::BlockDevice { major, minor } => {
-            MemberHeader { kind: EntryType::Block, device: (*major, *minor), ..header }
-        }
-        Kind::Fifo | Kind::Socket => MemberHeader { kind: EntryType::Fifo, ..header },
+        Kind::Directory => MemberHeader {
+            kind: EntryType::Directory,
+            ..header
+        },
+        Kind::File { size, .. } => MemberHeader {
+            size: *size,
+            ..header
+        },
+        Kind::Symlink { target } => MemberHeader {
+            kind: EntryType::Symlink,
+            link: target,
+            mode: 0o777,
+            ..header
+        },
+        Kind::CharDevice { major, minor } => MemberHeader {
+            kind: EntryType::Char,
+            device: (*major, *minor),
+            ..header
+        },
+        Kind::BlockDevice { major, minor } => MemberHeader {
+            kind: EntryType::Block,
+            device: (*major, *minor),
+            ..header
+        },
+        Kind::Fifo | Kind::Socket => MemberHeader {
+            kind: EntryType::Fifo,
+            ..header
+        },
     }
 }
