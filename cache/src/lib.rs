@@ -1,1 +1,62 @@
-//! placeholder
+//! Has this step been done before, and where is its result?
+//!
+//! A [`Store`] is a directory that holds everything kiln keeps: blobs by digest ([`Cas`]), layers by diff id
+//! ([`Layers`]), results of steps by key ([`ActionCache`]) and images by name ([`Refs`]). Any number of processes
+//! share one.
+//!
+//! ```
+//! use kiln_cache::{ActionResult, OutputId, Preimage, Store, Value};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let store = Store::open(&dir.path().join("store"))?;
+//! let _in_use = store.lock_shared()?;
+//!
+//! let step = Preimage::new("exec").field("argv", Value::List(vec!["make".to_owned()]));
+//! assert_eq!(store.actions().get(&step.key()), None);
+//!
+//! let result = ActionResult {
+//!     output: OutputId::scratch(),
+//!     layer: None,
+//!     created: "2026-01-01T00:00:00Z".parse()?,
+//!     duration_ms: 1200,
+//! };
+//! store.actions().put(&step.key(), &result, &step)?;
+//! assert_eq!(store.actions().get(&step.key()), Some(result));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The module [`key`] says what identifies a step, [`checksum`] makes the digests of context files, [`MissReason`]
+//! says why nothing was found, [`store`] draws the directory, [`gc`] removes what nothing refers to.
+//!
+//! A thing appears in the store by rename after it is whole. A damaged or missing entry is a miss, never an error
+//! and never a wrong hit; [`StoreError`] is for a store that can't be used and for content asked for by name that
+//! isn't there.
+
+pub mod checksum;
+pub mod content_hash;
+pub mod gc;
+pub mod key;
+pub mod store;
+
+mod cas;
+mod error;
+mod framed;
+mod layers;
+mod locks;
+mod miss;
+mod records;
+mod refs;
+mod tmp;
+
+pub use cas::{BlobWriter, Cas, VerifiedReader};
+pub use checksum::{Candidate, ChecksumError, Checksums, FileStat};
+pub use content_hash::{ContentHash, Hasher, content_digest};
+pub use error::StoreError;
+pub use gc::{Freed, Policy};
+pub use key::{CacheKey, FileDigest, InputId, OutputId, Preimage, Selected, Value};
+pub use layers::{CompressedBlob, LayerMeta, LayerStaging, Layers};
+pub use locks::{KeyLock, StoreLock};
+pub use miss::{Closest, Difference, MissReason};
+pub use records::{ActionCache, ActionResult, Found};
+pub use refs::{ImageRecord, ManifestRecord, Refs};
+pub use store::{ScratchDir, Store};

@@ -1,0 +1,234 @@
+//! Content by digest: configs, manifests, compressed layers.
+//!
+//! What goes in is hashed while it is written and gets its name only when it is whole and, where the caller knows
+//! what it should be, right. What comes out is hashed while it is read: a reader that got to the end without an
+//! error has read the true bytes.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use kiln_image::{Digest, DigestReader, DigestWriter};
+
+use crate::store::{read_file, sync_parent};
+use crate::tmp::{TmpPath, remove_all};
+use crate::{Store, StoreError};
+
+/// The store's blobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Cas<'s> {
+    store: &'s Store,
+}
+
+/// A blob being written. Dropped without [`BlobWriter::commit`], nothing is left of it.
+#[derive(Debug)]
+pub struct BlobWriter<'s> {
+    store: &'s Store,
+    tmp: TmpPath,
+    out: DigestWriter<BufWriter<File>>,
+}
+
+/// A file whose digest is known, being read. Reading to the end fails with [`io::ErrorKind::InvalidData`] and a
+/// [`StoreError::Corrupt`] inside if the bytes are not the ones asked for; that file is then out of the store.
+#[derive(Debug)]
+pub struct VerifiedReader {
+    inner: Option<DigestReader<File>>,
+    path: PathBuf,
+    expected: Digest,
+    size: u64,
+}
+
+impl<'s> Cas<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self { store }
+    }
+
+    /// Where a blob is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.store.dir("blobs/sha256").join(digest.hex())
+    }
+
+    /// Whether there is a blob of this name. Its bytes are verified when they are read.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.size(digest).is_some()
+    }
+
+    /// A blob's size in bytes.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        let metadata = fs::symlink_metadata(self.path(digest)).ok()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
+    /// Opens a blob for reading from its start to its end.
+    pub fn open(&self, digest: &Digest) -> Result<VerifiedReader, StoreError> {
+        VerifiedReader::open(self.path(digest), *digest)?
+            .ok_or(StoreError::BlobMissing { digest: *digest })
+    }
+
+    /// A whole blob of at most `limit` bytes.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let mut reader = self.open(digest)?;
+        if reader.size() > limit {
+            return Err(StoreError::BlobTooLarge {
+                digest: *digest,
+                size: reader.size(),
+                limit,
+            });
+        }
+        let mut bytes = Vec::new();
+        let path = self.path(digest);
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(corrupt_or_io(error, path)),
+        }
+    }
+
+    /// Begins a blob.
+    pub fn writer(&self) -> Result<BlobWriter<'s>, StoreError> {
+        let tmp = self.store.tmp_path()?;
+        let out = DigestWriter::new(BufWriter::with_capacity(128 * 1024, tmp.create_file()?));
+        Ok(BlobWriter {
+            store: self.store,
+            tmp,
+            out,
+        })
+    }
+
+    /// Stores bytes at hand.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        // Small files are compared rather than trusted: this is the moment to repair a damaged one.
+        if self.size(&digest) == Some(bytes.len() as u64)
+            && read_file(&path)?.is_some_and(|stored| stored == bytes)
+        {
+            return Ok(digest);
+        }
+        self.store.write_file(&path, &[bytes], true)?;
+        Ok(digest)
+    }
+
+    /// Removes a blob, if there is one. Only under the exclusive lock: see [`crate::gc`].
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All blobs with their sizes in bytes, in no order.
+    pub fn list(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let directory = self.store.dir("blobs/sha256");
+        let entries = fs::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
+        let named = entries.flatten().filter_map(|entry| {
+            let digest = Digest::from_hex(entry.file_name().to_str()?).ok()?;
+            Some((digest, entry.metadata().ok()?.len()))
+        });
+        Ok(named.collect())
+    }
+}
+
+impl BlobWriter<'_> {
+    /// How many bytes were written.
+    pub fn count(&self) -> u64 {
+        self.out.count()
+    }
+
+    /// Ends the blob and gives it its name; also returns its size in bytes. With `expected`, other bytes are refused
+    /// and nothing is left of them.
+    pub fn commit(self, expected: Option<Digest>) -> Result<(Digest, u64), StoreError> {
+        let path = self.tmp.as_path().to_owned();
+        let (buffered, digest, size) = self.out.finish();
+        let file = buffered
+            .into_inner()
+            .map_err(|failed| StoreError::io("write", &path)(failed.into_error()))?;
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(StoreError::Corrupt {
+                path,
+                expected,
+                found: digest,
+            });
+        }
+        file.sync_data().map_err(StoreError::io("sync", &path))?;
+        let to = self.store.cas().path(&digest);
+        self.tmp.publish(&to)?;
+        sync_parent(&to)?;
+        Ok((digest, size))
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl VerifiedReader {
+    /// Opens a file of the store that should have this digest; `None` if there is none.
+    pub(crate) fn open(path: PathBuf, expected: Digest) -> Result<Option<Self>, StoreError> {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", path)(error)),
+        };
+        let size = file
+            .metadata()
+            .map_err(StoreError::io("read", &path))?
+            .len();
+        Ok(Some(Self {
+            inner: Some(DigestReader::new(file)),
+            path,
+            expected,
+            size,
+        }))
+    }
+
+    /// The file's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn verify(&mut self) -> io::Result<()> {
+        let Some(reader) = self.inner.take() else {
+            return Ok(());
+        };
+        let (_, found, _) = reader.finish();
+        if found == self.expected {
+            return Ok(());
+        }
+        remove_all(&self.path);
+        let corrupt = StoreError::Corrupt {
+            path: self.path.clone(),
+            expected: self.expected,
+            found,
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidData, corrupt))
+    }
+}
+
+impl Read for VerifiedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(reader) = &mut self.inner else {
+            return Ok(0);
+        };
+        let read = reader.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.verify()?;
+        }
+        Ok(read)
+    }
+}
+
+fn corrupt_or_io(error: io::Error, path: PathBuf) -> StoreError {
+    match error.downcast::<StoreError>() {
+        Ok(corrupt) => corrupt,
+        Err(error) => StoreError::io("read", path)(error),
+    }
+}

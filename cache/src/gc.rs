@@ -1,0 +1,178 @@
+//! Collection: removing what nothing refers to any more.
+//!
+//! Two things keep a layer: an image under `refs/`, through its config's diff ids, and a record under `actions/` that
+//! is young enough. A blob is kept by an image (its config, its manifest and what that names) or as a compressed
+//! form of a kept layer. All else goes. Collection holds the store alone, so it never takes something away from a
+//! build that has looked it up; while builds are running it doesn't happen, and nothing waits for it.
+//!
+//! It is mark and sweep over directory listings: no reference counts that could be wrong.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use kiln_image::{DiffId, Digest, ImageConfig};
+use serde_json::Value;
+
+use crate::locks::StoreLock;
+use crate::refs::ImageRecord;
+use crate::tmp;
+use crate::{Store, StoreError};
+
+/// Configs and manifests are not larger than this; a larger one keeps nothing.
+const LARGEST_DOCUMENT: u64 = 32 * 1024 * 1024;
+
+/// What a collection may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Records last used before this moment go; `None` keeps all of them.
+    pub records_used_since: Option<SystemTime>,
+    /// Images without a name go too.
+    pub untagged_images: bool,
+}
+
+/// What a collection took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Freed {
+    /// Images without a name.
+    pub images: u64,
+    /// Cache records.
+    pub records: u64,
+    /// Layers, whatever forms they had.
+    pub layers: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Space all of them took on the disk, in bytes.
+    pub bytes: u64,
+}
+
+/// What stays.
+#[derive(Debug, Default)]
+struct Live {
+    layers: HashSet<DiffId>,
+    blobs: HashSet<Digest>,
+}
+
+impl Store {
+    /// Removes what nothing refers to. `None` if the store is in use: then another time will do.
+    pub fn collect(&self, policy: &Policy) -> Result<Option<Freed>, StoreError> {
+        match self.try_lock_exclusive()? {
+            Some(lock) => self.collect_holding(&lock, policy).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes what nothing refers to, for one who holds the store alone already.
+    fn collect_holding(&self, _alone: &StoreLock, policy: &Policy) -> Result<Freed, StoreError> {
+        let mut freed = Freed::default();
+        if policy.untagged_images {
+            self.drop_untagged(&mut freed)?;
+        }
+        self.drop_old_records(policy.records_used_since, &mut freed)?;
+        let live = self.mark()?;
+        self.sweep(&live, &mut freed)?;
+        tmp::sweep(&self.dir("tmp"));
+        Ok(freed)
+    }
+
+    fn drop_untagged(&self, freed: &mut Freed) -> Result<(), StoreError> {
+        let named: HashSet<Digest> = self
+            .refs()
+            .list()?
+            .into_iter()
+            .map(|(_, image)| image.config)
+            .collect();
+        for image in self.refs().images()? {
+            if !named.contains(&image.config) {
+                self.refs().remove_image(&image.config)?;
+                freed.images += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_old_records(
+        &self,
+        since: Option<SystemTime>,
+        freed: &mut Freed,
+    ) -> Result<(), StoreError> {
+        let Some(since) = since else {
+            return Ok(());
+        };
+        for (key, used) in self.actions().list()? {
+            if used < since {
+                self.actions().remove(&key)?;
+                freed.records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> Result<Live, StoreError> {
+        let mut live = Live::default();
+        for image in self.refs().images()? {
+            self.mark_image(&image, &mut live);
+        }
+        for (_, image) in self.refs().list()? {
+            self.mark_image(&image, &mut live);
+        }
+        for (key, _) in self.actions().list()? {
+            live.layers.extend(self.actions().layer(&key));
+        }
+        for layer in &live.layers {
+            let meta = self.layers().meta(layer);
+            let blobs = meta.into_iter().flat_map(|meta| meta.blobs);
+            live.blobs.extend(blobs.map(|blob| blob.digest));
+        }
+        Ok(live)
+    }
+
+    /// A damaged config or manifest keeps what it is and nothing it can't name.
+    fn mark_image(&self, image: &ImageRecord, live: &mut Live) {
+        live.blobs.insert(image.config);
+        if let Ok(bytes) = self.cas().read(&image.config, LARGEST_DOCUMENT)
+            && let Ok(config) = ImageConfig::from_json(&bytes)
+        {
+            live.layers
+                .extend(config.rootfs.diff_ids.into_iter().flatten());
+        }
+        let Some(manifest) = &image.manifest else {
+            return;
+        };
+        live.blobs.insert(manifest.digest);
+        if let Ok(bytes) = self.cas().read(&manifest.digest, LARGEST_DOCUMENT)
+            && let Ok(manifest) = serde_json::from_slice::<Value>(&bytes)
+        {
+            let layers = manifest["layers"].as_array().into_iter().flatten();
+            let digests = layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok());
+            live.blobs.extend(digests);
+        }
+    }
+
+    fn sweep(&self, live: &Live, freed: &mut Freed) -> Result<(), StoreError> {
+        for layer in self.layers().list()? {
+            if !live.layers.contains(&layer) {
+                freed.bytes += disk_use(&self.layers().dir(&layer));
+                freed.layers += 1;
+                self.layers().remove(&layer)?;
+            }
+        }
+        for (blob, size) in self.cas().list()? {
+            if !live.blobs.contains(&blob) {
+                self.cas().remove(&blob)?;
+                freed.blobs += 1;
+                freed.bytes += size;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Space a directory takes, in bytes; hard-linked files count once for each name.
+fn disk_use(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = walkdir::WalkDir::new(directory).into_iter().flatten();
+    let blocks = entries.filter_map(|entry| fs::symlink_metadata(entry.path()).ok());
+    blocks.map(|metadata| metadata.blocks() * 512).sum()
+}

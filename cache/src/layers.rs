@@ -1,0 +1,283 @@
+//! Layers by diff id, each in as many forms as were asked for.
+//!
+//! A layer's *changeset* says what it does and is made once. Its *materialisations* are made when somebody needs
+//! them: `fs/` for an overlay mount, `tar` and compressed blobs for what leaves the machine. Each appears by one
+//! rename, on its own: a layer without `fs/` is no damaged layer.
+//!
+//! A [`LayerStaging`] is the place to make them in: a directory on the store's own file system, so that an upper
+//! directory of a RUN becomes a layer's `fs/` without a byte being copied.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kiln_image::{Changeset, DiffId, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::cas::VerifiedReader;
+use crate::framed;
+use crate::store::read_file;
+use crate::tmp::{TmpPath, create_dir};
+use crate::{Store, StoreError};
+
+/// The store's layers.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'s> {
+    store: &'s Store,
+}
+
+/// What is known about a layer besides its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerMeta {
+    /// Size of the uncompressed tar in bytes; `None` until the layer was read or made here.
+    pub size: Option<u64>,
+    /// The compressed forms that are in the store, by digest.
+    pub blobs: Vec<CompressedBlob>,
+}
+
+/// One compressed form of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressedBlob {
+    /// Digest of the compressed bytes: the blob's name.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// Media type a manifest names it by.
+    pub media_type: String,
+    /// How it was made, such as `gzip-6`; `None` if it came from elsewhere.
+    pub encoder: Option<String>,
+}
+
+/// A place to make a layer in. Dropped without [`LayerStaging::commit`], nothing is left of it.
+#[derive(Debug)]
+pub struct LayerStaging<'s> {
+    store: &'s Store,
+    tmp: TmpPath,
+}
+
+impl<'s> Layers<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self { store }
+    }
+
+    /// Whether the layer's content can be had in any form, and what it does is known.
+    pub fn contains(&self, layer: &DiffId) -> bool {
+        self.dir(layer).join("changeset").exists() && self.has_content(layer)
+    }
+
+    /// Whether the layer's content can be had in any form.
+    pub fn has_content(&self, layer: &DiffId) -> bool {
+        self.fs_dir(layer).is_some()
+            || self.dir(layer).join("tar").exists()
+            || !self.blobs(layer).is_empty()
+    }
+
+    /// What the layer does; `None` if that is not known, or its stored form is damaged.
+    pub fn changeset(&self, layer: &DiffId) -> Result<Option<Changeset>, StoreError> {
+        let body = framed::read(&self.dir(layer).join("changeset")).whole();
+        Ok(body.and_then(|bytes| Changeset::from_bytes(&bytes).ok()))
+    }
+
+    /// Stores what the layer does and the size of its uncompressed tar in bytes.
+    pub fn put_changeset(
+        &self,
+        layer: &DiffId,
+        changeset: &Changeset,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let dir = self.make_dir(layer)?;
+        let body = changeset
+            .to_bytes()
+            .map_err(|source| StoreError::Serialise {
+                what: "a changeset",
+                source: Box::new(source),
+            })?;
+        framed::write(self.store, &dir.join("meta"), &size.to_le_bytes())?;
+        framed::write(self.store, &dir.join("changeset"), &body)
+    }
+
+    /// The layer unpacked, with overlayfs's whiteouts in it; `None` if it isn't, or if the machine went down before
+    /// it was surely on the disk.
+    pub fn fs_dir(&self, layer: &DiffId) -> Option<PathBuf> {
+        let fs = self.dir(layer).join("fs");
+        (fs.is_dir() && self.is_sure(layer)).then_some(fs)
+    }
+
+    /// The layer's uncompressed tar, verified while it is read; `None` if it isn't kept.
+    pub fn tar(&self, layer: &DiffId) -> Result<Option<VerifiedReader>, StoreError> {
+        VerifiedReader::open(self.dir(layer).join("tar"), layer.0)
+    }
+
+    /// The layer's size and compressed forms; `None` if the store knows nothing of it.
+    pub fn meta(&self, layer: &DiffId) -> Option<LayerMeta> {
+        let body = framed::read(&self.dir(layer).join("meta")).whole();
+        let size = body.and_then(|bytes| bytes.try_into().ok());
+        let size = size.map(u64::from_le_bytes);
+        let blobs = self.blobs(layer);
+        (size.is_some() || !blobs.is_empty()).then_some(LayerMeta { size, blobs })
+    }
+
+    /// Says that a blob of the store is a compressed form of the layer.
+    pub fn add_blob(&self, layer: &DiffId, blob: &CompressedBlob) -> Result<(), StoreError> {
+        let path = self
+            .make_dir(layer)?
+            .join(format!("blob-{}", blob.digest.hex()));
+        let body = postcard::to_stdvec(blob).map_err(|source| StoreError::Serialise {
+            what: "a layer's blob",
+            source: Box::new(source),
+        })?;
+        framed::write(self.store, &path, &body)
+    }
+
+    /// A place to make a layer in.
+    pub fn stage(&self) -> Result<LayerStaging<'s>, StoreError> {
+        let tmp = self.store.tmp_path()?;
+        tmp.create_dir()?;
+        Ok(LayerStaging {
+            store: self.store,
+            tmp,
+        })
+    }
+
+    /// All layers the store knows something of, in no order.
+    pub fn list(&self) -> Result<Vec<DiffId>, StoreError> {
+        let directory = self.store.dir("layers");
+        let entries = fs::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
+        let ids = entries.flatten().filter_map(|entry| {
+            let digest = Digest::from_hex(entry.file_name().to_str()?).ok()?;
+            Some(DiffId(digest))
+        });
+        Ok(ids.collect())
+    }
+
+    /// Removes all forms of a layer but its blobs. Only under the exclusive lock: see [`crate::gc`].
+    pub fn remove(&self, layer: &DiffId) -> Result<(), StoreError> {
+        let dir = self.dir(layer);
+        let hidden = self.store.tmp_path()?;
+        match fs::rename(&dir, hidden.as_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", dir)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Called when everything is on the disk.
+    pub(crate) fn mark_synced(&self, layer: &Digest) -> Result<(), StoreError> {
+        let path = self.dir(&DiffId(*layer)).join("unsynced");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a layer's forms are, or would be.
+    pub(crate) fn dir(&self, layer: &DiffId) -> PathBuf {
+        self.store.dir("layers").join(layer.0.hex())
+    }
+
+    /// The compressed forms whose blobs are there.
+    fn blobs(&self, layer: &DiffId) -> Vec<CompressedBlob> {
+        let entries = fs::read_dir(self.dir(layer))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let stored =
+            entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"blob-"));
+        let mut blobs: Vec<CompressedBlob> = stored
+            .filter_map(|entry| postcard::from_bytes(&framed::read(&entry.path()).whole()?).ok())
+            .filter(|blob: &CompressedBlob| self.store.cas().size(&blob.digest) == Some(blob.size))
+            .collect();
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs
+    }
+
+    fn is_sure(&self, layer: &DiffId) -> bool {
+        match read_file(&self.dir(layer).join("unsynced")) {
+            Ok(None) => true,
+            Ok(Some(boot)) => !boot.is_empty() && boot == self.store.boot_id().as_bytes(),
+            Err(_) => false,
+        }
+    }
+
+    fn make_dir(&self, layer: &DiffId) -> Result<PathBuf, StoreError> {
+        let dir = self.dir(layer);
+        match create_dir(&dir) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            }
+            made => made?,
+        }
+        Ok(dir)
+    }
+
+    /// Gives `fs` its name. What is there already stays, unless it is what a power loss left.
+    fn publish_fs(&self, layer: &DiffId, fs: &Path) -> Result<(), StoreError> {
+        let _alone = self.store.lock_layer(layer)?;
+        let to = self.make_dir(layer)?.join("fs");
+        if self.fs_dir(layer).is_some() {
+            return Ok(());
+        }
+        let torn = self.store.tmp_path()?;
+        if to.exists() {
+            fs::rename(&to, torn.as_path()).map_err(StoreError::io("remove", &to))?;
+        }
+        let unsynced = self.dir(layer).join("unsynced");
+        let boot = self.store.boot_id();
+        self.store
+            .write_file(&unsynced, &[boot.as_bytes()], false)?;
+        fs::rename(fs, &to).map_err(StoreError::io("rename into place", &to))?;
+        self.store.note_unsynced(layer.0);
+        Ok(())
+    }
+}
+
+impl LayerStaging<'_> {
+    /// The directory all of it is in, on the store's own file system.
+    pub fn path(&self) -> &Path {
+        self.tmp.as_path()
+    }
+
+    /// Makes the directory that becomes the layer's unpacked form; an overlay's upper directory.
+    pub fn create_fs(&self) -> Result<PathBuf, StoreError> {
+        self.create("fs")
+    }
+
+    /// Makes an overlay's work directory. It is no part of the layer.
+    pub fn create_work(&self) -> Result<PathBuf, StoreError> {
+        self.create("work")
+    }
+
+    /// Creates the file that becomes the layer's uncompressed tar. Its digest must be the diff id.
+    pub fn create_tar(&self) -> Result<File, StoreError> {
+        let path = self.path().join("tar");
+        File::create_new(&path).map_err(StoreError::io("create", path))
+    }
+
+    /// Puts into the store what the layer does, the size of its uncompressed tar in bytes, and those forms that were
+    /// created here. If another process was faster, its forms stay and these are dropped: they are equal.
+    pub fn commit(
+        self,
+        layer: &DiffId,
+        changeset: &Changeset,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let layers = self.store.layers();
+        let (fs, tar) = (self.path().join("fs"), self.path().join("tar"));
+        if fs.is_dir() {
+            layers.publish_fs(layer, &fs)?;
+        }
+        if tar.is_file() {
+            let to = layers.make_dir(layer)?.join("tar");
+            fs::rename(&tar, &to).map_err(StoreError::io("rename into place", to))?;
+        }
+        layers.put_changeset(layer, changeset, size)
+    }
+
+    fn create(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.path().join(name);
+        create_dir(&path)?;
+        Ok(path)
+    }
+}

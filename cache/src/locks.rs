@@ -1,0 +1,142 @@
+//! Locks between processes, all of them flock(2): the kernel drops a lock when its holder dies.
+//!
+//! - The *store lock* is shared by everything that uses the store and exclusive for what removes from it, so a
+//!   build never sees something vanish that it has just looked up.
+//! - A *key lock* is held while one process works on one key; the others wait, then find the result
+//!   (R-CACHE-20).
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use kiln_image::{DiffId, Digest};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::{CacheKey, Store, StoreError};
+
+/// The store is held as long as this lives.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct StoreLock {
+    _file: File,
+    exclusive: bool,
+}
+
+/// One key is held as long as this lives.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct KeyLock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl StoreLock {
+    /// Whether nobody else holds the store.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+}
+
+impl Store {
+    /// Holds the store against removal; waits while a collection is running.
+    pub fn lock_shared(&self) -> Result<StoreLock, StoreError> {
+        let (file, path) = self.lock_file()?;
+        lock(&file, FlockOperation::LockShared).map_err(StoreError::errno("lock", &path))?;
+        Ok(StoreLock {
+            _file: file,
+            exclusive: false,
+        })
+    }
+
+    /// Holds the store alone; `None` if another process (or another lock of this one) has it.
+    pub fn try_lock_exclusive(&self) -> Result<Option<StoreLock>, StoreError> {
+        let (file, path) = self.lock_file()?;
+        match lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(StoreLock {
+                _file: file,
+                exclusive: true,
+            })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(StoreError::errno("lock", path)(errno)),
+        }
+    }
+
+    /// Holds one key; waits while another process or thread has it.
+    pub fn lock_key(&self, key: &CacheKey) -> Result<KeyLock, StoreError> {
+        self.lock_name(&key_name(&key.0), FlockOperation::LockExclusive)
+            .map(|lock| lock.expect("a lock that waits ends up with it"))
+    }
+
+    /// Holds one key; `None` if another process or thread has it.
+    pub fn try_lock_key(&self, key: &CacheKey) -> Result<Option<KeyLock>, StoreError> {
+        self.lock_name(&key_name(&key.0), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Holds one layer while its directory is put in place; waits.
+    pub(crate) fn lock_layer(&self, layer: &DiffId) -> Result<KeyLock, StoreError> {
+        let name = format!("layer-{}", layer.0.hex());
+        self.lock_name(&name, FlockOperation::LockExclusive)
+            .map(|lock| lock.expect("a lock that waits ends up with it"))
+    }
+
+    fn lock_file(&self) -> Result<(File, PathBuf), StoreError> {
+        let path = self.locks_dir().join("store");
+        Ok((open(&path)?, path))
+    }
+
+    /// The file is unlinked by its last holder, so that `locks/` doesn't grow; whoever waited for a file that is
+    /// gone by now starts over with the new one.
+    fn lock_name(
+        &self,
+        name: &str,
+        operation: FlockOperation,
+    ) -> Result<Option<KeyLock>, StoreError> {
+        let path = self.locks_dir().join(name);
+        loop {
+            let file = open(&path)?;
+            match lock(&file, operation) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(StoreError::errno("lock", path)(errno)),
+            }
+            let links = file
+                .metadata()
+                .map_err(StoreError::io("read", &path))?
+                .nlink();
+            if links > 0 {
+                return Ok(Some(KeyLock { _file: file, path }));
+            }
+        }
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        // Still locked here. Left behind if it fails, which harms nobody.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn key_name(key: &Digest) -> String {
+    format!("key-{}", key.hex())
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options
+        .mode(0o600)
+        .open(path)
+        .map_err(StoreError::io("open the lock", path))
+}
+
+/// flock(2), begun again when a signal comes in between.
+pub(crate) fn lock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
+    loop {
+        match flock(file, operation) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

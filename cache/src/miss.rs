@@ -1,0 +1,234 @@
+//! Why a step has no cached result, as data that can be printed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::key::{CacheKey, FileDigest, Preimage, Value};
+
+/// Why nothing was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MissReason {
+    /// There is no record under the key.
+    NoRecord {
+        /// The key the same step had the last time, and what is different; `None` if it was never seen.
+        closest: Option<Closest>,
+    },
+    /// Nothing was looked for (`--no-cache`, R-CACHE-22).
+    Disabled,
+    /// There is a record, but it or its result is damaged or gone.
+    Damaged {
+        /// What is.
+        what: String,
+    },
+}
+
+/// An earlier key of the same step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closest {
+    /// The earlier key.
+    pub key: CacheKey,
+    /// What is different now. Empty if nothing is: then the record of the earlier key is gone.
+    pub differences: Vec<Difference>,
+}
+
+/// One thing in which two preimages differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// A field, or one name of a field of pairs.
+    Field {
+        /// Its name: `cwd`, `env PATH`.
+        name: String,
+        /// What it was; `None` if it wasn't there.
+        before: Option<Value>,
+        /// What it is; `None` if it isn't there.
+        after: Option<Value>,
+    },
+    /// The same names with the same values in another order.
+    Order {
+        /// The field.
+        name: String,
+    },
+    /// A file that was not read before.
+    FileAdded {
+        /// Its path.
+        path: String,
+    },
+    /// A file that is read no more.
+    FileRemoved {
+        /// Its path.
+        path: String,
+    },
+    /// A file whose content, mode or other counted property changed.
+    FileChanged {
+        /// Its path.
+        path: String,
+    },
+}
+
+impl Preimage {
+    /// What is different from an earlier preimage. Where single files can be named, the selection they are in isn't.
+    pub fn differences(&self, earlier: &Preimage) -> Vec<Difference> {
+        let files = file_differences(&earlier.files, &self.files);
+        let mut differences = Vec::new();
+        if self.kind != earlier.kind {
+            let text = |kind: &str| Some(Value::Text(kind.to_owned()));
+            differences.push(Difference::Field {
+                name: "kind".to_owned(),
+                before: text(&earlier.kind),
+                after: text(&self.kind),
+            });
+        }
+        for (name, before, after) in pair_up(&by_name(earlier), &by_name(self)) {
+            match (before, after) {
+                (before, after) if before == after => {}
+                (Some(Value::Pairs(before)), Some(Value::Pairs(after))) => {
+                    pair_differences(name, before, after, &mut differences);
+                }
+                (Some(Value::Contents(_)), Some(Value::Contents(_))) if !files.is_empty() => {}
+                (before, after) => differences.push(Difference::Field {
+                    name: name.to_owned(),
+                    before: before.cloned(),
+                    after: after.cloned(),
+                }),
+            }
+        }
+        differences.extend(files);
+        differences
+    }
+}
+
+fn by_name(preimage: &Preimage) -> BTreeMap<&str, &Value> {
+    let fields = preimage.fields.iter();
+    fields
+        .map(|field| (field.name.as_str(), &field.value))
+        .collect()
+}
+
+/// Every name of either map with what both have for it, in order.
+fn pair_up<'a, V>(
+    before: &BTreeMap<&'a str, &'a V>,
+    after: &BTreeMap<&'a str, &'a V>,
+) -> Vec<(&'a str, Option<&'a V>, Option<&'a V>)> {
+    let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    let paired = names.into_iter();
+    paired
+        .map(|name| (name, before.get(name).copied(), after.get(name).copied()))
+        .collect()
+}
+
+fn pair_differences(
+    field: &str,
+    before: &[(String, String)],
+    after: &[(String, String)],
+    differences: &mut Vec<Difference>,
+) {
+    let map = |pairs: &'_ [(String, String)]| -> BTreeMap<String, String> {
+        pairs.iter().cloned().collect()
+    };
+    let (before, after) = (map(before), map(after));
+    if before == after {
+        return differences.push(Difference::Order {
+            name: field.to_owned(),
+        });
+    }
+    let view = |map: &'_ BTreeMap<String, String>| -> BTreeMap<String, Value> {
+        let texts = map.iter();
+        texts
+            .map(|(name, value)| (name.clone(), Value::Text(value.clone())))
+            .collect()
+    };
+    let (before, after) = (view(&before), view(&after));
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name));
+    differences.extend(changed.map(|name| Difference::Field {
+        name: format!("{field} {name}"),
+        before: before.get(name).cloned(),
+        after: after.get(name).cloned(),
+    }));
+}
+
+fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Difference> {
+    let map = |files: &'_ [FileDigest]| -> BTreeMap<String, kiln_image::Digest> {
+        let files = files.iter();
+        files.map(|file| (file.path.clone(), file.digest)).collect()
+    };
+    let (before, after) = (map(before), map(after));
+    let gone = before.keys().filter(|path| !after.contains_key(*path));
+    let gone = gone.map(|path| Difference::FileRemoved { path: path.clone() });
+    let there = after.iter().filter_map(|(path, digest)| {
+        let path = path.clone();
+        match before.get(&path) {
+            None => Some(Difference::FileAdded { path }),
+            Some(earlier) if earlier != digest => Some(Difference::FileChanged { path }),
+            Some(_) => None,
+        }
+    });
+    there.chain(gone).collect()
+}
+
+impl fmt::Display for MissReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRecord { closest: None } => f.write_str("not built before"),
+            Self::NoRecord {
+                closest: Some(closest),
+            } => closest.fmt(f),
+            Self::Disabled => f.write_str("the cache is switched off for this step"),
+            Self::Damaged { what } => write!(f, "{what}"),
+        }
+    }
+}
+
+impl fmt::Display for Closest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.differences.is_empty() {
+            return f.write_str("its earlier result is no longer in the cache");
+        }
+        for (at, difference) in self.differences.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{difference}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field {
+                name,
+                before: None,
+                after: Some(after),
+            } => {
+                write!(f, "{name} is new: {after}")
+            }
+            Self::Field {
+                name,
+                before: Some(before),
+                after: None,
+            } => {
+                write!(f, "{name} is gone: {before}")
+            }
+            Self::Field {
+                name,
+                before: Some(before),
+                after: Some(after),
+            } => {
+                write!(f, "{name} changed from {before} to {after}")
+            }
+            Self::Field {
+                name,
+                before: None,
+                after: None,
+            } => write!(f, "{name} changed"),
+            Self::Order { name } => write!(f, "{name} is in another order"),
+            Self::FileAdded { path } => write!(f, "`{path}` is new"),
+            Self::FileRemoved { path } => write!(f, "`{path}` is gone"),
+            Self::FileChanged { path } => write!(f, "`{path}` changed"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Results of steps by key: the action cache.
+//!
+//! A record is either a result or an alias, the key under which the result is. Only results that are whole are ever
+//! handed out: the layer a record names has to be there too. Failures are not recorded (R-CACHE-21).
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use kiln_image::{DiffId, Digest};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use serde::{Deserialize, Serialize};
+
+use crate::framed::{self, Framed};
+use crate::key::{CacheKey, OutputId, Preimage};
+use crate::miss::{Closest, MissReason};
+use crate::{Store, StoreError};
+
+/// An alias leads to a result, or to one alias made from an older store's; never further.
+const LONGEST_CHAIN: usize = 4;
+
+/// The store's records.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionCache<'s> {
+    store: &'s Store,
+}
+
+/// What a step gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// The root filesystem after it.
+    pub output: OutputId,
+    /// The layer it made; `None` if it changed nothing.
+    pub layer: Option<DiffId>,
+    /// When it ended.
+    pub created: Timestamp,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// What a look-up came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A result, and its layer is in the store.
+    Hit(ActionResult),
+    /// No record.
+    Absent,
+    /// A record that can't be used: a miss all the same.
+    Damaged {
+        /// What is damaged or gone.
+        what: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Record {
+    Result(ActionResult),
+    Alias(CacheKey),
+}
+
+impl<'s> ActionCache<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self { store }
+    }
+
+    /// The result of the step with this key, if it is there and whole.
+    pub fn get(&self, key: &CacheKey) -> Option<ActionResult> {
+        match self.find(key) {
+            Found::Hit(result) => Some(result),
+            Found::Absent | Found::Damaged { .. } => None,
+        }
+    }
+
+    /// Like [`ActionCache::get`], telling a missing record from a damaged one.
+    pub fn find(&self, key: &CacheKey) -> Found {
+        let mut key = *key;
+        for _ in 0..LONGEST_CHAIN {
+            match self.read(&key) {
+                Ok(Some(Record::Alias(next))) => key = next,
+                Ok(Some(Record::Result(result))) => {
+                    self.note_use(&key);
+                    return self.whole(result);
+                }
+                Ok(None) => return Found::Absent,
+                Err(what) => return Found::Damaged { what },
+            }
+        }
+        Found::Damaged {
+            what: "the cache record leads nowhere".to_owned(),
+        }
+    }
+
+    /// Records what a step gave, and what its key was made of. The layer must be in the store already.
+    pub fn put(
+        &self,
+        key: &CacheKey,
+        result: &ActionResult,
+        preimage: &Preimage,
+    ) -> Result<(), StoreError> {
+        self.write(key, &Record::Result(result.clone()))?;
+        let json = serde_json::to_vec(preimage).map_err(serialise("a key's preimage"))?;
+        framed::write(self.store, &self.preimage_path(key), &json)?;
+        if let Some(step) = &preimage.step {
+            framed::write(self.store, &self.step_path(step), key.0.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the result under `target` be found under `key` too.
+    pub fn alias(&self, key: &CacheKey, target: &CacheKey) -> Result<(), StoreError> {
+        if key == target {
+            return Ok(());
+        }
+        self.write(key, &Record::Alias(*target))
+    }
+
+    /// What the key of a record was made of.
+    pub fn preimage(&self, key: &CacheKey) -> Option<Preimage> {
+        let json = framed::read(&self.preimage_path(key)).whole()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Why [`ActionCache::get`] found nothing under the preimage's key.
+    pub fn explain(&self, preimage: &Preimage) -> MissReason {
+        match self.find(&preimage.key()) {
+            Found::Damaged { what } => MissReason::Damaged { what },
+            Found::Hit(_) | Found::Absent => MissReason::NoRecord {
+                closest: self.closest(preimage),
+            },
+        }
+    }
+
+    /// All records' keys with the time of their last use, in no order.
+    pub fn list(&self) -> Result<Vec<(CacheKey, SystemTime)>, StoreError> {
+        let directory = self.store.dir("actions");
+        let entries = fs::read_dir(&directory).map_err(StoreError::io("list", &directory))?;
+        let keys = entries.flatten().filter_map(|entry| {
+            let key = Digest::from_hex(entry.file_name().to_str()?).ok()?;
+            let used = entry.metadata().ok()?.modified().ok()?;
+            Some((CacheKey(key), used))
+        });
+        Ok(keys.collect())
+    }
+
+    /// The layer a record names, if it is a result; doesn't count as a use.
+    pub(crate) fn layer(&self, key: &CacheKey) -> Option<DiffId> {
+        match self.read(key) {
+            Ok(Some(Record::Result(result))) => result.layer,
+            _ => None,
+        }
+    }
+
+    /// Forgets a record, if there is one.
+    pub fn remove(&self, key: &CacheKey) -> Result<(), StoreError> {
+        for path in [self.record_path(key), self.preimage_path(key)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn closest(&self, preimage: &Preimage) -> Option<Closest> {
+        let step = preimage.step.as_ref()?;
+        let bytes = framed::read(&self.step_path(step)).whole()?;
+        let key = CacheKey(Digest::from_bytes(bytes.try_into().ok()?));
+        let earlier = self.preimage(&key)?;
+        Some(Closest {
+            key,
+            differences: preimage.differences(&earlier),
+        })
+    }
+
+    fn whole(&self, result: ActionResult) -> Found {
+        match &result.layer {
+            Some(layer) if !self.store.layers().contains(layer) => Found::Damaged {
+                what: format!("its layer {layer} is no longer in the store"),
+            },
+            _ => Found::Hit(result),
+        }
+    }
+
+    /// Collection goes by it. A store that can't be written to is read all the same.
+    fn note_use(&self, key: &CacheKey) {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let _ = utimensat(CWD, self.record_path(key), &times, AtFlags::empty());
+    }
+
+    fn read(&self, key: &CacheKey) -> Result<Option<Record>, String> {
+        let damaged = || "its cache record is damaged".to_owned();
+        match framed::read(&self.record_path(key)) {
+            Framed::Absent => Ok(None),
+            Framed::Damaged => Err(damaged()),
+            Framed::Whole(body) => postcard::from_bytes(&body).map(Some).map_err(|_| damaged()),
+        }
+    }
+
+    fn write(&self, key: &CacheKey, record: &Record) -> Result<(), StoreError> {
+        let body = postcard::to_stdvec(record).map_err(serialise("a cache record"))?;
+        framed::write(self.store, &self.record_path(key), &body)
+    }
+
+    fn record_path(&self, key: &CacheKey) -> PathBuf {
+        self.store.dir("actions").join(key.0.hex())
+    }
+
+    fn preimage_path(&self, key: &CacheKey) -> PathBuf {
+        self.store.dir("preimages").join(key.0.hex())
+    }
+
+    fn step_path(&self, step: &str) -> PathBuf {
+        self.store
+            .dir("steps")
+            .join(Digest::of(step.as_bytes()).hex())
+    }
+}
+
+fn serialise<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Serialise {
+        what,
+        source: Box::new(source),
+    }
+}

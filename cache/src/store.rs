@@ -1,0 +1,334 @@
+//! The store: everything kiln keeps, below one directory.
+//!
+//! ```text
+//! ROOT/                       mode 0700
+//!   version                   the layout's number; another one is refused
+//!   blobs/sha256/<hex>        content by digest: configs, manifests, compressed layers      (cas)
+//!   layers/<hex of diff id>/  one layer, in as many forms as were asked for                 (layers)
+//!     changeset               what it does, as a value; a digest in front
+//!     meta                    size of its tar
+//!     blob-<hex>              a compressed form that is, or was, in blobs/
+//!     fs/                     unpacked, for overlayfs
+//!     tar                     the uncompressed tar
+//!     unsynced                not yet surely on the disk: holds the id of the boot that wrote it
+//!   actions/<hex of key>      what a step gave: result or alias; a digest in front          (records)
+//!   preimages/<hex of key>    what the key was made of, for explaining a miss               (records)
+//!   steps/<hex>               the key a step of some Dockerfile had last                    (records)
+//!   refs/tags/<name>          image name -> image; percent-encoded                          (refs)
+//!   refs/images/<hex>         images by config digest, with or without a name               (refs)
+//!   mounts/                   cache mounts, by id
+//!   stat/<hex of root>        digests of a context's files by their stat                    (checksum)
+//!   builds/                   build history
+//!   locks/                    store, key-<hex>                                              (locks)
+//!   tmp/kiln-*/               one for each process that is writing                          (tmp)
+//! ```
+//!
+//! **Whole or not there.** A thing is made below `tmp/` and renamed to its name when it is whole. Two processes
+//! that make the same thing both succeed: a file replaces its equal, and of two directories the first stays.
+//! Killing kiln at any instant leaves nothing but a directory in `tmp/`, which the next writer sweeps.
+//!
+//! **Power loss.** Blobs and refs are synced before they get their names: they may be all that is left of a
+//! user's image. Records, changesets and tars carry or are named by a digest, so a torn one is seen and is a
+//! miss. A torn unpacked layer would not be seen, so a layer says in `unsynced` which boot wrote it until
+//! [`Store::sync`], once a build, has brought it to the disk; one that another boot left unsynced is not used.
+//!
+//! **Opening is one open and one read.** Directories are made when the store is, `tmp/` is swept when a process
+//! first writes.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use kiln_image::Digest;
+
+use crate::StoreError;
+use crate::cas::Cas;
+use crate::layers::Layers;
+use crate::records::ActionCache;
+use crate::refs::Refs;
+use crate::tmp::{Session, TmpPath};
+
+/// The layout's number.
+const VERSION: &str = "1";
+
+const DIRECTORIES: [&str; 13] = [
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "actions",
+    "preimages",
+    "steps",
+    "refs",
+    "refs/tags",
+    "refs/images",
+    "mounts",
+    "stat",
+    "builds",
+    "locks",
+];
+
+/// An open store. Clones are the same store; any number of processes may have one open.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    session: OnceLock<Session>,
+    session_begins: Mutex<()>,
+    unsynced: Mutex<Vec<Digest>>,
+    boot: OnceLock<Option<String>>,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it first if there is nothing or an empty directory.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        if !has_known_version(root)? {
+            create(root)?;
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                session: OnceLock::new(),
+                session_begins: Mutex::new(()),
+                unsynced: Mutex::new(Vec::new()),
+                boot: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// The directory the store is in.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Blobs by digest.
+    pub fn cas(&self) -> Cas<'_> {
+        Cas::new(self)
+    }
+
+    /// Layers by diff id.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers::new(self)
+    }
+
+    /// Results of steps by key.
+    pub fn actions(&self) -> ActionCache<'_> {
+        ActionCache::new(self)
+    }
+
+    /// Images by name.
+    pub fn refs(&self) -> Refs<'_> {
+        Refs::new(self)
+    }
+
+    /// Where cache mounts are.
+    pub fn mounts_dir(&self) -> PathBuf {
+        self.dir("mounts")
+    }
+
+    /// Where the history of builds is.
+    pub fn builds_dir(&self) -> PathBuf {
+        self.dir("builds")
+    }
+
+    /// An empty directory on the store's file system, removed when dropped or, should kiln be killed, by the next
+    /// process that writes: for containers that are run, and for whatever else needs a place for a while.
+    pub fn scratch_dir(&self) -> Result<ScratchDir, StoreError> {
+        let tmp = self.tmp_path()?;
+        tmp.create_dir()?;
+        Ok(ScratchDir { tmp })
+    }
+
+    /// Brings all that this process has put into the store to the disk. Call once at the end of a build; layers of
+    /// a build that never got here are used until the machine is restarted.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let layers = {
+            let mut waiting = self
+                .inner
+                .unsynced
+                .lock()
+                .unwrap_or_else(|poison| poison.into_inner());
+            std::mem::take(&mut *waiting)
+        };
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let directory = File::open(self.root()).map_err(StoreError::io("open", self.root()))?;
+        rustix::fs::syncfs(&directory).map_err(StoreError::errno("sync", self.root()))?;
+        for layer in layers {
+            self.layers().mark_synced(&layer)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
+        self.inner.root.join(name)
+    }
+
+    pub(crate) fn locks_dir(&self) -> PathBuf {
+        self.dir("locks")
+    }
+
+    /// A path in this process's directory below `tmp/`, which is made at the first call.
+    pub(crate) fn tmp_path(&self) -> Result<TmpPath, StoreError> {
+        if let Some(session) = self.inner.session.get() {
+            return Ok(session.path());
+        }
+        let _one_at_a_time = self
+            .inner
+            .session_begins
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        if self.inner.session.get().is_none() {
+            let session = Session::begin(&self.dir("tmp"))?;
+            return Ok(self.inner.session.get_or_init(|| session).path());
+        }
+        Ok(self.inner.session.get().expect("begun just now").path())
+    }
+
+    /// Writes a small file so that it appears whole.
+    pub(crate) fn write_file(
+        &self,
+        to: &Path,
+        parts: &[&[u8]],
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        let tmp = self.tmp_path()?;
+        let mut file = tmp.create_file()?;
+        for part in parts {
+            file.write_all(part).map_err(StoreError::io("write", to))?;
+        }
+        if durable {
+            file.sync_data().map_err(StoreError::io("sync", to))?;
+        }
+        tmp.publish(to)?;
+        if durable {
+            sync_parent(to)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note_unsynced(&self, layer: Digest) {
+        let mut waiting = self
+            .inner
+            .unsynced
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        waiting.push(layer);
+    }
+
+    /// The id of this run of the kernel; empty where there is no telling.
+    pub(crate) fn boot_id(&self) -> &str {
+        let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let id = self.inner.boot.get_or_init(read);
+        id.as_deref().unwrap_or("").trim_end()
+    }
+}
+
+/// A directory for a while; removed when dropped.
+#[derive(Debug)]
+pub struct ScratchDir {
+    tmp: TmpPath,
+}
+
+impl ScratchDir {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.tmp.as_path()
+    }
+}
+
+/// Brings a rename in the directory of `path` to the disk.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path
+        .parent()
+        .expect("a file of the store is in a directory");
+    let directory = File::open(parent).map_err(StoreError::io("open", parent))?;
+    directory.sync_all().map_err(StoreError::io("sync", parent))
+}
+
+/// Reads a small file of the store; `None` if there is none.
+pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("read", path)(error)),
+    }
+}
+
+fn has_known_version(root: &Path) -> Result<bool, StoreError> {
+    let path = root.join("version");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            return Err(StoreError::io("open the store's version file", &path)(
+                error,
+            ));
+        }
+    };
+    let mut found = Vec::new();
+    let read = file.take(64).read_to_end(&mut found);
+    read.map_err(StoreError::io("read the store's version file", &path))?;
+    let found = String::from_utf8_lossy(&found);
+    if found.trim_end() == VERSION {
+        return Ok(true);
+    }
+    Err(StoreError::UnknownVersion {
+        path: root.to_owned(),
+        found: found.trim_end().to_owned(),
+        known: VERSION,
+    })
+}
+
+/// Lays out a store. The version comes last: without it the next one begins again.
+fn create(root: &Path) -> Result<(), StoreError> {
+    make_dir(root, true)?;
+    refuse_foreign(root)?;
+    fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+        .map_err(StoreError::io("make private", root))?;
+    for name in DIRECTORIES.iter().chain(&["tmp"]) {
+        make_dir(&root.join(name), false)?;
+    }
+    let mut version = tempfile::NamedTempFile::new_in(root.join("tmp"))
+        .map_err(StoreError::io("create a file in", root.join("tmp")))?;
+    writeln!(version, "{VERSION}").map_err(StoreError::io("write", version.path()))?;
+    let path = root.join("version");
+    version
+        .persist(&path)
+        .map_err(|failed| StoreError::io("create", &path)(failed.error))?;
+    Ok(())
+}
+
+fn make_dir(path: &Path, parents: bool) -> Result<(), StoreError> {
+    let made = DirBuilder::new()
+        .mode(0o700)
+        .recursive(parents)
+        .create(path);
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.map_err(StoreError::io("create the directory", path)),
+    }
+}
+
+/// A directory with other things in it is not ours to close to others: `--root /home` is a slip.
+fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(root).map_err(StoreError::io("list", root))?;
+    for entry in entries {
+        let name = entry.map_err(StoreError::io("list", root))?.file_name();
+        let ours = |own: &&str| name == **own;
+        let known = DIRECTORIES.iter().chain(&["tmp", "version", "lost+found"]);
+        if !known.into_iter().any(ours) {
+            return Err(StoreError::NotAStore {
+                path: root.to_owned(),
+                entry: name.to_string_lossy().into_owned(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Where things are made before they are whole.
+//!
+//! Each process that writes has one directory below `tmp/`, which it holds with flock(2) as long as it lives.
+//! A directory that can be locked belongs to nobody: it was left by a process that died, and the next process
+//! that comes here to write removes it. No process id is looked at, so it makes no difference whether the
+//! processes that share a store see each other's.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FlockOperation;
+
+use crate::StoreError;
+use crate::locks::lock;
+
+/// The directory of this process below `tmp/`; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    path: PathBuf,
+    _held: File,
+    next: AtomicU64,
+}
+
+/// A path below `tmp/` for something being made; whatever is there when this is dropped is removed.
+#[derive(Debug)]
+pub(crate) struct TmpPath {
+    path: PathBuf,
+}
+
+impl Session {
+    /// Makes a directory below `tmp` that is held by this process, and sweeps those held by none.
+    pub(crate) fn begin(tmp: &Path) -> Result<Self, StoreError> {
+        sweep(tmp);
+        loop {
+            let made = tempfile::Builder::new()
+                .prefix("kiln-")
+                .permissions(fs::Permissions::from_mode(0o700))
+                .tempdir_in(tmp)
+                .map_err(StoreError::io("create a directory in", tmp))?;
+            let path = made.keep();
+            if let Some(held) = hold(&path) {
+                return Ok(Self {
+                    path,
+                    _held: held,
+                    next: AtomicU64::new(0),
+                });
+            }
+        }
+    }
+
+    /// A path nobody else uses, with nothing there yet.
+    pub(crate) fn path(&self) -> TmpPath {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        TmpPath {
+            path: self.path.join(number.to_string()),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        remove_all(&self.path);
+    }
+}
+
+impl TmpPath {
+    pub(crate) fn as_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Creates the file.
+    pub(crate) fn create_file(&self) -> Result<File, StoreError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.path)
+            .map_err(StoreError::io("create", &self.path))
+    }
+
+    /// Creates the directory.
+    pub(crate) fn create_dir(&self) -> Result<(), StoreError> {
+        create_dir(&self.path)
+    }
+
+    /// Moves the file to its name, in place of what is there.
+    pub(crate) fn publish(&self, to: &Path) -> Result<(), StoreError> {
+        fs::rename(&self.path, to).map_err(StoreError::io("rename into place", to))
+    }
+}
+
+impl Drop for TmpPath {
+    fn drop(&mut self) {
+        remove_all(&self.path);
+    }
+}
+
+/// Removes what dead processes left in `tmp`. Failures are left for the next time.
+pub(crate) fn sweep(tmp: &Path) {
+    let Ok(entries) = fs::read_dir(tmp) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if let Some(_held) = hold(&path) {
+            remove_all(&path);
+        }
+    }
+}
+
+/// Makes a directory only its owner can enter.
+pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(StoreError::io("create the directory", path))
+}
+
+/// Takes a directory below `tmp/`; `None` if it is another's, or gone.
+fn hold(path: &Path) -> Option<File> {
+    let directory = File::open(path).ok()?;
+    lock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let metadata = directory.metadata().ok()?;
+    // A sweeper may have been here between the making and the holding.
+    (metadata.nlink() > 0 && path.exists()).then_some(directory)
+}
+
+/// Removes a file or a whole directory, as far as that is possible.
+pub(crate) fn remove_all(path: &Path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return,
+    };
+    // The kernel makes overlay's work directory with mode 0, and a RUN may take its own rights away.
+    if matches!(removed, Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
+        make_enterable(path);
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn make_enterable(directory: &Path) {
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let _ = fs::set_permissions(&directory, fs::Permissions::from_mode(0o700));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        waiting.extend(directories.map(|entry| entry.path()));
+    }
+}
