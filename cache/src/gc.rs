@@ -145,7 +145,8 @@ impl Store {
             && let Ok(manifest) = serde_json::from_slice::<Value>(&bytes)
         {
             let layers = manifest["layers"].as_array().into_iter().flatten();
-            let digests = layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok());
+            let digests =
+                layers.filter_map(|layer| layer["digest"].as_str()?.parse::<Digest>().ok());
             live.blobs.extend(digests);
         }
     }
