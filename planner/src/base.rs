@@ -6,6 +6,7 @@ use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Parsed, Span};
 
 use crate::PlanOptions;
+use crate::resolve::Resolution;
 
 /// An image whose config is needed before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,11 @@ pub fn base_images(
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
-    let _ = (parsed, options, known);
-    todo!()
+    let mut diagnostics = Vec::new();
+    let resolution = Resolution::of(parsed, options, known, &mut diagnostics);
+    diagnostics.retain(Diagnostic::is_error);
+    match resolution {
+        Some(resolution) if diagnostics.is_empty() => Ok(resolution.missing),
+        _ => Err(diagnostics),
+    }
 }

@@ -11,7 +11,7 @@
 //!
 //! let source = Source::new("Dockerfile", "FROM scratch\nCOPY app /\nCMD [\"/app\"]\n");
 //! let options = PlanOptions::new("linux/amd64".parse()?);
-//! let plan = plan(&source, &parse(&source), &options, &Bases::new()).expect("a correct Dockerfile");
+//! let plan = plan(&parse(&source), &options, &Bases::new()).expect("a correct Dockerfile");
 //! assert_eq!(plan.graph[plan.target].name, "[1/1] COPY app /");
 //! assert_eq!(plan.config.config.cmd, Some(vec!["/app".to_owned()]));
 //! # Ok::<(), kiln_image::PlatformError>(())
@@ -27,10 +27,14 @@
 mod base;
 mod chmod;
 mod code;
+mod evaluate;
 mod graph;
 mod op;
 mod options;
+mod paths;
 mod plan;
+mod resolve;
+mod scope;
 
 pub mod dump;
 

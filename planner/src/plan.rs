@@ -1,9 +1,11 @@
 //! What is to be built.
 
 use kiln_image::{DiffId, History, ImageConfig, Platform};
-use kiln_parser::{Diagnostic, Parsed, Source, Span};
+use kiln_parser::{Diagnostic, Parsed, Span, Variables};
 
-use crate::{Bases, Graph, PlanOptions, VertexId};
+use crate::evaluate::{Builder, StageState};
+use crate::resolve::{Resolution, ResolvedStage};
+use crate::{Bases, Graph, PlanOptions, VertexId, code, scope};
 
 /// A build: what to do, and the image it gives.
 ///
@@ -57,16 +59,104 @@ pub struct StageSummary {
 
 /// Makes the plan.
 ///
-/// The errors of `parsed` itself are the caller's to show first; what can't be planned because of them is left out.
+/// The errors of `parsed` itself are the caller's to show first; instructions that could not be read are as if they were not there.
 ///
 /// # Errors
-/// Every error of the stages and of the instructions that the target needs (R-ERR-3), in the order of R-STG-10.
+/// Every error of the stages, and of the instructions that the target needs (R-ERR-3), in the order of R-STG-10.
 pub fn plan(
-    source: &Source,
     parsed: &Parsed,
     options: &PlanOptions,
     bases: &Bases,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    let _ = (source, parsed, options, bases);
-    todo!()
+    let mut diagnostics = Vec::new();
+    let resolution = Resolution::of(parsed, options, bases, &mut diagnostics);
+    let Some(resolution) = resolution else {
+        return Err(errors_of(diagnostics));
+    };
+    let source_date_epoch = source_date_epoch(options, &resolution, &mut diagnostics);
+    let mut builder = Builder::new(options, &resolution, bases);
+    builder.evaluate();
+    let Builder {
+        graph,
+        mut states,
+        diagnostics: told,
+        ..
+    } = builder;
+    diagnostics.extend(told);
+    let stages = summaries(&resolution, &states);
+    match states.swap_remove(resolution.target) {
+        Some(target) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Plan {
+            graph,
+            target: target.output,
+            config: finished_config(target.config, options),
+            history: target.history,
+            base_layers: target.base_layers,
+            stages,
+            platform: target.platform,
+            source_date_epoch,
+            unused_build_args: scope::unused(&parsed.dockerfile, options),
+            diagnostics,
+        }),
+        _ => Err(errors_of(diagnostics)),
+    }
+}
+
+fn errors_of(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.retain(Diagnostic::is_error);
+    diagnostics
+}
+
+fn summaries(resolution: &Resolution<'_>, states: &[Option<StageState>]) -> Vec<StageSummary> {
+    let stages = resolution.stages.iter().zip(states);
+    let summary = |(resolved, state): (&ResolvedStage<'_>, &Option<StageState>)| StageSummary {
+        name: resolved.stage.name().map(str::to_owned),
+        base: resolved.base_text.clone(),
+        span: resolved.stage.span,
+        output: state.as_ref().map(|state| state.output),
+    };
+    stages.map(summary).collect()
+}
+
+/// R-LABEL-2
+fn finished_config(mut config: ImageConfig, options: &PlanOptions) -> ImageConfig {
+    config.config.labels.extend(options.labels.iter().cloned());
+    config
+}
+
+/// The date of everything: build argument, else global ARG, else what the caller found (R-SDE-1).
+fn source_date_epoch(
+    options: &PlanOptions,
+    resolution: &Resolution<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<i64> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let text = options
+        .build_arg(NAME)
+        .or_else(|| resolution.globals.values.lookup(NAME));
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return options.source_date_epoch;
+    };
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let is_source = text == "context"
+        || resolution
+            .stages
+            .iter()
+            .any(|stage| stage.stage.name() == Some(text));
+    let error = if is_source {
+        Diagnostic::error(
+            code::UNSUPPORTED,
+            format!("SOURCE_DATE_EPOCH taken from `{text}` is not supported yet"),
+            None,
+        )
+    } else {
+        Diagnostic::error(
+            code::SOURCE_DATE_EPOCH,
+            format!("invalid SOURCE_DATE_EPOCH: {text}"),
+            None,
+        )
+    };
+    diagnostics.push(error.help("give a number of seconds since 1970-01-01T00:00:00Z"));
+    None
 }

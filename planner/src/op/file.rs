@@ -66,7 +66,7 @@ pub enum CopySourceOp {
 /// Makes a directory and its missing parents, mode 0755 (R-WORKDIR-4). What exists is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MkdirOp {
-    /// The path, absolute and cleaned; never `/`.
+    /// The path, absolute and cleaned. It is `/` only for unusual spellings of the root.
     pub path: String,
     /// The current USER, to be looked up in the root filesystem; empty for root.
     pub owner: String,

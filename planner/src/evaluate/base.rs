@@ -1,0 +1,234 @@
+//! What a stage starts with (R-FROM-9..16).
+
+use kiln_image::{ImageConfig, Platform};
+use kiln_parser::Diagnostic;
+
+use super::name::Naming;
+use super::{Builder, StageState};
+use crate::resolve::{Base, Origin, ResolvedStage};
+use crate::scope::Environment;
+use crate::{BaseImage, BaseKey, Op, SourceOp, Vertex, VertexId, code};
+
+/// `PATH` where nobody chose one (R-FROM-10, R-FROM-11).
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Builder<'_> {
+    /// The state before a stage's first instruction. `None` when its base could not be had, which was told.
+    pub(super) fn base_state(
+        &mut self,
+        index: usize,
+        stage: &ResolvedStage<'_>,
+        naming: &mut Naming,
+    ) -> Option<StageState> {
+        match &stage.base {
+            Base::Unknown => None,
+            Base::Scratch => Some(self.scratch_state()),
+            Base::Stage(parent) => self
+                .states
+                .get(*parent)?
+                .clone()
+                .map(|parent| inherited(parent, stage)),
+            Base::Image(_) => self.image_state(index, stage, naming),
+        }
+    }
+
+    fn scratch_state(&mut self) -> StageState {
+        let platform = self.options.target_platform.clone();
+        let mut config = ImageConfig::for_platform(&platform);
+        "/".clone_into(&mut config.config.working_dir);
+        new_state(self.scratch_vertex(), config, platform)
+    }
+
+    fn image_state(
+        &mut self,
+        index: usize,
+        stage: &ResolvedStage<'_>,
+        naming: &mut Naming,
+    ) -> Option<StageState> {
+        let key = stage.base_key()?;
+        let Some(base) = self.bases.get(&key) else {
+            let message = format!("`{}` is not among the resolved images", key.reference);
+            self.diagnostics.push(Diagnostic::error(
+                code::BASE_NOT_RESOLVED,
+                message,
+                stage.stage.span,
+            ));
+            return None;
+        };
+        let platform = self.image_platform(stage, base);
+        let reference = key.reference.with_digest(base.manifest_digest);
+        let name = naming.next(&format!("FROM {reference}"), false);
+        let output = self.image_vertex(key, base, name, Some(index), &platform);
+        let mut config = base.config.clone();
+        config.created = None;
+        config.config.on_build = Vec::new();
+        let layers = config.rootfs.diff_ids.take().unwrap_or_default();
+        let mut state = new_state(output, config, platform);
+        state.base_layers = layers;
+        Some(state)
+    }
+
+    /// Without any wish of the user for a platform, an image of another one that this machine can run decides (R-FROM-13).
+    fn image_platform(&mut self, stage: &ResolvedStage<'_>, base: &BaseImage) -> Platform {
+        let wanted = &stage.platform;
+        let offered = base.config.platform();
+        if offered.os.is_empty() || offered.architecture.is_empty() || wanted.matches(&offered) {
+            return wanted.clone();
+        }
+        if !stage.platform_given
+            && !self.options.platform_requested
+            && self.options.build_platform.matches(&offered)
+        {
+            return offered;
+        }
+        let message = format!(
+            "Base image {} was pulled with platform \"{offered}\", expected \"{wanted}\" for current build",
+            stage.base_text
+        );
+        self.diagnostics.push(Diagnostic::warning(
+            code::INVALID_BASE_IMAGE_PLATFORM,
+            message,
+            stage.stage.span,
+        ));
+        wanted.clone()
+    }
+
+    /// The tree that a `from` names. `None` when it could not be had, which was told.
+    pub(super) fn origin_vertex(
+        &mut self,
+        stage: usize,
+        name: &str,
+        numbers: bool,
+    ) -> Option<VertexId> {
+        match self.resolution.origin(stage, name, numbers)? {
+            Origin::Stage(index) => self.states.get(index)?.as_ref().map(|state| state.output),
+            Origin::Scratch => Some(self.scratch_vertex()),
+            Origin::Image(reference) => {
+                let platform = self.options.target_platform.clone();
+                let key = BaseKey {
+                    reference,
+                    platform: platform.clone(),
+                };
+                let Some(base) = self.bases.get(&key) else {
+                    let message = format!("`{}` is not among the resolved images", key.reference);
+                    self.diagnostics.push(Diagnostic::error(
+                        code::BASE_NOT_RESOLVED,
+                        message,
+                        None,
+                    ));
+                    return None;
+                };
+                let name = format!("FROM {}", key.reference.with_digest(base.manifest_digest));
+                Some(self.image_vertex(key, base, name, None, &platform))
+            }
+        }
+    }
+
+    /// The build context.
+    pub(super) fn context_vertex(&mut self) -> VertexId {
+        if let Some(id) = self.context {
+            return id;
+        }
+        let op = Op::Source(SourceOp::Local {
+            name: "context".to_owned(),
+        });
+        let id = self.source(op, "[internal] load build context".to_owned(), None, None);
+        self.context = Some(id);
+        id
+    }
+
+    fn scratch_vertex(&mut self) -> VertexId {
+        if let Some(id) = self.scratch {
+            return id;
+        }
+        let id = self.source(
+            Op::Source(SourceOp::Scratch),
+            "scratch".to_owned(),
+            None,
+            None,
+        );
+        self.scratch = Some(id);
+        id
+    }
+
+    fn image_vertex(
+        &mut self,
+        key: BaseKey,
+        base: &BaseImage,
+        name: String,
+        stage: Option<usize>,
+        platform: &Platform,
+    ) -> VertexId {
+        if let Some(id) = self.images.get(&key) {
+            return *id;
+        }
+        let diff_ids = base.config.diff_ids().to_vec();
+        let id = if diff_ids.is_empty() {
+            self.scratch_vertex()
+        } else {
+            let op = SourceOp::Image {
+                reference: key.reference.clone(),
+                manifest_digest: base.manifest_digest,
+                diff_ids,
+            };
+            self.source(Op::Source(op), name, stage, Some(platform))
+        };
+        self.images.insert(key, id);
+        id
+    }
+
+    fn source(
+        &mut self,
+        op: Op,
+        name: String,
+        stage: Option<usize>,
+        platform: Option<&Platform>,
+    ) -> VertexId {
+        let platform = platform.unwrap_or(&self.options.target_platform).clone();
+        let span = stage.map(|stage| self.resolution.stages[stage].stage.span);
+        self.add(
+            Vertex {
+                op,
+                name,
+                span,
+                stage,
+                no_cache: false,
+                platform,
+            },
+            &[],
+        )
+    }
+}
+
+fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> StageState {
+    if !config
+        .config
+        .env
+        .iter()
+        .any(|entry| entry.starts_with("PATH="))
+    {
+        config.config.env.push(DEFAULT_PATH.to_owned());
+    }
+    let environment = Environment::of_config(&config.config.env);
+    StageState {
+        output,
+        config,
+        history: Vec::new(),
+        base_layers: Vec::new(),
+        platform,
+        environment,
+        args: Vec::new(),
+        command_set: false,
+        workdir_set: false,
+    }
+}
+
+/// A stage based on another one has all of it but its triggers, which fire, and the memory of its CMD (R-FROM-9).
+fn inherited(mut parent: StageState, stage: &ResolvedStage<'_>) -> StageState {
+    parent.config.config.on_build = Vec::new();
+    parent.command_set = false;
+    if stage.platform_given {
+        parent.platform = stage.platform.clone();
+    }
+    parent
+}

@@ -1,0 +1,315 @@
+//! Instructions take effect, from top to bottom (R-STG-10, step 11).
+//!
+//! A stage is a state that each instruction changes: the vertex that is its filesystem so far, the config of the image it would
+//! be, its variables, its history. A stage based on another starts from a copy of that one's state (R-FROM-9). An instruction that
+//! is wrong is told and skipped, so that one run shows what is wrong with the others.
+
+mod base;
+mod command;
+mod copy;
+mod environment;
+mod expose;
+mod go_text;
+mod metadata;
+mod mount;
+mod name;
+mod run;
+mod signal;
+mod workdir;
+
+use std::collections::HashMap;
+
+use kiln_image::{DiffId, History, ImageConfig, Platform};
+use kiln_parser::{Code, Diagnostic, Instruction, Span, Spanned, Statement, Word, suggest};
+
+use crate::resolve::{Resolution, ResolvedStage, in_trigger};
+use crate::scope::Environment;
+use crate::{
+    BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, Vertex, VertexId, code,
+};
+
+use name::Naming;
+
+/// The mark of our entries in a history (R-HIST-1).
+const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// The graph while it grows.
+pub(crate) struct Builder<'a> {
+    pub(crate) options: &'a PlanOptions,
+    pub(crate) resolution: &'a Resolution<'a>,
+    pub(crate) bases: &'a Bases,
+    pub(crate) graph: Graph,
+    /// What the stages came to; `None` for those not needed or not possible.
+    pub(crate) states: Vec<Option<StageState>>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Sources that are used from several places.
+    context: Option<VertexId>,
+    scratch: Option<VertexId>,
+    images: HashMap<BaseKey, VertexId>,
+}
+
+/// A stage between two instructions.
+#[derive(Debug, Clone)]
+pub(crate) struct StageState {
+    /// Its filesystem.
+    pub(crate) output: VertexId,
+    /// The config of the image it would be; the base's history is still in it, its diff ids are not.
+    pub(crate) config: ImageConfig,
+    /// New entries of the history.
+    pub(crate) history: Vec<HistoryStep>,
+    pub(crate) base_layers: Vec<DiffId>,
+    pub(crate) platform: Platform,
+    /// The build environment (R-EXP-15).
+    pub(crate) environment: Environment,
+    /// Declared ARGs in the order of their first declaration (R-HIST-4).
+    pub(crate) args: Vec<String>,
+    /// Whether a CMD stood in this very stage (R-ENTRY-2).
+    pub(crate) command_set: bool,
+    /// Whether a WORKDIR stood in this chain of stages.
+    pub(crate) workdir_set: bool,
+}
+
+/// A stage being evaluated.
+struct Evaluator<'b, 'a> {
+    builder: &'b mut Builder<'a>,
+    index: usize,
+    stage: &'a ResolvedStage<'a>,
+    state: StageState,
+    naming: Naming,
+    /// The instruction at work.
+    here: Here,
+}
+
+/// The instruction at work.
+struct Here {
+    span: Span,
+    text: String,
+    /// For a trigger its text (R-ONB-7).
+    trigger: Option<String>,
+    /// Variables already reported as undefined.
+    undefined: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(
+        options: &'a PlanOptions,
+        resolution: &'a Resolution<'a>,
+        bases: &'a Bases,
+    ) -> Builder<'a> {
+        Builder {
+            options,
+            resolution,
+            bases,
+            graph: Graph::new(),
+            states: Vec::new(),
+            diagnostics: Vec::new(),
+            context: None,
+            scratch: None,
+            images: HashMap::new(),
+        }
+    }
+
+    /// Evaluates the stages that the target needs.
+    pub(crate) fn evaluate(&mut self) {
+        let resolution = self.resolution;
+        for (index, stage) in resolution.stages.iter().enumerate() {
+            let state = if stage.reachable {
+                self.stage(index, stage)
+            } else {
+                None
+            };
+            self.states.push(state);
+        }
+    }
+
+    fn stage(&mut self, index: usize, stage: &'a ResolvedStage<'a>) -> Option<StageState> {
+        let mut naming = Naming::of(index, stage, self.resolution, self.options);
+        let state = self.base_state(index, stage, &mut naming)?;
+        let here = Here {
+            span: stage.stage.span,
+            text: stage.stage.text.clone(),
+            trigger: None,
+            undefined: Vec::new(),
+        };
+        let mut evaluator = Evaluator {
+            builder: self,
+            index,
+            stage,
+            state,
+            naming,
+            here,
+        };
+        for trigger in &stage.triggers {
+            evaluator.statement(&trigger.statement, Some(trigger.text.clone()));
+        }
+        for statement in &stage.stage.statements {
+            evaluator.statement(statement, None);
+        }
+        Some(evaluator.state)
+    }
+
+    /// Adds a vertex that reads `inputs`, in this order.
+    fn add(&mut self, vertex: Vertex, inputs: &[VertexId]) -> VertexId {
+        let id = self.graph.add_node(vertex);
+        for (input, source) in inputs.iter().enumerate() {
+            self.graph.add_edge(*source, id, Edge { input });
+        }
+        id
+    }
+}
+
+impl Evaluator<'_, '_> {
+    fn statement(&mut self, statement: &Statement, trigger: Option<String>) {
+        let span = if trigger.is_some() {
+            self.stage.stage.span
+        } else {
+            statement.span
+        };
+        self.here = Here {
+            span,
+            text: statement.text.clone(),
+            trigger,
+            undefined: Vec::new(),
+        };
+        match &statement.instruction {
+            Instruction::Arg(arg) => self.arg(arg),
+            Instruction::Env(env) => self.env(env),
+            Instruction::Label(label) => self.label(label),
+            Instruction::Maintainer(maintainer) => self.maintainer(maintainer),
+            Instruction::Expose(expose) => self.expose(expose),
+            Instruction::User(user) => self.user(user),
+            Instruction::Workdir(workdir) => self.workdir(workdir),
+            Instruction::Volume(volume) => self.volume(volume),
+            Instruction::Stopsignal(stopsignal) => self.stopsignal(stopsignal),
+            Instruction::Healthcheck(healthcheck) => self.healthcheck(healthcheck),
+            Instruction::Shell(shell) => self.shell(shell),
+            Instruction::Cmd(cmd) => self.cmd(cmd),
+            Instruction::Entrypoint(entrypoint) => self.entrypoint(entrypoint),
+            Instruction::Onbuild(onbuild) => self.onbuild(onbuild),
+            Instruction::Run(run) => self.run(run),
+            Instruction::Copy(copy) => self.copy(copy),
+            Instruction::Add(add) => self.add(add),
+        }
+    }
+
+    /// Tells of something wrong; a trigger's is placed at the FROM.
+    fn tell(&mut self, diagnostic: Diagnostic) {
+        let diagnostic = match &self.here.trigger {
+            Some(text) => in_trigger(diagnostic, text, self.here.span),
+            None => diagnostic,
+        };
+        self.builder.diagnostics.push(diagnostic);
+    }
+
+    fn error(&mut self, code: Code, message: impl Into<String>, span: Span) {
+        self.tell(Diagnostic::error(code, message, span));
+    }
+
+    fn warn(&mut self, code: Code, message: impl Into<String>, span: Span) {
+        self.tell(Diagnostic::warning(code, message, span));
+    }
+
+    /// Where a part of the instruction stands.
+    fn place(&self, span: Span) -> Span {
+        if self.here.trigger.is_some() {
+            self.here.span
+        } else {
+            span
+        }
+    }
+
+    /// A word with the variables of the moment; an error is told.
+    fn expand(&mut self, word: &Spanned<Word>) -> Option<String> {
+        match word.expand(&self.state.environment) {
+            Ok(expanded) => {
+                self.undefined(&expanded.unset, word.span);
+                Some(expanded.text)
+            }
+            Err(error) => {
+                self.error(code::EXPANSION, error.to_string(), word.span);
+                None
+            }
+        }
+    }
+
+    /// Warns of variables that nobody set or declared.
+    fn undefined(&mut self, names: &[String], span: Span) {
+        for name in names {
+            if self.state.args.contains(name) || self.here.undefined.contains(name) {
+                continue;
+            }
+            self.here.undefined.push(name.clone());
+            let known = self
+                .state
+                .environment
+                .names()
+                .chain(self.state.args.iter().map(String::as_str));
+            let suggestion = suggest(name, known)
+                .map(|near| format!(" (did you mean ${near}?)"))
+                .unwrap_or_default();
+            self.warn(
+                code::UNDEFINED_VAR,
+                format!("Usage of undefined variable '${name}'{suggestion}"),
+                span,
+            );
+        }
+    }
+
+    /// The working directory; `/` when nobody chose one (R-WORKDIR-8).
+    fn workdir_path(&self) -> &str {
+        match self.state.config.config.working_dir.as_str() {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// Whether a cached result must not be used for the RUN, COPY or ADD at work (R-CACHE-22, R-CACHE-23).
+    fn no_cache(&self) -> bool {
+        match &self.builder.options.no_cache {
+            NoCache::None => false,
+            NoCache::All => true,
+            NoCache::Stages(names) => self
+                .stage
+                .stage
+                .name()
+                .is_some_and(|name| names.iter().any(|other| other.to_lowercase() == name)),
+        }
+    }
+
+    /// Makes the step the stage's filesystem, and notes it in the history.
+    fn step(&mut self, op: Op, name: String, inputs: &[VertexId], created_by: String) {
+        let no_cache = self.no_cache() && !matches!(op, Op::File(crate::FileOp::Mkdir(_)));
+        let platform = self.state.platform.clone();
+        let vertex = Vertex {
+            op,
+            name,
+            span: Some(self.here.span),
+            stage: Some(self.index),
+            no_cache,
+            platform,
+        };
+        let id = self.builder.add(vertex, inputs);
+        self.state.output = id;
+        self.record(created_by, Some(id));
+    }
+
+    /// Adds an entry without a layer to the history.
+    fn metadata(&mut self, created_by: String) {
+        self.record(created_by, None);
+    }
+
+    fn record(&mut self, created_by: String, vertex: Option<VertexId>) {
+        let entry = History {
+            created_by,
+            comment: HISTORY_COMMENT.to_owned(),
+            empty_layer: vertex.is_none(),
+            ..History::default()
+        };
+        self.state.history.push(HistoryStep { entry, vertex });
+    }
+
+    /// The name of the step at work.
+    fn step_name(&mut self, shown: &str) -> String {
+        self.naming.next(shown, self.here.trigger.is_some())
+    }
+}

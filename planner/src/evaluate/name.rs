@@ -1,0 +1,146 @@
+//! What progress calls the steps (R-PROG-2).
+
+use kiln_parser::{Heredoc, Instruction, Statement, Variables};
+
+use crate::PlanOptions;
+use crate::resolve::{Base, Resolution, ResolvedStage};
+
+/// Numbers the steps of a stage.
+#[derive(Debug)]
+pub(super) struct Naming {
+    /// Platform and stage, where they are shown.
+    prefix: String,
+    index: usize,
+    total: usize,
+}
+
+impl Naming {
+    pub(super) fn of(
+        index: usize,
+        stage: &ResolvedStage<'_>,
+        resolution: &Resolution<'_>,
+        options: &PlanOptions,
+    ) -> Naming {
+        let mut prefix = String::new();
+        if options.multi_platform {
+            prefix.push_str(&format!("{} ", stage.platform));
+        }
+        match stage.stage.name() {
+            // The only stage goes without saying.
+            _ if resolution.stages.len() == 1 => {}
+            Some(name) => prefix.push_str(&format!("{name} ")),
+            None => prefix.push_str(&format!("stage-{index} ")),
+        }
+        let from = usize::from(matches!(stage.base, Base::Image(_)));
+        let triggers = stage.triggers.iter().map(|trigger| &trigger.statement);
+        let steps = triggers
+            .chain(&stage.stage.statements)
+            .filter(|statement| is_step(statement))
+            .count();
+        Naming {
+            prefix,
+            index: 0,
+            total: from + steps,
+        }
+    }
+
+    /// The name of the next step.
+    pub(super) fn next(&mut self, shown: &str, triggered: bool) -> String {
+        self.index += 1;
+        let width = self.total.to_string().len();
+        let trigger = if triggered { "ONBUILD " } else { "" };
+        format!(
+            "[{}{:>width$}/{}] {trigger}{shown}",
+            self.prefix, self.index, self.total
+        )
+    }
+}
+
+fn is_step(statement: &Statement) -> bool {
+    matches!(
+        statement.instruction,
+        Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
+    )
+}
+
+/// An instruction's text with its keyword in upper case.
+pub(super) fn shown(text: &str) -> String {
+    let (keyword, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+    keyword.to_uppercase() + rest
+}
+
+/// An instruction's text with the values of variables that are set. Quotes stay as written: it is for reading.
+pub(super) fn shown_expanded(text: &str, variables: &dyn Variables) -> String {
+    let text = shown(text);
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(['$', '\\', '\'']) {
+        expanded.push_str(&rest[..at]);
+        let (taken, replacement) = match rest.as_bytes()[at] {
+            b'$' => reference(&rest[at..], variables),
+            b'\\' => (
+                1 + rest[at + 1..].chars().next().map_or(0, char::len_utf8),
+                None,
+            ),
+            _ => (
+                rest[at + 1..]
+                    .find('\'')
+                    .map_or(rest.len() - at, |end| end + 2),
+                None,
+            ),
+        };
+        expanded.push_str(replacement.unwrap_or(&rest[at..at + taken]));
+        rest = &rest[at + taken..];
+    }
+    expanded + rest
+}
+
+/// A `$name` or `${name}` at the start of a text: how long it is, and its value. Forms with modifiers stay as they are.
+fn reference<'v>(text: &str, variables: &'v dyn Variables) -> (usize, Option<&'v str>) {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let (name, length) = match text.strip_prefix("${") {
+        Some(braced) => match braced.find('}') {
+            Some(end) => (&braced[..end], end + 3),
+            None => return (1, None),
+        },
+        None => {
+            let name = &text[1..];
+            let end = name.find(|c| !is_name(c)).unwrap_or(name.len());
+            (&name[..end], end + 1)
+        }
+    };
+    if name.is_empty() || !name.chars().all(is_name) {
+        return (1, None);
+    }
+    (length, variables.lookup(name))
+}
+
+/// The first line of a script, for `RUN <<EOF (first line...)`.
+pub(super) fn summary(heredoc: &Heredoc) -> String {
+    let content = heredoc.content();
+    let mut lines = content.trim().lines();
+    let first = lines.next().unwrap_or_default();
+    let more = if lines.next().is_some() { "..." } else { "" };
+    format!("{first}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R-PROG-2
+    #[test]
+    fn names_show_values_where_the_engine_expands() {
+        let variables = vec![("V".to_owned(), "1.2".to_owned())];
+        for (text, expected) in [
+            ("copy a-$V.tar /", "COPY a-1.2.tar /"),
+            (
+                "COPY \"a ${V}\" '$V' \\$V $N ${N:-x} $",
+                "COPY \"a 1.2\" '$V' \\$V $N ${N:-x} $",
+            ),
+            ("COPY ${V 'é \\", "COPY ${V 'é \\"),
+        ] {
+            assert_eq!(shown_expanded(text, &variables), expected);
+        }
+    }
+}

@@ -1,0 +1,682 @@
+//! Which stages there are, what they are based on, and which of them the target needs.
+//!
+//! All of this is known before any instruction is evaluated, except that ONBUILD triggers of base images may add dependencies, and
+//! the stages these make reachable may have base images with triggers in turn: hence a loop (R-STG-10, steps 5 to 10).
+
+use std::collections::HashSet;
+
+use kiln_image::{Platform, Reference};
+use kiln_parser::{
+    Diagnostic, Instruction, Parsed, Span, Spanned, Stage, Statement, parse_trigger, suggest,
+};
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::DiGraph;
+
+use crate::scope::Globals;
+use crate::{BaseKey, BaseRequest, Bases, PlanOptions, code};
+
+/// The stages, put in relation.
+#[derive(Debug)]
+pub(crate) struct Resolution<'a> {
+    pub(crate) globals: Globals,
+    pub(crate) stages: Vec<ResolvedStage<'a>>,
+    /// The stage to build.
+    pub(crate) target: usize,
+    /// Images that are needed and not known.
+    pub(crate) missing: Vec<BaseRequest>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ResolvedStage<'a> {
+    pub(crate) stage: &'a Stage,
+    /// The base as expanded.
+    pub(crate) base_text: String,
+    pub(crate) base: Base,
+    pub(crate) platform: Platform,
+    /// Whether `--platform` says so.
+    pub(crate) platform_given: bool,
+    /// What its base has it do first (R-ONB-3); only of reachable stages.
+    pub(crate) triggers: Vec<Trigger>,
+    pub(crate) reachable: bool,
+    triggers_known: bool,
+    dependencies: Vec<Dependency>,
+    images: Vec<(Reference, Span)>,
+}
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Base {
+    Stage(usize),
+    Scratch,
+    Image(Reference),
+    /// An error was told; the stage can't be evaluated.
+    Unknown,
+}
+
+/// A trigger that fires, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Trigger {
+    pub(crate) text: String,
+    pub(crate) statement: Statement,
+}
+
+/// What a `from` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Stage(usize),
+    Scratch,
+    Image(Reference),
+}
+
+/// That a stage reads another one.
+#[derive(Debug, Clone)]
+struct Dependency {
+    stage: usize,
+    span: Span,
+    /// The target of the mount, for `RUN --mount`.
+    mount: Option<String>,
+}
+
+/// A `from` in an instruction.
+struct FromName<'s> {
+    name: &'s str,
+    span: Span,
+    /// `--from=0` is stage 0 in COPY, and the image `0` in a mount (R-MNT-7).
+    numbers: bool,
+    mount: Option<String>,
+}
+
+impl<'a> Resolution<'a> {
+    /// Puts the stages in relation. `None` when there is nothing to build.
+    pub(crate) fn of(
+        parsed: &'a Parsed,
+        options: &PlanOptions,
+        bases: &Bases,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        let dockerfile = &parsed.dockerfile;
+        let globals = Globals::evaluate(dockerfile, options, diagnostics);
+        let mut stages: Vec<ResolvedStage<'a>> = Vec::with_capacity(dockerfile.stages.len());
+        for stage in &dockerfile.stages {
+            let resolved = Resolver {
+                globals: &globals,
+                options,
+                earlier: &stages,
+            }
+            .stage(stage, diagnostics);
+            stages.push(resolved);
+        }
+        let target = find_target(&stages, parsed, options, diagnostics)?;
+        for index in 0..stages.len() {
+            let statements = &stages[index].stage.statements;
+            add_dependencies(&mut stages, index, statements.iter(), None, diagnostics);
+        }
+        fire_triggers(&mut stages, target, bases, diagnostics);
+        check_order(&stages, diagnostics);
+        let missing = missing_images(&stages, options, bases);
+        Some(Resolution {
+            globals,
+            stages,
+            target,
+            missing,
+        })
+    }
+
+    /// What a `from` of a COPY (`numbers`) or mount in a stage names. Errors were told when the stages were put in relation.
+    pub(crate) fn origin(&self, stage: usize, name: &str, numbers: bool) -> Option<Origin> {
+        origin(&self.stages, stage, name, numbers).ok()
+    }
+}
+
+impl ResolvedStage<'_> {
+    fn name(&self) -> Option<&str> {
+        self.stage.name()
+    }
+
+    /// The image it starts from, as asked for.
+    pub(crate) fn base_key(&self) -> Option<BaseKey> {
+        match &self.base {
+            Base::Image(reference) => Some(BaseKey {
+                reference: reference.clone(),
+                platform: self.platform.clone(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Reads FROM lines (R-FROM-3, R-FROM-4, R-FROM-13).
+struct Resolver<'r, 'a> {
+    globals: &'r Globals,
+    options: &'r PlanOptions,
+    earlier: &'r [ResolvedStage<'a>],
+}
+
+impl<'a> Resolver<'_, 'a> {
+    fn stage(&self, stage: &'a Stage, diagnostics: &mut Vec<Diagnostic>) -> ResolvedStage<'a> {
+        let (base_text, base) = self.base(stage, diagnostics);
+        let given = self.platform(stage, diagnostics);
+        let platform_given = given.is_some();
+        let platform = match (&base, given) {
+            // There is nothing of another platform in an empty tree.
+            (Base::Scratch, _) => self.options.target_platform.clone(),
+            (_, Some(platform)) => platform,
+            (Base::Stage(parent), None) => self.earlier[*parent].platform.clone(),
+            (_, None) => self.options.target_platform.clone(),
+        };
+        ResolvedStage {
+            stage,
+            base_text,
+            base,
+            platform,
+            platform_given,
+            triggers: Vec::new(),
+            reachable: false,
+            triggers_known: false,
+            dependencies: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    fn base(&self, stage: &Stage, diagnostics: &mut Vec<Diagnostic>) -> (String, Base) {
+        let word = &stage.from.image;
+        if word.raw().is_empty() {
+            // The parser has told what is wrong with this line.
+            return (String::new(), Base::Unknown);
+        }
+        let Some(text) = self.expand(word, diagnostics) else {
+            return (String::new(), Base::Unknown);
+        };
+        if text.trim().is_empty() {
+            let error = Diagnostic::error(
+                code::BASE_NAME,
+                format!("base name ({}) should not be blank", word.raw()),
+                word.span,
+            );
+            diagnostics.push(error.help(
+                "give the ARG a default before the first FROM, or pass it with `--build-arg`",
+            ));
+            return (text, Base::Unknown);
+        }
+        let base = match self
+            .earlier
+            .iter()
+            .rposition(|earlier| earlier.name() == Some(text.as_str()))
+        {
+            Some(index) => Base::Stage(index),
+            None if text == "scratch" => Base::Scratch,
+            None => self.image(&text, word.span, diagnostics),
+        };
+        (text, base)
+    }
+
+    fn image(&self, text: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Base {
+        match text.parse() {
+            Ok(reference) => Base::Image(reference),
+            Err(error) => {
+                let lower = text.to_lowercase();
+                let stage = self
+                    .earlier
+                    .iter()
+                    .filter_map(ResolvedStage::name)
+                    .find(|name| *name == lower);
+                let error = Diagnostic::error(
+                    code::BASE_NAME,
+                    format!("failed to parse stage name {text:?}: {error}"),
+                    span,
+                );
+                diagnostics.push(match stage {
+                    Some(name) => error
+                        .note("FROM finds stages by their name in lower case")
+                        .did_you_mean(Some(name)),
+                    None => error,
+                });
+                Base::Unknown
+            }
+        }
+    }
+
+    fn platform(&self, stage: &Stage, diagnostics: &mut Vec<Diagnostic>) -> Option<Platform> {
+        let word = stage
+            .from
+            .platform
+            .as_ref()
+            .filter(|word| !word.raw().is_empty())?;
+        let text = self.expand(word, diagnostics)?;
+        if text.is_empty() {
+            let message = format!("empty platform value from expression {}", word.raw());
+            diagnostics.push(Diagnostic::error(code::PLATFORM, message, word.span));
+            return None;
+        }
+        match text.parse() {
+            Ok(platform) => Some(platform),
+            Err(error) => {
+                let message = format!("failed to parse platform {text}: {error}");
+                diagnostics.push(Diagnostic::error(code::PLATFORM, message, word.span));
+                None
+            }
+        }
+    }
+
+    fn expand(
+        &self,
+        word: &Spanned<kiln_parser::Word>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<String> {
+        match word.expand(&self.globals.values) {
+            Ok(expanded) => {
+                for name in expanded
+                    .unset
+                    .iter()
+                    .filter(|name| !self.globals.declared.contains(*name))
+                {
+                    let known = self
+                        .globals
+                        .values
+                        .names()
+                        .chain(self.globals.declared.iter().map(String::as_str));
+                    let message = format!("FROM argument '{name}' is not declared");
+                    let warning =
+                        Diagnostic::warning(code::UNDEFINED_ARG_IN_FROM, message, word.span);
+                    diagnostics.push(warning.did_you_mean(suggest(name, known)));
+                }
+                Some(expanded.text)
+            }
+            Err(error) => {
+                diagnostics.push(Diagnostic::error(
+                    code::EXPANSION,
+                    error.to_string(),
+                    word.span,
+                ));
+                None
+            }
+        }
+    }
+}
+
+/// The stage to build (R-STG-1).
+fn find_target(
+    stages: &[ResolvedStage<'_>],
+    parsed: &Parsed,
+    options: &PlanOptions,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<usize> {
+    let Some(last) = stages.len().checked_sub(1) else {
+        if !parsed.has_errors() {
+            diagnostics.push(Diagnostic::error(
+                code::NO_STAGES,
+                "dockerfile contains no stages to build",
+                None,
+            ));
+        }
+        return None;
+    };
+    let Some(wanted) = &options.target else {
+        return Some(last);
+    };
+    let lower = wanted.to_lowercase();
+    let found = stages
+        .iter()
+        .rposition(|stage| stage.name() == Some(lower.as_str()));
+    if found.is_none() {
+        let names: Vec<&str> = stages.iter().filter_map(ResolvedStage::name).collect();
+        let error = Diagnostic::error(
+            code::UNKNOWN_TARGET,
+            format!("target stage {wanted:?} could not be found"),
+            None,
+        );
+        let error = if names.is_empty() {
+            error.note("no stage of this Dockerfile has a name; name one with `FROM … AS name`")
+        } else {
+            error.note(format!("the stages are {}", quoted_list(&names)))
+        };
+        diagnostics.push(error.did_you_mean(suggest(&lower, names.iter().copied())));
+    }
+    found
+}
+
+fn quoted_list(names: &[&str]) -> String {
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What `name` means in a stage (R-COPY-2, R-MNT-7). Of stages with one name the latest that precedes counts (R-STG-7); a later one
+/// is found only to say that it is too late.
+fn origin(
+    stages: &[ResolvedStage<'_>],
+    stage: usize,
+    name: &str,
+    numbers: bool,
+) -> Result<Origin, Box<Diagnostic>> {
+    let refuse = |code, message: String| Err(Box::new(Diagnostic::error(code, message, None)));
+    if name.contains('$') {
+        let error = Diagnostic::error(
+            code::FROM_EXPANSION,
+            "variable expansion is not supported for --from",
+            None,
+        );
+        return Err(Box::new(error.help(
+            "define a new stage with FROM, using an ARG of the global scope, and copy from that",
+        )));
+    }
+    if numbers && let Ok(index) = name.parse::<i64>() {
+        return match usize::try_from(index) {
+            Ok(index) if index < stages.len() => Ok(Origin::Stage(index)),
+            _ => refuse(code::STAGE_INDEX, format!("invalid stage index {index}")),
+        };
+    }
+    let lower = name.to_lowercase();
+    let is_named = |candidate: &ResolvedStage<'_>| candidate.name() == Some(lower.as_str());
+    let earlier = stages[..stage].iter().rposition(is_named);
+    if let Some(index) = earlier.or_else(|| stages.iter().position(is_named)) {
+        return Ok(Origin::Stage(index));
+    }
+    if name == "scratch" {
+        return Ok(Origin::Scratch);
+    }
+    match name.parse() {
+        Ok(reference) => Ok(Origin::Image(reference)),
+        Err(error) => refuse(code::BASE_NAME, format!("{error}")),
+    }
+}
+
+/// Notes what the statements of a stage read. `at` is where to place them instead of where they stand, for triggers.
+fn add_dependencies<'s>(
+    stages: &mut [ResolvedStage<'_>],
+    index: usize,
+    statements: impl Iterator<Item = &'s Statement>,
+    at: Option<Span>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let (mut dependencies, mut images) = (Vec::new(), Vec::new());
+    for from in statements.flat_map(from_names) {
+        let span = at.unwrap_or(from.span);
+        match origin(stages, index, from.name, from.numbers) {
+            Ok(Origin::Stage(stage)) => dependencies.push(Dependency {
+                stage,
+                span,
+                mount: from.mount,
+            }),
+            Ok(Origin::Image(reference)) => images.push((reference, span)),
+            Ok(Origin::Scratch) => {}
+            Err(error) => diagnostics.push(Diagnostic {
+                span: Some(span),
+                ..*error
+            }),
+        }
+    }
+    stages[index].dependencies.append(&mut dependencies);
+    stages[index].images.append(&mut images);
+}
+
+fn from_names(statement: &Statement) -> Vec<FromName<'_>> {
+    match &statement.instruction {
+        Instruction::Copy(copy) => {
+            let from = copy.from.iter().filter(|from| !from.value.is_empty());
+            from.map(|from| FromName {
+                name: &from.value,
+                span: from.span,
+                numbers: true,
+                mount: None,
+            })
+            .collect()
+        }
+        Instruction::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| {
+                let from = mount.value("from").filter(|from| !from.raw().is_empty())?;
+                let target = ["target", "dst", "destination"]
+                    .iter()
+                    .find_map(|key| mount.value(key));
+                let target = target.map_or_else(String::new, |target| target.raw().to_owned());
+                Some(FromName {
+                    name: from.raw(),
+                    span: mount.span,
+                    numbers: false,
+                    mount: Some(target),
+                })
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Reads the triggers of the bases of reachable stages until no more stages become reachable (R-ONB-3, R-ONB-4).
+fn fire_triggers(
+    stages: &mut [ResolvedStage<'_>],
+    target: usize,
+    bases: &Bases,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    loop {
+        mark_reachable(stages, target);
+        let Some(next) = (0..stages.len())
+            .find(|index| stages[*index].reachable && !stages[*index].triggers_known)
+        else {
+            return;
+        };
+        stages[next].triggers_known = true;
+        let texts = trigger_texts(stages, &stages[next], bases);
+        let from = stages[next].stage.span;
+        let triggers: Vec<Trigger> = texts
+            .into_iter()
+            .filter_map(|text| read_trigger(text, from, diagnostics))
+            .collect();
+        add_dependencies(
+            stages,
+            next,
+            triggers.iter().map(|trigger| &trigger.statement),
+            Some(from),
+            diagnostics,
+        );
+        stages[next].triggers = triggers;
+    }
+}
+
+fn trigger_texts(
+    stages: &[ResolvedStage<'_>],
+    stage: &ResolvedStage<'_>,
+    bases: &Bases,
+) -> Vec<String> {
+    match (&stage.base, stage.base_key()) {
+        (Base::Stage(parent), _) => {
+            let statements = stages[*parent].stage.statements.iter();
+            let triggers = statements.filter_map(|statement| match &statement.instruction {
+                Instruction::Onbuild(onbuild) => Some(onbuild.trigger.clone()),
+                _ => None,
+            });
+            triggers.collect()
+        }
+        (_, Some(key)) => bases
+            .get(&key)
+            .map(|base| base.config.config.on_build.clone())
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+fn read_trigger(text: String, from: Span, diagnostics: &mut Vec<Diagnostic>) -> Option<Trigger> {
+    match parse_trigger(&text) {
+        Ok(statement) => match refused_trigger(&statement) {
+            None => Some(Trigger { text, statement }),
+            Some(message) => {
+                diagnostics.push(Diagnostic::error(code::TRIGGER, message, from));
+                None
+            }
+        },
+        Err(errors) => {
+            diagnostics.extend(
+                errors
+                    .into_iter()
+                    .map(|error| in_trigger(error, &text, from)),
+            );
+            None
+        }
+    }
+}
+
+/// Base images may hold triggers that no Dockerfile could have given them (R-ONB-2).
+fn refused_trigger(statement: &Statement) -> Option<&'static str> {
+    match statement.instruction {
+        Instruction::Onbuild(_) => Some("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+        Instruction::Maintainer(_) => Some("MAINTAINER isn't allowed as an ONBUILD trigger"),
+        _ => None,
+    }
+}
+
+/// Places what is wrong in a trigger at the FROM that fired it (R-ONB-7).
+pub(crate) fn in_trigger(diagnostic: Diagnostic, text: &str, from: Span) -> Diagnostic {
+    let first_line = text.lines().next().unwrap_or_default();
+    Diagnostic {
+        span: Some(from),
+        label: None,
+        ..diagnostic
+    }
+    .note(format!("in the trigger `ONBUILD {first_line}` of the base"))
+}
+
+/// Marks the stages that the target needs (R-STG-2).
+fn mark_reachable(stages: &mut [ResolvedStage<'_>], target: usize) {
+    let mut waiting = vec![target];
+    let mut seen = HashSet::new();
+    while let Some(index) = waiting.pop() {
+        if seen.insert(index) {
+            stages[index].reachable = true;
+            waiting.extend(
+                stages[index]
+                    .dependencies
+                    .iter()
+                    .map(|dependency| dependency.stage),
+            );
+            if let Base::Stage(parent) = stages[index].base {
+                waiting.push(parent);
+            }
+        }
+    }
+}
+
+/// Refuses cycles (R-STG-8), for all stages, and reading later stages (R-COPY-4), for reachable ones.
+fn check_order(stages: &[ResolvedStage<'_>], diagnostics: &mut Vec<Diagnostic>) {
+    let mut graph: DiGraph<usize, ()> = DiGraph::new();
+    let nodes: Vec<_> = (0..stages.len())
+        .map(|index| graph.add_node(index))
+        .collect();
+    for (index, stage) in stages.iter().enumerate() {
+        for dependency in &stage.dependencies {
+            graph.add_edge(nodes[index], nodes[dependency.stage], ());
+        }
+        if let Base::Stage(parent) = stage.base {
+            graph.add_edge(nodes[index], nodes[parent], ());
+        }
+    }
+    let mut cycle_of = vec![0; stages.len()];
+    for (number, cycle) in tarjan_scc(&graph).into_iter().enumerate() {
+        let mut members: Vec<usize> = cycle.iter().map(|node| graph[*node]).collect();
+        members.sort_unstable();
+        members.iter().for_each(|member| cycle_of[*member] = number);
+        diagnostics.extend(cycle_error(stages, &members));
+    }
+    for (index, stage) in stages
+        .iter()
+        .enumerate()
+        .filter(|(_, stage)| stage.reachable)
+    {
+        let later = stage.dependencies.iter().filter(|dependency| {
+            dependency.stage > index && cycle_of[dependency.stage] != cycle_of[index]
+        });
+        diagnostics.extend(later.map(|dependency| later_error(stages, index, dependency)));
+    }
+}
+
+fn cycle_error(stages: &[ResolvedStage<'_>], members: &[usize]) -> Option<Diagnostic> {
+    let mut on_cycle = members.iter().flat_map(|member| {
+        let inside = stages[*member]
+            .dependencies
+            .iter()
+            .filter(|dependency| members.contains(&dependency.stage));
+        inside.map(|dependency| (*member, dependency))
+    });
+    let (first, dependency) = on_cycle.next()?;
+    let message = format!(
+        "circular dependency detected on stage: {}",
+        stage_name(stages, first)
+    );
+    let mut error = Diagnostic::error(code::CYCLE, message, dependency.span);
+    for (member, dependency) in std::iter::once((first, dependency)).chain(on_cycle) {
+        error = error.note(format!(
+            "stage `{}` reads stage `{}`",
+            stage_name(stages, member),
+            stage_name(stages, dependency.stage)
+        ));
+    }
+    let bases = members
+        .iter()
+        .filter_map(|member| match stages[*member].base {
+            Base::Stage(parent) if members.contains(&parent) => Some((*member, parent)),
+            _ => None,
+        });
+    for (member, parent) in bases {
+        error = error.note(format!(
+            "stage `{}` is based on stage `{}`",
+            stage_name(stages, member),
+            stage_name(stages, parent)
+        ));
+    }
+    Some(error)
+}
+
+fn later_error(stages: &[ResolvedStage<'_>], index: usize, dependency: &Dependency) -> Diagnostic {
+    let (here, there) = (
+        stage_name(stages, index),
+        stage_name(stages, dependency.stage),
+    );
+    let message = match &dependency.mount {
+        Some(target) => format!(
+            "cannot mount from stage {there:?} to {target:?}, stage needs to be defined before current command"
+        ),
+        None => format!(
+            "cannot copy from stage {there:?}, it needs to be defined before current stage {here:?}"
+        ),
+    };
+    Diagnostic::error(code::LATER_STAGE, message, dependency.span)
+        .help(format!("move stage `{there}` above stage `{here}`"))
+}
+
+/// A stage's name as progress shows it (R-STG-6).
+fn stage_name(stages: &[ResolvedStage<'_>], index: usize) -> String {
+    stages[index]
+        .name()
+        .map_or_else(|| format!("stage-{index}"), str::to_owned)
+}
+
+/// The images of reachable stages that nobody has resolved yet.
+fn missing_images(
+    stages: &[ResolvedStage<'_>],
+    options: &PlanOptions,
+    bases: &Bases,
+) -> Vec<BaseRequest> {
+    let mut missing: Vec<BaseRequest> = Vec::new();
+    for stage in stages.iter().filter(|stage| stage.reachable) {
+        let base = stage.base_key().map(|key| BaseRequest {
+            reference: key.reference,
+            platform: key.platform,
+            span: stage.stage.span,
+        });
+        let copied = stage.images.iter().map(|(reference, span)| BaseRequest {
+            reference: reference.clone(),
+            platform: options.target_platform.clone(),
+            span: *span,
+        });
+        for request in base.into_iter().chain(copied) {
+            let key = request.key();
+            if !bases.contains_key(&key) && missing.iter().all(|other| other.key() != key) {
+                missing.push(request);
+            }
+        }
+    }
+    missing
+}
