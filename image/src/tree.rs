@@ -88,12 +88,17 @@ impl Tree {
     /// Applies a layer. `layer` is its index, remembered with every object it puts. Directories that the
     /// changeset doesn't describe but needs are made 0755, owned by root.
     pub fn apply(&mut self, layer: u32, changeset: &Changeset) {
-        let root = Arc::make_mut(&mut self.root);
         for (path, change) in changeset {
-            match (path.file_name(), path.parent()) {
-                (Some(name), Some(parent)) => apply_at(root, layer, &parent, name, change),
-                _ => root.redescribe(layer, change),
-            }
+            self.change(layer, path, change);
+        }
+    }
+
+    /// Applies a single change; see [`Tree::apply`].
+    pub fn change(&mut self, layer: u32, path: &ImagePath, change: &Change) {
+        let root = Arc::make_mut(&mut self.root);
+        match (path.file_name(), path.parent()) {
+            (Some(name), Some(parent)) => apply_at(root, layer, &parent, name, change),
+            _ => root.redescribe(layer, change),
         }
     }
 
@@ -248,6 +253,15 @@ impl<'a> NodeRef<'a> {
                 directory: None,
             },
         }
+    }
+
+    /// The same object with other metadata.
+    #[must_use]
+    pub fn with_metadata<'b>(self, metadata: &'b Metadata) -> NodeRef<'b>
+    where
+        'a: 'b,
+    {
+        NodeRef { metadata, ..self }
     }
 
     fn of_directory(directory: &'a Directory) -> Self {

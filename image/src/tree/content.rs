@@ -19,6 +19,13 @@ impl Tree {
 }
 
 impl NodeRef<'_> {
+    /// Digest of this object alone: of a directory, what is known about it but not what is in it.
+    pub fn own_digest(&self) -> Digest {
+        let mut frame = Vec::with_capacity(128);
+        frame_node(&mut frame, self.metadata, self.kind);
+        Digest::of(&frame)
+    }
+
     /// Digest of this object and all below it; see [`Tree::content_digest`].
     pub fn content_digest(&self, include_own_header: bool) -> Digest {
         let mut frame = Vec::with_capacity(128);

@@ -1,0 +1,356 @@
+//! COPY, and ADD of what is already at hand (R-COPY-6..33, R-ADD-3, R-ADD-4).
+
+use std::collections::{BTreeMap, HashMap};
+
+use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, NodeRef, Timestamp, Tree};
+use kiln_planner::{CopyOp, CopySourceOp};
+
+use super::filter::Filter;
+use super::landing::Landing;
+use super::source::{Match, SourceTree, has_wildcard};
+use super::{CopyError, Owner, ReadFile, SourceTrees};
+
+/// What is copied to.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The root filesystem before the copy.
+    pub tree: &'a Tree,
+    /// Reads a file of that tree, for the names of `--chown` (R-COPY-23).
+    pub read: &'a ReadFile<'a>,
+    /// The time that directories nobody has a time for, and inline files, get.
+    pub created: Timestamp,
+}
+
+/// What the archives among ADD's sources hold: by input and path, links followed, each as a changeset.
+pub type Archives<'a> = BTreeMap<(usize, ImagePath), &'a Changeset>;
+
+/// What a copy does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOutcome {
+    /// The layer, in the form layers are written in: parents are there, what changes nothing isn't.
+    pub changeset: Changeset,
+    /// Where the content of every regular file in the changeset comes from.
+    pub origins: BTreeMap<ImagePath, Origin>,
+}
+
+/// Where a file's content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In a tree that was copied from.
+    Input {
+        /// The operation's input.
+        input: usize,
+        /// The file, links followed.
+        path: ImagePath,
+    },
+    /// In an archive that was unpacked.
+    Archive {
+        /// The operation's input.
+        input: usize,
+        /// The archive, links followed.
+        archive: ImagePath,
+        /// The member's path.
+        member: ImagePath,
+    },
+    /// Here.
+    Inline(Vec<u8>),
+}
+
+/// What one match of a source brings.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    /// An object that isn't a directory.
+    Leaf {
+        name: Vec<u8>,
+        path: ImagePath,
+        node: NodeRef<'a>,
+    },
+    /// A directory and what is copied from below it, by relative path. `merge` is whether the destination takes its time.
+    Directory {
+        path: ImagePath,
+        node: NodeRef<'a>,
+        entries: Vec<(ImagePath, NodeRef<'a>)>,
+        merge: bool,
+    },
+}
+
+/// Decides what a copy does. `archives` is empty unless ADD unpacks (R-ADD-2): the caller tells archives by content.
+pub fn copy(
+    op: &CopyOp,
+    trees: &SourceTrees<'_>,
+    archives: &Archives<'_>,
+    destination: &Destination<'_>,
+) -> Result<CopyOutcome, CopyError> {
+    let owner = match &op.chown {
+        Some(chown) if op.link || destination.tree.is_empty() => Some(Owner::numeric(chown)?),
+        Some(chown) => Some(Owner::lookup(chown, destination.tree, destination.read)?),
+        None => None,
+    };
+    let empty = Tree::new();
+    let lower = if op.link { &empty } else { destination.tree };
+    let mut landing = Landing::new(op, owner, lower, destination.created);
+    let mut links = Links::default();
+    for (source_index, source) in op.sources.iter().enumerate() {
+        match source {
+            CopySourceOp::Inline { name, content, .. } => land_inline(&mut landing, name, content)?,
+            CopySourceOp::Path { input, .. } => {
+                let tree = trees
+                    .get(input)
+                    .ok_or(CopyError::MissingInput { input: *input })?;
+                links.next_source();
+                if op.parents {
+                    landing.make_destination()?;
+                }
+                for piece in pieces(op, source_index, source, trees)? {
+                    let from = Source {
+                        input: *input,
+                        tree,
+                        archives,
+                    };
+                    land(&mut landing, &mut links, &from, piece)?;
+                }
+            }
+        }
+    }
+    Ok(landing.finish(lower))
+}
+
+/// What a path source brings, in order.
+pub(super) fn pieces<'a>(
+    op: &CopyOp,
+    source_index: usize,
+    source: &CopySourceOp,
+    trees: &SourceTrees<'a>,
+) -> Result<Vec<Piece<'a>>, CopyError> {
+    let CopySourceOp::Path {
+        input, path, pivot, ..
+    } = source
+    else {
+        return Ok(Vec::new());
+    };
+    let tree = trees
+        .get(input)
+        .ok_or(CopyError::MissingInput { input: *input })?;
+    let filter = Filter::excluding(&op.exclude)?;
+    if op.parents {
+        return with_parents(tree, source_index, path, pivot, filter).map(|piece| vec![piece]);
+    }
+    let piece = |found: Match<'a>| match found.node.directory {
+        None => Piece::Leaf {
+            name: found.name,
+            path: found.path,
+            node: found.node,
+        },
+        Some(_) => {
+            let entries = filter.entries(found.node);
+            Piece::Directory {
+                path: found.path,
+                node: found.node,
+                entries,
+                merge: true,
+            }
+        }
+    };
+    Ok(tree
+        .expand(source_index, path)?
+        .into_iter()
+        .map(piece)
+        .collect())
+}
+
+/// `--parents` copies the pivot directory, but only what the source names below it (R-COPY-31, R-COPY-33).
+fn with_parents<'a>(
+    tree: &SourceTree<'a>,
+    source_index: usize,
+    path: &str,
+    pivot: &str,
+    filter: Filter,
+) -> Result<Piece<'a>, CopyError> {
+    let missing = || CopyError::NotFound {
+        source_index,
+        path: path.to_owned(),
+    };
+    let below = path
+        .strip_prefix(pivot)
+        .unwrap_or(path)
+        .trim_start_matches('/');
+    let top = tree
+        .expand(source_index, pivot)?
+        .into_iter()
+        .next()
+        .ok_or_else(missing)?;
+    let bad_pattern = || CopyError::BadPattern {
+        source_index,
+        pattern: path.to_owned(),
+    };
+    let entries = filter.only(below, bad_pattern)?.entries(top.node);
+    let wanted = ImagePath::clean(below.as_bytes());
+    let found = has_wildcard(below) || entries.iter().any(|(path, _)| *path == wanted);
+    if !found {
+        return Err(missing());
+    }
+    Ok(Piece::Directory {
+        path: top.path,
+        node: top.node,
+        entries,
+        merge: false,
+    })
+}
+
+/// What the pieces of one source have in common.
+struct Source<'a> {
+    input: usize,
+    tree: &'a SourceTree<'a>,
+    archives: &'a Archives<'a>,
+}
+
+fn land_inline(landing: &mut Landing<'_>, name: &str, content: &[u8]) -> Result<(), CopyError> {
+    let mut node = Node::file(content);
+    node.metadata.mtime = landing.created;
+    landing.leaf(
+        name.as_bytes(),
+        node,
+        Some(Origin::Inline(content.to_vec())),
+    )
+}
+
+fn land(
+    landing: &mut Landing<'_>,
+    links: &mut Links,
+    from: &Source<'_>,
+    piece: Piece<'_>,
+) -> Result<(), CopyError> {
+    match piece {
+        Piece::Leaf { name, path, node } => match from.archives.get(&(from.input, path.clone())) {
+            Some(members) => land_archive(landing, links, from, &path, members),
+            None => {
+                let origin = from.origin(node, &path);
+                let node = from.node(node, links);
+                landing.leaf(&name, node, origin)
+            }
+        },
+        Piece::Directory {
+            path,
+            node,
+            entries,
+            merge,
+        } => {
+            let base = landing.directory(merge.then_some(node.metadata.mtime))?;
+            for (below, node) in entries {
+                let origin = from.origin(node, &path.join(&below));
+                let node = from.node(node, links);
+                landing.nested(base.join(&below), node, origin)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// An archive's members replace what is there; `--chmod` has no effect on them (R-ADD-3, R-ADD-4).
+fn land_archive(
+    landing: &mut Landing<'_>,
+    links: &mut Links,
+    from: &Source<'_>,
+    archive: &ImagePath,
+    members: &Changeset,
+) -> Result<(), CopyError> {
+    links.next_source();
+    let base = landing.unpack_directory()?;
+    for (member, change) in members {
+        let Some(node) = change.node() else {
+            continue;
+        };
+        let origin = || Origin::Archive {
+            input: from.input,
+            archive: archive.clone(),
+            member: member.clone(),
+        };
+        let origin = matches!(node.kind, Kind::File { .. }).then(origin);
+        let node = Node {
+            metadata: node.metadata.clone(),
+            kind: links.renumbered(&node.kind, 0),
+        };
+        landing.member(&base, member, node, origin)?;
+    }
+    Ok(())
+}
+
+impl Source<'_> {
+    fn origin(&self, node: NodeRef<'_>, path: &ImagePath) -> Option<Origin> {
+        let is_file = matches!(node.kind, Kind::File { .. });
+        is_file.then(|| Origin::Input {
+            input: self.input,
+            path: path.clone(),
+        })
+    }
+
+    fn node(&self, node: NodeRef<'_>, links: &mut Links) -> Node {
+        let metadata: Metadata = self.tree.metadata(node);
+        Node {
+            metadata,
+            kind: links.renumbered(node.kind, node.layer),
+        }
+    }
+}
+
+/// Hard link groups of the sources' layers, numbered anew for the layer that is made (R-COPY-19).
+#[derive(Debug, Default)]
+struct Links {
+    sources: u64,
+    numbers: HashMap<(u64, u32, u64), u64>,
+}
+
+impl Links {
+    /// Files of another source, or of an archive, are never names of one file with those before.
+    fn next_source(&mut self) {
+        self.sources += 1;
+    }
+
+    fn renumbered(&mut self, kind: &Kind, layer: u32) -> Kind {
+        match kind {
+            Kind::File {
+                size,
+                digest,
+                link: Some(link),
+            } => {
+                let next = self.numbers.len() as u64;
+                let number = *self
+                    .numbers
+                    .entry((self.sources, layer, *link))
+                    .or_insert(next);
+                Kind::File {
+                    size: *size,
+                    digest: *digest,
+                    link: Some(number),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+/// Drops the numbers of files that turned out to have one name only.
+pub(super) fn without_single_links(changeset: Changeset) -> Changeset {
+    let link_of = |change: &Change| match change.node().map(|node| &node.kind) {
+        Some(Kind::File { link, .. }) => *link,
+        _ => None,
+    };
+    let mut names: HashMap<u64, usize> = HashMap::new();
+    for link in changeset.iter().filter_map(|(_, change)| link_of(change)) {
+        *names.entry(link).or_default() += 1;
+    }
+    let single = |mut change: Change| {
+        if let Change::Put(Node {
+            kind: Kind::File { link, .. },
+            ..
+        }) = &mut change
+        {
+            *link = link.filter(|link| names.get(link).is_some_and(|names| *names > 1));
+        }
+        change
+    };
+    changeset
+        .into_iter()
+        .map(|(path, change)| (path, single(change)))
+        .collect()
+}

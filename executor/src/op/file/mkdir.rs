@@ -1,0 +1,79 @@
+//! WORKDIR: a directory and its missing parents (R-WORKDIR-4, R-WORKDIR-6).
+
+use kiln_image::{Change, Changeset, ImagePath, Metadata, Node, ResolveError, Timestamp, Tree};
+use kiln_planner::MkdirOp;
+
+use super::{Owner, OwnerError, ReadFile};
+
+/// Why a working directory can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MkdirError {
+    /// Something else is in the way.
+    #[error("mkdir `{path}`: not a directory")]
+    NotADirectory {
+        /// The path as asked for.
+        path: String,
+    },
+    /// The path's links lead in a circle.
+    #[error("mkdir `{path}`")]
+    Links {
+        /// The path as asked for.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        cause: ResolveError,
+    },
+    /// The owner can't be found out.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+}
+
+/// The changes that make the directory; none if it is there. New directories are 0755, owned by the operation's owner,
+/// dated `created`; parents that were there come along as layers have them.
+pub fn mkdir(
+    op: &MkdirOp,
+    tree: &Tree,
+    read: &ReadFile<'_>,
+    created: Timestamp,
+) -> Result<Changeset, MkdirError> {
+    let not_a_directory = || MkdirError::NotADirectory {
+        path: op.path.clone(),
+    };
+    let resolved = match tree.resolve(&ImagePath::root(), op.path.as_bytes(), true) {
+        Ok(resolved) => resolved,
+        Err(ResolveError::NotADirectory { .. }) => return Err(not_a_directory()),
+        Err(cause) => {
+            return Err(MkdirError::Links {
+                path: op.path.clone(),
+                cause,
+            });
+        }
+    };
+    if resolved.exists {
+        let is_directory = tree.directory(&resolved.path).is_some();
+        return if is_directory {
+            Ok(Changeset::new())
+        } else {
+            Err(not_a_directory())
+        };
+    }
+    let owner = match op.owner.as_str() {
+        "" => Owner::ROOT,
+        owner => Owner::lookup(owner, tree, read)?,
+    };
+    let metadata = Metadata {
+        uid: owner.uid,
+        gid: owner.gid,
+        mtime: created,
+        ..Metadata::directory()
+    };
+    let path = &resolved.path;
+    let missing = path
+        .ancestors()
+        .chain([path.clone()])
+        .filter(|path| tree.lookup(path).is_none());
+    let made = |path| (path, Change::Put(Node::directory(metadata.clone())));
+    let mut changes: Changeset = missing.map(made).collect();
+    changes.normalise(tree);
+    Ok(changes)
+}
