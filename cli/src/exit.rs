@@ -13,6 +13,8 @@
 
 use std::process::ExitCode;
 
+use kiln_executor::ErrorKind;
+
 /// The way a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -49,6 +51,20 @@ impl Exit {
             Self::Bug => 70,
             Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(128),
             Self::Program(status) => status,
+        }
+    }
+}
+
+impl From<ErrorKind> for Exit {
+    /// The one place where kinds of failures become exit codes. A cancelled build is told by its signal; where none came,
+    /// nobody but kiln itself can have stopped it.
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Build => Self::Failed,
+            ErrorKind::Input => Self::Usage,
+            ErrorKind::Environment => Self::Environment,
+            ErrorKind::Registry => Self::Registry,
+            ErrorKind::Canceled => Self::Failed,
         }
     }
 }

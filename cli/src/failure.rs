@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use kiln_cache::StoreError;
+use kiln_executor::BuildError;
 use kiln_parser::{Diagnostic, Severity, Source, Span};
 
 use crate::exit::Exit;
@@ -88,6 +90,27 @@ impl Failure {
             exit,
             reports: vec![report],
         }
+    }
+
+    /// What the store could not do, with its own advice.
+    pub(crate) fn from_store(error: &StoreError) -> Self {
+        let failure = Self::from_error(Exit::Environment, Some("store"), error);
+        match error.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+
+    /// A build, or another work of the engine, that failed; `source` is what its place refers to.
+    pub(crate) fn from_build_error(source: Option<&Arc<Source>>, error: &BuildError) -> Self {
+        if is_broken_pipe(error) {
+            return Self { exit: Exit::Done, reports: Vec::new() };
+        }
+        let nowhere = Arc::new(Source::new("", ""));
+        let mut diagnostic = error.diagnostic();
+        diagnostic.span = diagnostic.span.filter(|_| source.is_some());
+        let report = Report::from_diagnostic(source.unwrap_or(&nowhere), &diagnostic);
+        Self { exit: error.kind().into(), reports: vec![report] }
     }
 
     /// All that is wrong in a Dockerfile.

@@ -11,10 +11,13 @@ mod crash;
 mod exit;
 mod failure;
 mod human;
+mod input;
 mod output;
 mod progress;
 mod render;
+mod session;
 mod signal;
+mod stored;
 mod table;
 
 use std::io::{IsTerminal, Write};

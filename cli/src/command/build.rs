@@ -1,5 +1,9 @@
 //! `kiln build`: a Dockerfile and a context in, an image out.
 
+mod options;
+mod outputs;
+mod results;
+
 use std::path::PathBuf;
 
 use kiln_image::{Platform, Reference};

@@ -1,9 +1,14 @@
 //! `kiln run`: a command in a new container of an image, in the foreground.
 
+mod process;
+
 use crate::args::KeyValue;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+
+/// What a container is called inside.
+const HOSTNAME: &str = "kiln";
 
 /// Run a command in a new container, in the foreground
 #[derive(Debug, clap::Args)]

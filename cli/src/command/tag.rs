@@ -1,10 +1,13 @@
 //! `kiln tag`: one more name for an image.
 
+use kiln_executor::images;
 use kiln_image::Reference;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
+use crate::stored;
 
 /// Give an image one more name
 #[derive(Debug, clap::Args)]
@@ -19,6 +22,12 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    if args.target.digest().is_some() {
+        return Err(Failure::usage("a new name cannot have a digest"));
+    }
+    let session = Session::open(config)?;
+    let services = session.services();
+    let image = stored::find(&services, &args.source)?;
+    images::tag(&services, &image, &args.target).map_err(|error| Failure::from_build_error(None, &error))?;
     Ok(Exit::Done)
 }

@@ -1,0 +1,69 @@
+//! The `-o` flags of one build, checked together: what is asked for must make sense before any work is done.
+
+use std::io::IsTerminal;
+
+use super::Args;
+use crate::failure::Failure;
+use crate::output::{Destination, Output, OutputKind};
+
+/// All outputs to make; an image in the store if none was asked for.
+pub(super) fn outputs(args: &Args) -> Result<Vec<Output>, Failure> {
+    let mut outputs = args.outputs.clone();
+    if outputs.is_empty() {
+        outputs.push(Output::new(OutputKind::Image, None));
+    }
+    check_stdout(&outputs, args.quiet, std::io::stdout().is_terminal())?;
+    check_id(args, &outputs)?;
+    check_tags(args)?;
+    Ok(outputs)
+}
+
+/// At most one thing goes to stdout, and nothing binary to a terminal (R-EXPORT-7).
+fn check_stdout(outputs: &[Output], quiet: bool, terminal: bool) -> Result<(), Failure> {
+    let count = outputs.iter().filter(|output| output.dest == Some(Destination::Stdout)).count();
+    match count {
+        0 => Ok(()),
+        1 if quiet => Err(Failure::usage("stdout cannot take both an archive and the image id of `--quiet`")
+            .help("write the id with `--iidfile`")),
+        1 if terminal => Err(Failure::usage("stdout is a terminal, and an archive would garble it")
+            .help("redirect stdout, or name a file with `dest=`")),
+        1 => Ok(()),
+        _ => Err(Failure::usage("stdout can take only one output")),
+    }
+}
+
+/// Bare files have no image id to write down (R-EXPORT-10).
+fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
+    match args.iidfile.is_some() && !outputs.iter().any(Output::is_image) {
+        true => Err(Failure::usage("`--iidfile` needs an output that is an image, and `tar` and `local` are not")),
+        false => Ok(()),
+    }
+}
+
+fn check_tags(args: &Args) -> Result<(), Failure> {
+    match args.tags.iter().find(|tag| tag.digest().is_some()) {
+        Some(tag) => Err(Failure::usage(format!("`{}` has a digest, and what is built cannot be named by one", tag.familiar()))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stdout(kind: OutputKind) -> Output {
+        Output::new(kind, Some(Destination::Stdout))
+    }
+
+    #[test]
+    fn stdout_takes_one_archive_and_is_no_terminal() {
+        // R-EXPORT-7
+        let tar = [stdout(OutputKind::Tar)];
+        let two = [stdout(OutputKind::Tar), stdout(OutputKind::Oci)];
+        assert!(check_stdout(&tar, false, false).is_ok());
+        assert!(check_stdout(&tar, false, true).is_err());
+        assert!(check_stdout(&tar, true, false).is_err());
+        assert!(check_stdout(&two, false, false).is_err());
+        assert!(check_stdout(&[Output::new(OutputKind::Image, None)], true, true).is_ok());
+    }
+}

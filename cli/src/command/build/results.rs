@@ -1,0 +1,82 @@
+//! What a build leaves for scripts: `--iidfile` and `--metadata-file`. Clauses R-EXPORT-9, R-EXPORT-10.
+
+use std::path::Path;
+
+use kiln_image::{Descriptor, Digest, Reference};
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// What is known of the image that was built.
+#[derive(Debug, Clone)]
+pub(super) struct Results {
+    /// The config's digest.
+    pub(super) id: Digest,
+    /// The manifest's, if an output needed one.
+    pub(super) manifest: Option<Descriptor>,
+    pub(super) names: Vec<Reference>,
+}
+
+impl Results {
+    /// Writes the image id alone, without a newline.
+    pub(super) fn write_id(&self, path: &Path) -> Result<(), Failure> {
+        write(path, self.id.to_string().as_bytes())
+    }
+
+    /// Writes an indented JSON object.
+    pub(super) fn write_metadata(&self, path: &Path) -> Result<(), Failure> {
+        write(path, format!("{:#}", self.metadata()).as_bytes())
+    }
+
+    /// Keys in the order buildx writes them.
+    fn metadata(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("containerimage.config.digest".to_owned(), self.id.to_string().into());
+        if let Some(manifest) = &self.manifest {
+            let descriptor = serde_json::to_value(manifest).expect("a descriptor is made of strings and numbers");
+            object.insert("containerimage.descriptor".to_owned(), descriptor);
+            object.insert("containerimage.digest".to_owned(), manifest.digest().to_string().into());
+        }
+        if !self.names.is_empty() {
+            let names: Vec<_> = self.names.iter().map(ToString::to_string).collect();
+            object.insert("image.name".to_owned(), names.join(",").into());
+        }
+        Value::Object(object)
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| Failure::environment(format!("could not write `{}`: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn metadata_names_config_and_images() {
+        // R-EXPORT-9
+        let results = Results {
+            id: Digest::of(b"config"),
+            manifest: None,
+            names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
+        };
+        let expected = serde_json::json!({
+            "containerimage.config.digest": Digest::of(b"config").to_string(),
+            "image.name": "docker.io/library/a:latest,docker.io/library/b:1",
+        });
+        assert_eq!(results.metadata(), expected);
+    }
+
+    #[test]
+    fn the_id_file_is_the_id_alone() {
+        // R-EXPORT-10
+        let results = Results { id: Digest::of(b""), manifest: None, names: Vec::new() };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id");
+        results.write_id(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), Digest::of(b"").to_string());
+        assert!(results.write_id(&dir.path().join("no/id")).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! What a command works with: the store, the registries, the sandbox's launcher, and a way to be stopped.
+
+use kiln_cache::Store;
+use kiln_executor::Services;
+use kiln_executor::event::{Reporter, Sink};
+use kiln_executor::sandbox::Launcher;
+use kiln_registry::Client;
+
+use crate::args::ProgressMode;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::progress::{self, Account};
+use crate::signal::Interrupt;
+
+/// One command's hold on the world.
+pub(crate) struct Session {
+    pub(crate) store: Store,
+    registry: Client,
+    launcher: Launcher,
+    color: bool,
+}
+
+impl Session {
+    /// Opens the store; everything else starts when it is needed.
+    pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        Ok(Self {
+            store: Store::open(&config.root).map_err(|error| Failure::from_store(&error))?,
+            registry: Client::new(config.registry()),
+            launcher: Launcher::new(),
+            color: config.color,
+        })
+    }
+
+    /// The engine's view of it.
+    pub(crate) fn services(&self) -> Services<'_> {
+        Services::new(&self.store, &self.registry, &self.launcher)
+    }
+
+    /// Does `work` with its progress shown, and tells what was seen. SIGINT and SIGTERM ask it to stop.
+    pub(crate) fn watch<T>(
+        &self,
+        mode: ProgressMode,
+        work: impl FnOnce(Watched<'_>) -> Result<T, Failure>,
+    ) -> (Result<T, Failure>, Account) {
+        let interrupt = match Interrupt::listen() {
+            Ok(interrupt) => interrupt,
+            Err(error) => {
+                let failure = Failure::from_error(Exit::Environment, None, &error).note("while setting up signal handling");
+                return (Err(failure), Account::default());
+            }
+        };
+        let (result, account) = progress::watch(mode, self.color, |sink| {
+            let watched = Watched { services: self.services(), reporter: Reporter::new(sink), sink, interrupt: &interrupt };
+            work(watched)
+        });
+        // Whatever else failed while stopping, the reason is the signal.
+        let result = result.map_err(|failure| interrupt.signal().map_or(failure, Failure::interrupted));
+        (result, account)
+    }
+}
+
+/// What work under [`Session::watch`] is given.
+pub(crate) struct Watched<'a> {
+    pub(crate) services: Services<'a>,
+    pub(crate) reporter: Reporter<'a>,
+    pub(crate) sink: Sink<'a>,
+    pub(crate) interrupt: &'a Interrupt,
+}

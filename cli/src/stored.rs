@@ -1,0 +1,66 @@
+//! Images in the store as commands need them: found by what was typed, with sizes and dates to show.
+
+use jiff::Timestamp;
+use kiln_cache::Store;
+use kiln_executor::images::{self, StoredImage};
+use kiln_executor::{Cause, Services};
+use kiln_image::{DiffId, Digest, Reference};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The image that `text` names: a reference, an id, or the beginning of one.
+pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, Failure> {
+    images::find(services, text).map_err(|error| match &error.cause {
+        Cause::Image(message) => with_guess(services, text, Failure::new(Exit::Failed, "image", message)),
+        _ => Failure::from_build_error(None, &error),
+    })
+}
+
+/// Every image, one for each name, and those without a name.
+pub(crate) fn all(services: &Services<'_>) -> Result<Vec<StoredImage>, Failure> {
+    images::list(services).map_err(|error| Failure::from_build_error(None, &error))
+}
+
+/// All names of the image with this id.
+pub(crate) fn names(services: &Services<'_>, id: Digest) -> Result<Vec<Reference>, Failure> {
+    let same = all(services)?.into_iter().filter(|image| image.record.config == id);
+    Ok(same.filter_map(|image| image.reference).collect())
+}
+
+/// The size of the layers unpacked, in bytes; layers not pulled yet count nothing.
+pub(crate) fn size(store: &Store, layers: &[DiffId]) -> u64 {
+    layers.iter().map(|layer| layer_size(store, layer)).sum()
+}
+
+/// The size of one layer's uncompressed tar, in bytes.
+pub(crate) fn layer_size(store: &Store, layer: &DiffId) -> u64 {
+    store.layers().meta(layer).and_then(|meta| meta.size).unwrap_or(0)
+}
+
+/// An id as lists show it: the first twelve digits, or all with their algorithm.
+pub(crate) fn id(digest: Digest, full: bool) -> String {
+    match full {
+        true => digest.to_string(),
+        false => digest.hex()[..12].to_owned(),
+    }
+}
+
+/// A moment as configs have it.
+pub(crate) fn moment(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(|text| text.parse().ok())
+}
+
+fn with_guess(services: &Services<'_>, text: &str, failure: Failure) -> Failure {
+    let names: Vec<_> = all(services).unwrap_or_default().iter().filter_map(|image| image.reference.as_ref()).map(short_name).collect();
+    match kiln_parser::suggest(text, names.iter().map(String::as_str)) {
+        Some(near) => failure.help(format!("did you mean `{near}`?")),
+        None => failure.help("`kiln images` lists what is there"),
+    }
+}
+
+/// As people type it: `latest` goes without saying.
+fn short_name(name: &Reference) -> String {
+    let familiar = name.familiar();
+    familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar)
+}
