@@ -61,17 +61,33 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error at a place.
-    pub fn error(code: Code, message: impl Into<String>, span: impl Into<Option<Span>>) -> Diagnostic {
+    pub fn error(
+        code: Code,
+        message: impl Into<String>,
+        span: impl Into<Option<Span>>,
+    ) -> Diagnostic {
         Diagnostic::new(Severity::Error, code, message.into(), span.into())
     }
 
     /// A warning at a place.
-    pub fn warning(code: Code, message: impl Into<String>, span: impl Into<Option<Span>>) -> Diagnostic {
+    pub fn warning(
+        code: Code,
+        message: impl Into<String>,
+        span: impl Into<Option<Span>>,
+    ) -> Diagnostic {
         Diagnostic::new(Severity::Warning, code, message.into(), span.into())
     }
 
     fn new(severity: Severity, code: Code, message: String, span: Option<Span>) -> Diagnostic {
-        Diagnostic { severity, code, message, span, label: None, notes: Vec::new(), help: Vec::new() }
+        Diagnostic {
+            severity,
+            code,
+            message,
+            span,
+            label: None,
+            notes: Vec::new(),
+            help: Vec::new(),
+        }
     }
 
     /// Sets the words beside the underline.

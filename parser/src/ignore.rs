@@ -1,9 +1,16 @@
-//! `.dockerignore` (R-IGN).
+//! `.dockerignore` (R-IGN): patterns, and the verdict on a path.
+//!
+//! The pattern language is neither gitignore's nor the shell's; the table of R-IGN-8 is followed to the letter, including its
+//! suffix and prefix tests. Fixed patterns are compared as strings; others go through the matcher of [`crate::pattern`].
+
+use crate::go_match::{clean, validate};
+use crate::pattern::{self, Class, Token, Wild};
 
 /// An ignore file's rules.
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreFile {
     rules: Vec<Rule>,
+    matchers: Vec<Matcher>,
 }
 
 /// One pattern and where it stands.
@@ -45,24 +52,82 @@ pub enum IgnoreError {
     },
 }
 
+impl IgnoreError {
+    /// The line the pattern stands on, from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        match self {
+            IgnoreError::EmptyException { line } | IgnoreError::BadPattern { line, .. } => *line,
+        }
+    }
+}
+
 impl IgnoreFile {
-    /// Reads an ignore file.
+    /// Reads an ignore file (R-IGN-3).
     pub fn parse(text: &str) -> Result<IgnoreFile, IgnoreError> {
-        let _ = text;
-        todo!()
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.starts_with('#'));
+        IgnoreFile::from_lines(lines.map(|(index, line)| (index + 1, line)))
     }
 
     /// Rules from patterns one by one, as `COPY --exclude` gives them (R-COPY-32); line numbers are positions from 1.
-    pub fn from_patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<IgnoreFile, IgnoreError> {
-        let _ = patterns.into_iter();
-        todo!()
+    pub fn from_patterns<'a>(
+        patterns: impl IntoIterator<Item = &'a str>,
+    ) -> Result<IgnoreFile, IgnoreError> {
+        IgnoreFile::from_lines(
+            patterns
+                .into_iter()
+                .enumerate()
+                .map(|(index, pattern)| (index + 1, pattern)),
+        )
+    }
+
+    fn from_lines<'a>(
+        lines: impl Iterator<Item = (usize, &'a str)>,
+    ) -> Result<IgnoreFile, IgnoreError> {
+        let mut file = IgnoreFile::default();
+        for (line, text) in lines {
+            let written = text.trim();
+            if written.is_empty() {
+                continue;
+            }
+            let exception = written.starts_with('!');
+            let pattern = written.strip_prefix('!').map_or(written, str::trim);
+            if pattern.is_empty() {
+                return Err(IgnoreError::EmptyException { line });
+            }
+            let bad = || IgnoreError::BadPattern {
+                line,
+                pattern: written.to_owned(),
+            };
+            file.matchers
+                .push(Matcher::new(&rooted(pattern)).ok_or_else(bad)?);
+            file.rules.push(Rule {
+                line,
+                pattern: written.to_owned(),
+                exception,
+            });
+        }
+        Ok(file)
     }
 
     /// What the rules say about a slash-separated path relative to the context root, its parents included (R-IGN-6).
     #[must_use]
     pub fn verdict(&self, path: &str) -> Verdict {
-        let _ = path;
-        todo!()
+        let decided = self.last_match(path);
+        Verdict {
+            ignored: self.is_ignored_by(decided),
+            rule: decided.map(|index| self.rules[index].clone()),
+        }
+    }
+
+    /// Whether the rules leave a path out: [`verdict`](IgnoreFile::verdict) without the reason.
+    #[must_use]
+    pub fn ignores(&self, path: &str) -> bool {
+        self.is_ignored_by(self.last_match(path))
     }
 
     /// Whether there is any `!` rule.
@@ -74,13 +139,333 @@ impl IgnoreFile {
     /// Whether something below an ignored directory might be kept, so that a walk has to go into it. Errs towards `true`.
     #[must_use]
     pub fn may_reinclude_below(&self, dir: &str) -> bool {
-        let _ = dir;
-        todo!()
+        let exceptions = self
+            .matchers
+            .iter()
+            .zip(&self.rules)
+            .filter(|(_, rule)| rule.exception);
+        exceptions
+            .into_iter()
+            .any(|(matcher, _)| matcher.may_match_below(dir))
     }
 
     /// The rules in file order.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The last rule that matches. Only it counts, so the search runs backwards.
+    fn last_match(&self, path: &str) -> Option<usize> {
+        self.matchers
+            .iter()
+            .rposition(|matcher| with_parents(path).any(|path| matcher.matches(path)))
+    }
+
+    fn is_ignored_by(&self, rule: Option<usize>) -> bool {
+        rule.is_some_and(|index| !self.rules[index].exception)
+    }
+}
+
+/// A path and each directory above it, the path first.
+fn with_parents(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| {
+        path.rfind('/').map(|slash| &path[..slash])
+    })
+}
+
+/// A pattern cleaned, and taken relative to the context root (R-IGN-3).
+fn rooted(pattern: &str) -> String {
+    let cleaned = clean(pattern);
+    match cleaned.strip_prefix('/') {
+        Some(relative) if !relative.is_empty() => relative.to_owned(),
+        _ => cleaned,
+    }
+}
+
+/// A pattern made ready (R-IGN-8).
+#[derive(Debug, Clone)]
+enum Matcher {
+    Exact(String),
+    Prefix(String),
+    /// Ends with the text; or, when the text begins with `/`, is the rest of it.
+    Suffix(String),
+    Wildcards {
+        prefix: String,
+        tokens: Vec<Token>,
+    },
+}
+
+impl Matcher {
+    /// `None` when the pattern is malformed (R-IGN-4).
+    fn new(pattern: &str) -> Option<Matcher> {
+        validate(pattern).ok()?;
+        let fixed = |text: &str| !text.contains(['*', '?', '[', ']', '\\']);
+        if fixed(pattern) {
+            return Some(Matcher::Exact(pattern.to_owned()));
+        }
+        if let Some(suffix) = pattern.strip_prefix("**").filter(|suffix| fixed(suffix)) {
+            return Some(Matcher::Suffix(suffix.to_owned()));
+        }
+        if let Some(prefix) = pattern.strip_suffix("**").filter(|prefix| fixed(prefix)) {
+            return Some(Matcher::Prefix(prefix.to_owned()));
+        }
+        let literal = pattern
+            .find(['*', '?', '[', ']', '\\'])
+            .unwrap_or(pattern.len());
+        Some(Matcher::Wildcards {
+            prefix: pattern[..literal].to_owned(),
+            tokens: tokens(&pattern[literal..])?,
+        })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Matcher::Exact(text) => path == text,
+            Matcher::Prefix(text) => path.starts_with(text),
+            Matcher::Suffix(text) => path.ends_with(text) || text.strip_prefix('/') == Some(path),
+            Matcher::Wildcards { prefix, tokens } => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| pattern::matches(tokens, rest)),
+        }
+    }
+
+    /// Whether some path below a directory, the directory itself or one above it may match.
+    fn may_match_below(&self, dir: &str) -> bool {
+        match self {
+            Matcher::Suffix(_) => true,
+            Matcher::Exact(text) => is_below(text, dir) || is_below(dir, text) || text == dir,
+            Matcher::Prefix(prefix) | Matcher::Wildcards { prefix, .. } => {
+                let below = format!("{dir}/");
+                below.starts_with(prefix.as_str()) || prefix.starts_with(&below)
+            }
+        }
+    }
+}
+
+fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The rows of R-IGN-8 for a pattern with wildcards. `None` for a class that no regular expression accepts.
+fn tokens(pattern: &str) -> Option<Vec<Token>> {
+    let mut tokens = Vec::new();
+    let mut rest = pattern;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("**") {
+            rest = after.strip_prefix('/').unwrap_or(after);
+            match rest {
+                "" => tokens.push(Token::Many(Wild::NotNewline)),
+                _ => tokens.extend([Token::MaybeDirs, Token::DirsEnd]),
+            }
+            continue;
+        }
+        rest = &rest[first.len_utf8()..];
+        tokens.push(match first {
+            '*' => Token::Many(Wild::NotSlash),
+            '?' => Token::One(Wild::NotSlash),
+            '\\' => Token::Char(take_char(&mut rest)?),
+            '[' => Token::Class(class(&mut rest)?),
+            other => Token::Char(other),
+        });
+    }
+    Some(tokens)
+}
+
+fn take_char(rest: &mut &str) -> Option<char> {
+    let character = rest.chars().next()?;
+    *rest = &rest[character.len_utf8()..];
+    Some(character)
+}
+
+/// A class after its `[`: as a regular expression has it, so that it may match a `/`; `!` is an ordinary member.
+fn class(rest: &mut &str) -> Option<Class> {
+    let negated = rest.starts_with('^');
+    if negated {
+        take_char(rest)?;
+    }
+    let mut ranges = Vec::new();
+    loop {
+        let low = match take_char(rest)? {
+            ']' => return Some(Class { negated, ranges }),
+            '\\' => take_char(rest)?,
+            other => other,
+        };
+        let mut high = low;
+        if rest.starts_with('-') {
+            take_char(rest)?;
+            high = match take_char(rest)? {
+                '\\' => take_char(rest)?,
+                other => other,
+            };
+        }
+        if high < low {
+            return None;
+        }
+        ranges.push((low, high));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONTEXT: [&str; 12] = [
+        "a.txt",
+        "b.md",
+        "d/a.txt",
+        "d/b.md",
+        "d/e/a.txt",
+        "d/e/f/g.txt",
+        "foo",
+        "foobar",
+        "k/foo",
+        "x.log",
+        ".git/c",
+        ".dockerignore",
+    ];
+
+    fn removed(file: &str) -> Vec<&'static str> {
+        let rules = IgnoreFile::parse(&file.replace(';', "\n")).unwrap();
+        CONTEXT
+            .into_iter()
+            .filter(|path| rules.verdict(path).ignored)
+            .collect()
+    }
+
+    #[test]
+    fn the_vectors_of_section_4() {
+        let below_d = ["d/a.txt", "d/b.md", "d/e/a.txt", "d/e/f/g.txt"];
+        assert_eq!(removed("*.txt"), ["a.txt"]);
+        assert_eq!(
+            removed("**/*.txt"),
+            ["a.txt", "d/a.txt", "d/e/a.txt", "d/e/f/g.txt"]
+        );
+        for pattern in ["d", "d/", "/d", "./d", "d/*", "d/**"] {
+            assert_eq!(removed(pattern), below_d, "{pattern}"); // R-IGN-10
+        }
+        assert_eq!(removed("*/a.txt"), ["d/a.txt"]);
+        assert_eq!(removed("foo*"), ["foo", "foobar"]);
+        assert_eq!(removed("**/foo"), ["foo", "k/foo"]);
+        assert_eq!(removed("**foo"), ["foo", "k/foo"]);
+        assert_eq!(removed("[a-b].*"), ["a.txt", "b.md"]);
+        assert_eq!(removed("[!a].txt"), ["a.txt"]);
+        assert_eq!(removed("[^a].txt"), [""; 0]);
+        assert_eq!(
+            removed("d/**/*.txt"),
+            ["d/a.txt", "d/e/a.txt", "d/e/f/g.txt"]
+        );
+        assert_eq!(removed("**/e/**"), ["d/e/a.txt", "d/e/f/g.txt"]);
+        assert_eq!(removed("d/../a.txt"), ["a.txt"]);
+        assert_eq!(removed(".*"), [".git/c", ".dockerignore"]);
+        assert_eq!(removed("*;!d/e/a.txt").len(), CONTEXT.len() - 1);
+        assert_eq!(removed("d;!d/e"), ["d/a.txt", "d/b.md"]);
+        assert_eq!(removed("d/e;!d/**/g.txt"), ["d/e/a.txt"]);
+        assert_eq!(removed("!a.txt;*.txt"), ["a.txt"]);
+        assert_eq!(removed("*.txt;!a.txt"), [""; 0]);
+        for pattern in ["/", ".", "..", "../a.txt"] {
+            assert_eq!(removed(pattern), [""; 0], "{pattern}"); // R-IGN-4
+        }
+    }
+
+    #[test]
+    fn lines_are_read_as_r_ign_3_says() {
+        assert_eq!(removed("\u{FEFF}a.txt"), ["a.txt"]);
+        assert_eq!(removed("#a.txt; a.txt \r"), ["a.txt"]);
+        assert_eq!(removed(" #x;a.txt # not a comment"), [""; 0]);
+        assert_eq!(removed("*.txt;! /a.txt"), [""; 0]);
+        assert_eq!(
+            IgnoreFile::parse("a\n !\n").unwrap_err(),
+            IgnoreError::EmptyException { line: 2 }
+        );
+        for bad in ["[a", "a\\", "x[b-a]"] {
+            assert!(
+                matches!(
+                    IgnoreFile::parse(bad),
+                    Err(IgnoreError::BadPattern { line: 1, .. })
+                ),
+                "{bad}"
+            );
+        }
+    }
+
+    #[track_caller]
+    fn alone(pattern: &str, path: &str, expected: bool) {
+        assert_eq!(
+            Matcher::new(&rooted(pattern)).unwrap().matches(path),
+            expected,
+            "{pattern} on {path}"
+        );
+    }
+
+    #[test]
+    fn the_consequences_of_r_ign_9() {
+        alone("**foo", "afoo", true);
+        alone("**fo?", "afoo", false);
+        alone("**fo?", "x/foo", true);
+        alone("d/**", "d", false);
+        alone("d/**", "d/x/y", true);
+        alone("a**b", "ab", true);
+        alone("a**b", "ax/b", true);
+        alone("a**b", "axb", false);
+        alone("**", "x/y", true);
+        alone("**/**/x", "a/b/x", true);
+        alone("a.c", "abc", false);
+        alone("{a,b}", "a", false);
+        alone("{a,b}", "{a,b}", true);
+        alone("a\\*", "a*", true);
+        alone("A", "a", false); // R-IGN-5
+        alone("d?/**", "dx/y", true);
+        alone("d?/**", "dx", false);
+    }
+
+    #[test]
+    fn the_deciding_rule_is_told() {
+        let rules = IgnoreFile::parse("# head\nd\n!d/e\nd/e/f\n").unwrap();
+        let rule = rules.verdict("d/e/f/g.txt").rule.unwrap();
+        assert_eq!(
+            (rule.line, rule.pattern.as_str(), rule.exception),
+            (4, "d/e/f", false)
+        );
+        assert!(rules.verdict("a.txt").rule.is_none());
+        assert!(rules.has_exceptions());
+    }
+
+    #[test]
+    fn walks_go_where_something_may_be_kept() {
+        let rules = IgnoreFile::parse("*\n!d/e/*.txt\n!k\n").unwrap();
+        for (dir, expected) in [
+            ("d", true),
+            ("d/e", true),
+            ("d/x", false),
+            ("k", true),
+            ("k/deep", true),
+            ("x", false),
+            ("d/e/f", true),
+        ] {
+            assert_eq!(rules.may_reinclude_below(dir), expected, "{dir}");
+        }
+        assert!(
+            IgnoreFile::parse("*\n!**/x")
+                .unwrap()
+                .may_reinclude_below("anything")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_never_misses(patterns in "([!*?a/\\[\\]^.\\\\-]{0,6}\n){0,4}", path in "[a.]{1,2}(/[a.]{1,2}){0,3}") {
+            if let Ok(rules) = IgnoreFile::parse(&patterns) {
+                let kept = !rules.verdict(&path).ignored;
+                for parent in with_parents(&path).skip(1) {
+                    // R-IGN-7: what is kept below an ignored directory can be found by a walk.
+                    let hidden = rules.verdict(parent).ignored && !rules.may_reinclude_below(parent);
+                    prop_assert!(!(kept && hidden), "{} hides {}", parent, path);
+                }
+            }
+        }
     }
 }

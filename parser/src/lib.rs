@@ -13,39 +13,41 @@
 //! It reads no files, environment or clock and knows nothing of how a build runs; the planner gives the tree its meaning.
 //! Words ([`Word`]) keep their quotes and `$` references, and are expanded later with the variables of the day.
 
+mod arguments;
 mod diagnostic;
+mod directive;
 mod dockerfile;
+mod duration;
+mod exec_form;
+mod flag;
 mod heredoc;
 mod ignore;
-pub mod instruction;
+mod lines;
+mod parse;
+mod pattern;
+mod request;
 mod source;
+mod statement;
 mod suggest;
 mod word;
 
+pub mod code;
 pub mod dump;
 pub mod go_match;
+pub mod instruction;
 
 pub use diagnostic::{Code, Diagnostic, Severity};
-pub use dockerfile::{CheckDirective, Directives, Dockerfile, Escape, Parsed, RuleSet, Stage, Statement};
+pub use dockerfile::{
+    CheckDirective, Directives, Dockerfile, Escape, Parsed, RuleSet, Stage, Statement,
+};
 pub use heredoc::Heredoc;
 pub use ignore::{IgnoreError, IgnoreFile, Rule, Verdict};
 pub use instruction::{
-    Add, Arg, ArgPair, Cmd, CommandLine, Copy, CopySource, Entrypoint, Env, Expose, From, Healthcheck, Instruction, Label, Maintainer,
-    MountField, MountFlag, Network, Onbuild, Run, RunCommand, Script, Security, Shell, Stopsignal, User, Volume, Workdir,
+    Add, Arg, ArgPair, Cmd, CommandLine, Copy, CopySource, Entrypoint, Env, Expose, From,
+    Healthcheck, Instruction, Label, Maintainer, MountField, MountFlag, Network, Onbuild, Run,
+    RunCommand, Script, Security, Shell, Stopsignal, User, Volume, Workdir,
 };
+pub use parse::{parse, parse_trigger};
 pub use source::{Source, Span, Spanned};
 pub use suggest::suggest;
-pub use word::{ExpandError, Expanded, Variables, Word};
-
-/// Reads a Dockerfile.
-#[must_use]
-pub fn parse(source: &Source) -> Parsed {
-    let _ = source;
-    todo!()
-}
-
-/// Reads an ONBUILD trigger as if it stood in a Dockerfile by itself, with the escape character `\` (R-ONB-3). Spans are in `text`.
-pub fn parse_trigger(text: &str) -> Result<Statement, Vec<Diagnostic>> {
-    let _ = text;
-    todo!()
-}
+pub use word::{ExpandError, Expanded, NoVariables, Variables, Word};

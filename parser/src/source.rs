@@ -77,8 +77,14 @@ impl Source {
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
         let text = text.into();
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), text, line_starts }
+        let line_starts = std::iter::once(0)
+            .chain(newlines.map(|(at, _)| at + 1))
+            .collect();
+        Source {
+            name: name.into(),
+            text,
+            line_starts,
+        }
     }
 
     /// A source from bytes; what is not UTF-8 becomes U+FFFD (R-JSON-5).
@@ -106,7 +112,10 @@ impl Source {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
         let before = self.text.as_bytes()[start..offset].iter();
-        (line, 1 + before.filter(|byte| **byte & 0xC0 != 0x80).count())
+        (
+            line,
+            1 + before.filter(|byte| **byte & 0xC0 != 0x80).count(),
+        )
     }
 
     /// The line, from 1, a span starts on.
@@ -125,8 +134,17 @@ impl Source {
     /// The text of a line (from 1) without its line ending; empty when there is no such line.
     #[must_use]
     pub fn line(&self, number: usize) -> &str {
-        let Some(start) = number.checked_sub(1).and_then(|index| self.line_starts.get(index)) else { return "" };
-        let end = self.line_starts.get(number).copied().unwrap_or(self.text.len());
+        let Some(start) = number
+            .checked_sub(1)
+            .and_then(|index| self.line_starts.get(index))
+        else {
+            return "";
+        };
+        let end = self
+            .line_starts
+            .get(number)
+            .copied()
+            .unwrap_or(self.text.len());
         self.text[*start..end].trim_end_matches(['\r', '\n'])
     }
 
@@ -148,7 +166,11 @@ mod tests {
         assert_eq!(source.line_col(7), (2, 1));
         assert_eq!(source.line_col(14), (2, 7), "é is one column");
         assert_eq!(source.line_col(999), (3, 1));
-        assert_eq!(source.lines_of(Span::new(0, 7)), 1..=1, "the newline belongs to the line it ends");
+        assert_eq!(
+            source.lines_of(Span::new(0, 7)),
+            1..=1,
+            "the newline belongs to the line it ends"
+        );
         assert_eq!(source.line(2), "RUN é x");
         assert_eq!(source.line(9), "");
     }

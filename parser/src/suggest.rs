@@ -8,7 +8,9 @@ pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if word.len() > LONGEST {
         return None;
     }
-    let distances = candidates.into_iter().map(|candidate| (strsim::levenshtein(word, candidate), candidate));
+    let distances = candidates
+        .into_iter()
+        .map(|candidate| (strsim::levenshtein(word, candidate), candidate));
     let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
     (1..=2).contains(&distance).then_some(nearest)
 }

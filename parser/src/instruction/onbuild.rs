@@ -1,6 +1,9 @@
 //! ONBUILD (R-ONB).
 
-use crate::Instruction;
+use crate::arguments::first_word;
+use crate::request::Request;
+use crate::statement::{self, Item};
+use crate::{Diagnostic, Heredoc, Instruction, code};
 
 /// `ONBUILD <instruction>`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,4 +13,64 @@ pub struct Onbuild {
     pub trigger: String,
     /// What it would be if it fired now; `None` when it can't be read, which is no error here (R-ONB-2).
     pub instruction: Option<Box<Instruction>>,
+}
+
+/// What can't be a trigger (R-ONB-2).
+const FORBIDDEN: [&str; 3] = ["ONBUILD", "FROM", "MAINTAINER"];
+
+/// `"ONBUILD" instruction`
+pub(super) fn parse(
+    mut request: Request<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Onbuild> {
+    request.no_flags(diagnostics);
+    if request.text.is_empty() {
+        diagnostics.push(request.missing("an instruction"));
+        return None;
+    }
+    let (keyword, _) = first_word(request.text);
+    if let Some(forbidden) = FORBIDDEN
+        .into_iter()
+        .find(|forbidden| forbidden.eq_ignore_ascii_case(keyword))
+    {
+        let message = format!("{forbidden} can't be an ONBUILD trigger");
+        diagnostics.push(Diagnostic::error(
+            code::FORBIDDEN_TRIGGER,
+            message,
+            request.line.place(keyword),
+        ));
+        return None;
+    }
+    let trigger = trigger(request.text, &request.heredocs);
+    Some(Onbuild {
+        trigger,
+        instruction: instruction(request),
+    })
+}
+
+/// The text as kept in the image (R-ONB-1).
+fn trigger(text: &str, heredocs: &[Heredoc]) -> String {
+    let mut trigger = text.to_owned();
+    for heredoc in heredocs {
+        trigger.extend(["\n", &heredoc.body, &heredoc.name]);
+    }
+    trigger
+}
+
+/// What the trigger says; what is wrong with it matters only when it fires.
+fn instruction(request: Request<'_>) -> Option<Box<Instruction>> {
+    let mut later = Vec::new();
+    let item = statement::parse(
+        request.line,
+        request.text,
+        request.heredocs,
+        request.escape,
+        &mut later,
+    );
+    match item {
+        Some(Item::Instruction(instruction)) if !later.iter().any(Diagnostic::is_error) => {
+            Some(Box::new(instruction))
+        }
+        _ => None,
+    }
 }

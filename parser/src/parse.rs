@@ -1,0 +1,285 @@
+//! From statements to stages, and what is wrong with the file as a whole.
+
+use crate::lines::{LONGEST_LINE, PhysicalLines};
+use crate::statement::{Item, Read, Statements};
+use crate::{
+    Diagnostic, Directives, Dockerfile, Escape, Instruction, Parsed, Source, Span, Stage,
+    Statement, code, directive,
+};
+
+/// Reads a Dockerfile.
+///
+/// Never fails and never panics: what could not be read is missing from the tree and told in the diagnostics.
+#[must_use]
+pub fn parse(source: &Source) -> Parsed {
+    let mut diagnostics = long_lines(source);
+    let (directives, head) = directive::read(source, &mut diagnostics);
+    let mut tree = Tree::new(directives);
+    let statements: Vec<Read> = Statements::new(
+        source.text(),
+        tree.dockerfile.directives.escape,
+        head,
+        &mut diagnostics,
+    )
+    .collect();
+    for statement in statements {
+        tree.add(statement, &mut diagnostics);
+    }
+    tree.check_whole(source, &mut diagnostics);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
+    Parsed {
+        dockerfile: tree.dockerfile,
+        diagnostics,
+    }
+}
+
+/// Reads an ONBUILD trigger as if it stood in a Dockerfile by itself, with the escape character `\` (R-ONB-3).
+///
+/// Spans are in `text`. The errors are those of the trigger; there is at least one.
+pub fn parse_trigger(text: &str) -> Result<Statement, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut statements: Vec<Read> =
+        Statements::new(text, Escape::Backslash, 0, &mut diagnostics).collect();
+    diagnostics.retain(Diagnostic::is_error);
+    let only = if statements.len() == 1 {
+        statements.pop()
+    } else {
+        None
+    };
+    match only {
+        Some(Statement {
+            instruction: Some(Item::Instruction(instruction)),
+            span,
+            keyword,
+            text,
+            comments,
+        }) if diagnostics.is_empty() => Ok(Statement {
+            instruction,
+            span,
+            keyword,
+            text,
+            comments,
+        }),
+        _ if diagnostics.is_empty() => {
+            let message = "a trigger is exactly one instruction, and not FROM";
+            Err(vec![Diagnostic::error(
+                code::INVALID_TRIGGER,
+                message,
+                Span::new(0, text.len()),
+            )])
+        }
+        _ => Err(diagnostics),
+    }
+}
+
+/// R-LEX-4. Such a line is read all the same.
+fn long_lines(source: &Source) -> Vec<Diagnostic> {
+    let content = |raw: &str| raw.len() - usize::from(raw.ends_with('\n'));
+    let lines = PhysicalLines::new(source.text()).filter(|line| content(line.raw) > LONGEST_LINE);
+    let message = format!("line longer than {LONGEST_LINE} bytes");
+    lines
+        .map(|line| {
+            Diagnostic::error(
+                code::LINE_TOO_LONG,
+                message.clone(),
+                Span::new(line.start, line.start),
+            )
+        })
+        .collect()
+}
+
+/// The tree under construction.
+struct Tree {
+    dockerfile: Dockerfile,
+    /// Whether a misplaced instruction was told already: one is enough.
+    told_before_from: bool,
+    any: bool,
+}
+
+impl Tree {
+    fn new(directives: Directives) -> Tree {
+        let dockerfile = Dockerfile {
+            directives,
+            ..Dockerfile::default()
+        };
+        Tree {
+            dockerfile,
+            told_before_from: false,
+            any: false,
+        }
+    }
+
+    fn add(&mut self, statement: Read, diagnostics: &mut Vec<Diagnostic>) {
+        self.any = true;
+        let Statement {
+            instruction,
+            span,
+            keyword,
+            text,
+            comments,
+        } = statement;
+        let Some(item) = instruction else { return };
+        match (item, self.dockerfile.stages.last_mut()) {
+            (Item::From(from), _) => {
+                let statements = Vec::new();
+                self.dockerfile.stages.push(Stage {
+                    from,
+                    span,
+                    keyword,
+                    text,
+                    comments,
+                    statements,
+                });
+            }
+            (Item::Instruction(instruction), Some(stage)) => {
+                stage.statements.push(Statement {
+                    instruction,
+                    span,
+                    keyword,
+                    text,
+                    comments,
+                });
+            }
+            (Item::Instruction(Instruction::Arg(instruction)), None) => {
+                self.dockerfile.global_args.push(Statement {
+                    instruction,
+                    span,
+                    keyword,
+                    text,
+                    comments,
+                });
+            }
+            (Item::Instruction(_), None) if !self.told_before_from => {
+                self.told_before_from = true;
+                let message = format!(
+                    "{} stands before the first FROM",
+                    keyword.to_ascii_uppercase()
+                );
+                let diagnostic =
+                    Diagnostic::error(code::INSTRUCTION_BEFORE_FROM, message, keyword.span);
+                diagnostics.push(
+                    diagnostic.help("start the stage with `FROM`; only ARG may come before it"),
+                );
+            }
+            (Item::Instruction(_), None) => {}
+        }
+    }
+
+    /// R-LEX-1, unless there is a better reason.
+    fn check_whole(&self, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+        if !self.dockerfile.stages.is_empty() || diagnostics.iter().any(Diagnostic::is_error) {
+            return;
+        }
+        let (code, message) = if source.text().is_empty() {
+            (code::EMPTY_DOCKERFILE, "the Dockerfile is empty")
+        } else if self.any {
+            (
+                code::NO_STAGES,
+                "the Dockerfile has no FROM, so there is nothing to build",
+            )
+        } else {
+            (code::NO_INSTRUCTIONS, "the Dockerfile has no instructions")
+        };
+        diagnostics.push(Diagnostic::error(code, message, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn codes(text: &str) -> Vec<&'static str> {
+        parse(&Source::new("Dockerfile", text))
+            .diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.code.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn files_without_a_stage_are_told_apart() {
+        // R-LEX-1, R-LEX-14
+        assert_eq!(codes(""), ["empty-dockerfile"]);
+        assert_eq!(codes("# x\n\n"), ["no-instructions"]);
+        assert_eq!(codes("ARG A\n"), ["no-stages"]);
+        assert_eq!(codes("RUN a\nRUN b\nFROM x\n"), ["instruction-before-from"]);
+    }
+
+    #[test]
+    fn long_lines_are_refused_and_long_instructions_are_not() {
+        // R-LEX-4
+        let line = |length: usize| format!("FROM a\nRUN {}\n", "x".repeat(length - 4));
+        assert_eq!(codes(&line(65_535)), [""; 0]);
+        assert_eq!(codes(&line(65_536)), ["line-too-long"]);
+        assert_eq!(
+            codes(&line(65_535).replace('\n', "\r\n")),
+            ["line-too-long"]
+        );
+        assert_eq!(
+            codes(&format!(
+                "FROM a\nRUN x{}\n",
+                "\\\nyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy".repeat(5000)
+            )),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn triggers_are_one_instruction() {
+        // R-ONB-3
+        let statement = parse_trigger("RUN <<E\nhi\nE").unwrap();
+        assert!(matches!(statement.instruction, Instruction::Run(_)));
+        for (text, code) in [
+            ("", "invalid-trigger"),
+            ("FROM a", "invalid-trigger"),
+            ("RUN a\nRUN b", "invalid-trigger"),
+            ("NOPE", "unknown-instruction"),
+        ] {
+            assert_eq!(
+                parse_trigger(text).unwrap_err()[0].code.as_str(),
+                code,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_files_take_linear_time() {
+        let texts = [
+            "FROM a\n".repeat(50_000),
+            format!("FROM a\nRUN {}", "\\\n# c\n\n".repeat(50_000)),
+            format!("FROM a\nCOPY {} /x", "<<E ".repeat(10_000)),
+            format!("FROM a\nENV {}", "A=$B ".repeat(100_000)),
+            format!("FROM a\nRUN {}x", "--mount=type=a ".repeat(20_000)),
+            format!("FROM a\n{} RUN x", "ONBUILD ".repeat(8000)),
+            format!("FROM a\nRUN [{}", "[\"a\",".repeat(10_000)),
+        ];
+        for text in texts {
+            let _ = parse(&Source::new("Dockerfile", text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,200}") {
+            let _ = parse(&Source::new("Dockerfile", text));
+        }
+
+        #[test]
+        fn parsing_near_misses_never_panics(
+            lines in prop::collection::vec(
+                ("(FROM|RUN|COPY|ADD|ENV|ARG|ONBUILD|HEALTHCHECK|VOLUME|SHELL|EXPOSE|#|# escape=)", "( ?[-a<$\"'\\[\\]{}=,\\\\`é#]{0,5}){0,5}"), 0..8)
+        ) {
+            let text: String = lines.into_iter().map(|(keyword, rest)| format!("{keyword} {rest}\n")).collect();
+            let source = Source::new("Dockerfile", text);
+            let parsed = parse(&source);
+            for diagnostic in &parsed.diagnostics {
+                // Spans lie on character borders inside the text.
+                prop_assert!(diagnostic.span.is_none_or(|span| source.text().get(span.range()).is_some()));
+            }
+            let _ = crate::dump::dump(&parsed, &source);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Runs the cases of `testdata/parse` and `testdata/words`: a folder, or a line, is a test.
+//!
+//! `KILN_BLESS=1 cargo test -p kiln-parser --test testdata` rewrites the expectations; what it changes is reviewed in the diff.
+
+// Tests read the cases themselves; the rule is for the library.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kiln_parser::dump::dump;
+use kiln_parser::{Diagnostic, Escape, Severity, Source, Word, parse};
+
+fn testdata(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata")
+        .join(folder)
+}
+
+fn blessing() -> bool {
+    std::env::var_os("KILN_BLESS").is_some()
+}
+
+/// Every folder below `folder`, by name.
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let mut cases: Vec<_> = fs::read_dir(testdata(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "{folder} has no cases");
+    cases
+}
+
+fn source_of(case: &Path) -> Source {
+    let bytes = fs::read(case.join("Dockerfile"))
+        .unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+    Source::from_bytes("Dockerfile", &bytes)
+}
+
+/// Compares, or rewrites; returns what differs.
+fn compare(expected: &Path, actual: &str) -> Option<String> {
+    if blessing() {
+        fs::write(expected, actual).unwrap();
+        return None;
+    }
+    let text = fs::read_to_string(expected).unwrap_or_default();
+    (text != actual).then(|| {
+        format!(
+            "{}\n--- expected\n{text}--- actual\n{actual}",
+            expected.display()
+        )
+    })
+}
+
+/// Fails on files that no test reads.
+fn only_files(case: &Path, known: &[&str]) -> Option<String> {
+    let names = fs::read_dir(case)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let stray: Vec<_> = names
+        .filter(|name| !known.contains(&name.as_str()))
+        .collect();
+    (!stray.is_empty()).then(|| format!("{}: nobody reads {stray:?}", case.display()))
+}
+
+fn report(failures: &[String]) {
+    assert!(
+        failures.is_empty(),
+        "{} cases failed\n\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Diagnostics as plain lines: `error[code] line:column message`, then its notes and help.
+fn plain(source: &Source, diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        let severity = if diagnostic.severity == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        };
+        let place = diagnostic.span.map_or("-".to_owned(), |span| {
+            let (start, end) = (source.line_col(span.start), source.line_col(span.end));
+            let end = if start.0 == end.0 {
+                end.1.to_string()
+            } else {
+                format!("{}:{}", end.0, end.1)
+            };
+            format!("{}:{}-{end}", start.0, start.1)
+        });
+        writeln!(
+            text,
+            "{severity}[{}] {place} {}",
+            diagnostic.code, diagnostic.message
+        )
+        .unwrap();
+        for note in &diagnostic.notes {
+            writeln!(text, "note: {note}").unwrap();
+        }
+        for help in &diagnostic.help {
+            writeln!(text, "help: {help}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn good_files_give_the_expected_tree() {
+    let mut failures = Vec::new();
+    for case in cases("parse/ok") {
+        let source = source_of(&case);
+        let parsed = parse(&source);
+        if parsed.has_errors() {
+            failures.push(format!(
+                "{}\n{}",
+                case.display(),
+                plain(&source, &parsed.diagnostics)
+            ));
+            continue;
+        }
+        let mut actual = dump(&parsed, &source);
+        actual.push_str(&plain(&source, &parsed.diagnostics));
+        failures.extend(compare(&case.join("expected.ast"), &actual));
+        failures.extend(only_files(&case, &["Dockerfile", "expected.ast"]));
+    }
+    report(&failures);
+}
+
+#[test]
+fn wrong_files_give_the_expected_diagnostics() {
+    let mut failures = Vec::new();
+    for case in cases("parse/err") {
+        let source = source_of(&case);
+        let parsed = parse(&source);
+        if !parsed.has_errors() {
+            failures.push(format!("{}: no error", case.display()));
+        }
+        failures.extend(compare(
+            &case.join("expected.stderr"),
+            &plain(&source, &parsed.diagnostics),
+        ));
+        failures.extend(only_files(&case, &["Dockerfile", "expected.stderr"]));
+    }
+    report(&failures);
+}
+
+/// Takes a cell of `words/*.txt` apart: blanks are written as in the specification, `␣` and `⇥`.
+fn cell(text: &str) -> String {
+    text.trim()
+        .replace('␣', " ")
+        .replace('⇥', "\t")
+        .replace('⏎', "\n")
+}
+
+/// `NAME=value` lines at the head set variables, `escape` lines the escape character; other lines are `input | expected`, or
+/// `words: input | a | b`.
+#[test]
+fn words_expand_as_the_table_says() {
+    let text = fs::read_to_string(testdata("words/expand.txt")).unwrap();
+    let mut vars: HashMap<String, String> = HashMap::new();
+    let mut escape = Escape::Backslash;
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(setting) = line.strip_prefix("let ") {
+            let (name, value) = setting.split_once('=').unwrap();
+            vars.insert(name.to_owned(), cell(value));
+            continue;
+        }
+        if let Some(character) = line.strip_prefix("escape ") {
+            escape = if character == "`" {
+                Escape::Backtick
+            } else {
+                Escape::Backslash
+            };
+            continue;
+        }
+        count += 1;
+        let (input, expected) = line
+            .split_once(" |")
+            .unwrap_or_else(|| panic!("line {}: no ` |`", index + 1));
+        let (actual, expected) = match input.strip_prefix("words: ") {
+            Some(input) => {
+                let words = Word::new(cell(input), escape).expand_words(&vars);
+                let expected: Vec<String> = expected
+                    .split(" | ")
+                    .map(cell)
+                    .filter(|word| !word.is_empty())
+                    .collect();
+                (format!("{words:?}"), format!("Ok({expected:?})"))
+            }
+            None => match Word::new(cell(input), escape).expand(&vars) {
+                Ok(expanded) => (expanded.text, cell(expected)),
+                Err(error) => (format!("error: {error}"), cell(expected)),
+            },
+        };
+        if actual != expected {
+            failures.push(format!(
+                "words/expand.txt:{}: `{input}` gives `{actual}`, not `{expected}`",
+                index + 1
+            ));
+        }
+    }
+    assert!(count > 50, "the table of section 2 is in the file");
+    report(&failures);
+}
