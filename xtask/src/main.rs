@@ -1,2 +1,46 @@
-//! placeholder
-fn main() {}
+//! The project's chores, one word each, the same by hand and in CI. `cargo xtask` lists them.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check;
+mod demo;
+mod package;
+mod process;
+mod registry;
+mod tally;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Chore {
+    /// Build kiln and watch it build, list and run an image; a second time, everything is cached
+    Demo,
+    /// Install what the tests need and run every tier: plain, sandbox (as root and not), network
+    Test(test::Args),
+    /// Formatting, and lints with warnings denied
+    Check,
+    /// Rewrite the expectations of snapshot tests; review the diff afterwards
+    Bless,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Chore::parse() {
+        Chore::Demo => demo::run(),
+        Chore::Test(args) => test::run(&args),
+        Chore::Check => check::run(),
+        Chore::Bless => check::bless(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Every tier of tests, one after another, and one count at the end.
+//!
+//! | tier | which tests | how |
+//! |---|---|---|
+//! | plain | all but `sandbox_*` and `network_*` | anywhere, as whoever runs this |
+//! | doc | examples in the documentation | likewise |
+//! | sandbox as root | `sandbox_*` | must all run: `KILN_TEST_SANDBOX=required` |
+//! | sandbox as a user | `sandbox_*` | as `nobody`, or as whoever runs this; those that can't run say why |
+//! | network | `network_*`, ignored elsewhere | a docker-registry on loopback, named in `KILN_TEST_REGISTRY` |
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::package;
+use crate::process::{Root, output, shown, succeeds};
+use crate::registry::Registry;
+use crate::tally::Tally;
+use crate::workspace::{Workspace, cargo, host_triple};
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this tier; may be repeated
+    #[arg(long = "tier", value_enum)]
+    tiers: Vec<TierName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TierName {
+    Plain,
+    Sandbox,
+    Network,
+}
+
+/// One run of a test runner.
+struct Tier {
+    name: &'static str,
+    tests: Which,
+    env: Vec<(&'static str, String)>,
+    /// The program, with its arguments, that starts each test binary.
+    wrapper: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Plain,
+    Sandbox,
+    Network,
+}
+
+/// Installs what is missing, runs the tiers, reports.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    let root = Root::find();
+    let mut tally = Tally::default();
+    if let Err(error) = package::ensure(package::FOR_TESTS, root) {
+        println!("note: not everything that tests use is here: {error:#}");
+    }
+    let wanted = |tier| args.tiers.is_empty() || args.tiers.contains(&tier);
+    if wanted(TierName::Plain) {
+        run_tier(&plain(), &mut tally)?;
+        doc_tests(&mut tally)?;
+    }
+    if wanted(TierName::Sandbox) {
+        sandbox_as_root(root, &mut tally)?;
+        sandbox_as_user(root, &workspace, &mut tally)?;
+    }
+    if wanted(TierName::Network) {
+        network(root, &workspace, &mut tally)?;
+    }
+    println!("\n{}", tally.report());
+    Ok(if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn plain() -> Tier {
+    Tier {
+        name: "plain",
+        tests: Which::Plain,
+        env: Vec::new(),
+        wrapper: None,
+    }
+}
+
+/// Nextest doesn't know the examples in the documentation.
+fn doc_tests(tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    watch("doc", &mut command, tally)
+}
+
+fn sandbox_as_root(root: Root, tally: &mut Tally) -> Result<()> {
+    let name = "sandbox as root";
+    let Some(wrapper) = root_wrapper(root) else {
+        tally.skip(
+            name,
+            "this is not root, and sudo asks for a password or is not there",
+        );
+        return Ok(());
+    };
+    let env = vec![("KILN_TEST_SANDBOX", "required".to_owned())];
+    run_tier(
+        &Tier {
+            name,
+            tests: Which::Sandbox,
+            env,
+            wrapper,
+        },
+        tally,
+    )
+}
+
+/// What makes test binaries run as root; `None` if nothing does.
+fn root_wrapper(root: Root) -> Option<Option<String>> {
+    match root {
+        Root::Already => Some(None),
+        Root::BySudo => Some(Some("sudo -n -E".to_owned())),
+        Root::No => None,
+    }
+}
+
+fn sandbox_as_user(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let name = "sandbox as a user";
+    let tier = |wrapper| Tier {
+        name,
+        tests: Which::Sandbox,
+        env: Vec::new(),
+        wrapper,
+    };
+    if root != Root::Already {
+        return run_tier(&tier(None), tally);
+    }
+    let nobody = match Nobody::prepare(workspace) {
+        Ok(nobody) => nobody,
+        Err(error) => {
+            tally.skip(name, &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    run_tier(&tier(Some(nobody.wrapper())), tally)
+}
+
+fn network(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let registry = match Registry::start(&workspace.target.join("test-registry")) {
+        Ok(registry) => registry,
+        Err(error) => {
+            tally.skip("network", &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let mut env = vec![("KILN_TEST_REGISTRY", registry.host.clone())];
+    env.push((
+        "KILN_TEST_CACHE",
+        workspace.target.join("test-cache").display().to_string(),
+    ));
+    let wrapper = match root_wrapper(root) {
+        Some(wrapper) => {
+            env.push(("KILN_TEST_SANDBOX", "required".to_owned()));
+            wrapper
+        }
+        None => None,
+    };
+    run_tier(
+        &Tier {
+            name: "network",
+            tests: Which::Network,
+            env,
+            wrapper,
+        },
+        tally,
+    )
+}
+
+/// The user `nobody`, with a home of its own.
+struct Nobody {
+    uid: String,
+    gid: String,
+    home: PathBuf,
+}
+
+impl Nobody {
+    /// Fails, with the reason, where that user can't reach the tests.
+    fn prepare(workspace: &Workspace) -> Result<Self> {
+        let id =
+            |what| output(Command::new("id").args([what, "nobody"])).map(|id| id.trim().to_owned());
+        let home = std::env::temp_dir().join(format!("kiln-test-nobody-{}", std::process::id()));
+        let nobody = Nobody {
+            uid: id("-u")?,
+            gid: id("-g")?,
+            home,
+        };
+        fs::create_dir_all(&nobody.home)
+            .with_context(|| format!("could not make `{}`", nobody.home.display()))?;
+        std::os::unix::fs::chown(
+            &nobody.home,
+            nobody.uid.parse().ok(),
+            nobody.gid.parse().ok(),
+        )
+        .with_context(|| {
+            format!(
+                "could not give `{}` to user `nobody`",
+                nobody.home.display()
+            )
+        })?;
+        for path in [
+            workspace.root.join("Cargo.toml"),
+            workspace.target.join("debug"),
+        ] {
+            anyhow::ensure!(
+                nobody.can_read(&path),
+                "user `nobody` can't read `{}`",
+                path.display()
+            );
+        }
+        Ok(nobody)
+    }
+
+    fn can_read(&self, path: &Path) -> bool {
+        let wrapper = self.wrapper();
+        let mut words = wrapper.split(' ');
+        let mut command = Command::new(words.next().unwrap_or("setpriv"));
+        succeeds(command.args(words).args(["test", "-r"]).arg(path))
+    }
+
+    fn wrapper(&self) -> String {
+        let home = self.home.display();
+        let Nobody { uid, gid, .. } = self;
+        format!("setpriv --reuid={uid} --regid={gid} --clear-groups env HOME={home} TMPDIR={home}")
+    }
+}
+
+impl Drop for Nobody {
+    fn drop(&mut self) {
+        // Only a folder in the temporary one.
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+fn run_tier(tier: &Tier, tally: &mut Tally) -> Result<()> {
+    let mut command = if succeeds(cargo().args(["nextest", "--version"])) {
+        nextest(tier.tests)
+    } else {
+        libtest(tier.tests)
+    };
+    command.envs(tier.env.iter().map(|(name, value)| (name, value)));
+    if let Some(wrapper) = &tier.wrapper {
+        let variable = format!(
+            "CARGO_TARGET_{}_RUNNER",
+            host_triple()?.to_uppercase().replace(['-', '.'], "_")
+        );
+        command.env(variable, wrapper);
+    }
+    watch(tier.name, &mut command, tally)
+}
+
+fn nextest(tests: Which) -> Command {
+    let mut command = cargo();
+    command.args([
+        "nextest",
+        "run",
+        "--workspace",
+        "--no-fail-fast",
+        "--no-tests=pass",
+        "--success-output=immediate",
+    ]);
+    match tests {
+        Which::Plain => command.args(["-E", "not test(/(^|::)(sandbox|network)_/)"]),
+        Which::Sandbox => command.args(["-E", "test(/(^|::)sandbox_/)"]),
+        Which::Network => command.args(["--run-ignored=only", "-E", "test(/(^|::)network_/)"]),
+    };
+    command
+}
+
+fn libtest(tests: Which) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--tests", "--no-fail-fast", "--"]);
+    match tests {
+        Which::Plain => command.args(["--skip", "sandbox_", "--skip", "network_"]),
+        Which::Sandbox => command.arg("sandbox_"),
+        Which::Network => command.args(["network_", "--ignored"]),
+    };
+    command.arg("--show-output");
+    command
+}
+
+/// Runs a test runner, passes on what it prints, and counts.
+fn watch(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    println!("\n== {name}\n$ {}", shown(command));
+    let failed_before = tally.failed;
+    let mut runner = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start `{}`", shown(command)))?;
+    let (sender, lines) = channel();
+    let readers = [
+        runner.stdout.take().map(|out| forward(out, &sender)),
+        runner.stderr.take().map(|err| forward(err, &sender)),
+    ];
+    drop(sender);
+    for line in lines {
+        println!("{line}");
+        tally.note(name, &line);
+    }
+    for reader in readers.into_iter().flatten() {
+        reader
+            .join()
+            .ok()
+            .context("a reader of test output failed")?;
+    }
+    let status = runner.wait()?;
+    if !status.success() && tally.failed == failed_before {
+        tally.broken(&format!("{name}: `{}` ended with {status}", shown(command)));
+    }
+    Ok(())
+}
+
+fn forward(stream: impl Read + Send + 'static, lines: &Sender<String>) -> thread::JoinHandle<()> {
+    let lines = lines.clone();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|count| count > 0)
+        {
+            let text = String::from_utf8_lossy(&line)
+                .trim_end_matches(['\n', '\r'])
+                .to_owned();
+            if lines.send(text).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    })
+}
