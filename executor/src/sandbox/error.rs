@@ -12,6 +12,9 @@ pub enum SandboxError {
     /// The helper process is no longer there.
     #[error("the sandbox launcher ended unexpectedly")]
     LauncherGone,
+    /// The step was killed before its program began.
+    #[error("the step was killed while it was being set up")]
+    Killed,
     /// The spec can't be met as it is, whatever the kernel allows.
     #[error("{0}")]
     Invalid(String),

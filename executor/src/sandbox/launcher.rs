@@ -1,11 +1,28 @@
 //! Kiln's side of the launcher: start the helper at the first step, ask it for steps.
 
-use super::{SandboxError, SandboxSpec, Step};
-use std::os::fd::OwnedFd;
+use super::message::{self, Answer, Report, Socket};
+use super::step::Step;
+use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
+use crate::sys::{self, Context as _};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::Shutdown;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
+///
+/// One launcher serves all threads. Steps that still run when it is dropped are killed.
 #[derive(Debug, Default)]
-pub struct Launcher {}
+pub struct Launcher {
+    helper: Mutex<Option<Helper>>,
+}
 
 /// The three standard streams of a step.
 #[derive(Debug)]
@@ -18,15 +35,26 @@ pub struct Stdio {
     pub stderr: OwnedFd,
 }
 
+/// The helper process as kiln sees it.
+#[derive(Debug)]
+struct Helper {
+    socket: UnixStream,
+    keeper: Option<JoinHandle<()>>,
+}
+
 impl Stdio {
-    /// The engine's own streams.
-    pub fn inherit() -> std::io::Result<Self> {
-        todo!()
+    /// Copies of the engine's own streams.
+    pub fn inherit() -> io::Result<Self> {
+        Ok(Self {
+            stdin: io::stdin().as_fd().try_clone_to_owned()?,
+            stdout: io::stdout().as_fd().try_clone_to_owned()?,
+            stderr: io::stderr().as_fd().try_clone_to_owned()?,
+        })
     }
 
-    /// Empty input, output to the two given ends.
-    pub fn output(_stdout: OwnedFd, _stderr: OwnedFd) -> std::io::Result<Self> {
-        todo!()
+    /// Empty input, and output to the two given ends, as a RUN has it (R-RT-2).
+    pub fn output(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+        Ok(Self { stdin: File::open("/dev/null")?.into(), stdout, stderr })
     }
 }
 
@@ -36,11 +64,185 @@ impl Launcher {
         Self::default()
     }
 
-    /// Starts a step; returns once the program is running (or could not be).
-    pub fn spawn(&self, _spec: &SandboxSpec, _stdio: Stdio) -> Result<Step, SandboxError> {
-        todo!()
+    /// Starts a step; returns once its program is running, or with the reason why it could not be.
+    pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<Step, SandboxError> {
+        check(spec)?;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (reports, reporter) = pipe.call("pipe2", String::new).map_err(SandboxError::Launcher)?;
+        let pidfd = self.request(spec, [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter])?;
+        drop((stdio, reporter));
+        let (stubs, failure) = last_words(File::from(reports))?;
+        let step = Step::new(pidfd, spec.root.changes(), stubs);
+        match failure {
+            Outcome::Running => Ok(step),
+            Outcome::Failed(error) => Err(error),
+        }
+    }
+
+    /// Sends the request and receives the pidfd, one thread at a time.
+    fn request(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Result<OwnedFd, SandboxError> {
+        let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let helper = match slot.as_mut() {
+            Some(helper) => helper,
+            None => slot.insert(Helper::start().map_err(SandboxError::Launcher)?),
+        };
+        let answered = helper.request(spec, fds);
+        if matches!(answered, Err(SandboxError::LauncherGone)) {
+            *slot = None; // the next step gets a new one
+        }
+        answered
+    }
+}
+
+impl Helper {
+    /// Starts the helper, and a thread that waits for its end.
+    ///
+    /// That thread is the helper's parent, and so the parent of every step. The kernel's parent-death signal follows the parent
+    /// *thread*: had a worker started the helper, the steps would die with the worker.
+    fn start() -> sys::Result<Self> {
+        let (ours, theirs) = UnixStream::pair().call("socketpair", || "AF_UNIX".into())?;
+        let (started, outcome) = mpsc::sync_channel(1);
+        let keep = move || match execute_copy_of_self(theirs) {
+            Ok(mut child) => {
+                let _ = started.send(Ok(()));
+                let _ = child.wait();
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        };
+        let keeper = std::thread::Builder::new().name("sandbox-launcher".into()).spawn(keep);
+        let keeper = keeper.call("clone", || "sandbox-launcher thread".into())?;
+        outcome.recv().unwrap_or_else(|_| Err(sys::Error::new("execve", "launcher", nix::libc::EIO)))?;
+        Ok(Self { socket: ours, keeper: Some(keeper) })
+    }
+
+    fn request(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Result<OwnedFd, SandboxError> {
+        let gone = |_| SandboxError::LauncherGone;
+        let socket = Socket(self.socket.as_fd());
+        message::send(socket, spec, &fds.map(|fd| fd.as_fd())).map_err(gone)?;
+        let (answer, mut fds) =
+            message::receive::<Answer>(socket).map_err(gone)?.ok_or(SandboxError::LauncherGone)?;
+        answer.map_err(|cause| SandboxError::Setup { stage: "make the step's namespaces".into(), cause })?;
+        fds.pop().ok_or(SandboxError::LauncherGone)
+    }
+}
+
+impl Drop for Helper {
+    /// The end of the socket tells the helper to kill its steps and go.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
     }
 }
 
 /// Becomes the helper if this process was started as one, and then never returns. The first line of `main`.
-pub fn init_main_if_asked() {}
+///
+/// A process is the helper when its name (`argv[0]`) is ours and its standard input is a Unix socket; neither a user nor a link
+/// to the binary gets there by accident.
+pub fn init_main_if_asked() {
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|name| name == helper::NAME) && args.next().is_none() {
+        helper::run_if_socket();
+    }
+}
+
+/// Executes our own binary, from a sealed copy in memory, as the helper with `socket` as its standard input.
+fn execute_copy_of_self(socket: UnixStream) -> sys::Result<Child> {
+    let binary = sealed_copy_of_self()?;
+    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
+    let mut command = Command::new(&path);
+    command.arg0(helper::NAME).env_clear().current_dir("/");
+    command.stdin(OwnedFd::from(socket)).stdout(ProcessStdio::null()).stderr(ProcessStdio::null());
+    command.spawn().call("execve", || format!("{path}, sealed copy of /proc/self/exe"))
+}
+
+/// A memory file with our own binary, which nobody can change any more.
+fn sealed_copy_of_self() -> sys::Result<OwnedFd> {
+    let mut binary = File::open("/proc/self/exe").call("open", || "/proc/self/exe".into())?;
+    let copy = rustix::fs::memfd_create("kiln-sandbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .call("memfd_create", || "kiln-sandbox".into())?;
+    let mut copy = File::from(copy);
+    io::copy(&mut binary, &mut copy).call("copy", || "/proc/self/exe, memfd".into())?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals).call("fcntl", || "F_ADD_SEALS".into())?;
+    Ok(copy.into())
+}
+
+/// What became of the set-up.
+enum Outcome {
+    Running,
+    Failed(SandboxError),
+}
+
+/// Reads the step's reports to the end of the pipe, which comes at exec or at the step's death.
+fn last_words(mut reports: File) -> Result<(super::stub::Stubs, Outcome), SandboxError> {
+    let mut last: Option<Report> = None;
+    while let Ok(Some(report)) = message::read(&mut reports) {
+        last = Some(report);
+    }
+    Ok(match last {
+        Some(Report { stubs, failure: None }) => (stubs, Outcome::Running),
+        Some(Report { stubs, failure: Some(failure) }) => (stubs, Outcome::Failed(failure.into())),
+        None => (super::stub::Stubs::default(), Outcome::Failed(SandboxError::Killed)),
+    })
+}
+
+/// What no kernel could do: relative paths, empty argv, NUL bytes.
+fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
+    let invalid = |what: String| Err(SandboxError::Invalid(what));
+    if spec.argv.is_empty() {
+        return invalid("there is no program to run".into());
+    }
+    let strings = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
+    if let Some(bad) = strings.into_iter().find(|text| text.contains('\0')) {
+        return invalid(format!("`{}` contains a NUL byte", bad.escape_default()));
+    }
+    if let Some(bad) = inside(spec).find(|path| !path.starts_with('/')) {
+        return invalid(format!("path `{bad}` inside the root is not absolute"));
+    }
+    if let Some(bad) = outside(spec).find(|path| !path.is_absolute()) {
+        return invalid(format!("path `{}` of the host is not absolute", bad.display()));
+    }
+    Ok(())
+}
+
+/// All paths inside the root.
+fn inside(spec: &SandboxSpec) -> impl Iterator<Item = &str> {
+    std::iter::once(spec.cwd.as_str()).chain(spec.mounts.iter().map(|mount| mount.target.as_str()))
+}
+
+/// All paths of the host.
+fn outside(spec: &SandboxSpec) -> impl Iterator<Item = &Path> {
+    let root: Vec<&Path> = match &spec.root {
+        RootSpec::Directory(path) => vec![path],
+        RootSpec::Overlay { lowers, upper, work } => lowers.iter().chain([upper, work]).map(|path| path.as_path()).collect(),
+    };
+    let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => Some(source.as_path()),
+        MountKind::Tmpfs { .. } | MountKind::File { .. } => None,
+    });
+    root.into_iter().chain(binds)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut SandboxSpec)) -> String {
+        let mut spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
+        change(&mut spec);
+        check(&spec).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn impossible_specs_are_refused_before_anything_starts() {
+        assert_eq!(refused(|spec| spec.argv.clear()), "there is no program to run");
+        assert_eq!(refused(|spec| spec.argv.push("a\0b".into())), "`a\\u{0}b` contains a NUL byte");
+        assert_eq!(refused(|spec| spec.cwd = "src".into()), "path `src` inside the root is not absolute");
+        assert_eq!(refused(|spec| spec.root = RootSpec::Directory("r".into())), "path `r` of the host is not absolute");
+    }
+}

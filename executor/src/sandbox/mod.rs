@@ -48,10 +48,20 @@
 
 pub mod capability;
 mod error;
+mod exec;
+mod helper;
+mod identity;
+mod init;
 mod launcher;
+mod message;
+mod mounts;
+mod plan;
+mod root;
 mod rung;
+mod seccomp;
 mod spec;
 mod step;
+mod stub;
 pub mod terminal;
 
 pub use capability::CapabilitySet;

@@ -122,6 +122,9 @@ pub enum MountKind {
     Bind {
         /// Absolute path on the host.
         source: PathBuf,
+        /// A path below `source`, looked up without ever leaving it; empty for `source` itself. For sources whose links are not
+        /// the user's own: another stage, an image.
+        inside: String,
         /// Whether the step may write to it.
         writable: bool,
     },
@@ -163,7 +166,7 @@ impl MountSpec {
     /// A file or directory of the host.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<String>, writable: bool) -> Self {
         let kind = MountKind::Bind {
-            source: source.into(),
+            source: source.into(), inside: String::new(),
             writable,
         };
         Self {

@@ -1,6 +1,12 @@
 //! A running step: wait for it, kill it, tidy up after it.
 
 use super::SandboxError;
+use super::stub::Stubs;
+use crate::sys::Context as _;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +34,49 @@ impl ExitStatus {
 
 /// A step whose program is running. Dropping it kills the step and waits for its end.
 #[derive(Debug)]
-pub struct Step {}
+pub struct Step {
+    pidfd: OwnedFd,
+    /// Where the step's changes are, for the mount points that were made there.
+    changes: PathBuf,
+    stubs: Stubs,
+    ended: OnceLock<Result<ExitStatus, SandboxError>>,
+}
 
 impl Step {
-    /// Waits until the program and everything it started have ended, then removes the mount points made for it.
+    pub(super) fn new(pidfd: OwnedFd, changes: &Path, stubs: Stubs) -> Self {
+        Self { pidfd, changes: changes.to_owned(), stubs, ended: OnceLock::new() }
+    }
+
+    /// Waits until the program and everything it started have ended, then removes the mount points that were made for it
+    /// (R-MNT-17). A second call gives the same answer.
     pub fn wait(&self) -> Result<ExitStatus, SandboxError> {
-        todo!()
+        self.ended.get_or_init(|| self.reap()).clone()
     }
 
     /// Kills the program and everything it started. Can be called from any thread, also while another waits.
     pub fn kill(&self) {
-        todo!()
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL); // it may have ended already
+    }
+
+    fn reap(&self) -> Result<ExitStatus, SandboxError> {
+        let waited = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+        let failed = |cause| SandboxError::Setup { stage: "wait for the step".into(), cause };
+        let status = waited.call("waitid", || "P_PIDFD".into()).map_err(failed)?;
+        self.stubs.remove(&self.changes).map_err(|cause| SandboxError::Setup {
+            stage: "remove the step's mount points".into(),
+            cause,
+        })?;
+        let code = status.as_ref().and_then(|status| status.exit_status());
+        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        code.map(ExitStatus::Code).or(signal.map(ExitStatus::Signal)).ok_or(SandboxError::Killed)
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if self.ended.get().is_none() {
+            self.kill();
+            let _ = self.wait();
+        }
     }
 }

@@ -61,7 +61,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Adds the name and the arguments of a call to its result.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     /// The same result, its error naming `call` and `args`; `args` is only formatted on failure.
     fn call(self, call: &'static str, args: impl FnOnce() -> String) -> Result<T>;
 }

@@ -1,8 +1,9 @@
 //! The system calls that neither `nix` nor `rustix` offers safely, one thin wrapper each.
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
-//! step is born in its namespaces and as a child of the engine), `mount_setattr`, `execve` with a prepared argument block,
-//! the ioctls that bring up a loopback interface, and loading a seccomp program. Everything else goes through the libraries.
+//! step is born in its namespaces and as a child of the engine), `close_range`, `mount_setattr`, the ioctl that brings up a
+//! loopback interface, signal dispositions, the session keyring, and loading a seccomp program. Everything else goes through
+//! the libraries.
 //!
 //! An [`Error`] names the call and its arguments: `mount(proc, /proc): operation not permitted (EPERM)` needs no debugger.
 #![allow(unsafe_code)] // Raw system calls, each with its own SAFETY note; see the list above.
@@ -10,9 +11,18 @@
 mod clone;
 mod error;
 mod fd;
+mod keyring;
 mod loopback;
 mod mount_attr;
 mod seccomp;
 mod signals;
 
+pub(crate) use clone::{Cloned, SingleThreaded, clone_process};
+pub(crate) use error::Context;
 pub use error::{Error, Result};
+pub(crate) use fd::{close_from, close_on_exec_from};
+pub(crate) use keyring::join_new_session_keyring;
+pub(crate) use loopback::bring_up_loopback;
+pub(crate) use mount_attr::{Reach, mount_setattr};
+pub(crate) use seccomp::{Instruction, load_seccomp};
+pub(crate) use signals::reset_signals;

@@ -1,0 +1,93 @@
+//! The helper process: one thread, one socket, one kind of request.
+
+use super::message::{self, Answer, Socket};
+use super::{Network, SandboxSpec, init};
+use crate::sys::{self, Cloned, SingleThreaded};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, sockopt};
+use rustix::process::Signal;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+/// What the helper is called: its `argv[0]`, by which it knows itself, and what `ps` shows.
+pub(super) const NAME: &str = "kiln: sandbox launcher";
+
+/// Serves requests from standard input if that is a Unix socket, and then never returns.
+pub(super) fn run_if_socket() {
+    let stdin = rustix::stdio::stdin();
+    if sockopt::socket_domain(stdin).is_ok_and(|domain| domain == AddressFamily::UNIX) {
+        let proof = leave_everything_behind();
+        if let Some(proof) = &proof {
+            serve(Socket(stdin), proof);
+        }
+        std::process::exit(i32::from(proof.is_none()));
+    }
+}
+
+/// Drops whatever a step must not inherit: descriptors, the terminal, signal dispositions, the umask. The socket stays
+/// standard input, where a step's own input will replace it.
+fn leave_everything_behind() -> Option<SingleThreaded> {
+    sys::close_from(3).ok()?;
+    // A signal from the terminal is for kiln, which decides about its steps.
+    rustix::process::setsid().ok()?;
+    sys::reset_signals();
+    rustix::process::umask(Mode::empty());
+    SingleThreaded::prove()
+}
+
+/// Answers requests until kiln has gone, then kills what still runs.
+fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
+    let mut steps: Vec<OwnedFd> = Vec::new();
+    loop {
+        forget_ended(socket, &mut steps);
+        match message::receive::<SandboxSpec>(socket) {
+            Ok(Some((spec, fds))) => start(socket, proof, &spec, fds, &mut steps),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    for step in &steps {
+        let _ = rustix::process::pidfd_send_signal(step, Signal::KILL);
+    }
+}
+
+/// Waits for a request; meanwhile drops the descriptors of steps that have ended.
+fn forget_ended(socket: Socket<'_>, steps: &mut Vec<OwnedFd>) {
+    loop {
+        let watched = std::iter::once(socket.0).chain(steps.iter().map(|step| step.as_fd()));
+        let mut polled: Vec<PollFd<'_>> = watched.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        if poll(&mut polled, PollTimeout::NONE).is_err() {
+            continue;
+        }
+        let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let mut ended = ready[1..].iter();
+        steps.retain(|_| !ended.next().copied().unwrap_or(false));
+        if ready[0] {
+            return;
+        }
+    }
+}
+
+/// Clones the step. In the step this does not return.
+fn start(socket: Socket<'_>, proof: &SingleThreaded, spec: &SandboxSpec, fds: Vec<OwnedFd>, steps: &mut Vec<OwnedFd>) {
+    let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
+        Ok(Cloned::New) => init::run(spec, fds),
+        Ok(Cloned::Caller(pidfd)) => {
+            drop(fds); // the step alone holds the pipe now, so kiln sees its end
+            steps.push(pidfd);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    let pidfd = answer.is_ok().then(|| steps.last().map(|step| step.as_fd())).flatten();
+    let _ = message::send(socket, &answer, pidfd.as_slice());
+}
+
+/// The namespaces of a step (R-RT-4).
+fn namespaces(spec: &SandboxSpec) -> i32 {
+    let own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    match spec.network {
+        Network::Host => own,
+        Network::None => own | libc::CLONE_NEWNET,
+    }
+}

@@ -1,0 +1,74 @@
+//! Who the step is: groups, user, capabilities.
+
+use super::{CapabilitySet, Resource, Rlimit, User};
+use crate::sys::{Context as _, Result};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet as KernelSet, CapabilitySets};
+
+/// The last capability a kernel may know: sets have 64 bits.
+const LAST: u8 = 63;
+
+/// Takes away what is not in `capabilities`, then becomes `user` (R-RT-5).
+///
+/// The bounding set comes first, while this process may still change it. Leaving user 0 clears the permitted and effective sets by
+/// itself. Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).
+pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()> {
+    limit_bounding_set(capabilities)?;
+    let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::thread::set_thread_groups(&groups).call("setgroups", || format!("{:?}", user.groups))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid).call("setresgid", || user.gid.to_string())?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).call("setresuid", || user.uid.to_string())?;
+    if user.uid == 0 { set_permitted(capabilities) } else { set_permitted(CapabilitySet::EMPTY) }
+}
+
+/// Limits given in the spec; others stay as they are (R-RT-14).
+pub(super) fn set_limits(limits: &[Rlimit]) -> Result<()> {
+    for limit in limits {
+        let value = rustix::process::Rlimit { current: limit.soft, maximum: limit.hard };
+        rustix::process::setrlimit(limit.resource.into(), value).call("setrlimit", || format!("{limit:?}"))?;
+    }
+    Ok(())
+}
+
+fn limit_bounding_set(keep: CapabilitySet) -> Result<()> {
+    for number in (0..=LAST).filter(|number| !keep.contains(*number)) {
+        let capability = KernelSet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Err(rustix::io::Errno::INVAL) => break, // the kernel knows no more than these
+            dropped => dropped.call("prctl", || format!("PR_CAPBSET_DROP, {number}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn set_permitted(wanted: CapabilitySet) -> Result<()> {
+    let held = rustix::thread::capabilities(None).call("capget", String::new)?;
+    let set = KernelSet::from_bits_retain(wanted.mask()) & held.permitted;
+    let sets = CapabilitySets { effective: set, permitted: set, inheritable: KernelSet::empty() };
+    rustix::thread::set_capabilities(None, sets).call("capset", || format!("{wanted:?}"))?;
+    rustix::thread::clear_ambient_capability_set().call("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL".into())
+}
+
+impl From<Resource> for rustix::process::Resource {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::As => Self::As,
+            Resource::Core => Self::Core,
+            Resource::Cpu => Self::Cpu,
+            Resource::Data => Self::Data,
+            Resource::Fsize => Self::Fsize,
+            Resource::Locks => Self::Locks,
+            Resource::Memlock => Self::Memlock,
+            Resource::Msgqueue => Self::Msgqueue,
+            Resource::Nice => Self::Nice,
+            Resource::Nofile => Self::Nofile,
+            Resource::Nproc => Self::Nproc,
+            Resource::Rss => Self::Rss,
+            Resource::Rtprio => Self::Rtprio,
+            Resource::Rttime => Self::Rttime,
+            Resource::Sigpending => Self::Sigpending,
+            Resource::Stack => Self::Stack,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The step before its program: what a freshly cloned process does, in kernel order, to become a container's process 1.
+
+use super::error::Failure;
+use super::message::{self, Report};
+use super::root::{Missing, Root};
+use super::stub::Stubs;
+use super::{Network, SandboxSpec, exec, identity, mounts, plan, seccomp};
+use crate::sys::{self, Context as _};
+use rustix::fs::Mode;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::process::Signal;
+use std::os::fd::OwnedFd;
+
+/// Sets the step up and becomes its program. The four descriptors are the streams and the pipe for reports.
+pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
+    let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
+        std::process::exit(1);
+    };
+    let mut stubs = Stubs::default();
+    let failure = match prepare(spec, [stdin, stdout, stderr], &mut stubs) {
+        Ok(()) => {
+            report(&reporter, &stubs, None);
+            exec::execute(&spec.argv, &spec.env)
+        }
+        Err(failure) => failure,
+    };
+    report(&reporter, &stubs, Some(failure));
+    std::process::exit(1)
+}
+
+fn report(reporter: &OwnedFd, stubs: &Stubs, failure: Option<Failure>) {
+    let report = Report { stubs: stubs.clone(), failure };
+    let written = message::encode(&report).map(|frame| rustix::io::write(reporter, &frame));
+    drop(written); // if kiln has gone there is nobody to tell
+}
+
+/// Everything between the clone and the exec.
+fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result<(), Failure> {
+    // This process ends with kiln.
+    stage("tie the step to kiln", die_with_parent())?;
+    // Its own streams, session and, if asked for, terminal.
+    stage("set up the standard streams", set_streams(stdio))?;
+    stage("start a session", start_session(spec.terminal))?;
+    stage("leave the session keyring", leave_keyring())?;
+    // Mounts made from here on are seen by nobody else.
+    stage("make mounts private", make_mounts_private())?;
+    // Asked before the root is exchanged: which cgroup hierarchy does the host have?
+    let unified = has_unified_cgroups();
+    // The root filesystem, and everything mounted in it.
+    let root = stage("mount the root filesystem", mounts::root_filesystem(&spec.root))?;
+    let mut workshop = mounts::Workshop::default();
+    for action in plan::plan(spec, unified) {
+        let performed = mounts::perform(&action, &root, &mut workshop, stubs);
+        performed.map_err(|cause| Failure::Setup { stage: action.to_string(), cause })?;
+    }
+    drop(workshop);
+    // From here on the host's files are out of reach.
+    stage("exchange the root", exchange_root(&root))?;
+    // The namespaces' own settings.
+    stage("set the host name", set_hostname(&spec.hostname))?;
+    if spec.network == Network::None {
+        stage("bring up the loopback interface", sys::bring_up_loopback())?;
+    }
+    // No descriptor of the helper or of ours survives the exec.
+    stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
+    enter_working_directory(&root, spec)?;
+    stage("set limits", identity::set_limits(&spec.rlimits))?;
+    // The filter first, as loading it needs a capability that is about to go.
+    if spec.seccomp {
+        stage("load the seccomp filter", sys::load_seccomp(&seccomp::default_profile(spec.capabilities)))?;
+    }
+    stage("change to the user", identity::become_user(&spec.user, spec.capabilities))?;
+    // A change of user has cleared it.
+    stage("tie the step to kiln", die_with_parent())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
+    Ok(())
+}
+
+fn stage<T>(stage: &str, result: sys::Result<T>) -> Result<T, Failure> {
+    result.map_err(|cause| Failure::Setup { stage: stage.to_owned(), cause })
+}
+
+fn die_with_parent() -> sys::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).call("prctl", || "PR_SET_PDEATHSIG".into())
+}
+
+fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> sys::Result<()> {
+    rustix::stdio::dup2_stdin(&stdin).call("dup2", || "stdin".into())?;
+    rustix::stdio::dup2_stdout(&stdout).call("dup2", || "stdout".into())?;
+    rustix::stdio::dup2_stderr(&stderr).call("dup2", || "stderr".into())
+}
+
+fn start_session(terminal: bool) -> sys::Result<()> {
+    rustix::process::setsid().call("setsid", String::new)?;
+    if terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).call("ioctl", || "TIOCSCTTY".into())?;
+    }
+    Ok(())
+}
+
+/// A kernel without keyrings, or a filter around kiln that refuses them, has nothing to leave.
+fn leave_keyring() -> sys::Result<()> {
+    match sys::join_new_session_keyring() {
+        Err(error) if matches!(error.symbol().as_str(), "ENOSYS" | "EPERM" | "EDQUOT") => Ok(()),
+        left => left,
+    }
+}
+
+fn make_mounts_private() -> sys::Result<()> {
+    let how = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", how).call("mount", || "/, MS_REC|MS_PRIVATE".into())
+}
+
+fn has_unified_cgroups() -> bool {
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == CGROUP2_MAGIC)
+}
+
+/// `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+
+/// pivot_root(2) with the new root's directory for both arguments puts the old root on top of the new one, whence it is detached.
+fn exchange_root(root: &Root) -> sys::Result<()> {
+    rustix::process::fchdir(root.fd()).call("fchdir", || "new root".into())?;
+    rustix::process::pivot_root(".", ".").call("pivot_root", || "., .".into())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).call("umount2", || "old root, MNT_DETACH".into())?;
+    rustix::process::chdir("/").call("chdir", || "/".into())
+}
+
+fn set_hostname(hostname: &str) -> sys::Result<()> {
+    rustix::system::sethostname(hostname.as_bytes()).call("sethostname", || hostname.to_owned())
+}
+
+/// Enters the working directory, made for the user if missing (R-RT-2), and makes sure that it lies inside the root: a link such as
+/// `/proc/self/fd/7` could lead to a directory of the host (CVE-2024-21626).
+fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failure> {
+    let refused = |reason: String| Failure::WorkingDirectory { cwd: spec.cwd.clone(), reason };
+    let missing = Missing::Directory(spec.user.uid, spec.user.gid);
+    let found = root.open_or_make(&spec.cwd, missing).map_err(|error| refused(error.to_string()))?;
+    rustix::process::fchdir(&found).call("fchdir", || spec.cwd.clone()).map_err(|error| refused(error.to_string()))?;
+    let entered = rustix::process::getcwd(Vec::new()).call("getcwd", String::new).map_err(|error| refused(error.to_string()))?;
+    if entered.as_bytes().starts_with(b"/") { Ok(()) } else { Err(refused("lies outside of the root".into())) }
+}

@@ -1,0 +1,150 @@
+//! What kiln, the helper and the step say to each other: typed values in frames of four length bytes and postcard.
+//!
+//! The order is fixed. Kiln sends a [`SandboxSpec`](super::SandboxSpec) with four descriptors (the three streams and the pipe for
+//! reports). The helper answers with one [`Answer`], which carries the step's pidfd when it is good. The step itself writes
+//! [`Report`]s into the pipe: one when everything is ready, one more if the program then could not be executed. The pipe closes by
+//! itself at exec, so its end without a failure means that the program is running.
+
+use super::error::Failure;
+use super::stub::Stubs;
+use crate::sys;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// No spec is this long; a longer frame is not one of ours.
+const MAX_FRAME: usize = 64 << 20;
+
+/// How many descriptors a frame may carry.
+const MAX_FDS: usize = 4;
+
+/// The helper's answer to a request.
+pub(super) type Answer = Result<(), sys::Error>;
+
+/// What the step tells before it becomes the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// The mount points made so far.
+    pub(super) stubs: Stubs,
+    /// Why it can't go on, if so.
+    pub(super) failure: Option<Failure>,
+}
+
+/// A frame around `value`.
+pub(super) fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let body = postcard::to_extend(value, vec![0; 4]).map_err(io::Error::other)?;
+    let length = u32::try_from(body.len() - 4).map_err(io::Error::other)?;
+    let mut frame = body;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(frame)
+}
+
+/// Reads one frame; `None` at the end of the stream.
+pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match from.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => read_body(from, length).map(Some),
+    }
+}
+
+/// One end of a socket, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Socket<'a>(pub(super) BorrowedFd<'a>);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::io::read(self.0, &mut *buffer))?)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::net::send(self.0, bytes, SendFlags::NOSIGNAL))?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends a value and descriptors as one frame.
+pub(super) fn send(mut socket: Socket<'_>, value: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let frame = encode(value)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("too many descriptors in one frame"));
+    }
+    let iov = [IoSlice::new(&frame)];
+    let sent = rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket.0, &iov, &mut control, SendFlags::NOSIGNAL))?;
+    socket.write_all(&frame[sent..])
+}
+
+/// Receives a frame and its descriptors; `None` when the other side has gone.
+pub(super) fn receive<T: DeserializeOwned>(mut socket: Socket<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut length = [0; 4];
+    let mut iov = [IoSliceMut::new(&mut length)];
+    let message = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(socket.0, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    socket.read_exact(&mut length[message.bytes..])?;
+    let fds = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
+    });
+    let fds = fds.collect();
+    Ok(Some((read_body(socket, length)?, fds)))
+}
+
+fn read_body<T: DeserializeOwned>(mut from: impl Read, length: [u8; 4]) -> io::Result<T> {
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame too long"));
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    postcard::from_bytes(&body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sandbox::{RootSpec, SandboxSpec};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_spec_and_its_descriptors_cross_a_socket() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let mut spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
+        spec.env.push(("LONG".into(), "x".repeat(1 << 20))); // more than the socket holds at once
+        let sent = spec.clone();
+        let file = tempfile::tempfile().unwrap();
+        let sender = std::thread::spawn(move || send(Socket(left.as_fd()), &sent, &[file.as_fd(), file.as_fd()]).unwrap());
+        let (received, fds): (SandboxSpec, _) = receive(Socket(right.as_fd())).unwrap().unwrap();
+        sender.join().unwrap();
+        assert_eq!(received, spec);
+        assert_eq!(fds.len(), 2);
+        assert!(receive::<SandboxSpec>(Socket(right.as_fd())).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_frame_of_nonsense_is_refused() {
+        let frame = [0xff, 0xff, 0xff, 0xff, 1];
+        assert!(read::<Report>(&frame[..]).is_err());
+        assert!(read::<Report>(&[][..]).unwrap().is_none());
+    }
+}

@@ -1,0 +1,323 @@
+//! Making mounts by descriptor: each filesystem is made or copied detached, given its attributes, and only then attached to a directory that
+//! is already open. No path of the image is involved between the look and the mount.
+
+use super::plan::{Action, Filesystem};
+use super::root::{Missing, Root};
+use super::stub::{StubKind, Stubs};
+use super::{MountKind, MountSpec, RootSpec};
+use crate::sys::{self, Context as _, Error, Reach, Result};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree,
+};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// Device nodes of `/dev` with their numbers; all may be read and written by all (R-RT-7).
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Links of `/dev` (R-RT-7).
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Directories of `/dev` that filesystems are mounted on.
+const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
+
+/// Makes the root filesystem and attaches it above the host's root, where pivot_root(2) wants it.
+pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
+    match spec {
+        RootSpec::Directory(path) => directory(path),
+        // Overlayfs wants a lower layer; without one, the upper layer is the whole root.
+        RootSpec::Overlay { lowers, upper, .. } if lowers.is_empty() => directory(upper),
+        RootSpec::Overlay { lowers, upper, work } => {
+            let mounted = match overlay(lowers, upper, work) {
+                Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work)?,
+                Err(Refused::For(error)) => return Err(error),
+                Ok(detached) => {
+                    attach_above_host(&detached)?;
+                    detached
+                }
+            };
+            Ok(Root::new(mounted, Some(open_host(upper)?)))
+        }
+    }
+}
+
+fn directory(path: &Path) -> Result<Root> {
+    let tree = copy_tree(CWD, path)?;
+    attach_above_host(&tree)?;
+    Ok(Root::new(tree, None))
+}
+
+/// Why [`overlay`] made nothing.
+enum Refused {
+    /// The kernel doesn't know `lowerdir+` (before 6.5).
+    TooOld,
+    For(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::For(error)
+    }
+}
+
+/// An overlay, detached. Each layer is one parameter, so that neither their number nor odd characters in their paths matter.
+fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result<OwnedFd, Refused> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "overlay".into())?;
+    for lower in lowers.iter().rev() {
+        match fsconfig_set_string(&fs, "lowerdir+", lower) {
+            Err(Errno::INVAL) if lower.as_path() == lowers[lowers.len() - 1] => return Err(Refused::TooOld),
+            set => set.call("fsconfig", || format!("overlay, lowerdir+, {}", lower.display()))?,
+        }
+    }
+    fsconfig_set_string(&fs, "upperdir", upper).call("fsconfig", || format!("overlay, upperdir, {}", upper.display()))?;
+    fsconfig_set_string(&fs, "workdir", work).call("fsconfig", || format!("overlay, workdir, {}", work.display()))?;
+    for (option, value) in OVERLAY_OPTIONS {
+        fsconfig_set_string(&fs, *option, *value).call("fsconfig", || format!("overlay, {option}={value}"))?;
+    }
+    let _ = fsconfig_set_flag(&fs, "volatile"); // only saves time; Linux 5.10
+    create(&fs, "overlay")?;
+    Ok(detach(&fs, "overlay", MountAttrFlags::empty())?)
+}
+
+/// What the kernel may have other defaults for, and what would put more than plain changes into the upper directory.
+const OVERLAY_OPTIONS: &[(&str, &str)] = &[("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
+
+/// An overlay made by mount(2) on top of its own upper directory, for kernels before 6.5. All layers must fit into a page.
+fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd> {
+    let lowers: Vec<_> = lowers.iter().rev().map(|lower| escape(lower)).collect();
+    let mut options = [&b"lowerdir="[..], &lowers.join(&b':'), b",upperdir=", &escape(upper), b",workdir=", &escape(work)].concat();
+    for (option, value) in OVERLAY_OPTIONS {
+        options.extend(format!(",{option}={value}").bytes());
+    }
+    let args = || format!("overlay, {}, {}", upper.display(), String::from_utf8_lossy(&options));
+    let options = CString::new(options.clone()).map_err(|_| Error::new("mount", args(), nix::libc::EINVAL))?;
+    mount("overlay", upper, "overlay", MountFlags::empty(), options.as_c_str()).call("mount", args)?;
+    open_host(upper)
+}
+
+/// A path as overlayfs wants it inside an option string.
+fn escape(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes.flat_map(|byte| if b",:\\".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] }).collect()
+}
+
+/// Does one action of the plan.
+pub(super) fn perform(action: &Action<'_>, root: &Root, workshop: &mut Workshop, stubs: &mut Stubs) -> Result<()> {
+    match action {
+        Action::Kernel(filesystem) => kernel_filesystem(filesystem, root),
+        Action::Devices => devices(root),
+        Action::Console => console(root),
+        Action::Mask(path) => mask(path, root, workshop),
+        Action::ReadOnly(path) => read_only(path, root),
+        Action::Asked(spec) => asked(spec, root, workshop, stubs),
+    }
+}
+
+/// Mounts that are made once in a step and used several times.
+#[derive(Debug, Default)]
+pub(super) struct Workshop {
+    /// An empty read-only directory, where it was first mounted.
+    nothing: Option<OwnedFd>,
+    /// A filesystem in memory that files are made in; it goes with the old root.
+    files: Option<OwnedFd>,
+    count: usize,
+}
+
+fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
+    let target = match root.open_without_links(filesystem.target) {
+        Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
+            root.open_or_make(filesystem.target, Missing::Directory(0, 0))? // stays (R-LAY-14)
+        }
+        opened => opened?,
+    };
+    let mounted = new_filesystem(filesystem.kind, &filesystem.options, filesystem.attributes)?;
+    attach(&mounted, &target, filesystem.target)
+}
+
+fn devices(root: &Root) -> Result<()> {
+    let dev = root.open_without_links("/dev")?;
+    for (name, major, minor) in NODES {
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, mode, rustix::fs::makedev(major, minor))
+            .call("mknodat", || format!("/dev/{name}, c {major}:{minor}"))?;
+    }
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(target, &dev, name).call("symlinkat", || format!("{target}, /dev/{name}"))?;
+    }
+    for name in DIRECTORIES {
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).call("mkdirat", || format!("/dev/{name}"))?;
+    }
+    Ok(())
+}
+
+/// The terminal that is standard input. Its descriptor belongs to kiln's mounts, of which ours are a copy, so it is found again by name;
+/// where that leads elsewhere there is no `/dev/console`, and the terminal still serves as streams and `/dev/tty`.
+fn console(root: &Root) -> Result<()> {
+    let stdin = rustix::stdio::stdin();
+    let Ok(name) = rustix::termios::ttyname(stdin, Vec::new()) else { return Ok(()) };
+    let Ok(terminal) = copy_tree(CWD, Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()))) else { return Ok(()) };
+    if rustix::fs::fstat(&terminal).map(|found| found.st_rdev) != rustix::fs::fstat(stdin).map(|own| own.st_rdev) {
+        return Ok(());
+    }
+    let dev = root.open_without_links("/dev")?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(&dev, "console", flags, Mode::from_raw_mode(0o600)).call("openat", || "/dev/console".into())?;
+    attach(&terminal, root.open_without_links("/dev/console")?, "/dev/console")
+}
+
+fn mask(path: &'static str, root: &Root, workshop: &mut Workshop) -> Result<()> {
+    let Some(target) = if_there(root, path)? else { return Ok(()) };
+    if !is_directory(&target)? {
+        let null = copy_tree(root.open_without_links("/dev/null")?, Path::new(""))?;
+        return attach(&null, &target, path);
+    }
+    match &workshop.nothing {
+        Some(nothing) => attach(copy_tree(nothing, Path::new(""))?, &target, path),
+        None => {
+            let nothing = new_filesystem("tmpfs", &[("size", "0".into())], MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+            attach(&nothing, &target, path)?;
+            workshop.nothing = Some(nothing);
+            Ok(())
+        }
+    }
+}
+
+fn read_only(path: &'static str, root: &Root) -> Result<()> {
+    let Some(target) = if_there(root, path)? else { return Ok(()) };
+    let copy = copy_tree(&target, Path::new(""))?;
+    sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
+    attach(&copy, &target, path)
+}
+
+fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stubs) -> Result<()> {
+    let (mounted, kind) = match &spec.kind {
+        MountKind::Bind { source, inside, writable } => bind(source, inside, *writable)?,
+        MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
+        MountKind::File { contents, mode, uid, gid } => (workshop.file(contents, *mode, *uid, *gid)?, StubKind::File),
+    };
+    let target = root.open_or_make(&spec.target, Missing::Stub(kind, stubs))?;
+    attach(&mounted, &target, &spec.target)
+}
+
+fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKind)> {
+    let opened = open_host(source)?;
+    let found = match inside {
+        "" => opened,
+        path => Root::new(opened, None).open(path)?,
+    };
+    let kind = if is_directory(&found)? { StubKind::Directory } else { StubKind::File };
+    let copy = copy_tree(&found, Path::new(""))?;
+    if !writable {
+        sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
+    }
+    Ok((copy, kind))
+}
+
+fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
+    let mut options = vec![("mode", format!("{mode:o}"))];
+    options.extend(size.map(|size| ("size", size.to_string())));
+    new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+impl Workshop {
+    /// A file in memory as a detached read-only mount.
+    fn file(&mut self, contents: &[u8], mode: u32, uid: u32, gid: u32) -> Result<OwnedFd> {
+        let files = self.files()?;
+        let name = self.count.to_string();
+        self.count += 1;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&files, &name, flags, Mode::from_raw_mode(mode)).call("openat", || "tmpfs".into())?;
+        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).call("fchown", || format!("{uid}, {gid}"))?;
+        std::io::Write::write_all(&mut std::fs::File::from(file), contents).call("write", || "tmpfs".into())?;
+        let copy = copy_tree(&files, Path::new(&name))?;
+        let mut attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, mode & 0o111 == 0); // R-MNT-14
+        sys::mount_setattr(&copy, attributes, Reach::Mount)?;
+        Ok(copy)
+    }
+
+    fn files(&mut self) -> Result<OwnedFd> {
+        if self.files.is_none() {
+            let files = new_filesystem("tmpfs", &[("mode", "0700".into())], MountAttrFlags::empty())?;
+            attach_above_host(&files)?; // only mounts that are attached can be copied
+            self.files = Some(files);
+        }
+        let files = self.files.as_ref().expect("it was just made");
+        files.try_clone().call("fcntl", || "F_DUPFD_CLOEXEC".into())
+    }
+}
+
+fn new_filesystem(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || kind.into())?;
+    for (name, value) in options {
+        let set = if value.is_empty() { fsconfig_set_flag(&fs, *name) } else { fsconfig_set_string(&fs, *name, value) };
+        set.call("fsconfig", || format!("{kind}, {name}={value}"))?;
+    }
+    create(&fs, kind)?;
+    detach(&fs, kind, attributes)
+}
+
+/// Makes the filesystem; on failure the kernel's own words, if it left any, are in the error.
+fn create(fs: &OwnedFd, kind: &str) -> Result<()> {
+    fsconfig_create(fs.as_fd()).call("fsconfig", || match kernel_message(fs) {
+        Some(message) => format!("{kind}, create: {message}"),
+        None => format!("{kind}, create"),
+    })
+}
+
+fn kernel_message(fs: &OwnedFd) -> Option<String> {
+    let mut buffer = [0; 512];
+    let length = rustix::io::read(fs, &mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).trim_start_matches("e ").trim().to_owned())
+}
+
+fn detach(fs: &OwnedFd, kind: &str, attributes: MountAttrFlags) -> Result<OwnedFd> {
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).call("fsmount", || kind.into())
+}
+
+/// A detached copy of the mounts from `path` on; an empty path is the descriptor itself.
+fn copy_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    let at = if path.as_os_str().is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags = flags | OpenTreeFlags::from_bits_retain(at.bits());
+    open_tree(dir, path, flags).call("open_tree", || path.display().to_string())
+}
+
+fn attach(mounted: impl AsFd, target: impl AsFd, name: &str) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mounted, "", target, "", flags).call("move_mount", || name.into())
+}
+
+/// Attaches on top of the host's root. Paths that begin at `/` still mean the host's, as this process' root stays below.
+fn attach_above_host(mounted: &OwnedFd) -> Result<()> {
+    move_mount(mounted, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).call("move_mount", || "/".into())
+}
+
+fn open_host(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call("open", || path.display().to_string())
+}
+
+fn if_there(root: &Root, path: &str) -> Result<Option<OwnedFd>> {
+    match root.open_without_links(path) {
+        Err(error) if error.errno == Errno::NOENT.raw_os_error() => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(fd).call("fstat", String::new)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}

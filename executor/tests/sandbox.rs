@@ -1,0 +1,696 @@
+//! The sandbox for real: each case runs programs of Debian's static busybox in a root of its own.
+//!
+//! These need root. Without it they say so and count as skipped, except where `CI=true`: there a sandbox that can't run as
+//! root is a failure. The harness is a few lines of our own, because this very executable must be able to become the launcher
+//! before anything else happens in it.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+use kiln_executor::sandbox::{
+    CapabilitySet, ExitStatus, Launcher, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxError,
+    SandboxSpec, Stdio, User, init_main_if_asked, probe,
+};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+type Case = (&'static str, fn());
+
+/// Every case by its function's name.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn())),*] };
+}
+
+const CASES: &[Case] = cases![
+    sandbox_says_hello,
+    sandbox_reports_exit_status,
+    sandbox_reports_signals,
+    sandbox_kills_from_outside,
+    sandbox_kills_leftovers,
+    sandbox_dies_with_the_launcher,
+    sandbox_dies_with_kiln,
+    sandbox_outlives_the_thread_that_started_it,
+    sandbox_tells_a_missing_program,
+    sandbox_tells_a_program_that_cannot_be_executed,
+    sandbox_tells_a_refused_mount,
+    sandbox_gives_exactly_the_environment,
+    sandbox_has_the_standard_mounts,
+    sandbox_has_the_standard_devices,
+    sandbox_hides_the_masked_paths,
+    sandbox_protects_the_read_only_paths,
+    sandbox_has_dockers_capabilities,
+    sandbox_takes_capabilities_from_users,
+    sandbox_runs_as_user_and_groups,
+    sandbox_honours_setuid_programs,
+    sandbox_leaks_no_descriptors,
+    sandbox_is_process_one_with_umask_022,
+    sandbox_resets_signals,
+    sandbox_sets_limits,
+    sandbox_has_its_host_name,
+    sandbox_without_network_has_only_loopback,
+    sandbox_never_shows_kilns_binary,
+    sandbox_refuses_a_cwd_outside,
+    sandbox_makes_the_cwd_for_the_user,
+    sandbox_gives_read_only_hosts,
+    sandbox_follows_a_resolv_conf_link_inside_only,
+    sandbox_removes_mount_points_it_made,
+    sandbox_keeps_dev_proc_sys,
+    sandbox_refuses_a_proc_that_is_a_link,
+    sandbox_binds_and_tmpfs,
+    sandbox_binds_never_follow_links_out,
+    sandbox_writes_to_upper_only,
+    sandbox_runs_in_a_plain_directory,
+    sandbox_takes_many_layers_and_odd_names,
+    sandbox_filters_system_calls,
+    sandbox_filter_knows_capabilities,
+    sandbox_has_a_terminal,
+    sandbox_runs_in_parallel,
+];
+
+fn main() -> ExitCode {
+    init_main_if_asked();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("print-exe") => {
+            println!("{}", fs::read_link("/proc/self/exe").unwrap().display());
+            ExitCode::SUCCESS
+        }
+        Some("hold-a-step") => hold_a_step(),
+        _ => harness(&args),
+    }
+}
+
+fn harness(args: &[String]) -> ExitCode {
+    let exact = args.iter().any(|arg| arg == "--exact");
+    let filters: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-') && *arg != "terse").collect();
+    let wanted = |name: &str| {
+        filters.is_empty() || filters.iter().any(|filter| if exact { name == *filter } else { name.contains(*filter) })
+    };
+    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
+    if args.iter().any(|arg| arg == "--ignored") {
+        return ExitCode::SUCCESS; // none of ours are
+    }
+    if args.iter().any(|arg| arg == "--list") {
+        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    match unable() {
+        Some(reason) => skip(&reason, chosen.len()),
+        None => run_all(&chosen),
+    }
+}
+
+fn unable() -> Option<String> {
+    if !Path::new("/bin/busybox").exists() {
+        return Some("there is no /bin/busybox (apt-get install busybox-static)".into());
+    }
+    probe(Path::new(env!("CARGO_TARGET_TMPDIR"))).err().map(|found| format!("{found}; {}", found.remedy))
+}
+
+fn skip(reason: &str, count: usize) -> ExitCode {
+    println!("\n*** {count} SANDBOX TESTS SKIPPED: {reason} ***\n");
+    let must_run = std::env::var_os("CI").is_some_and(|ci| ci == "true") && rustix::process::geteuid().is_root();
+    if must_run { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run_all(chosen: &[&Case]) -> ExitCode {
+    println!("\nrunning {} tests", chosen.len());
+    let failed: Vec<_> = chosen.iter().filter(|case| !passes(case)).map(|(name, _)| name).collect();
+    let passed = chosen.len() - failed.len();
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {passed} passed; {} failed; 0 ignored\n", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn passes((name, case): &Case) -> bool {
+    let passed = catch_unwind(AssertUnwindSafe(case)).is_ok();
+    println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+    passed
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// A root to run in.
+
+/// One launcher for all, as in kiln.
+fn launcher() -> &'static Launcher {
+    static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
+    LAUNCHER.get_or_init(Launcher::new)
+}
+
+/// A busybox image with room for changes above it.
+struct Image {
+    dir: TempDir,
+}
+
+/// What a step left behind.
+struct Ran {
+    status: ExitStatus,
+    output: String,
+}
+
+impl Image {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        for name in ["lower/bin", "lower/etc", "lower/tmp", "lower/run", "lower/proc", "lower/sys", "lower/dev", "upper", "work"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let bin = dir.path().join("lower/bin");
+        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+        let installed = Command::new("/bin/busybox").args(["--install", "-s"]).arg(&bin).status().unwrap();
+        assert!(installed.success());
+        for entry in fs::read_dir(&bin).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != "busybox") {
+            fs::remove_file(entry.path()).unwrap(); // `--install` links to where it was called
+            symlink("busybox", entry.path()).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn lower(&self, path: &str) -> PathBuf {
+        self.dir.path().join("lower").join(path)
+    }
+
+    fn upper(&self, path: &str) -> PathBuf {
+        self.dir.path().join("upper").join(path)
+    }
+
+    /// The root with a fresh work directory, as each step needs it.
+    fn root(&self) -> RootSpec {
+        let _ = fs::remove_dir_all(self.dir.path().join("work/work"));
+        RootSpec::Overlay { lowers: vec![self.lower("")], upper: self.upper(""), work: self.dir.path().join("work") }
+    }
+
+    fn spec(&self, argv: &[&str]) -> SandboxSpec {
+        let mut spec = SandboxSpec::new(self.root(), argv.iter().copied());
+        spec.env.push(("PATH".into(), "/usr/bin:/bin".into()));
+        spec
+    }
+
+    /// Runs a shell command with its spec changed.
+    fn shell_with(&self, script: &str, change: impl FnOnce(&mut SandboxSpec)) -> Ran {
+        let mut spec = self.spec(&["sh", "-c", script]);
+        change(&mut spec);
+        run(&spec).unwrap()
+    }
+
+    fn shell(&self, script: &str) -> Ran {
+        self.shell_with(script, |_| ())
+    }
+
+    /// Everything in the upper directory, sorted.
+    fn changes(&self) -> Vec<String> {
+        let mut found: Vec<_> = walk(&self.upper("")).iter().map(|path| path.strip_prefix(self.upper("")).unwrap().display().to_string()).collect();
+        found.sort();
+        found
+    }
+}
+
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.flat_map(|entry| {
+        let below = if entry.file_type().unwrap().is_dir() { walk(&entry.path()) } else { Vec::new() };
+        std::iter::once(entry.path()).chain(below)
+    }).collect()
+}
+
+fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let errors = writer.try_clone().unwrap();
+    let step = launcher().spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    Ok(Ran { status: step.wait()?, output })
+}
+
+fn refusal(spec: &SandboxSpec) -> SandboxError {
+    match run(spec) {
+        Ok(ran) => panic!("it ran: {:?}\n{}", ran.status, ran.output),
+        Err(error) => error,
+    }
+}
+
+/// The error and what caused it, as a person sees it.
+fn chain(error: &SandboxError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[track_caller]
+fn prints(ran: &Ran, expected: &str) {
+    assert_eq!(ran.output, expected);
+    assert_eq!(ran.status, ExitStatus::Code(0), "{}", ran.output);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// How it ends.
+
+fn sandbox_says_hello() {
+    prints(&Image::new().shell("echo hello; echo again >&2"), "hello\nagain\n");
+}
+
+fn sandbox_reports_exit_status() {
+    let ran = Image::new().shell("exit 3");
+    assert_eq!(ran.status, ExitStatus::Code(3));
+    assert_eq!(ran.status.shell_code(), 3);
+}
+
+fn sandbox_reports_signals() {
+    // Process 1 is immune to signals from inside, except to those the kernel itself forces on it.
+    let ran = Image::new().shell("sh -c 'kill -9 $$'; echo $?");
+    prints(&ran, "Killed\n137\n");
+}
+
+fn sandbox_kills_from_outside() {
+    let image = Image::new();
+    let spec = image.spec(&["sleep", "1000"]);
+    let step = launcher().spawn(&spec, Stdio::inherit().unwrap()).unwrap();
+    step.kill();
+    assert_eq!(step.wait().unwrap(), ExitStatus::Signal(9)); // R-RT-16
+    assert_eq!(step.wait().unwrap().shell_code(), 137); // R-RT-15
+}
+
+fn sandbox_kills_leftovers() {
+    let image = Image::new();
+    let started = Instant::now();
+    let ran = image.shell("(trap '' TERM HUP; setsid sleep 1000) & echo started");
+    prints(&ran, "started\n"); // the pipe closed, so the sleeper is gone (R-RT-2)
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+fn sandbox_dies_with_the_launcher() {
+    let image = Image::new();
+    let own = Launcher::new();
+    let step = own.spawn(&image.spec(&["sleep", "1000"]), Stdio::inherit().unwrap()).unwrap();
+    drop(own);
+    assert_eq!(step.wait().unwrap(), ExitStatus::Signal(9));
+}
+
+/// Runs this executable with a step in it, and kills it with SIGKILL: the step's end of a pipe must close.
+fn sandbox_dies_with_kiln() {
+    let image = Image::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut kiln = command.arg("hold-a-step").arg(image.dir.path()).stdout(writer).spawn().unwrap();
+    drop(command); // and with it our copy of the writer
+    let mut ready = [0; 6];
+    reader.read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready\n");
+    kiln.kill().unwrap();
+    kiln.wait().unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap(); // hangs for ever if the step lives on
+    assert_eq!(rest, b"");
+}
+
+fn hold_a_step() -> ExitCode {
+    let dir = PathBuf::from(std::env::args_os().nth(2).unwrap());
+    let root = RootSpec::Overlay { lowers: vec![dir.join("lower")], upper: dir.join("upper"), work: dir.join("work") };
+    let spec = SandboxSpec::new(root, ["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"]);
+    let status = launcher().spawn(&spec, Stdio::inherit().unwrap()).unwrap().wait();
+    panic!("{status:?}");
+}
+
+fn sandbox_outlives_the_thread_that_started_it() {
+    let image = Image::new();
+    let spec = image.spec(&["sh", "-c", "read line; echo $line"]);
+    let ((input, mut tell), (mut output, writer)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let own = std::sync::Arc::new(Launcher::new());
+    let theirs = std::sync::Arc::clone(&own);
+    let stdio = Stdio { stdin: input.into(), stdout: writer.into(), stderr: File::create("/dev/null").unwrap().into() };
+    let step = std::thread::spawn(move || theirs.spawn(&spec, stdio).unwrap()).join().unwrap();
+    std::io::Write::write_all(&mut tell, b"alive\n").unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "alive\n");
+    assert!(step.wait().unwrap().success());
+}
+
+fn sandbox_tells_a_missing_program() {
+    let image = Image::new();
+    let error = refusal(&image.spec(&["no-such-program"]));
+    assert_eq!(chain(&error), "exec: \"no-such-program\": executable file not found in $PATH"); // R-RT-15
+    let error = refusal(&image.spec(&["/bin/none"]));
+    assert_eq!(chain(&error), "exec: \"/bin/none\": no such file or directory");
+}
+
+fn sandbox_tells_a_program_that_cannot_be_executed() {
+    let image = Image::new();
+    fs::write(image.lower("bin/data"), "not a program").unwrap();
+    assert_eq!(chain(&refusal(&image.spec(&["data"]))), "exec: \"data\": permission denied");
+    for (name, bytes) in [("text", "plain"), ("script", "#!/no/such/shell\n")] {
+        fs::write(image.lower("bin").join(name), bytes).unwrap();
+        fs::set_permissions(image.lower("bin").join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert_eq!(chain(&refusal(&image.spec(&["text"]))), "exec: \"text\": exec format error");
+    let error = chain(&refusal(&image.spec(&["script"])));
+    assert_eq!(error, "exec: \"script\": its interpreter or dynamic loader is not in the image");
+}
+
+fn sandbox_tells_a_refused_mount() {
+    let image = Image::new();
+    let mut spec = image.spec(&["true"]);
+    spec.mounts.push(MountSpec::bind("/no/such/source", "/mnt", false));
+    let error = chain(&refusal(&spec));
+    assert_eq!(error, "could not mount on `/mnt`: open(/no/such/source): no such file or directory (ENOENT)");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// What it sees.
+
+fn sandbox_gives_exactly_the_environment() {
+    let image = Image::new();
+    let mut spec = image.spec(&["env"]);
+    spec.env = vec![("PATH".into(), "/bin".into()), ("A".into(), "b c\n=".into())];
+    prints(&run(&spec).unwrap(), "PATH=/bin\nA=b c\n=\n"); // R-RT-1
+}
+
+fn sandbox_has_the_standard_mounts() {
+    let ran = Image::new().shell("cat /proc/self/mountinfo");
+    let mounts: Vec<Vec<&str>> = ran.output.lines().map(|line| line.split(' ').collect()).collect();
+    let find = |target: &str| mounts.iter().filter(|fields| fields[4] == target).collect::<Vec<_>>();
+    for (target, options, kind) in [
+        ("/", "rw", "overlay"),
+        ("/proc", "rw,nosuid,nodev,noexec", "proc"),
+        ("/dev", "rw,nosuid", "tmpfs"),
+        ("/dev/pts", "rw,nosuid,noexec", "devpts"),
+        ("/dev/shm", "rw,nosuid,nodev,noexec", "tmpfs"),
+        ("/dev/mqueue", "rw,nosuid,nodev,noexec", "mqueue"),
+        ("/sys", "ro,nosuid,nodev,noexec", "sysfs"),
+        ("/proc/sys", "ro,nosuid,nodev,noexec", "proc"),
+    ] {
+        let found = find(target); // R-RT-7
+        assert_eq!(found.len(), 1, "{target}\n{}", ran.output);
+        assert!(found[0][5].starts_with(options) && found[0].contains(&kind), "{target}: {:?}", found[0]);
+    }
+    for absent in ["/tmp", "/run", "/etc/hosts"] {
+        assert!(find(absent).is_empty(), "{absent}");
+    }
+    assert!(!ran.output.contains("/mnt/") && !ran.output.contains("/dev/vda"), "mounts of the host:\n{}", ran.output);
+}
+
+fn sandbox_has_the_standard_devices() {
+    let ran = Image::new().shell("cd /dev; stat -c '%n %t:%T %a' null zero full random urandom tty; readlink fd ptmx stderr; df -k shm | tail -n 1 | awk '{print $2}'; ls");
+    let expected = "null 1:3 666\nzero 1:5 666\nfull 1:7 666\nrandom 1:8 666\nurandom 1:9 666\ntty 5:0 666\n/proc/self/fd\npts/ptmx\n/proc/self/fd/2\n65536\n\
+        fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    prints(&ran, expected); // R-RT-7
+}
+
+fn sandbox_hides_the_masked_paths() {
+    let script = "for f in keys kcore timer_list sched_debug latency_stats; do [ ! -e /proc/$f ] || [ -z \"$(head -c 1 /proc/$f)\" ] || echo /proc/$f; done
+        for d in /proc/acpi /proc/scsi /proc/asound /sys/firmware /sys/devices/virtual/powercap; do [ ! -e $d ] || [ -z \"$(ls -A $d)\" ] || echo $d; done; touch /sys/firmware/x 2>/dev/null && echo writable; true";
+    prints(&Image::new().shell(script), ""); // R-RT-8
+}
+
+fn sandbox_protects_the_read_only_paths() {
+    let ran = Image::new().shell("echo 1 > /proc/sys/vm/drop_caches; echo h > /proc/sysrq-trigger; mkdir /sys/x; cat /proc/sys/kernel/ostype");
+    assert_eq!(ran.output.matches("Read-only file system").count(), 3, "{}", ran.output); // R-RT-8
+    assert!(ran.output.ends_with("Linux\n"), "{}", ran.output);
+}
+
+fn sandbox_has_dockers_capabilities() {
+    let ran = Image::new().shell("grep -E '^(Cap|NoNewPrivs)' /proc/self/status");
+    let expected = "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\n";
+    prints(&ran, expected); // R-RT-5, R-RT-3
+}
+
+fn sandbox_takes_capabilities_from_users() {
+    let ran = Image::new().shell_with("grep ^Cap /proc/self/status", |spec| spec.user = User { uid: 1000, gid: 1000, groups: vec![] });
+    let expected = "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n";
+    prints(&ran, expected); // R-RT-5
+}
+
+fn sandbox_runs_as_user_and_groups() {
+    let user = User { uid: 1000, gid: 100, groups: vec![100, 27, 4000] };
+    let ran = Image::new().shell_with("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |spec| spec.user = user);
+    prints(&ran, "Uid:\t1000\t1000\t1000\t1000\nGid:\t100\t100\t100\t100\nGroups:\t27 100 4000 \n");
+    prints(&Image::new().shell("id -u; grep ^Groups /proc/self/status"), "0\nGroups:\t \n");
+}
+
+fn sandbox_honours_setuid_programs() {
+    let image = Image::new();
+    fs::copy("/bin/busybox", image.lower("bin/id-as-root")).unwrap();
+    fs::copy("/usr/bin/id", image.lower("bin/real-id")).unwrap();
+    fs::set_permissions(image.lower("bin/id-as-root"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let ran = image.shell_with("exec -a grep id-as-root grep ^Uid /proc/self/status", |spec| spec.user.uid = 1000);
+    // busybox drops what it does not need; what matters is that the kernel gave it: the saved id is root's or the effective one is.
+    assert!(ran.output.contains("Uid:\t1000"), "{}", ran.output);
+    let ran = image.shell_with("grep NoNewPrivs /proc/self/status", |spec| spec.user.uid = 1000);
+    prints(&ran, "NoNewPrivs:\t0\n"); // R-RT-3
+}
+
+fn sandbox_leaks_no_descriptors() {
+    let _kept: Vec<File> = (0..40).map(|_| File::open("/").unwrap()).collect();
+    // 3 is the listing's own.
+    prints(&Image::new().shell("ls /proc/self/fd; readlink /proc/self/fd/0"), "0\n1\n2\n3\n/dev/null\n"); // CVE-2024-21626
+}
+
+fn sandbox_is_process_one_with_umask_022() {
+    prints(&Image::new().shell("echo $$; umask; ls -d /proc/[0-9]* | wc -l"), "1\n0022\n3\n"); // R-RT-2, R-RT-3
+}
+
+fn sandbox_resets_signals() {
+    let ran = Image::new().shell_with("", |spec| spec.argv = vec!["grep".into(), "-E".into(), "^Sig(Blk|Ign)".into(), "/proc/self/status".into()]);
+    prints(&ran, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+fn sandbox_sets_limits() {
+    let limit = Rlimit { resource: Resource::Nofile, soft: Some(123), hard: Some(456) };
+    let ran = Image::new().shell_with("ulimit -Sn; ulimit -Hn", |spec| spec.rlimits.push(limit));
+    prints(&ran, "123\n456\n"); // R-RT-14
+}
+
+fn sandbox_has_its_host_name() {
+    prints(&Image::new().shell("hostname"), "buildkitsandbox\n"); // R-RT-11
+    prints(&Image::new().shell_with("hostname", |spec| spec.hostname = "other".into()), "other\n");
+}
+
+fn sandbox_without_network_has_only_loopback() {
+    let ran = Image::new().shell_with("ls /sys/class/net; ip -o addr show lo | grep -c 127.0.0.1; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo up", |spec| {
+        spec.network = Network::None;
+    });
+    prints(&ran, "lo\n1\nup\n"); // R-RT-13
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// What a hostile image tries.
+
+/// CVE-2019-5736: executing `/proc/self/exe` must not reach kiln's file on the disk.
+fn sandbox_never_shows_kilns_binary() {
+    let image = Image::new();
+    let mut spec = image.spec(&["/proc/self/exe", "print-exe"]);
+    for dir in ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|dir| Path::new(dir).exists()) {
+        let dir = fs::canonicalize(dir).unwrap();
+        spec.mounts.push(MountSpec::bind(&dir, dir.to_str().unwrap(), false));
+    }
+    symlink("usr/lib", image.lower("lib")).unwrap();
+    symlink("usr/lib64", image.lower("lib64")).unwrap();
+    let ran = run(&spec).unwrap();
+    assert!(ran.output.starts_with("/memfd:kiln-sandbox"), "{}", ran.output);
+}
+
+/// CVE-2024-21626: a working directory through a leaked descriptor.
+fn sandbox_refuses_a_cwd_outside() {
+    let image = Image::new();
+    symlink("/proc/self/fd/7/..", image.lower("link")).unwrap();
+    fs::write(image.lower("file"), "").unwrap();
+    for cwd in ["/proc/self/fd/7", "/proc/self/fd/7/../../..", "/proc/self/cwd", "/proc/1/root", "/link", "/file"] {
+        let mut spec = image.spec(&["ls"]);
+        spec.cwd = cwd.into();
+        let error = refusal(&spec);
+        assert!(matches!(error, SandboxError::WorkingDirectory { .. }), "{cwd}: {error}");
+    }
+}
+
+fn sandbox_makes_the_cwd_for_the_user() {
+    let image = Image::new();
+    symlink("/tmp", image.lower("t")).unwrap();
+    let ran = image.shell_with("pwd -P; stat -c '%u:%g %a' . ..", |spec| {
+        spec.cwd = "/t/a/b".into();
+        spec.user = User { uid: 1000, gid: 1001, groups: vec![] };
+    });
+    prints(&ran, "/tmp/a/b\n1000:1001 755\n1000:1001 755\n"); // R-RT-2
+    assert_eq!(image.changes(), ["tmp", "tmp/a", "tmp/a/b"]);
+}
+
+fn hosts() -> MountSpec {
+    MountSpec::file("/etc/hosts", "127.0.0.1\tlocalhost buildkitsandbox\n")
+}
+
+fn sandbox_gives_read_only_hosts() {
+    let image = Image::new();
+    fs::write(image.lower("etc/hosts"), "of the image\n").unwrap();
+    let ran = image.shell_with("cat /etc/hosts; echo x >> /etc/hosts; rm /etc/hosts; stat -c '%a %u' /etc/hosts", |spec| spec.mounts.push(hosts()));
+    assert!(ran.output.starts_with("127.0.0.1\tlocalhost buildkitsandbox\n"), "{}", ran.output);
+    assert!(ran.output.contains("Read-only file system") && ran.output.contains("busy"), "{}", ran.output); // R-RT-12
+    assert!(ran.output.ends_with("644 0\n"), "{}", ran.output);
+    assert_eq!(image.changes(), [""; 0]);
+    prints(&image.shell("cat /etc/hosts"), "of the image\n");
+}
+
+fn sandbox_follows_a_resolv_conf_link_inside_only() {
+    let image = Image::new();
+    let outside = image.dir.path().join("outside");
+    fs::write(&outside, "of the host\n").unwrap();
+    for link in ["../../../../../run/systemd/resolve/stub-resolv.conf".to_owned(), outside.display().to_string()] {
+        let _ = fs::remove_file(image.lower("etc/resolv.conf"));
+        symlink(&link, image.lower("etc/resolv.conf")).unwrap();
+        let ran = image.shell_with("cat /etc/resolv.conf", |spec| spec.mounts.push(MountSpec::file("/etc/resolv.conf", "nameserver 192.0.2.1\n")));
+        prints(&ran, "nameserver 192.0.2.1\n"); // R-RT-12
+        assert_eq!(image.changes(), [""; 0], "{link}");
+    }
+    assert_eq!(fs::read_to_string(outside).unwrap(), "of the host\n");
+}
+
+fn sandbox_removes_mount_points_it_made() {
+    let image = Image::new();
+    let before = fs::metadata(image.lower("etc")).unwrap();
+    let upper_before = fs::metadata(image.upper("")).unwrap().modified().unwrap();
+    let ran = image.shell_with("cat /etc/hosts /run/secrets/token >/dev/null; touch /cache/x; echo kept > /etc/kept; mkdir /run/filled/own", |spec| {
+        spec.mounts.push(hosts());
+        let kind = MountKind::File { contents: b"s3cret".to_vec(), mode: 0o400, uid: 0, gid: 0 };
+        spec.mounts.push(MountSpec { target: "/run/secrets/token".into(), kind });
+        spec.mounts.push(MountSpec { target: "/cache".into(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } });
+        spec.mounts.push(MountSpec { target: "/run/filled/mount".into(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } });
+    });
+    prints(&ran, "");
+    assert_eq!(image.changes(), ["etc", "etc/kept", "run", "run/filled", "run/filled/own"]); // R-LAY-14, R-MNT-17
+    assert_eq!(fs::metadata(image.upper("")).unwrap().modified().unwrap(), upper_before);
+    assert!(fs::metadata(image.upper("etc")).unwrap().mtime_nsec() != before.mtime_nsec()); // the step did write there
+}
+
+fn sandbox_keeps_dev_proc_sys() {
+    let image = Image::new();
+    for name in ["proc", "sys", "dev"] {
+        fs::remove_dir(image.lower(name)).unwrap();
+    }
+    prints(&image.shell("true"), "");
+    assert_eq!(image.changes(), ["dev", "proc", "sys"]); // R-LAY-14
+}
+
+/// CVE-2019-19921, CVE-2023-27561: `/proc` as a link to somewhere else.
+fn sandbox_refuses_a_proc_that_is_a_link() {
+    let image = Image::new();
+    fs::remove_dir(image.lower("proc")).unwrap();
+    symlink("tmp", image.lower("proc")).unwrap();
+    let error = chain(&refusal(&image.spec(&["true"])));
+    assert_eq!(error, "could not mount proc on `/proc`: openat2(/proc): too many levels of symbolic links (ELOOP)");
+}
+
+fn sandbox_binds_and_tmpfs() {
+    let image = Image::new();
+    let shared = image.dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("in"), "in\n").unwrap();
+    let ran = image.shell_with("cat /rw/in /ro/in /one; echo out > /rw/out; touch /ro/x /one; stat -c %a /t; df -k /t | awk 'END{print $2}'; touch /t/x", |spec| {
+        spec.mounts.push(MountSpec::bind(&shared, "/rw", true));
+        spec.mounts.push(MountSpec::bind(&shared, "/ro", false));
+        spec.mounts.push(MountSpec::bind(shared.join("in"), "/one", false));
+        spec.mounts.push(MountSpec { target: "/t".into(), kind: MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1770 } });
+    });
+    assert!(ran.output.starts_with("in\nin\nin\n") && ran.output.ends_with("1770\n1024\n"), "{}", ran.output);
+    assert_eq!(ran.output.matches("Read-only file system").count(), 2, "{}", ran.output);
+    assert_eq!(fs::read_to_string(shared.join("out")).unwrap(), "out\n");
+    assert_eq!(image.changes(), [""; 0]);
+}
+
+fn sandbox_binds_never_follow_links_out() {
+    let image = Image::new();
+    let stage = image.dir.path().join("stage");
+    fs::create_dir_all(stage.join("out")).unwrap();
+    fs::write(stage.join("out/file"), "of the stage\n").unwrap();
+    symlink("/out", stage.join("link")).unwrap();
+    let ran = image.shell_with("cat /m/file", |spec| {
+        let kind = MountKind::Bind { source: stage.clone(), inside: "/link".into(), writable: false };
+        spec.mounts.push(MountSpec { target: "/m".into(), kind });
+    });
+    prints(&ran, "of the stage\n");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// Roots.
+
+fn sandbox_writes_to_upper_only() {
+    let image = Image::new();
+    prints(&image.shell("echo new > /tmp/new; rm /bin/zcat; mv /etc /etc2"), ""); // R-RT-18
+    assert_eq!(image.changes(), ["bin", "bin/zcat", "etc", "etc2", "tmp", "tmp/new"]);
+    assert!(image.lower("etc").exists() && !image.lower("tmp/new").exists());
+    let whiteout = fs::symlink_metadata(image.upper("bin/zcat")).unwrap();
+    assert_eq!((whiteout.rdev(), whiteout.mode() & 0o170_000), (0, 0o020_000));
+}
+
+fn sandbox_runs_in_a_plain_directory() {
+    let image = Image::new();
+    let ran = image.shell_with("echo new > /tmp/new; cat /etc/hosts", |spec| {
+        spec.root = RootSpec::Directory(image.lower(""));
+        spec.mounts.push(hosts());
+    });
+    prints(&ran, "127.0.0.1\tlocalhost buildkitsandbox\n");
+    assert!(image.lower("tmp/new").exists() && !image.lower("etc/hosts").exists());
+    let ran = image.shell_with("echo alone", |spec| {
+        spec.root = RootSpec::Overlay { lowers: vec![], upper: image.lower(""), work: image.dir.path().join("work") };
+    });
+    prints(&ran, "alone\n");
+}
+
+fn sandbox_takes_many_layers_and_odd_names() {
+    let image = Image::new();
+    let mut lowers = vec![image.lower("")];
+    for number in 0..100 {
+        let layer = image.dir.path().join(format!("layer:with,odd\\name-{number:03}-{}", "x".repeat(100)));
+        fs::create_dir_all(&layer).unwrap();
+        fs::write(layer.join("top"), format!("{number}\n")).unwrap();
+        lowers.push(layer);
+    }
+    let root = RootSpec::Overlay { lowers, upper: image.upper(""), work: image.dir.path().join("work") };
+    prints(&image.shell_with("cat /top", |spec| spec.root = root), "99\n"); // the last is the top
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// Filter, terminal, threads.
+
+fn sandbox_filters_system_calls() {
+    let ran = Image::new().shell("grep ^Seccomp: /proc/self/status; unshare -U true; mount -t tmpfs x /tmp; unshare -m true; true");
+    assert!(ran.output.starts_with("Seccomp:\t2\n"), "{}", ran.output); // R-RT-6
+    assert_eq!(ran.output.matches("Operation not permitted").count() + ran.output.matches("permission denied").count(), 3, "{}", ran.output);
+}
+
+fn sandbox_filter_knows_capabilities() {
+    let ran = Image::new().shell_with("mount -t tmpfs x /tmp && unshare -m true && echo done", |spec| {
+        spec.capabilities = CapabilitySet::ALL;
+    });
+    prints(&ran, "done\n"); // R-RT-6: blocked only without the matching capability
+}
+
+fn sandbox_has_a_terminal() {
+    let image = Image::new();
+    let mut spec = image.spec(&["sh", "-c", "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; stty size; echo x > /dev/tty; echo y > /dev/console"]);
+    spec.terminal = true;
+    let size = rustix::termios::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = kiln_executor::sandbox::terminal::Pty::with_size(size).unwrap();
+    let (stdin, stdout) = (pty.slave.try_clone().unwrap(), pty.slave.try_clone().unwrap());
+    let step = launcher().spawn(&spec, Stdio { stdin, stdout, stderr: pty.slave }).unwrap();
+    let mut output = Vec::new();
+    let _ = File::from(pty.master).read_to_end(&mut output); // ends with EIO when nobody has the other end
+    assert!(step.wait().unwrap().success());
+    assert_eq!(String::from_utf8_lossy(&output), "/dev/console\r\nterminal\r\n33 77\r\nx\r\ny\r\n");
+}
+
+fn sandbox_runs_in_parallel() {
+    let images: Vec<_> = (0..8).map(|_| Image::new()).collect();
+    std::thread::scope(|scope| {
+        for (number, image) in images.iter().enumerate() {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    prints(&image.shell(&format!("echo {number}")), &format!("{number}\n"));
+                }
+            });
+        }
+    });
+}
