@@ -555,6 +555,12 @@ fn node_of(member: Member) -> Node {
         MemberKind::BlockDevice => Kind::BlockDevice { major, minor },
         MemberKind::Fifo => Kind::Fifo,
     };
+    // The kernel gives no other mode to a symlink (R-LAY-11).
+    let mode = if matches!(kind, Kind::Symlink { .. }) {
+        0o777
+    } else {
+        mode
+    };
     Node {
         metadata: Metadata {
             mode,
