@@ -68,18 +68,16 @@ pub(crate) struct Flag {
     name_span: Span,
     /// What follows `=`.
     value: Option<Cooked>,
+    /// Where the value stands, quotes included.
+    value_span: Span,
     /// All of it.
     pub(crate) span: Span,
 }
 
 impl Flag {
-    /// The value with the place of the value alone.
     fn spanned_value(&self) -> Option<Spanned<String>> {
         let value = self.value.as_ref()?;
-        Some(Spanned::new(
-            value.text.clone(),
-            Span::new(value.span_of(0, 0).start, self.span.end),
-        ))
+        Some(Spanned::new(value.text.clone(), self.value_span))
     }
 }
 
@@ -154,7 +152,9 @@ fn read(line: &LogicalLine, word: &str, escape: Escape) -> Flag {
 }
 
 fn named(mut cooked: Cooked, span: Span) -> Flag {
+    let mut value_span = Span::new(span.end, span.end);
     let value = cooked.text.find('=').map(|equals| {
+        value_span.start = cooked.span_of(equals, equals + 1).end;
         let mut value = cooked.split_off(equals);
         value.split_off(1)
     });
@@ -168,6 +168,7 @@ fn named(mut cooked: Cooked, span: Span) -> Flag {
         name,
         name_span,
         value,
+        value_span,
         span,
     }
 }
@@ -359,7 +360,7 @@ mod tests {
         let value = flags(text).0.value("from").unwrap();
         assert_eq!(
             (value.value.as_str(), &text[value.span.range()]),
-            ("ab", "a\\\nb'")
+            ("ab", "'a\\\nb'")
         );
     }
 }

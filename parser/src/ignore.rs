@@ -70,23 +70,21 @@ impl IgnoreFile {
             .lines()
             .enumerate()
             .filter(|(_, line)| !line.starts_with('#'));
-        IgnoreFile::from_lines(lines.map(|(index, line)| (index + 1, line)))
+        IgnoreFile::from_lines(lines.map(|(index, line)| (index + 1, line)), rooted)
     }
 
-    /// Rules from patterns one by one, as `COPY --exclude` gives them (R-COPY-32); line numbers are positions from 1.
+    /// Rules from patterns one by one, as `COPY --exclude` gives them: there a leading `/` never
+    /// matches (R-COPY-32). Line numbers are positions from 1.
     pub fn from_patterns<'a>(
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<IgnoreFile, IgnoreError> {
-        IgnoreFile::from_lines(
-            patterns
-                .into_iter()
-                .enumerate()
-                .map(|(index, pattern)| (index + 1, pattern)),
-        )
+        let lines = patterns.into_iter().enumerate();
+        IgnoreFile::from_lines(lines.map(|(index, pattern)| (index + 1, pattern)), clean)
     }
 
     fn from_lines<'a>(
         lines: impl Iterator<Item = (usize, &'a str)>,
+        cleaned: impl Fn(&str) -> String,
     ) -> Result<IgnoreFile, IgnoreError> {
         let mut file = IgnoreFile::default();
         for (line, text) in lines {
@@ -104,7 +102,7 @@ impl IgnoreFile {
                 pattern: written.to_owned(),
             };
             file.matchers
-                .push(Matcher::new(&rooted(pattern)).ok_or_else(bad)?);
+                .push(Matcher::new(&cleaned(pattern)).ok_or_else(bad)?);
             file.rules.push(Rule {
                 line,
                 pattern: written.to_owned(),
@@ -420,6 +418,16 @@ mod tests {
         alone("A", "a", false); // R-IGN-5
         alone("d?/**", "dx/y", true);
         alone("d?/**", "dx", false);
+    }
+
+    #[test]
+    fn exclude_patterns_are_not_rooted() {
+        // R-COPY-32
+        let rules = |pattern| IgnoreFile::from_patterns([pattern]).unwrap();
+        assert!(rules("./a.txt").ignores("a.txt"));
+        assert!(rules("#a").ignores("#a"));
+        assert!(!rules("/a.txt").ignores("a.txt"));
+        assert!(IgnoreFile::from_patterns(["a", "["]).is_err());
     }
 
     #[test]

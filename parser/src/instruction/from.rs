@@ -66,6 +66,9 @@ fn arguments(request: &Request<'_>, extra: &[&str]) -> Diagnostic {
         .reduce(crate::Span::to);
     let diagnostic = Diagnostic::error(code::FROM_ARGUMENTS, message, span);
     match extra {
+        [first] if first.eq_ignore_ascii_case("as") => {
+            diagnostic.help("give the stage a name after `AS`")
+        }
         [first, ..] if first.eq_ignore_ascii_case("as") => {
             diagnostic.note("a stage's name is one word")
         }
