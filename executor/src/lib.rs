@@ -1,4 +1,34 @@
-//! Do what must be done: run vertices in order, in parallel, in sandboxes; emit layers.
+//! Do what must be done: run vertices in order, in parallel, in sandboxes; emit layers; export images.
+//!
+//! [`build`] takes a parsed Dockerfile to an image: it resolves base images, plans, solves the plan and puts the
+//! image together. [`export`] hands an image to a sink; [`images`] has what can be done with images without a
+//! build, and [`container`] runs a program in one. All of them report what happens as [`Event`]s and print nothing.
+//!
+//! Start reading at [`mod@build`], then `solve` (one vertex: look up, do, record), then the operations in `op`.
+//! [`sandbox`] runs a process in namespaces; [`sys`] is the only place with unsafe code.
+
+pub mod build;
+pub mod cancel;
+pub mod container;
+mod error;
+pub mod event;
+pub mod export;
+pub mod images;
+mod inflight;
+mod layers;
+mod network_files;
 pub mod op;
+mod rootfs;
 pub mod sandbox;
+mod schedule;
+mod services;
+mod solve;
+mod source;
 pub mod sys;
+
+pub use build::{BuildFailure, BuildRequest, Built, build};
+pub use cancel::Cancel;
+pub use error::{BuildError, Cause, ErrorKind};
+pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
+pub use services::Services;
+pub use source::context::ContextOptions;

@@ -37,6 +37,21 @@ pub enum PlatformError {
     },
 }
 
+/// What an index says of one of its images.
+impl From<&oci_spec::image::Platform> for Platform {
+    fn from(platform: &oci_spec::image::Platform) -> Self {
+        let (os, architecture) = (
+            platform.os().to_string(),
+            platform.architecture().to_string(),
+        );
+        let variant = platform.variant().as_deref();
+        Self {
+            os_version: platform.os_version().clone(),
+            ..Self::new(&os, &architecture, variant)
+        }
+    }
+}
+
 impl Platform {
     /// The platform with these parts, normalised.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {

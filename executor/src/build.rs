@@ -1,0 +1,183 @@
+//! From a parsed Dockerfile to an image in hand.
+
+use std::sync::Arc;
+
+use kiln_cache::StoreError;
+use kiln_image::{Digest, DiffId, History, ImageConfig};
+use kiln_parser::{Diagnostic, Parsed, Source};
+use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, plan};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::Services;
+use crate::cancel::Cancel;
+use crate::error::{BuildError, Cause};
+use crate::event::Reporter;
+use crate::images::{self, PullPolicy};
+use crate::rootfs::RootFs;
+use crate::solve::{Solved, solve};
+use crate::source::context::{Context, ContextOptions};
+
+/// How many vertices run at once. RUNs mostly wait, so more than there are cores.
+const DEFAULT_JOBS: usize = 16;
+
+/// What to build.
+#[derive(Debug)]
+pub struct BuildRequest<'a> {
+    /// The Dockerfile's text.
+    pub source: &'a Source,
+    /// The Dockerfile, without errors.
+    pub parsed: &'a Parsed,
+    /// What is asked of it.
+    pub options: PlanOptions,
+    /// The build context; `None` for a build without one.
+    pub context: Option<ContextOptions>,
+    /// When to ask registries for base images.
+    pub pull: PullPolicy,
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// The image's config.
+    pub config: ImageConfig,
+    /// Its exact bytes.
+    pub config_bytes: Vec<u8>,
+    /// Its digest: the image's id.
+    pub id: Digest,
+    /// Seconds since 1970 for dates of what is exported, where the build has fixed them.
+    pub source_date_epoch: Option<i64>,
+    /// Warnings about the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+    /// Build arguments that nothing used.
+    pub unused_build_args: Vec<String>,
+    pub(crate) root: Arc<RootFs>,
+}
+
+/// Why there is no image.
+#[derive(Debug)]
+pub enum BuildFailure {
+    /// The Dockerfile can't be planned.
+    Dockerfile(Vec<Diagnostic>),
+    /// A step failed.
+    Failed(Box<BuildError>),
+}
+
+impl From<BuildError> for BuildFailure {
+    fn from(error: BuildError) -> Self {
+        BuildFailure::Failed(Box::new(error))
+    }
+}
+
+impl From<StoreError> for BuildFailure {
+    fn from(error: StoreError) -> Self {
+        BuildError::new(error).into()
+    }
+}
+
+/// Builds. The store is held against collection meanwhile.
+pub fn build(
+    request: &BuildRequest<'_>,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+    cancel: &Cancel,
+) -> Result<Built, BuildFailure> {
+    let _held = services.store.lock_shared()?;
+    let bases = resolve_bases(request, services, reporter)?;
+    let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
+    let context = request.context.clone().map(|options| Context::new(options, services.store));
+    let name = format!("{} {}", context.as_ref().map_or("", Context::shown), request.source.name());
+    let solved = solve(&plan, services, context.as_ref(), name, DEFAULT_JOBS, reporter, cancel);
+    if let Some(context) = &context {
+        context.save().map_err(BuildError::new)?;
+    }
+    services.store.sync()?;
+    Ok(assemble(plan, &solved?)?)
+}
+
+/// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).
+fn resolve_bases(
+    request: &BuildRequest<'_>,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<Bases, BuildFailure> {
+    let mut bases = Bases::new();
+    loop {
+        let missing =
+            base_images(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
+        if missing.is_empty() {
+            return Ok(bases);
+        }
+        let resolve = |base: &BaseRequest| resolve_base(base, request.pull, services, reporter);
+        let resolved: Vec<BaseImage> = match &missing[..] {
+            [only] => vec![resolve(only)?],
+            several => several.par_iter().map(resolve).collect::<Result<_, _>>()?,
+        };
+        bases.extend(missing.iter().map(BaseRequest::key).zip(resolved));
+    }
+}
+
+fn resolve_base(
+    base: &BaseRequest,
+    policy: PullPolicy,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<BaseImage, BuildError> {
+    let found = images::resolve(services, &base.reference, &base.platform, policy, reporter);
+    let image = found.map_err(|cause| BuildError { span: Some(base.span), place: None, cause })?;
+    Ok(BaseImage {
+        manifest_digest: image.record.manifest.map_or(image.record.config, |manifest| manifest.digest),
+        config: image.config,
+    })
+}
+
+/// Puts the image together: layers, history with its dates, config.
+fn assemble(plan: Plan, solved: &Solved) -> Result<Built, BuildError> {
+    let mut config = plan.config.clone();
+    let mut layers: Vec<DiffId> = plan.base_layers.clone();
+    layers.extend(plan.history.iter().filter_map(|step| solved.result(step.vertex?)?.layer));
+    let new = dated_history(&plan, solved);
+    if !new.is_empty() || config.history.is_some() {
+        config.history.get_or_insert_default().extend(new);
+    }
+    config.created = match plan.source_date_epoch {
+        Some(epoch) => config.history.as_ref().and_then(|history| history.last()).map(|_| time(epoch)),
+        None => config.history.as_ref().and_then(|history| history.last()).and_then(|last| last.created.clone()),
+    };
+    config.rootfs.diff_ids = (!layers.is_empty()).then_some(layers);
+    let config_bytes = config.to_json().map_err(|error| BuildError::new(Cause::Image(error.to_string())))?;
+    let root = solved.root(plan.target).expect("the target is a root filesystem").clone();
+    Ok(Built {
+        id: Digest::of(&config_bytes),
+        config,
+        config_bytes,
+        source_date_epoch: plan.source_date_epoch,
+        warnings: plan.diagnostics,
+        unused_build_args: plan.unused_build_args,
+        root,
+    })
+}
+
+/// The new entries with their dates: of their layer, of the nearest layer before, or of the first one (R-HIST-2). A
+/// build without new layers is as old as its base, so that it gives the same image every time.
+fn dated_history(plan: &Plan, solved: &Solved) -> Vec<History> {
+    let made: Vec<Option<String>> = plan
+        .history
+        .iter()
+        .map(|step| Some(solved.result(step.vertex?)?.created.to_string()))
+        .collect();
+    let base = plan.config.history.as_ref().and_then(|history| history.last()?.created.clone());
+    let first = made.iter().flatten().next().cloned();
+    let mut date = first.or(base).unwrap_or_else(|| time(0));
+    let mut dated = Vec::with_capacity(made.len());
+    for (step, made) in plan.history.iter().zip(made) {
+        date = made.unwrap_or(date);
+        let created = plan.source_date_epoch.map_or_else(|| date.clone(), time);
+        dated.push(History { created: Some(created), ..step.entry.clone() });
+    }
+    dated
+}
+
+/// Seconds since 1970 as RFC 3339 says it.
+fn time(epoch: i64) -> String {
+    jiff::Timestamp::from_second(epoch).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}

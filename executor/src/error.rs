@@ -1,0 +1,255 @@
+//! Why a build ended without a result, as data: the kind decides the exit code, the diagnostic what people read.
+
+use std::io;
+use std::path::PathBuf;
+
+use kiln_cache::StoreError;
+use kiln_image::DiffId;
+use kiln_parser::{Code, Diagnostic, Span};
+use kiln_registry::RegistryError;
+use thiserror::Error;
+
+use crate::op::file::{CopyError, MkdirError};
+use crate::sandbox::{ExitStatus, SandboxError};
+
+/// What sort of failure it was; the command line maps it to an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A step of the Dockerfile failed.
+    Build,
+    /// The Dockerfile or the context is wrong.
+    Input,
+    /// This machine can't: privileges, kernel, disk.
+    Environment,
+    /// A registry or the network.
+    Registry,
+    /// Somebody asked to stop.
+    Canceled,
+}
+
+/// A build that failed, and the instruction it failed at.
+#[derive(Debug, Error)]
+#[error("{cause}")]
+pub struct BuildError {
+    /// The instruction in the Dockerfile, where there is one.
+    pub span: Option<Span>,
+    /// Where it stands in words: ``stage `build`, step 3 of 5``.
+    pub place: Option<String>,
+    /// What happened.
+    #[source]
+    pub cause: Cause,
+}
+
+/// What happened.
+#[derive(Debug, Error)]
+pub enum Cause {
+    /// A RUN's program ended with anything but status 0 (R-RUN-7).
+    #[error("`{text}` {}", ended(*.status))]
+    Run {
+        /// The instruction as shown in progress.
+        text: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// How it was run: shell, user, directory.
+        how: String,
+    },
+    /// The step's program could not be started, or the sandbox could not be made.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A user or group of `USER` is not in the image (R-RT-9).
+    #[error("{0}")]
+    User(String),
+    /// COPY or ADD can't do what is asked.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// WORKDIR can't make its directory.
+    #[error(transparent)]
+    Mkdir(#[from] MkdirError),
+    /// A source of COPY or ADD that is not there (R-COPY-8).
+    #[error("`{path}` is not in {origin}")]
+    SourceNotFound {
+        /// As written.
+        path: String,
+        /// `the build context`, ``stage `build` ``, an image.
+        origin: String,
+        /// Facts about what is there.
+        notes: Vec<String>,
+        /// What might have been meant.
+        help: Vec<String>,
+    },
+    /// A file of the context changed while it was read.
+    #[error("`{path}` changed while it was being read")]
+    ContextChanged {
+        /// Below the context.
+        path: String,
+    },
+    /// A layer is gone or damaged, and can't be had again.
+    #[error("layer {0} is not in the store any more")]
+    LayerLost(DiffId),
+    /// A feature of the Dockerfile language that kiln does not have yet.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A registry said no, or nothing.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The image a reference names can't be used.
+    #[error("{0}")]
+    Image(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of this machine could not be read or written.
+    #[error("could not {act} `{}`", path.display())]
+    File {
+        /// `read`, `write`, …
+        act: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Work on a layer's bytes failed.
+    #[error("could not {act} layer {layer}")]
+    Layer {
+        /// `unpack`, `compress`, …
+        act: &'static str,
+        /// Which layer, or what it is for.
+        layer: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The build was asked to stop.
+    #[error("canceled")]
+    Canceled,
+}
+
+impl Cause {
+    /// A failed act on a file of this machine.
+    pub(crate) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Cause {
+        let path = path.into();
+        move |source| Cause::File { act, path, source }
+    }
+
+    /// A failed act on a layer.
+    pub(crate) fn layer<E>(act: &'static str, layer: impl ToString) -> impl FnOnce(E) -> Cause
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let layer = layer.to_string();
+        move |source| Cause::Layer {
+            act,
+            layer,
+            source: Box::new(source),
+        }
+    }
+
+    fn code(&self) -> Code {
+        Code(match self {
+            Cause::Run { .. } => "run-failed",
+            Cause::Sandbox(error) if is_program(error) => "run-failed",
+            Cause::Sandbox(_) => "sandbox",
+            Cause::User(_) => "user-not-found",
+            Cause::Copy(_) => "copy-failed",
+            Cause::Mkdir(_) => "workdir-failed",
+            Cause::SourceNotFound { .. } => "copy-source-not-found",
+            Cause::ContextChanged { .. } => "context-changed",
+            Cause::Unsupported(_) => "unsupported",
+            Cause::Registry(_) => "registry",
+            Cause::Image(_) => "image",
+            Cause::LayerLost(_) | Cause::Store(_) => "store",
+            Cause::File { .. } | Cause::Layer { .. } => "io",
+            Cause::Canceled => "canceled",
+        })
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => ErrorKind::Build,
+            Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
+            Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
+            Cause::Unsupported(_) => ErrorKind::Input,
+            Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
+            Cause::Canceled => ErrorKind::Canceled,
+            Cause::Sandbox(_)
+            | Cause::LayerLost(_)
+            | Cause::Store(_)
+            | Cause::File { .. }
+            | Cause::Layer { .. } => ErrorKind::Environment,
+        }
+    }
+}
+
+impl BuildError {
+    /// A failure that belongs to no instruction.
+    pub fn new(cause: impl Into<Cause>) -> Self {
+        BuildError {
+            span: None,
+            place: None,
+            cause: cause.into(),
+        }
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> ErrorKind {
+        self.cause.kind()
+    }
+
+    /// The failure as people read it: message, place, facts and help.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), self.span);
+        diagnostic.label = self.place.clone();
+        for cause in causes(&self.cause) {
+            diagnostic = diagnostic.note(format!("caused by: {cause}"));
+        }
+        match &self.cause {
+            Cause::Run { status, how, .. } => {
+                diagnostic = diagnostic.note(how.clone());
+                if *status == ExitStatus::Signal(9) {
+                    diagnostic = diagnostic.help("the kernel may have been out of memory: see `dmesg`");
+                }
+            }
+            Cause::SourceNotFound { notes, help, .. } => {
+                diagnostic.notes.extend(notes.iter().cloned());
+                diagnostic.help.extend(help.iter().cloned());
+            }
+            Cause::ContextChanged { .. } => {
+                diagnostic = diagnostic.help("build again when nothing writes to the context");
+            }
+            Cause::LayerLost(_) => {
+                diagnostic = diagnostic.help("pull its image again, or build with `--no-cache`");
+            }
+            _ => {}
+        }
+        diagnostic
+    }
+}
+
+/// The errors behind an error, outermost first.
+fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'e {
+    std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string)
+}
+
+/// Whether the program itself was at fault, not the sandbox.
+fn is_program(error: &SandboxError) -> bool {
+    matches!(
+        error,
+        SandboxError::ProgramNotFound { .. }
+            | SandboxError::ProgramNotExecutable { .. }
+            | SandboxError::WorkingDirectory { .. }
+    )
+}
+
+fn ended(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exited with status {code}"),
+        ExitStatus::Signal(signal) => format!("was killed by {}", signal_name(signal)),
+    }
+}
+
+/// `SIGKILL` for 9; the number where it has no name.
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}

@@ -1,0 +1,224 @@
+//! All the outside ever sees of a running build.
+//!
+//! Every piece of work a person may care about (a step, a pull, an export) is a *vertex*. It starts once, may
+//! log and report progress, and ends exactly once: done, cached, failed or canceled. A [`Task`] holds that
+//! promise: one that is dropped without an ending was canceled.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+/// Names a vertex within one run, in order of appearance from 1 (R-PROG-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VertexId(pub u32);
+
+/// Which of a process's two outputs some bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Wall-clock time of the event.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a vertex, or to the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// Work on a vertex begins.
+    VertexStarted {
+        /// The vertex.
+        vertex: VertexId,
+        /// What people call it: `[build 2/4] RUN make` (R-PROG-2).
+        name: String,
+    },
+    /// The vertex ended without work: its result was there.
+    VertexCached {
+        /// The vertex.
+        vertex: VertexId,
+    },
+    /// Bytes a step printed, as they came: not cut at line ends.
+    Log {
+        /// The vertex.
+        vertex: VertexId,
+        /// The output they were printed on.
+        stream: Stream,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// How far some part of the vertex has come.
+    Progress {
+        /// The vertex.
+        vertex: VertexId,
+        /// The part: a layer's digest, a file.
+        part: String,
+        /// Bytes done.
+        current: u64,
+        /// Bytes in all, where known.
+        total: Option<u64>,
+    },
+    /// The vertex ended well.
+    VertexDone {
+        /// The vertex.
+        vertex: VertexId,
+        /// Time since it started.
+        elapsed: Duration,
+    },
+    /// The vertex failed; the build's error follows as its result.
+    VertexFailed {
+        /// The vertex.
+        vertex: VertexId,
+        /// One line: what went wrong.
+        message: String,
+        /// Time since it started.
+        elapsed: Duration,
+    },
+    /// The vertex was stopped because the build was.
+    VertexCanceled {
+        /// The vertex.
+        vertex: VertexId,
+    },
+}
+
+/// Where events go. Called from many threads.
+pub type Sink<'a> = &'a (dyn Fn(Event) + Sync);
+
+/// Numbers vertices and hands their events to a [`Sink`].
+pub struct Reporter<'a> {
+    sink: Sink<'a>,
+    last: AtomicU32,
+}
+
+impl<'a> Reporter<'a> {
+    /// A reporter whose first vertex is number 1.
+    pub fn new(sink: Sink<'a>) -> Self {
+        Reporter {
+            sink,
+            last: AtomicU32::new(0),
+        }
+    }
+
+    /// Starts a vertex.
+    pub fn start(&self, name: impl Into<String>) -> Task<'_> {
+        let vertex = VertexId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let task = Task {
+            sink: self.sink,
+            vertex,
+            started: Instant::now(),
+            ended: false,
+        };
+        task.emit(EventKind::VertexStarted {
+            vertex,
+            name: name.into(),
+        });
+        task
+    }
+}
+
+/// A vertex being worked on.
+pub struct Task<'a> {
+    sink: Sink<'a>,
+    vertex: VertexId,
+    started: Instant,
+    ended: bool,
+}
+
+impl Task<'_> {
+    /// Passes on bytes the step printed.
+    pub fn log(&self, stream: Stream, data: &[u8]) {
+        self.emit(EventKind::Log {
+            vertex: self.vertex,
+            stream,
+            data: data.to_vec(),
+        });
+    }
+
+    /// Tells how far a part has come, in bytes.
+    pub fn progress(&self, part: &str, current: u64, total: Option<u64>) {
+        self.emit(EventKind::Progress {
+            vertex: self.vertex,
+            part: part.to_owned(),
+            current,
+            total,
+        });
+    }
+
+    /// Ends the vertex: it was in the cache.
+    pub fn cached(mut self) {
+        self.end(EventKind::VertexCached {
+            vertex: self.vertex,
+        });
+    }
+
+    /// Ends the vertex well.
+    pub fn done(mut self) {
+        self.end(EventKind::VertexDone {
+            vertex: self.vertex,
+            elapsed: self.started.elapsed(),
+        });
+    }
+
+    /// Ends the vertex with a failure.
+    pub fn fail(mut self, message: impl Into<String>) {
+        self.end(EventKind::VertexFailed {
+            vertex: self.vertex,
+            message: message.into(),
+            elapsed: self.started.elapsed(),
+        });
+    }
+
+    /// Time since the vertex started.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn end(&mut self, kind: EventKind) {
+        self.ended = true;
+        self.emit(kind);
+    }
+
+    fn emit(&self, kind: EventKind) {
+        (self.sink)(Event {
+            at: Timestamp::now(),
+            kind,
+        });
+    }
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.emit(EventKind::VertexCanceled {
+                vertex: self.vertex,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_vertex_ends_exactly_once() {
+        let seen = Mutex::new(Vec::new());
+        let sink = |event: Event| seen.lock().expect("no panic holds it").push(event.kind);
+        let reporter = Reporter::new(&sink);
+        reporter.start("a").cached();
+        drop(reporter.start("b"));
+        let kinds = seen.into_inner().expect("no panic held it");
+        assert_eq!(kinds.len(), 4);
+        assert!(matches!(kinds[1], EventKind::VertexCached { vertex: VertexId(1) }));
+        assert!(matches!(kinds[3], EventKind::VertexCanceled { vertex: VertexId(2) }));
+    }
+}

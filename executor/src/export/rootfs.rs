@@ -1,0 +1,89 @@
+//! The final root filesystem, as a tar or as files.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use kiln_image::contents::{Contents, DirContents};
+use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_layer};
+use kiln_image::{Changeset, ImagePath, Node, Tree};
+
+use crate::Services;
+use crate::build::Built;
+use crate::error::Cause;
+use crate::event::Task;
+
+/// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
+pub(super) fn write_tar(
+    built: &Built,
+    services: &Services<'_>,
+    out: &mut dyn Write,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    let (changeset, contents) = whole_tree(built, services, task)?;
+    write_layer(&changeset, &contents, out).map_err(Cause::layer("write", "of the root filesystem"))?;
+    Ok(())
+}
+
+/// Writes the whole tree below `directory`, over what is there; files belong to the invoking user (R-EXPORT-5).
+pub(super) fn write_files(
+    built: &Built,
+    services: &Services<'_>,
+    directory: &Path,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    let (changeset, contents) = whole_tree(built, services, task)?;
+    std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
+    let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
+    apply_changeset(&changeset, &contents, directory, &options).map_err(Cause::layer("write", "of the root filesystem"))
+}
+
+fn whole_tree(
+    built: &Built,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<(Changeset, MergedContents), Cause> {
+    let root = &built.root;
+    let mut directories = Vec::new();
+    for layer in &root.layers {
+        let directory = services.layers.unpacked(*layer, task)?;
+        directories.push(DirContents::open(&directory).map_err(Cause::file("open", &directory))?);
+    }
+    let tree = root.tree(&services.layers, task)?;
+    let contents = MergedContents { layers: layers_of(&tree), directories };
+    Ok((single_links(tree.to_changeset(), &tree), contents))
+}
+
+/// Hard links hold within a layer only, and two layers may use the same number for theirs.
+fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
+    let layer = |path: &ImagePath| tree.lookup(path).map_or(0, |found| u64::from(found.layer));
+    changeset
+        .iter()
+        .map(|(path, change)| {
+            let mut change = change.clone();
+            if let kiln_image::Change::Put(Node { kind: kiln_image::Kind::File { link: Some(link), .. }, .. }) =
+                &mut change
+            {
+                *link = link.wrapping_mul(31).wrapping_add(layer(path) << 48);
+            }
+            (path.clone(), change)
+        })
+        .collect()
+}
+
+fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {
+    tree.walk(&ImagePath::root()).map(|(path, node)| (path, node.layer as usize)).collect()
+}
+
+/// Each file from the layer that put it there.
+struct MergedContents {
+    layers: HashMap<ImagePath, usize>,
+    directories: Vec<DirContents>,
+}
+
+impl Contents for MergedContents {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        let layer = self.layers.get(path).ok_or(io::ErrorKind::NotFound)?;
+        self.directories[*layer].open(path, node)
+    }
+}

@@ -1,0 +1,18 @@
+//! The images of the store: found by name, pulled, pushed, loaded, saved, imported.
+//!
+//! An image in the store is a record: the digest of its config and, if it came from a registry, of its manifest.
+//! Its layers are the store's, by diff id; one that is only known by its manifest is pulled when somebody needs it.
+
+mod archive;
+mod found;
+mod pull;
+mod push;
+
+pub use archive::{import, load, save};
+pub(crate) use archive::{Output as ArchiveOutput, write_archive};
+pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
+pub use pull::{PullPolicy, pull};
+pub use push::push;
+
+pub(crate) use found::{manifest_of, record};
+pub(crate) use pull::resolve;

@@ -1,0 +1,153 @@
+//! From a name to an image: from the store if it is there, from its registry if not.
+
+use kiln_cache::{ImageRecord, ManifestRecord};
+use kiln_image::manifest::parse_manifest;
+use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+
+use super::found::{self, StoredImage};
+use crate::Services;
+use crate::error::{BuildError, Cause};
+use crate::event::{Reporter, Task};
+use crate::layers::digest_of;
+
+/// Largest config that is read, in bytes.
+const CONFIG_LIMIT: u64 = 16 << 20;
+
+/// When to ask a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Only for what the store doesn't have.
+    #[default]
+    Missing,
+    /// Always (`--pull`).
+    Always,
+}
+
+/// Finds an image by name, asking its registry as `policy` says. Layers are not pulled yet.
+pub(crate) fn resolve(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    policy: PullPolicy,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, Cause> {
+    if policy == PullPolicy::Missing
+        && let Some(image) = found::find_by_name(services, reference)?
+        && platform.matches(&image.config.platform())
+    {
+        return Ok(image);
+    }
+    let task = reporter.start(format!("[internal] load metadata for {reference}"));
+    match fetch(services, reference, platform, &task) {
+        Ok(image) => {
+            task.done();
+            Ok(image)
+        }
+        Err(cause) => {
+            task.fail(cause.to_string());
+            Err(cause)
+        }
+    }
+}
+
+/// Pulls an image with all its layers and gives it its name in the store.
+pub fn pull(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, BuildError> {
+    let image = resolve(services, reference, platform, PullPolicy::Always, reporter).map_err(BuildError::new)?;
+    let task = reporter.start(format!("pull {reference}"));
+    for layer in image.config.diff_ids() {
+        if let Err(cause) = services.layers.fetch(*layer, &task) {
+            task.fail(cause.to_string());
+            return Err(BuildError::new(cause));
+        }
+    }
+    task.done();
+    services.store.sync().map_err(BuildError::new)?;
+    Ok(image)
+}
+
+/// Gets manifest and config from the registry, and remembers the image under its name.
+fn fetch(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    task: &Task<'_>,
+) -> Result<StoredImage, Cause> {
+    let resolved = services.registry.resolve(reference)?;
+    let media_type = resolved.descriptor.media_type().to_string();
+    let (media_type, bytes) = match parse(reference, &media_type, &resolved.bytes)? {
+        Manifest::Image(_) => (media_type, resolved.bytes),
+        Manifest::Index(index) => {
+            let chosen = choose(reference, platform, index.manifests())?;
+            let digest = digest_of(chosen)?;
+            let bytes = services.registry.manifest_by_digest(reference, &digest)?;
+            (chosen.media_type().to_string(), bytes)
+        }
+    };
+    let Manifest::Image(manifest) = parse(reference, &media_type, &bytes)? else {
+        return Err(Cause::Image(format!("`{reference}` is an index within an index")));
+    };
+    let config_bytes = config(services, reference, &manifest, task)?;
+    let manifest_digest = services.store.cas().put(&bytes)?;
+    let config_digest = services.store.cas().put(&config_bytes)?;
+    let record = ImageRecord {
+        manifest: Some(ManifestRecord {
+            digest: manifest_digest,
+            media_type,
+            size: bytes.len() as u64,
+        }),
+        ..found::record(config_digest, &read_config(reference, &config_bytes)?)
+    };
+    services.store.refs().set(reference, &record)?;
+    found::open(services, Some(reference.clone()), record)
+}
+
+fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manifest, Cause> {
+    parse_manifest(bytes, media_type).map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
+}
+
+/// The manifest of an index that suits the platform best.
+fn choose<'m>(reference: &Reference, platform: &Platform, manifests: &'m [Descriptor]) -> Result<&'m Descriptor, Cause> {
+    let offered = |manifest: &Descriptor| manifest.platform().as_ref().map(Platform::from);
+    manifests
+        .iter()
+        .filter_map(|manifest| Some((platform.preference(&offered(manifest)?)?, manifest)))
+        .min_by_key(|(preference, _)| *preference)
+        .map(|(_, manifest)| manifest)
+        .ok_or_else(|| {
+            let all: Vec<String> = manifests.iter().filter_map(offered).map(|offered| offered.to_string()).collect();
+            Cause::Image(format!("`{reference}` has no image for {platform}, only for {}", all.join(", ")))
+        })
+}
+
+fn config(
+    services: &Services<'_>,
+    reference: &Reference,
+    manifest: &ImageManifest,
+    task: &Task<'_>,
+) -> Result<Vec<u8>, Cause> {
+    let descriptor = manifest.config();
+    let digest: Digest = digest_of(descriptor)?;
+    if descriptor.size() > CONFIG_LIMIT {
+        return Err(Cause::Image(format!("the config of `{reference}` is larger than {CONFIG_LIMIT} bytes")));
+    }
+    if services.store.cas().contains(&digest)
+        && let Ok(bytes) = services.store.cas().read(&digest, CONFIG_LIMIT)
+    {
+        return Ok(bytes);
+    }
+    let mut bytes = Vec::new();
+    let part = digest.to_string();
+    services.registry.pull_blob(reference, descriptor, &mut bytes, &|done| {
+        task.progress(&part, done, Some(descriptor.size()));
+    })?;
+    Ok(bytes)
+}
+
+pub(super) fn read_config(reference: &Reference, bytes: &[u8]) -> Result<ImageConfig, Cause> {
+    ImageConfig::from_json(bytes).map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
+}

@@ -1,0 +1,321 @@
+//! A layer in the form somebody needs, made from the forms there are.
+//!
+//! ```text
+//!   registry ──pull──▶ blob ──decompress──▶ tar stream ──unpack──▶ fs/ + changeset
+//!                        ▲                     ▲   └────read────▶ changeset
+//!                        └──────compress───────┤
+//!                                  tar file ───┤
+//!                          changeset + fs/ ────┘   (layers made here: the same bytes every time)
+//! ```
+//!
+//! Nothing is made before it is asked for: a base image that no RUN starts from is never unpacked, and one whose
+//! steps are all cached is not even pulled. Threads that need the same form make it once.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::{CompressedBlob, Store};
+use kiln_image::compress::{self, Compression};
+use kiln_image::contents::{Contents, DirContents};
+use kiln_image::tar::{self, Limits, Nothing, UnpackOptions, Whiteouts};
+use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
+use kiln_registry::Client;
+
+use crate::error::Cause;
+use crate::event::Task;
+use crate::inflight::InFlight;
+
+/// Where the layers of one run come from.
+pub struct Layers<'a> {
+    store: &'a Store,
+    registry: &'a Client,
+    remote: Mutex<HashMap<DiffId, Remote>>,
+    changesets: Mutex<HashMap<DiffId, Arc<Changeset>>>,
+    directories: Mutex<HashMap<DiffId, PathBuf>>,
+    in_flight: InFlight<DiffId>,
+}
+
+/// A layer that a registry has.
+#[derive(Clone)]
+struct Remote {
+    image: Reference,
+    descriptor: Descriptor,
+}
+
+impl<'a> Layers<'a> {
+    /// Layers of `store`, and of images in registries that are made known with [`Layers::add_remote`].
+    pub fn new(store: &'a Store, registry: &'a Client) -> Self {
+        Layers {
+            store,
+            registry,
+            remote: Mutex::default(),
+            changesets: Mutex::default(),
+            directories: Mutex::default(),
+            in_flight: InFlight::new(),
+        }
+    }
+
+    /// The store behind.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Says that `image` in a registry has the layer.
+    pub(crate) fn add_remote(&self, layer: DiffId, image: &Reference, descriptor: &Descriptor) {
+        let remote = Remote {
+            image: image.clone(),
+            descriptor: descriptor.clone(),
+        };
+        locked(&self.remote).insert(layer, remote);
+    }
+
+    /// What the layer does.
+    pub(crate) fn changeset(&self, layer: DiffId, task: &Task<'_>) -> Result<Arc<Changeset>, Cause> {
+        if let Some(known) = locked(&self.changesets).get(&layer) {
+            return Ok(known.clone());
+        }
+        self.in_flight.alone(&layer, || {
+            if let Some(known) = locked(&self.changesets).get(&layer) {
+                return Ok(known.clone());
+            }
+            let changeset = match self.store.layers().changeset(&layer)? {
+                Some(changeset) => changeset,
+                None => self.read_changeset(layer, task)?,
+            };
+            Ok(self.remember(layer, changeset))
+        })
+    }
+
+    /// A directory with the layer unpacked for overlayfs.
+    pub(crate) fn unpacked(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
+        if let Some(known) = locked(&self.directories).get(&layer) {
+            return Ok(known.clone());
+        }
+        self.in_flight.alone(&layer, || {
+            let directory = match self.store.layers().fs_dir(&layer) {
+                Some(directory) => directory,
+                None => self.unpack(layer, task)?,
+            };
+            locked(&self.directories).insert(layer, directory.clone());
+            Ok(directory)
+        })
+    }
+
+    /// The content of one of the layer's regular files.
+    pub(crate) fn read_file(
+        &self,
+        layer: DiffId,
+        path: &ImagePath,
+        node: &Node,
+        task: &Task<'_>,
+    ) -> Result<Vec<u8>, Cause> {
+        let directory = self.unpacked(layer, task)?;
+        let shown = directory.join(path.to_string());
+        let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+        let mut bytes = Vec::new();
+        let mut reader = contents.open(path, node).map_err(Cause::file("read", &shown))?;
+        reader.read_to_end(&mut bytes).map_err(Cause::file("read", &shown))?;
+        Ok(bytes)
+    }
+
+    /// Makes sure that the store itself has the layer in some form, and knows what it does.
+    pub(crate) fn fetch(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
+        if !self.store.layers().has_content(&layer) {
+            self.in_flight.alone(&layer, || self.pull(layer, task))?;
+        }
+        Ok(())
+    }
+
+    /// The layer compressed: the blob it was pulled as if there is one, else one made with `compression`, once.
+    pub(crate) fn blob(
+        &self,
+        layer: DiffId,
+        compression: Compression,
+        task: &Task<'_>,
+    ) -> Result<CompressedBlob, Cause> {
+        self.fetch(layer, task)?;
+        self.in_flight.alone(&layer, || {
+            let encoder = encoder_name(compression);
+            let known = self.store.layers().meta(&layer).map(|meta| meta.blobs).unwrap_or_default();
+            if let Some(blob) = known
+                .into_iter()
+                .find(|blob| blob.encoder.as_ref().is_none_or(|name| *name == encoder))
+            {
+                return Ok(blob);
+            }
+            self.compress(layer, compression, encoder)
+        })
+    }
+
+    /// Writes the layer's uncompressed tar.
+    pub(crate) fn write_tar(&self, layer: DiffId, out: &mut dyn Write, task: &Task<'_>) -> Result<(), Cause> {
+        self.fetch(layer, task)?;
+        self.write_stored_tar(layer, out)
+    }
+
+    fn write_stored_tar(&self, layer: DiffId, out: &mut dyn Write) -> Result<(), Cause> {
+        if let Some(mut file) = self.store.layers().tar(&layer)? {
+            return copy(&mut file, out, layer);
+        }
+        if let Some(blob) = self.stored_blob(layer) {
+            let file = self.store.cas().open(&blob.digest)?;
+            let mut reader = compress::decoder(file).map_err(Cause::layer("read", layer))?;
+            return copy(&mut reader, out, layer);
+        }
+        self.write_made_tar(layer, out)
+    }
+
+    /// Remembers what a layer does, so that it is not read again.
+    pub(crate) fn remember(&self, layer: DiffId, changeset: Changeset) -> Arc<Changeset> {
+        let changeset = Arc::new(changeset);
+        locked(&self.changesets).insert(layer, changeset.clone());
+        changeset
+    }
+
+    /// The tar of a layer that was made here: a function of its changeset and its unpacked files.
+    fn write_made_tar(&self, layer: DiffId, out: &mut dyn Write) -> Result<(), Cause> {
+        let directory = self.store.layers().fs_dir(&layer).ok_or(Cause::LayerLost(layer))?;
+        let changeset = self.store.layers().changeset(&layer)?.ok_or(Cause::LayerLost(layer))?;
+        let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+        let written = tar::write_layer(&changeset, &contents, out).map_err(Cause::layer("write", layer))?;
+        if written.diff_id != layer {
+            return Err(Cause::LayerLost(layer));
+        }
+        Ok(())
+    }
+
+    fn read_changeset(&self, layer: DiffId, task: &Task<'_>) -> Result<Changeset, Cause> {
+        self.with_tar(layer, task, |reader| {
+            let (changeset, summary) =
+                tar::read_layer(reader, &Limits::default(), &mut Nothing).map_err(Cause::layer("read", layer))?;
+            self.expect(layer, summary.diff_id)?;
+            self.store.layers().put_changeset(&layer, &changeset, summary.size)?;
+            Ok(changeset)
+        })
+    }
+
+    fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
+        let staging = self.store.layers().stage()?;
+        let directory = staging.create_fs()?;
+        let options = UnpackOptions::privileged(Whiteouts::Overlay { userxattr: false });
+        let (changeset, summary) = self.with_tar(layer, task, |reader| {
+            tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))
+        })?;
+        self.expect(layer, summary.diff_id)?;
+        staging.commit(&layer, &changeset, summary.size)?;
+        self.remember(layer, changeset);
+        self.store.layers().fs_dir(&layer).ok_or(Cause::LayerLost(layer))
+    }
+
+    /// Hands `work` the layer's uncompressed tar, pulling its blob first where that is the only way.
+    fn with_tar<T>(
+        &self,
+        layer: DiffId,
+        task: &Task<'_>,
+        work: impl FnOnce(&mut dyn Read) -> Result<T, Cause>,
+    ) -> Result<T, Cause> {
+        if let Some(mut file) = self.store.layers().tar(&layer)? {
+            return work(&mut file);
+        }
+        if self.stored_blob(layer).is_none() {
+            self.pull(layer, task)?;
+        }
+        let blob = self.stored_blob(layer).ok_or(Cause::LayerLost(layer))?;
+        let file = self.store.cas().open(&blob.digest)?;
+        let mut reader = compress::decoder(file).map_err(Cause::layer("read", layer))?;
+        work(&mut reader)
+    }
+
+    fn pull(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
+        if self.store.layers().has_content(&layer) {
+            return Ok(());
+        }
+        let remote = locked(&self.remote).get(&layer).cloned().ok_or(Cause::LayerLost(layer))?;
+        let digest = digest_of(&remote.descriptor)?;
+        let size = remote.descriptor.size();
+        if self.store.cas().size(&digest) != Some(size) {
+            let mut writer = self.store.cas().writer()?;
+            let part = digest.to_string();
+            self.registry.pull_blob(&remote.image, &remote.descriptor, &mut writer, &|done| {
+                task.progress(&part, done, Some(size));
+            })?;
+            writer.commit(Some(digest))?;
+        }
+        let blob = CompressedBlob {
+            digest,
+            size,
+            media_type: remote.descriptor.media_type().to_string(),
+            encoder: None,
+        };
+        self.store.layers().add_blob(&layer, &blob)?;
+        Ok(())
+    }
+
+    fn compress(
+        &self,
+        layer: DiffId,
+        compression: Compression,
+        encoder: String,
+    ) -> Result<CompressedBlob, Cause> {
+        let writer = self.store.cas().writer()?;
+        let mut compressed = compress::encoder(compression, writer).map_err(Cause::layer("compress", layer))?;
+        self.write_stored_tar(layer, &mut compressed)?;
+        let writer = compressed.finish().map_err(Cause::layer("compress", layer))?;
+        let (digest, size) = writer.commit(None)?;
+        let blob = CompressedBlob {
+            digest,
+            size,
+            media_type: media_type(compression).to_owned(),
+            encoder: Some(encoder),
+        };
+        self.store.layers().add_blob(&layer, &blob)?;
+        Ok(blob)
+    }
+
+    fn stored_blob(&self, layer: DiffId) -> Option<CompressedBlob> {
+        self.store.layers().meta(&layer)?.blobs.into_iter().next()
+    }
+
+    fn expect(&self, layer: DiffId, found: DiffId) -> Result<(), Cause> {
+        if found == layer {
+            return Ok(());
+        }
+        Err(Cause::Image(format!(
+            "the content of layer {layer} has diff id {found}: the image's config and its layers don't belong together"
+        )))
+    }
+}
+
+/// The digest a descriptor names; only sha256 is used.
+pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
+    let text = descriptor.digest().to_string();
+    text.parse().map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
+}
+
+/// How a blob made here is remembered, so that the same request finds it again.
+fn encoder_name(compression: Compression) -> String {
+    match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Gzip { level } => format!("gzip-{level}"),
+        Compression::Zstd { level } => format!("zstd-{level}"),
+    }
+}
+
+fn media_type(compression: Compression) -> &'static str {
+    use kiln_image::media_type;
+    match compression {
+        Compression::None => media_type::OCI_LAYER,
+        Compression::Gzip { .. } => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd { .. } => media_type::OCI_LAYER_ZSTD,
+    }
+}
+
+fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(), Cause> {
+    io::copy(reader, out).map(|_| ()).map_err(Cause::layer("write", layer))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,44 @@
+//! The two files a step sees instead of the image's own: `/etc/hosts` and `/etc/resolv.conf` (R-RT-12).
+//!
+//! Both are bound read-only over the root filesystem, so neither ever reaches a layer.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Where the host keeps its resolver's configuration.
+const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// `/etc/hosts` of a step called `hostname`, with `extra` (address, name) lines at the end.
+pub(crate) fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (address, name) in extra {
+        writeln!(text, "{address}\t{name}").expect("writing to a string never fails");
+    }
+    text
+}
+
+/// `/etc/resolv.conf` of a step in the host's network: the host's own, loopback servers included, because
+/// there they are reachable. A host without one gives an empty file.
+pub(crate) fn resolv_conf() -> io::Result<Vec<u8>> {
+    match fs::read(Path::new(HOST_RESOLV_CONF)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_name_the_sandbox_and_the_extra_hosts() {
+        // R-RT-12
+        let extra = [("10.0.0.2".to_owned(), "db".to_owned())];
+        assert_eq!(
+            hosts("buildkitsandbox", &extra),
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.2\tdb\n"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! COPY and ADD as a vertex: which key, and on a miss, the layer's tar straight from where the files are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+
+use kiln_cache::{FileDigest, OutputId, Selected, key};
+use kiln_image::contents::{Contents, DirContents};
+use kiln_image::tar::{WriteError, write_layer};
+use kiln_image::{Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
+use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
+
+use super::archive;
+use super::file::{
+    Archives, CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, select, selected_files,
+};
+use crate::error::Cause;
+use crate::event::Task;
+use crate::layers::Layers;
+use crate::rootfs::RootFs;
+use crate::solve::{Output, Solver, Step};
+use crate::source::context::Context;
+
+/// Finds or makes the layer of a COPY.
+pub(crate) fn solve(
+    solver: &Solver<'_>,
+    id: VertexId,
+    vertex: &Vertex,
+    op: &CopyOp,
+    root: &Arc<RootFs>,
+    task: &Task<'_>,
+) -> Result<Step, Cause> {
+    let step = look_up_or_copy(solver, id, vertex, op, root, task)?;
+    if !op.link {
+        return Ok(step);
+    }
+    // A linked layer is the same on any root; what comes out on this one is not.
+    let Step { mut result, cached } = step;
+    if let Some(layer) = result.layer {
+        result.output = root.id.above(&*solver.services.layers.changeset(layer, task)?);
+    }
+    Ok(Step { result, cached })
+}
+
+fn look_up_or_copy(
+    solver: &Solver<'_>,
+    id: VertexId,
+    vertex: &Vertex,
+    op: &CopyOp,
+    root: &Arc<RootFs>,
+    task: &Task<'_>,
+) -> Result<Step, Cause> {
+    let keyed_root = if op.link { OutputId::scratch() } else { root.id };
+    let sources = Sources::of(solver, id, op);
+    let by_output = key::copy_by_output(op, keyed_root, &sources.outputs()).map(|preimage| preimage.key());
+    if let Some(step) = by_output.and_then(|key| solver.look_up(vertex, &key)) {
+        return Ok(step);
+    }
+    let trees = sources.trees(op, &solver.services.layers, task)?;
+    let read = select(op, &borrowed(&trees)).map_err(|error| not_found(error, op, &sources))?;
+    let preimage = solver
+        .of_step(vertex, key::copy(op, keyed_root, &selections(&read)))
+        .with_files(files(&read));
+    let step = solver.once(vertex, root, &preimage, task, || {
+        make(solver, op, root, &sources, &trees, task)
+    })?;
+    if let Some(key) = by_output {
+        solver.services.store.actions().alias(&key, &preimage.key())?;
+    }
+    Ok(step)
+}
+
+/// What a copy reads from, by input number.
+struct Sources<'a>(BTreeMap<usize, From<'a>>);
+
+#[derive(Clone)]
+enum From<'a> {
+    Context(&'a Context),
+    Root(Arc<RootFs>),
+}
+
+/// The trees of the sources.
+type Trees = BTreeMap<usize, (Arc<Tree>, bool)>;
+
+impl<'a> Sources<'a> {
+    fn of(solver: &'a Solver<'_>, id: VertexId, op: &CopyOp) -> Self {
+        let inputs = op.sources.iter().filter_map(|source| match source {
+            CopySourceOp::Path { input, .. } => Some(*input),
+            CopySourceOp::Inline { .. } => None,
+        });
+        let from = |input| match solver.input(id, input) {
+            Output::Root(root) => From::Root(root.clone()),
+            Output::Context => From::Context(solver.context.expect("a context output has a context")),
+        };
+        Sources(inputs.map(|input| (input, from(input))).collect())
+    }
+
+    /// The outputs of the inputs, position by position.
+    fn outputs(&self) -> Vec<Option<OutputId>> {
+        let last = self.0.keys().last().copied().unwrap_or(0);
+        let output = |input: usize| match self.0.get(&input) {
+            Some(From::Root(root)) => Some(root.id),
+            _ => None,
+        };
+        (0..=last).map(output).collect()
+    }
+
+    /// The trees, with the digests of all files that the copy reads.
+    fn trees(&self, op: &CopyOp, layers: &Layers<'_>, task: &Task<'_>) -> Result<Trees, Cause> {
+        let mut trees = Trees::new();
+        for (input, from) in &self.0 {
+            let tree = match from {
+                From::Context(context) => (context.tree_with(&[])?, true),
+                From::Root(root) => (root.tree(layers, task)?, false),
+            };
+            trees.insert(*input, tree);
+        }
+        let mut wanted: BTreeMap<usize, Vec<ImagePath>> = BTreeMap::new();
+        for (input, path) in selected_files(op, &borrowed(&trees)).map_err(|error| not_found(error, op, self))? {
+            wanted.entry(input).or_default().push(path);
+        }
+        for (input, from) in &self.0 {
+            if let (From::Context(context), Some(paths)) = (from, wanted.get(input)) {
+                trees.insert(*input, (context.tree_with(paths)?, true));
+            }
+        }
+        Ok(trees)
+    }
+}
+
+fn borrowed(trees: &Trees) -> SourceTrees<'_> {
+    trees
+        .iter()
+        .map(|(input, (tree, is_context))| (*input, SourceTree { tree, is_context: *is_context }))
+        .collect()
+}
+
+fn selections(read: &[Selection]) -> Vec<Vec<Selected>> {
+    let selected = |one: &super::file::Selected| Selected { name: one.name.clone(), digest: one.digest };
+    read.iter().map(|selection| selection.matches.iter().map(selected).collect()).collect()
+}
+
+/// The files behind a key, so that a later miss can name the one that changed.
+fn files(read: &[Selection]) -> Vec<FileDigest> {
+    let matches = read.iter().flat_map(|selection| &selection.matches);
+    let files = matches.flat_map(|one| {
+        one.entries.iter().map(|entry| {
+            let name = String::from_utf8_lossy(&one.name);
+            let path = match (name.is_empty(), entry.path.is_root()) {
+                (true, _) => entry.path.to_string(),
+                (false, true) => name.into_owned(),
+                (false, false) => format!("{name}/{}", entry.path),
+            };
+            FileDigest { path, digest: entry.digest }
+        })
+    });
+    files.collect()
+}
+
+fn make(
+    solver: &Solver<'_>,
+    op: &CopyOp,
+    root: &Arc<RootFs>,
+    sources: &Sources<'_>,
+    trees: &Trees,
+    task: &Task<'_>,
+) -> Result<(DiffId, Arc<Changeset>), Cause> {
+    let layers = &solver.services.layers;
+    if op.unpack {
+        archive::refuse(op, &borrowed(trees), |input, path, node| open_source(sources, layers, trees, input, path, node, task))?;
+    }
+    let tree = root.tree(layers, task)?;
+    let read = root.reader(layers, task);
+    let destination = Destination { tree: &tree, read: &read, created: creation_time(solver) };
+    let outcome = copy(op, &borrowed(trees), &Archives::new(), &destination)?;
+    let contents = SourceContents::of(&outcome.origins, sources, trees, layers, task)?;
+    let staging = solver.services.store.layers().stage()?;
+    let summary = write_layer(&outcome.changeset, &contents, staging.create_tar()?).map_err(write_error)?;
+    staging.commit(&summary.diff_id, &outcome.changeset, summary.size)?;
+    Ok((summary.diff_id, layers.remember(summary.diff_id, outcome.changeset)))
+}
+
+/// The time of directories that nobody has a time for.
+pub(crate) fn creation_time(solver: &Solver<'_>) -> Timestamp {
+    let now = || jiff::Timestamp::now().as_second();
+    Timestamp::from_secs(solver.plan.source_date_epoch.unwrap_or_else(now))
+}
+
+fn write_error(error: WriteError) -> Cause {
+    match error {
+        WriteError::ContentChanged { path, .. } => Cause::ContextChanged { path: path.to_string() },
+        error => Cause::layer("write", "of the copy")(error),
+    }
+}
+
+/// A source that is not there, with what is known about it.
+fn not_found(error: CopyError, op: &CopyOp, sources: &Sources<'_>) -> Cause {
+    let CopyError::NotFound { source_index, path } = &error else {
+        return Cause::Copy(error);
+    };
+    let CopySourceOp::Path { input, .. } = &op.sources[*source_index] else {
+        return Cause::Copy(error);
+    };
+    let shown = path.trim_start_matches('/').to_owned();
+    match sources.0.get(input) {
+        Some(From::Context(context)) => {
+            let (notes, help) = context.explain_missing(path);
+            Cause::SourceNotFound { path: shown, origin: "the build context".to_owned(), notes, help }
+        }
+        _ => Cause::SourceNotFound {
+            path: path.clone(),
+            origin: "the stage or image that `--from` names".to_owned(),
+            notes: Vec::new(),
+            help: Vec::new(),
+        },
+    }
+}
+
+fn open_source(
+    sources: &Sources<'_>,
+    layers: &Layers<'_>,
+    trees: &Trees,
+    input: usize,
+    path: &ImagePath,
+    node: &Node,
+    task: &Task<'_>,
+) -> Result<Vec<u8>, Cause> {
+    let shown = || path.to_string();
+    let mut start = Vec::new();
+    let read = |mut reader: Box<dyn Read + '_>, start: &mut Vec<u8>| {
+        reader.by_ref().take(archive::HEAD).read_to_end(start).map_err(Cause::file("read", shown()))
+    };
+    match &sources.0[&input] {
+        From::Context(context) => {
+            let reader = context.open(path, node).map_err(Cause::file("read", shown()))?;
+            read(reader, &mut start)?;
+        }
+        From::Root(root) => {
+            let found = trees[&input].0.lookup(path).expect("it was found in this tree");
+            let directory = layers.unpacked(root.layers[found.layer as usize], task)?;
+            let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+            let reader = contents.open(path, node).map_err(Cause::file("read", shown()))?;
+            read(reader, &mut start)?;
+        }
+    }
+    Ok(start)
+}
+
+/// The contents of a copy's files, each from where it is now.
+struct SourceContents<'a> {
+    origins: &'a BTreeMap<ImagePath, Origin>,
+    sources: &'a Sources<'a>,
+    trees: &'a Trees,
+    /// Unpacked layers of the roots that are read from, by input and index.
+    directories: HashMap<(usize, u32), DirContents>,
+}
+
+impl<'a> SourceContents<'a> {
+    /// Gets ready to read: layers that files come from are unpacked first.
+    fn of(
+        origins: &'a BTreeMap<ImagePath, Origin>,
+        sources: &'a Sources<'a>,
+        trees: &'a Trees,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<Self, Cause> {
+        let mut needed = BTreeSet::new();
+        for origin in origins.values() {
+            if let Origin::Input { input, path } = origin
+                && let From::Root(_) = &sources.0[input]
+                && let Some(found) = trees[input].0.lookup(path)
+            {
+                needed.insert((*input, found.layer));
+            }
+        }
+        let mut directories = HashMap::new();
+        for (input, layer) in needed {
+            if let From::Root(root) = &sources.0[&input] {
+                let directory = layers.unpacked(root.layers[layer as usize], task)?;
+                let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+                directories.insert((input, layer), contents);
+            }
+        }
+        Ok(SourceContents { origins, sources, trees, directories })
+    }
+}
+
+impl Contents for SourceContents<'_> {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        match self.origins.get(path) {
+            Some(Origin::Inline(bytes)) => Ok(Box::new(Cursor::new(bytes))),
+            Some(Origin::Input { input, path }) => match &self.sources.0[input] {
+                From::Context(context) => Ok(context.open(path, node)?),
+                From::Root(_) => {
+                    let found = self.trees[input].0.lookup(path).ok_or(io::ErrorKind::NotFound)?;
+                    self.directories[&(*input, found.layer)].open(path, node)
+                }
+            },
+            Some(Origin::Archive { .. }) | None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}

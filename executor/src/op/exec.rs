@@ -1,0 +1,199 @@
+//! RUN: one process in a sandbox over the layers so far, its output passed on as it comes, and what it changed.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_parser::{Network as NetworkFlag, Security};
+use kiln_planner::{ExecOp, Mount, TmpfsMount};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::cancel::Cancel;
+use crate::error::Cause;
+use crate::event::{Stream, Task};
+use super::file::{Accounts, RunUser};
+use crate::layers::Layers;
+use crate::network_files;
+use crate::rootfs::RootFs;
+use crate::sandbox::{
+    ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, SandboxSpec, Stdio, User,
+};
+
+/// Where the step writes: two empty directories on the store's filesystem.
+pub(crate) struct Scratch<'a> {
+    /// Becomes the layer's content.
+    pub upper: &'a Path,
+    /// Overlayfs' own.
+    pub work: &'a Path,
+}
+
+/// Runs the step to its end. Its changes are in `scratch.upper` afterwards, whatever the status.
+pub(crate) fn run(
+    op: &ExecOp,
+    root: &RootFs,
+    scratch: &Scratch<'_>,
+    layers: &Layers<'_>,
+    launcher: &Launcher,
+    task: &Task<'_>,
+    cancel: &Cancel,
+) -> Result<ExitStatus, Cause> {
+    let account = account(op, root, layers, task)?;
+    let mut lowers = Vec::with_capacity(root.layers.len());
+    for layer in &root.layers {
+        lowers.push(layers.unpacked(*layer, task)?);
+    }
+    let spec = SandboxSpec {
+        root: RootSpec::Overlay {
+            lowers,
+            upper: scratch.upper.to_owned(),
+            work: scratch.work.to_owned(),
+        },
+        env: environment(op, &account),
+        cwd: op.cwd.clone(),
+        user: User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
+        hostname: op.hostname.clone(),
+        network: network(op.network),
+        mounts: mounts(op)?,
+        ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
+    };
+    run_to_end(&spec, launcher, task, cancel)
+}
+
+fn account(op: &ExecOp, root: &RootFs, layers: &Layers<'_>, task: &Task<'_>) -> Result<RunUser, Cause> {
+    let tree = root.tree(layers, task)?;
+    let accounts =
+        Accounts::read(&tree, &root.reader(layers, task)).map_err(Cause::file("read", "/etc/passwd of the image"))?;
+    accounts.run_user(&op.user).map_err(|error| Cause::User(error.to_string()))
+}
+
+/// The step's environment in order, then proxies, then `HOME` where nobody set it (R-RT-1).
+fn environment(op: &ExecOp, account: &RunUser) -> Vec<(String, String)> {
+    let mut env = op.env.clone();
+    env.extend(op.proxy_env.iter().cloned());
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".to_owned(), account.home.clone()));
+    }
+    env
+}
+
+fn network(flag: NetworkFlag) -> Network {
+    match flag {
+        NetworkFlag::Default | NetworkFlag::Host => Network::Host,
+        NetworkFlag::None => Network::None,
+    }
+}
+
+fn mounts(op: &ExecOp) -> Result<Vec<MountSpec>, Cause> {
+    if op.security == Security::Insecure {
+        return Err(unsupported("RUN --security=insecure"));
+    }
+    let resolv_conf = network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
+    let mut mounts = vec![
+        MountSpec::file("/etc/hosts", network_files::hosts(&op.hostname, &op.extra_hosts)),
+        MountSpec::file("/etc/resolv.conf", resolv_conf),
+    ];
+    for file in &op.files {
+        mounts.push(MountSpec {
+            target: file.path.clone(),
+            kind: MountKind::File {
+                contents: file.content.clone(),
+                mode: file.mode,
+                uid: 0,
+                gid: 0,
+            },
+        });
+    }
+    for mount in &op.mounts {
+        mounts.push(match mount {
+            Mount::Tmpfs(tmpfs) if !tmpfs.read_only => tmpfs_mount(tmpfs),
+            Mount::Tmpfs(_) => return Err(unsupported("RUN --mount=type=tmpfs with `ro`")),
+            Mount::Bind(_) => return Err(unsupported("RUN --mount=type=bind")),
+            Mount::Cache(_) => return Err(unsupported("RUN --mount=type=cache")),
+            Mount::Secret(_) => return Err(unsupported("RUN --mount=type=secret")),
+            Mount::Ssh(_) => return Err(unsupported("RUN --mount=type=ssh")),
+        });
+    }
+    Ok(mounts)
+}
+
+fn tmpfs_mount(tmpfs: &TmpfsMount) -> MountSpec {
+    MountSpec {
+        target: tmpfs.target.clone(),
+        kind: MountKind::Tmpfs {
+            size: tmpfs.size,
+            mode: 0o1777,
+        },
+    }
+}
+
+fn unsupported(feature: &str) -> Cause {
+    Cause::Unsupported(format!("`{feature}` is not supported by this version of kiln"))
+}
+
+fn run_to_end(spec: &SandboxSpec, launcher: &Launcher, task: &Task<'_>, cancel: &Cancel) -> Result<ExitStatus, Cause> {
+    let (stdout, stdout_end) = pipe()?;
+    let (stderr, stderr_end) = pipe()?;
+    let stdio = Stdio::output(stdout_end, stderr_end).map_err(Cause::file("open", "/dev/null"))?;
+    if cancel.requested() {
+        return Err(Cause::Canceled);
+    }
+    let step = Arc::new(launcher.spawn(spec, stdio)?);
+    let _hook = cancel.on_request({
+        let step = step.clone();
+        move || step.kill()
+    });
+    pass_on(stdout, stderr, task).map_err(Cause::file("read the output of", "the step"))?;
+    let status = step.wait()?;
+    if cancel.requested() {
+        return Err(Cause::Canceled);
+    }
+    Ok(status)
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Cause> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Cause::file("open", "a pipe")(io::Error::from(errno)))
+}
+
+/// Reports both outputs until both are closed, which is when the last process of the step is gone.
+fn pass_on(stdout: OwnedFd, stderr: OwnedFd, task: &Task<'_>) -> io::Result<()> {
+    let mut open = vec![
+        (Stream::Stdout, std::fs::File::from(stdout)),
+        (Stream::Stderr, std::fs::File::from(stderr)),
+    ];
+    let mut buffer = vec![0; 64 * 1024];
+    while !open.is_empty() {
+        let mut polled: Vec<PollFd<'_>> = open
+            .iter()
+            .map(|(_, file)| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN))
+            .collect();
+        match poll(&mut polled, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result?,
+        };
+        let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut still_open = Vec::with_capacity(open.len());
+        for ((stream, mut file), ready) in open.into_iter().zip(ready) {
+            if ready {
+                match file.read(&mut buffer) {
+                    Ok(0) => continue,
+                    Ok(count) => task.log(stream, &buffer[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            still_open.push((stream, file));
+        }
+        open = still_open;
+    }
+    Ok(())
+}
+
+/// Gives the empty directory that becomes the step's `/` what `/` has so far: overlayfs shows the upper directory's.
+pub(crate) fn dress(upper: &Path, root: &kiln_image::Metadata) -> Result<(), Cause> {
+    use std::os::unix::fs::PermissionsExt;
+    std::os::unix::fs::chown(upper, Some(root.uid), Some(root.gid)).map_err(Cause::file("change the owner of", upper))?;
+    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(root.mode))
+        .map_err(Cause::file("change the mode of", upper))
+}

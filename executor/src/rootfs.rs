@@ -1,0 +1,77 @@
+//! A root filesystem between two steps: which layers it is made of, and the tree they give.
+//!
+//! Most steps of a cached build need only its [`OutputId`]. The tree is put together when somebody asks for it,
+//! from the parent's tree where that is there already.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use kiln_cache::OutputId;
+use kiln_image::{DiffId, ImagePath, NodeRef, Tree};
+
+use crate::error::Cause;
+use crate::event::Task;
+use crate::layers::Layers;
+
+/// The output of a vertex: a root filesystem.
+#[derive(Debug)]
+pub struct RootFs {
+    /// What identifies its content for the keys of the steps that read it.
+    pub id: OutputId,
+    /// Its layers, bottom first.
+    pub layers: Vec<DiffId>,
+    parent: Option<Arc<RootFs>>,
+    tree: OnceLock<Arc<Tree>>,
+}
+
+impl RootFs {
+    /// The empty root, or an image's.
+    pub(crate) fn base(id: OutputId, layers: Vec<DiffId>) -> Self {
+        RootFs {
+            id,
+            layers,
+            parent: None,
+            tree: OnceLock::new(),
+        }
+    }
+
+    /// `parent` with one more layer.
+    pub(crate) fn with_layer(parent: &Arc<RootFs>, id: OutputId, layer: DiffId) -> Self {
+        let mut layers = parent.layers.clone();
+        layers.push(layer);
+        RootFs {
+            id,
+            layers,
+            parent: Some(parent.clone()),
+            tree: OnceLock::new(),
+        }
+    }
+
+    /// All layers applied. A layer's index in the tree is its index in [`RootFs::layers`].
+    pub(crate) fn tree(&self, layers: &Layers<'_>, task: &Task<'_>) -> Result<Arc<Tree>, Cause> {
+        if let Some(tree) = self.tree.get() {
+            return Ok(tree.clone());
+        }
+        let (mut tree, done) = match &self.parent {
+            Some(parent) => (Tree::clone(&*parent.tree(layers, task)?), parent.layers.len()),
+            None => (Tree::new(), 0),
+        };
+        for (index, layer) in self.layers.iter().enumerate().skip(done) {
+            let index = u32::try_from(index).expect("an image has few layers");
+            tree.apply(index, &*layers.changeset(*layer, task)?);
+        }
+        Ok(self.tree.get_or_init(|| Arc::new(tree)).clone())
+    }
+
+    /// Reads files of the tree, where the user and group files are asked for by name.
+    pub(crate) fn reader<'r>(
+        &'r self,
+        layers: &'r Layers<'_>,
+        task: &'r Task<'_>,
+    ) -> impl Fn(&ImagePath, NodeRef<'_>) -> io::Result<Vec<u8>> + 'r {
+        move |path, node| {
+            let layer = self.layers[node.layer as usize];
+            layers.read_file(layer, path, &node.node(), task).map_err(io::Error::other)
+        }
+    }
+}

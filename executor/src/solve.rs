@@ -1,0 +1,324 @@
+//! Solves a plan: each vertex is looked up by its key and, on a miss, done and recorded.
+//!
+//! ```text
+//! inputs' outputs ─▶ key over their ids ─hit──────────────────────────────▶ result
+//!                        └─miss─▶ key over the content read ─hit─▶ alias ─▶ result
+//!                                     └─miss─▶ do it ─▶ layer ─▶ record ─▶ result
+//! ```
+//!
+//! What a step is keyed on is the *content* its inputs have, not how they came to be (`kiln_cache::key`), so a step
+//! that was done again with the same outcome does not disturb the ones after it.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use jiff::Timestamp;
+use kiln_cache::{ActionResult, CacheKey, OutputId, Preimage, key};
+use kiln_image::contents::DirContents;
+use kiln_image::scan::scan_upper;
+use kiln_image::{Changeset, DiffId, tar};
+use kiln_planner::{ExecOp, FileOp, MkdirOp, Op, Plan, SourceOp, Vertex, VertexId, inputs};
+
+use crate::Services;
+use crate::cancel::Cancel;
+use crate::error::{BuildError, Cause};
+use crate::event::{Reporter, Task};
+use crate::op::exec::{self, Scratch};
+use crate::op::{copy, mkdir};
+use crate::rootfs::RootFs;
+use crate::sandbox::ExitStatus;
+use crate::schedule;
+use crate::source::context::Context;
+
+/// What a vertex gave.
+#[derive(Clone)]
+pub(crate) enum Output {
+    /// A root filesystem.
+    Root(Arc<RootFs>),
+    /// The build context, read as needed.
+    Context,
+}
+
+/// A solved plan.
+pub(crate) struct Solved {
+    outputs: Vec<OnceLock<Output>>,
+    results: Vec<OnceLock<ActionResult>>,
+}
+
+/// One plan being solved.
+pub(crate) struct Solver<'a> {
+    pub plan: &'a Plan,
+    pub services: &'a Services<'a>,
+    pub context: Option<&'a Context>,
+    pub reporter: &'a Reporter<'a>,
+    pub solved: Solved,
+    /// Names the Dockerfile, so that a miss can be compared with the same step's last key.
+    pub build_name: String,
+    halt: Cancel,
+}
+
+/// Runs everything the plan's target needs, at most `jobs` vertices at a time.
+pub(crate) fn solve(
+    plan: &Plan,
+    services: &Services<'_>,
+    context: Option<&Context>,
+    build_name: String,
+    jobs: usize,
+    reporter: &Reporter<'_>,
+    cancel: &Cancel,
+) -> Result<Solved, BuildError> {
+    let halt = Cancel::default();
+    let _follow = cancel.on_request({
+        let halt = halt.clone();
+        move || halt.request()
+    });
+    let solver = Solver {
+        plan,
+        services,
+        context,
+        reporter,
+        solved: Solved::waiting_for(plan.graph.node_count()),
+        build_name,
+        halt,
+    };
+    let first_failure = Mutex::new(None);
+    let ended = schedule::run(&plan.graph, jobs, |id| {
+        solver.vertex(id).map_err(|cause| {
+            let vertex = &plan.graph[id];
+            let failure = BuildError { span: vertex.span, place: place(&vertex.name), cause };
+            first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            solver.halt.request();
+        })
+    });
+    match first_failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(failure) => Err(failure),
+        None => {
+            ended.expect("every failure has been noted");
+            Ok(solver.solved)
+        }
+    }
+}
+
+/// `[build 3/5] RUN x` in words: ``stage `build`, step 3 of 5``.
+fn place(name: &str) -> Option<String> {
+    let inside = name.strip_prefix('[')?.split_once(']')?.0;
+    let (stage, step) = inside.rsplit_once(' ').unwrap_or(("", inside));
+    let (number, of) = step.split_once('/')?;
+    let step = format!("step {number} of {of}");
+    Some(if stage.is_empty() { step } else { format!("stage `{stage}`, {step}") })
+}
+
+impl Solved {
+    fn waiting_for(vertices: usize) -> Self {
+        Solved {
+            outputs: (0..vertices).map(|_| OnceLock::new()).collect(),
+            results: (0..vertices).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// The root filesystem a vertex gave; `None` for the build context.
+    pub(crate) fn root(&self, vertex: VertexId) -> Option<&Arc<RootFs>> {
+        match self.outputs[vertex.index()].get() {
+            Some(Output::Root(root)) => Some(root),
+            _ => None,
+        }
+    }
+
+    /// The record of a vertex that makes a layer.
+    pub(crate) fn result(&self, vertex: VertexId) -> Option<&ActionResult> {
+        self.results[vertex.index()].get()
+    }
+}
+
+impl Solver<'_> {
+    fn vertex(&self, id: VertexId) -> Result<(), Cause> {
+        if self.halt.requested() {
+            return Err(Cause::Canceled);
+        }
+        let vertex = &self.plan.graph[id];
+        let output = match &vertex.op {
+            Op::Source(source) => self.source(vertex, source),
+            Op::Exec(op) => self.layer(id, vertex, |root, task| self.exec(vertex, op, root, task)),
+            Op::File(FileOp::Copy(op)) => {
+                self.layer(id, vertex, |root, task| copy::solve(self, id, vertex, op, root, task))
+            }
+            Op::File(FileOp::Mkdir(op)) => {
+                self.layer(id, vertex, |root, task| self.mkdir(vertex, op, root, task))
+            }
+        }?;
+        let _ = self.solved.outputs[id.index()].set(output);
+        Ok(())
+    }
+
+    fn source(&self, vertex: &Vertex, source: &SourceOp) -> Result<Output, Cause> {
+        Ok(match source {
+            SourceOp::Scratch => Output::Root(Arc::new(RootFs::base(OutputId::scratch(), Vec::new()))),
+            SourceOp::Image { diff_ids, .. } => {
+                self.reporter.start(&vertex.name).done();
+                Output::Root(Arc::new(RootFs::base(OutputId::image(diff_ids), diff_ids.clone())))
+            }
+            SourceOp::Local { name } => {
+                let context = self.context.ok_or_else(|| Cause::Unsupported(format!("there is no context `{name}`")))?;
+                let task = self.reporter.start(&vertex.name);
+                context.read()?;
+                task.done();
+                Output::Context
+            }
+        })
+    }
+
+    /// A vertex that puts one layer on its root.
+    fn layer(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        work: impl FnOnce(&Arc<RootFs>, &Task<'_>) -> Result<Step, Cause>,
+    ) -> Result<Output, Cause> {
+        let root = self.root_of(id);
+        let task = self.reporter.start(&vertex.name);
+        let step = match work(&root, &task) {
+            Ok(step) => step,
+            Err(Cause::Canceled) => return Err(Cause::Canceled), // the task says so when dropped
+            Err(cause) => {
+                task.fail(cause.to_string());
+                return Err(cause);
+            }
+        };
+        let layer = step.result.layer.expect("a recorded step has a layer");
+        let output = RootFs::with_layer(&root, step.result.output, layer);
+        if step.cached {
+            task.cached();
+        } else {
+            task.done();
+        }
+        let _ = self.solved.results[id.index()].set(step.result);
+        Ok(Output::Root(Arc::new(output)))
+    }
+
+    /// The root filesystem a vertex modifies: its input 0.
+    fn root_of(&self, id: VertexId) -> Arc<RootFs> {
+        let root = inputs(&self.plan.graph, id)[0];
+        self.solved.root(root).expect("an input comes before, and input 0 is a root filesystem").clone()
+    }
+
+    /// The output of an input other than the root.
+    pub(crate) fn input(&self, id: VertexId, input: usize) -> &Output {
+        let vertex = inputs(&self.plan.graph, id)[input];
+        self.solved.outputs[vertex.index()].get().expect("an input comes before")
+    }
+
+    /// A key's preimage that knows which step it belongs to.
+    pub(crate) fn of_step(&self, vertex: &Vertex, preimage: Preimage) -> Preimage {
+        let number = vertex.name.split_once(']').map_or(vertex.name.as_str(), |(number, _)| number);
+        preimage.of_step(format!("{} {number}", self.build_name))
+    }
+
+    /// The recorded result, unless the vertex must not use one.
+    pub(crate) fn look_up(&self, vertex: &Vertex, key: &CacheKey) -> Option<Step> {
+        if vertex.no_cache {
+            return None;
+        }
+        let result = self.services.store.actions().get(key).filter(|result| result.layer.is_some())?;
+        Some(Step { result, cached: true })
+    }
+
+    /// Looks a key up and, on a miss, does the work and records its layer. Whoever else wants the same waits.
+    pub(crate) fn once(
+        &self,
+        vertex: &Vertex,
+        root: &RootFs,
+        preimage: &Preimage,
+        task: &Task<'_>,
+        work: impl FnOnce() -> Result<(DiffId, Arc<Changeset>), Cause>,
+    ) -> Result<Step, Cause> {
+        let key = preimage.key();
+        if let Some(step) = self.look_up(vertex, &key) {
+            return Ok(step);
+        }
+        let _alone = self.services.store.lock_key(&key)?;
+        if let Some(step) = self.look_up(vertex, &key) {
+            return Ok(step);
+        }
+        let (layer, changeset) = work()?;
+        let result = ActionResult {
+            output: root.id.above(&changeset),
+            layer: Some(layer),
+            created: Timestamp::now(),
+            duration_ms: u64::try_from(task.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        self.services.store.actions().put(&key, &result, preimage)?;
+        Ok(Step { result, cached: false })
+    }
+
+    fn mkdir(&self, vertex: &Vertex, op: &MkdirOp, root: &Arc<RootFs>, task: &Task<'_>) -> Result<Step, Cause> {
+        let preimage = self.of_step(vertex, key::mkdir(op, root.id));
+        self.once(vertex, root, &preimage, task, || {
+            mkdir::make(op, root, copy::creation_time(self), self.services, task)
+        })
+    }
+
+    fn exec(&self, vertex: &Vertex, op: &ExecOp, root: &Arc<RootFs>, task: &Task<'_>) -> Result<Step, Cause> {
+        let preimage = self.of_step(vertex, key::exec(op, &vertex.platform, root.id, &[]));
+        self.once(vertex, root, &preimage, task, || self.run(vertex, op, root, task))
+    }
+
+    fn run(
+        &self,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: &RootFs,
+        task: &Task<'_>,
+    ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        let layers = &self.services.layers;
+        let tree = root.tree(layers, task)?;
+        let staging = self.services.store.layers().stage()?;
+        let (upper, work) = (staging.create_fs()?, staging.create_work()?);
+        exec::dress(&upper, &tree.root().metadata)?;
+        let scratch = Scratch { upper: &upper, work: &work };
+        let status = exec::run(op, root, &scratch, layers, self.services.launcher, task, &self.halt)?;
+        if status != ExitStatus::Code(0) {
+            return Err(failed(vertex, op, status));
+        }
+        let contents = DirContents::open(&upper).map_err(Cause::file("open", &upper))?;
+        let draft = scan_upper(&upper).map_err(Cause::layer("read", &vertex.name))?;
+        let draft = draft.normalise(&tree, &contents).map_err(Cause::layer("read", &vertex.name))?;
+        let (changeset, summary) =
+            tar::write_draft(draft, &contents, io::sink()).map_err(Cause::layer("read", &vertex.name))?;
+        staging.commit(&summary.diff_id, &changeset, summary.size)?;
+        Ok((summary.diff_id, layers.remember(summary.diff_id, changeset)))
+    }
+}
+
+/// A vertex's result and where it came from.
+pub(crate) struct Step {
+    pub result: ActionResult,
+    pub cached: bool,
+}
+
+fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {
+    let text = vertex.name.split_once("] ").map_or(vertex.name.as_str(), |(_, text)| text);
+    let user = if op.user.is_empty() { "root" } else { &op.user };
+    let program = match &op.argv[..] {
+        [shell, flags @ .., _] if flags.first().is_some_and(|flag| flag.starts_with('-')) => {
+            format!("`{shell} {}`", flags.join(" "))
+        }
+        argv => format!("`{}`", argv[0]),
+    };
+    Cause::Run {
+        text: text.to_owned(),
+        status,
+        how: format!("ran as {program}, user `{user}`, in `{}`; its last lines are above", op.cwd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn a_place_in_words() {
+        assert_eq!(place("[build 3/5] RUN x").as_deref(), Some("stage `build`, step 3 of 5"));
+        assert_eq!(place("[1/2] COPY a b").as_deref(), Some("step 1 of 2"));
+        assert_eq!(place("[internal] load build context"), None);
+    }
+}

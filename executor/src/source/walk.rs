@@ -1,0 +1,127 @@
+//! Lists a build context: one lstat an entry, directories in parallel, nothing opened but directories.
+//!
+//! Every directory is opened by file descriptor below its parent without following links, so a context that
+//! changes underneath can at worst show different files, never files from elsewhere.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use kiln_image::{Digest, ImagePath, Kind, Metadata, Node, Timestamp};
+use kiln_parser::IgnoreFile;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+
+/// One object of a context. A file's digest is not known yet: it is [`Digest`] zero until somebody needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Where, below the context.
+    pub path: ImagePath,
+    /// What, as an image sees it: owned by root, whole seconds, no attributes (R-COPY-15, R-CACHE-15).
+    pub node: Node,
+    /// What lstat said.
+    pub stat: Stat,
+}
+
+/// The digest of a file that nobody has read yet.
+pub(crate) const UNREAD: Digest = Digest::from_bytes([0; 32]);
+
+/// Lists everything below `root` that `ignore` keeps, parents before children. The root itself is left out.
+pub(crate) fn walk(root: &Path, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(root, flags, Mode::empty())?;
+    walk_directory(&fd, &ImagePath::root(), ignore)
+}
+
+fn walk_directory(fd: &OwnedFd, at: &ImagePath, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let name = entry?.file_name().to_owned();
+        if name.as_bytes() != b"." && name.as_bytes() != b".." {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    let nested: Vec<Vec<Found>> = names
+        .par_iter()
+        .with_min_len(64)
+        .map(|name| walk_entry(fd.as_fd(), at, name, ignore))
+        .collect::<io::Result<_>>()?;
+    Ok(nested.into_iter().flatten().collect())
+}
+
+fn walk_entry(parent: BorrowedFd<'_>, at: &ImagePath, name: &CStr, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
+    let path = at.child(name.to_bytes());
+    let text = path.to_string();
+    let ignored = ignore.verdict(&text).ignored;
+    let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()), // gone since it was listed
+        result => result?,
+    };
+    let file_type = FileType::from_raw_mode(stat.st_mode);
+    if file_type != FileType::Directory {
+        if ignored {
+            return Ok(Vec::new());
+        }
+        let node = node(parent, name, &stat)?;
+        return Ok(vec![Found { path, node, stat }]);
+    }
+    if ignored && !ignore.may_reinclude_below(&text) {
+        return Ok(Vec::new());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let mut below = walk_directory(&fd, &path, ignore)?;
+    if ignored && below.is_empty() {
+        return Ok(below);
+    }
+    // A kept path below an ignored directory brings that directory along (R-IGN-7).
+    let node = Node::directory(metadata(&stat));
+    below.insert(0, Found { path, node, stat });
+    Ok(below)
+}
+
+fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<Node> {
+    let link = (stat.st_nlink > 1).then(|| hard_link_group(stat));
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            digest: UNREAD,
+            link,
+        },
+        FileType::Symlink => Kind::Symlink {
+            target: rustix::fs::readlinkat(parent, name, Vec::new())?.into_bytes(),
+        },
+        FileType::CharacterDevice => Kind::CharDevice {
+            major: rustix::fs::major(stat.st_rdev),
+            minor: rustix::fs::minor(stat.st_rdev),
+        },
+        FileType::BlockDevice => Kind::BlockDevice {
+            major: rustix::fs::major(stat.st_rdev),
+            minor: rustix::fs::minor(stat.st_rdev),
+        },
+        FileType::Fifo => Kind::Fifo,
+        // A socket can't be copied; BuildKit sends it as an empty file.
+        _ => Kind::File {
+            size: 0,
+            digest: Digest::of(b""),
+            link: None,
+        },
+    };
+    Ok(Node {
+        metadata: metadata(stat),
+        kind,
+    })
+}
+
+fn metadata(stat: &Stat) -> Metadata {
+    let mut metadata = Metadata::with_mode(stat.st_mode & 0o7777);
+    metadata.mtime = Timestamp::from_secs(stat.st_mtime);
+    metadata
+}
+
+/// Names of one file share a number; device and inode are mixed, as contexts may span file systems.
+fn hard_link_group(stat: &Stat) -> u64 {
+    stat.st_ino ^ stat.st_dev.rotate_left(40)
+}
