@@ -25,6 +25,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("docker-registry", "docker-registry"),
     package("mmdebstrap", "mmdebstrap"),
     package("podman", "podman"),
+    package("runc", "runc"),
     package("skopeo", "skopeo"),
     package("umoci", "umoci"),
 ];
