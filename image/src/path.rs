@@ -44,13 +44,14 @@ impl ImagePath {
         if path.contains(&0) {
             return Err(PathError::Nul { path: shown() });
         }
-        if path
-            .split(|&byte| byte == b'/')
-            .any(|component| component == b"..")
-        {
+        let mut components = path.split(|&byte| byte == b'/');
+        if components.clone().any(|component| component == b"..") {
             return Err(PathError::ParentComponent { path: shown() });
         }
-        Ok(Self::clean(path))
+        if components.any(|component| matches!(component, b"" | b".")) {
+            return Ok(Self::clean(path));
+        }
+        Ok(Self(path.to_vec()))
     }
 
     /// Cleans a path by its text alone: `.` and empty components are dropped, `..` takes the component before

@@ -112,18 +112,21 @@ impl Changeset {
     /// of a file that has a changed one too stays, or the two would no longer be one file.
     pub fn drop_unchanged(&mut self, lower: &Tree) {
         let changed_links = self.changed_links(lower);
-        let mut kept: Vec<(ImagePath, Change)> = Vec::with_capacity(self.changes.len());
-        for (path, change) in std::mem::take(&mut self.changes).into_iter().rev() {
+        let mut unchanged: Vec<ImagePath> = Vec::new();
+        let mut last_kept: Option<&ImagePath> = None;
+        for (path, change) in self.changes.iter().rev() {
             // Entries below a directory come after it, so going backwards the last one kept tells.
-            let above = kept
-                .last()
-                .is_some_and(|(below, _)| below.starts_with(&path));
-            let linked = link_group(&change).is_some_and(|group| changed_links.contains(&group));
-            if !path.is_root() && (changes_anything(&path, &change, lower) || above || linked) {
-                kept.push((path, change));
+            let above = last_kept.is_some_and(|below| below.starts_with(path));
+            let linked = link_group(change).is_some_and(|group| changed_links.contains(&group));
+            if !path.is_root() && (above || linked || changes_anything(path, change, lower)) {
+                last_kept = Some(path);
+            } else {
+                unchanged.push(path.clone());
             }
         }
-        self.changes = kept.into_iter().rev().collect();
+        for path in unchanged {
+            self.changes.remove(&path);
+        }
     }
 
     fn changed_links(&self, lower: &Tree) -> HashSet<u64> {

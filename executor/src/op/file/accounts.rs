@@ -254,3 +254,82 @@ fn read_file(tree: &Tree, read: &ReadFile<'_>, path: &str) -> io::Result<Vec<u8>
         None => Ok(Vec::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const PASSWD: &str = "# comment\nroot:x:0:0:root:/root:/bin/sh\n\nme:x:1000:1001:Me:/home/me:/bin/sh\n\
+        12:x:7:8::/seven:\nbroken:x:y:z\nshort:x\nme:x:1:1::/second:\nnohome:x:50:51\n";
+    const GROUP: &str = "root:x:0:root\nstaff:x:20:me,other\nwheel:x:10:root,me\nempty:x:30:\n";
+
+    fn run(user: &str) -> Result<RunUser, UserError> {
+        Accounts::parse(PASSWD.as_bytes(), GROUP.as_bytes()).run_user(user)
+    }
+
+    #[test]
+    fn who_a_run_runs_as() {
+        // R-RT-9, R-RT-10, R-RT-1: USER | uid, gid, groups, home
+        let cases: [(&str, u32, u32, &[u32], &str); 14] = [
+            ("", 0, 0, &[0, 10], "/root"),
+            ("root", 0, 0, &[0, 10], "/root"),
+            ("0", 0, 0, &[0, 10], "/root"),
+            ("me", 1000, 1001, &[20, 10], "/home/me"),
+            ("1000", 1000, 1001, &[20, 10], "/home/me"),
+            ("me:staff", 1000, 20, &[], "/home/me"),
+            ("me:77", 1000, 77, &[], "/home/me"),
+            ("1000:1", 1000, 1, &[], "/home/me"),
+            ("me:", 1000, 1001, &[20, 10], "/home/me"),
+            ("4242", 4242, 0, &[], "/"),
+            ("4242:4343", 4242, 4343, &[], "/"),
+            // A number is tried as a name first.
+            ("12", 7, 8, &[], "/seven"),
+            ("nohome", 50, 51, &[], "/"),
+            (":staff", 0, 20, &[], "/root"),
+        ];
+        for (user, uid, gid, groups, home) in cases {
+            let expected = RunUser {
+                uid,
+                gid,
+                groups: groups.to_vec(),
+                home: home.to_owned(),
+            };
+            assert_eq!(run(user).unwrap(), expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn nobody() {
+        let message = |user| run(user).unwrap_err().to_string();
+        assert_eq!(
+            message("nosuch"),
+            "unable to find user nosuch: no matching entries in passwd file"
+        );
+        assert_eq!(
+            message("broken"),
+            "unable to find user broken: no matching entries in passwd file"
+        );
+        assert_eq!(
+            message("me:nosuch"),
+            "unable to find group nosuch: no matching entries in group file"
+        );
+        assert!(matches!(
+            run("4294967296"),
+            Err(UserError::OutOfRange { .. })
+        ));
+        assert!(matches!(
+            run("2147483648"),
+            Err(UserError::OutOfRange { .. })
+        ));
+    }
+
+    #[test]
+    fn without_files_root_and_numbers_are_known() {
+        let accounts = Accounts::default();
+        assert_eq!(accounts.run_user("root").unwrap().uid, 0);
+        assert_eq!(accounts.run_user("5:6").unwrap().gid, 6);
+        assert!(accounts.run_user("me").is_err());
+    }
+}

@@ -133,7 +133,7 @@ pub(super) fn pieces<'a>(
         .ok_or(CopyError::MissingInput { input: *input })?;
     let filter = Filter::excluding(&op.exclude)?;
     if op.parents {
-        return with_parents(tree, source_index, path, pivot, filter).map(|piece| vec![piece]);
+        return with_parents(tree, source_index, path, pivot, filter);
     }
     let piece = |found: Match<'a>| match found.node.directory {
         None => Piece::Leaf {
@@ -165,35 +165,41 @@ fn with_parents<'a>(
     path: &str,
     pivot: &str,
     filter: Filter,
-) -> Result<Piece<'a>, CopyError> {
-    let missing = || CopyError::NotFound {
-        source_index,
-        path: path.to_owned(),
-    };
+) -> Result<Vec<Piece<'a>>, CopyError> {
     let below = path
         .strip_prefix(pivot)
         .unwrap_or(path)
         .trim_start_matches('/');
-    let top = tree
-        .expand(source_index, pivot)?
-        .into_iter()
-        .next()
-        .ok_or_else(missing)?;
     let bad_pattern = || CopyError::BadPattern {
         source_index,
         pattern: path.to_owned(),
     };
-    let entries = filter.only(below, bad_pattern)?.entries(top.node);
+    let filter = filter.only(below, bad_pattern)?;
+    let piece = |top: Match<'a>| {
+        let entries = filter.entries(top.node);
+        Piece::Directory {
+            path: top.path,
+            node: top.node,
+            entries,
+            merge: false,
+        }
+    };
+    let pieces: Vec<Piece<'a>> = tree
+        .expand(source_index, pivot)?
+        .into_iter()
+        .map(piece)
+        .collect();
     let wanted = ImagePath::clean(below.as_bytes());
-    let found = has_wildcard(below) || entries.iter().any(|(path, _)| *path == wanted);
-    if !found {
-        return Err(missing());
+    let found = |piece: &Piece<'_>| match piece {
+        Piece::Directory { entries, .. } => entries.iter().any(|(path, _)| *path == wanted),
+        Piece::Leaf { .. } => false,
+    };
+    if has_wildcard(path) || pieces.iter().any(found) {
+        return Ok(pieces);
     }
-    Ok(Piece::Directory {
-        path: top.path,
-        node: top.node,
-        entries,
-        merge: false,
+    Err(CopyError::NotFound {
+        source_index,
+        path: path.to_owned(),
     })
 }
 
@@ -339,6 +345,9 @@ pub(super) fn without_single_links(changeset: Changeset) -> Changeset {
     for link in changeset.iter().filter_map(|(_, change)| link_of(change)) {
         *names.entry(link).or_default() += 1;
     }
+    if names.is_empty() {
+        return changeset;
+    }
     let single = |mut change: Change| {
         if let Change::Put(Node {
             kind: Kind::File { link, .. },
@@ -354,3 +363,6 @@ pub(super) fn without_single_links(changeset: Changeset) -> Changeset {
         .map(|(path, change)| (path, single(change)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,3 +77,77 @@ pub fn mkdir(
     changes.normalise(tree);
     Ok(changes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::testing::{listing, tree};
+    use super::*;
+
+    fn made(path: &str, owner: &str, base: &str) -> Result<Changeset, MkdirError> {
+        let op = MkdirOp {
+            path: path.to_owned(),
+            owner: owner.to_owned(),
+        };
+        let read = |_: &ImagePath, _: kiln_image::NodeRef<'_>| Ok(b"me:x:5:6::/:\n".to_vec());
+        mkdir(&op, &tree(base), &read, Timestamp::from_secs(7))
+    }
+
+    #[test]
+    fn missing_directories_are_made_and_existing_ones_left_alone() {
+        // R-WORKDIR-4, R-WORKDIR-6
+        let list = |path, owner, base| listing(&made(path, owner, base).unwrap());
+        assert_eq!(list("/a/b", "", ""), ["a/ 755 0:0", "a/b/ 755 0:0"]);
+        assert_eq!(
+            list("/a/b", "", "a/ 700 1:1"),
+            ["a/ 700 1:1", "a/b/ 755 0:0"]
+        );
+        assert!(list("/a", "", "a/ 700 1:1").is_empty());
+        assert_eq!(
+            list("/l/b", "", "l ->../a; a/"),
+            ["a/ 755 0:0", "a/b/ 755 0:0"]
+        );
+        assert_eq!(
+            list("/l", "", "l ->new/er"),
+            ["new/ 755 0:0", "new/er/ 755 0:0"]
+        );
+        for (owner, expected) in [
+            ("me", "5:6"),
+            ("nosuch", "0:0"),
+            ("12", "12:12"),
+            ("12:13", "12:13"),
+            ("root", "0:0"),
+        ] {
+            assert_eq!(
+                list("/a", owner, "etc/passwd"),
+                [format!("a/ 755 {expected}")],
+                "{owner}"
+            );
+        }
+        let time = made("/a", "", "")
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .1
+            .node()
+            .unwrap()
+            .metadata
+            .mtime;
+        assert_eq!(time, Timestamp::from_secs(7));
+    }
+
+    #[test]
+    fn a_file_in_the_way() {
+        // R-WORKDIR-6
+        for (path, base) in [("/e", "e"), ("/e/f", "e"), ("/l", "l ->e; e")] {
+            let message = made(path, "", base).unwrap_err().to_string();
+            assert_eq!(message, format!("mkdir `{path}`: not a directory"));
+        }
+        assert!(matches!(
+            made("/l", "", "l ->l"),
+            Err(MkdirError::Links { .. })
+        ));
+    }
+}

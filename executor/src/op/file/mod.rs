@@ -14,6 +14,8 @@ mod mkdir;
 mod owner;
 mod select;
 mod source;
+#[cfg(test)]
+mod testing;
 
 pub use accounts::{Accounts, ReadFile, RunUser, UserError};
 pub use copy::{Archives, CopyOutcome, Destination, Origin, copy};

@@ -148,3 +148,116 @@ fn digest_of(kind: &[u8], entries: &[SelectedEntry]) -> Digest {
     }
     digester.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::testing::{op, path, tree};
+    use super::*;
+
+    const FILES: &str =
+        "f =1; g =1; a/f =1; b/f =1; d/ 700; d/x =2; d/s/y =3; l ->d; e/x =2; e/s/y =3";
+
+    fn keys(text: &str, files: &str, is_context: bool) -> Vec<Vec<(Vec<u8>, Digest)>> {
+        let files = tree(files);
+        let trees = SourceTrees::from([(
+            1,
+            SourceTree {
+                tree: &files,
+                is_context,
+            },
+        )]);
+        let selections = select(&op(text), &trees).unwrap();
+        let matches = |selection: Selection| {
+            selection
+                .matches
+                .into_iter()
+                .map(|found| (found.name, found.digest))
+                .collect()
+        };
+        selections.into_iter().map(matches).collect()
+    }
+
+    fn key(text: &str) -> Vec<Vec<(Vec<u8>, Digest)>> {
+        keys(text, FILES, true)
+    }
+
+    #[test]
+    fn names_and_contents_count_and_places_do_not() {
+        // R-CACHE-8, R-CACHE-13
+        assert_ne!(key("f /o"), key("g /o"));
+        assert_eq!(key("a/f /o"), key("b/f /o"));
+        assert_eq!(key("d /o"), key("l /o"));
+        // R-CACHE-12: the directory's own mode is not copied.
+        assert_eq!(key("d /o"), key("e /o"));
+        assert_ne!(key("f g /o"), key("g f /o"));
+        assert_eq!(key("zz* /o"), [Vec::new()]);
+        // R-CACHE-13: what a pattern doesn't match
+        assert_eq!(
+            key("[fg] /o/"),
+            keys("[fg] /o/", &format!("{FILES}; h =9"), true)
+        );
+        assert_ne!(key("* /o/"), keys("* /o/", &format!("{FILES}; h =9"), true));
+    }
+
+    #[test]
+    fn what_of_a_file_counts() {
+        // The table after R-CACHE-16
+        let of = |files: &str, is_context| keys("f d /o/", files, is_context);
+        let plain = "f =1; d/x =2";
+        assert_eq!(of(plain, true), of("f =1 @9; d/x =2 @9; d/ @9", true));
+        assert_ne!(of(plain, true), of("f 600 =1; d/x =2", true));
+        assert_ne!(of(plain, true), of("f =9; d/x =2", true));
+        assert_ne!(of(plain, true), of("f =1; d/y =2", true));
+        // R-CACHE-15
+        assert_eq!(of(plain, true), of("f =1 3:4; d/x =2 3:4", true));
+        assert_ne!(of(plain, false), of("f =1 3:4; d/x =2", false));
+    }
+
+    #[test]
+    fn excluded_files_do_not_count() {
+        // R-CACHE-14, R-COPY-33
+        let changed = FILES.replace("y =3", "y =4");
+        assert_ne!(key("d /o"), keys("d /o", &changed, true));
+        assert_eq!(
+            key("--exclude=s d /o"),
+            keys("--exclude=s d /o", &changed, true)
+        );
+        // With --parents the directories above count too.
+        let chmod = FILES.replace("d/ 700", "d/ 755");
+        assert_ne!(
+            key("--parents d/x /o"),
+            keys("--parents d/x /o", &chmod, true)
+        );
+        assert_eq!(
+            key("--parents d/x /o"),
+            keys("--parents d/x /o", &changed, true)
+        );
+    }
+
+    #[test]
+    fn inline_files_count_by_name_and_content() {
+        // R-CACHE-16
+        assert_eq!(key("<<A /o"), key("<<A /o"));
+        assert_ne!(key("<<A /o"), key("<<B /o"));
+    }
+
+    #[test]
+    fn only_selected_files_are_asked_for() {
+        let files = tree(FILES);
+        let trees = SourceTrees::from([(
+            1,
+            SourceTree {
+                tree: &files,
+                is_context: true,
+            },
+        )]);
+        let selected = |text| selected_files(&op(text), &trees).unwrap();
+        assert_eq!(
+            selected("f l /o"),
+            [(1, path("f")), (1, path("d/s/y")), (1, path("d/x"))]
+        );
+        assert_eq!(selected("--exclude=s d <<F /o"), [(1, path("d/x"))]);
+    }
+}
