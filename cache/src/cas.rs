@@ -232,3 +232,116 @@ fn corrupt_or_io(error: io::Error, path: PathBuf) -> StoreError {
         Err(error) => StoreError::io("read", path)(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let (_dir, store) = store();
+        let mut writer = store.cas().writer().unwrap();
+        writer.write_all(b"hello ").unwrap();
+        writer.write_all(b"world").unwrap();
+        let digest = Digest::of(b"hello world");
+        assert_eq!(writer.commit(Some(digest)).unwrap(), (digest, 11));
+        assert_eq!(store.cas().size(&digest), Some(11));
+        assert_eq!(store.cas().read(&digest, 11).unwrap(), b"hello world");
+        assert_eq!(store.cas().put(b"hello world").unwrap(), digest);
+        assert_eq!(store.cas().list().unwrap(), [(digest, 11)]);
+        store.cas().remove(&digest).unwrap();
+        store.cas().remove(&digest).unwrap();
+        assert!(!store.cas().contains(&digest));
+        let missing = store.cas().open(&digest);
+        assert!(matches!(missing, Err(StoreError::BlobMissing { .. })));
+    }
+
+    #[test]
+    fn a_blob_is_not_there_before_it_is_committed() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"x");
+        let mut writer = store.cas().writer().unwrap();
+        writer.write_all(b"x").unwrap();
+        writer.flush().unwrap();
+        assert!(!store.cas().contains(&digest));
+        drop(writer);
+        assert!(!store.cas().contains(&digest));
+    }
+
+    #[test]
+    fn other_bytes_than_expected_are_refused() {
+        let (_dir, store) = store();
+        let mut writer = store.cas().writer().unwrap();
+        writer.write_all(b"evil").unwrap();
+        let refused = writer.commit(Some(Digest::of(b"good")));
+        assert!(matches!(refused, Err(StoreError::Corrupt { .. })));
+        assert!(store.cas().list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_corrupt_blob_is_an_error_once_and_missing_after() {
+        let (_dir, store) = store();
+        let digest = store.cas().put(b"good").unwrap();
+        std::fs::write(store.cas().path(&digest), b"evil").unwrap();
+        let corrupt = store.cas().read(&digest, 100).unwrap_err();
+        assert!(matches!(corrupt, StoreError::Corrupt { .. }), "{corrupt:?}");
+        assert!(corrupt.help().is_some());
+        assert!(!store.cas().contains(&digest));
+    }
+
+    #[test]
+    fn a_cut_blob_fails_while_it_is_streamed() {
+        let (_dir, store) = store();
+        let digest = store.cas().put(b"a longer text").unwrap();
+        std::fs::write(store.cas().path(&digest), b"a longer").unwrap();
+        let mut reader = store.cas().open(&digest).unwrap();
+        let failed = io::copy(&mut reader, &mut io::sink()).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn putting_a_blob_repairs_it() {
+        let (_dir, store) = store();
+        let digest = store.cas().put(b"good").unwrap();
+        std::fs::write(store.cas().path(&digest), b"evil").unwrap();
+        store.cas().put(b"good").unwrap();
+        assert_eq!(store.cas().read(&digest, 4).unwrap(), b"good");
+    }
+
+    #[test]
+    fn a_large_blob_is_not_read_into_memory() {
+        let (_dir, store) = store();
+        let digest = store.cas().put(b"12345").unwrap();
+        let refused = store.cas().read(&digest, 4);
+        assert!(matches!(
+            refused,
+            Err(StoreError::BlobTooLarge { size: 5, .. })
+        ));
+    }
+
+    #[test]
+    fn many_threads_commit_the_same_blob() {
+        let (_dir, store) = store();
+        let digest = Digest::of(b"same");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    // Each as a process of its own would.
+                    let store = Store::open(store.root()).unwrap();
+                    let mut writer = store.cas().writer().unwrap();
+                    writer.write_all(b"same").unwrap();
+                    assert_eq!(writer.commit(Some(digest)).unwrap().0, digest);
+                    assert_eq!(store.cas().read(&digest, 4).unwrap(), b"same");
+                });
+            }
+        });
+    }
+}

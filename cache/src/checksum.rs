@@ -25,8 +25,8 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use kiln_image::contents::Root;
 use kiln_image::{Digest, Digester, ImagePath};
@@ -181,10 +181,7 @@ impl Checksums {
                 },
             )
             .collect::<Result<_, ChecksumError>>()?;
-        let mut remembered = self
-            .fresh
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+        let mut remembered = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         for (file, (_, fresh)) in files.iter().zip(&made) {
             if let Some(fresh) = fresh {
                 remembered.insert(file.path.clone(), *fresh);
@@ -195,10 +192,7 @@ impl Checksums {
 
     /// Writes the memo if there is something new to remember. Call once, when all digests are made.
     pub fn save(&self) -> Result<(), StoreError> {
-        let fresh = self
-            .fresh
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lasting: Vec<_> = fresh.iter().filter(|(_, fresh)| fresh.lasting).collect();
         if lasting.is_empty() {
             return Ok(());
@@ -211,10 +205,7 @@ impl Checksums {
     }
 
     fn known(&self, files: &[Candidate]) -> Vec<Option<Digest>> {
-        let fresh = self
-            .fresh
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = 0;
         let digests = files.iter().map(|file| {
             let recent = fresh
@@ -465,4 +456,244 @@ fn compare(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
 fn memo_path(store: &Store, context: &Path) -> PathBuf {
     let name = Digest::of(context.as_os_str().as_bytes()).hex();
     store.dir("stat").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        store: Store,
+        context: PathBuf,
+    }
+
+    impl Fixture {
+        fn new(files: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let context = dir.path().join("context");
+            for file in files {
+                let path = context.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, file).unwrap();
+            }
+            Self {
+                _dir: dir,
+                store,
+                context,
+            }
+        }
+
+        fn candidate(&self, path: &str) -> Candidate {
+            let metadata = fs::symlink_metadata(self.context.join(path)).unwrap();
+            Candidate {
+                path: ImagePath::clean(path.as_bytes()),
+                stat: FileStat::from(&metadata),
+            }
+        }
+
+        fn open(&self) -> Checksums {
+            Checksums::open(&self.store, &self.context).unwrap()
+        }
+
+        /// Writes a memo that says `digest` of each file, as it is now.
+        fn remember(&self, files: &[&str], digest: Digest) {
+            let checksums = self.open();
+            for file in files {
+                let Candidate { path, stat } = self.candidate(file);
+                let lasting = true;
+                let fresh = Fresh {
+                    stat,
+                    digest,
+                    lasting,
+                };
+                checksums.fresh.lock().unwrap().insert(path, fresh);
+            }
+            checksums.save().unwrap();
+        }
+    }
+
+    fn time(secs: i64, nanos: u32) -> FileTime {
+        FileTime { secs, nanos }
+    }
+
+    #[test]
+    fn digests_are_of_the_contents_in_the_order_given() {
+        let files = ["b", "a/x", "a-b", "a/y/z"];
+        let fixture = Fixture::new(&files);
+        let candidates: Vec<_> = files.iter().map(|file| fixture.candidate(file)).collect();
+        let expected: Vec<_> = files
+            .iter()
+            .map(|file| Digest::of(file.as_bytes()))
+            .collect();
+        let checksums = fixture.open();
+        assert_eq!(checksums.digests(&candidates).unwrap(), expected);
+        assert_eq!(checksums.digests(&candidates[1..]).unwrap(), expected[1..]);
+        checksums.save().unwrap();
+        assert_eq!(fixture.open().digests(&candidates).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_whose_stat_is_the_same_is_not_read() {
+        let fixture = Fixture::new(&["c", "d"]);
+        let marker = Digest::of(b"from the memo");
+        fixture.remember(&["c"], marker);
+        let candidates = [fixture.candidate("c"), fixture.candidate("d")];
+        let digests = fixture.open().digests(&candidates).unwrap();
+        assert_eq!(digests, [marker, Digest::of(b"d")]);
+    }
+
+    #[test]
+    fn any_difference_of_the_stat_makes_it_read() {
+        let fixture = Fixture::new(&["f"]);
+        fixture.remember(&["f"], Digest::of(b"from the memo"));
+        let same = fixture.candidate("f");
+        let changes: [fn(&mut FileStat); 5] = [
+            |stat| stat.inode += 1,
+            |stat| stat.device += 1,
+            |stat| stat.mtime.secs -= 1,
+            |stat| stat.ctime.nanos = (stat.ctime.nanos + 1) % 1_000_000_000,
+            |stat| stat.mtime.nanos = (stat.mtime.nanos + 1) % 1_000_000_000,
+        ];
+        for change in changes {
+            let mut candidate = same.clone();
+            change(&mut candidate.stat);
+            assert_eq!(
+                fixture.open().digests(&[candidate]).unwrap(),
+                [Digest::of(b"f")]
+            );
+        }
+    }
+
+    #[test]
+    fn times_not_before_the_moment_are_racy() {
+        let moment = time(100, 500);
+        let racy = |mtime, ctime| {
+            let stat = FileStat {
+                device: 1,
+                inode: 1,
+                size: 1,
+                mtime,
+                ctime,
+            };
+            !stat.is_older_than(moment)
+        };
+        assert!(!racy(time(100, 499), time(100, 499)));
+        assert!(racy(time(100, 500), time(100, 499)));
+        assert!(racy(time(100, 499), time(100, 500)));
+        assert!(racy(time(101, 0), time(100, 1)));
+        assert!(!racy(time(-1, 1), time(99, 7)));
+        // Whole seconds: the second that is not over yet may bring another change.
+        assert!(racy(time(100, 0), time(100, 0)));
+        assert!(!racy(time(99, 0), time(99, 0)));
+    }
+
+    #[test]
+    fn a_file_from_the_future_is_not_remembered() {
+        let fixture = Fixture::new(&["f"]);
+        let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+        let file = fs::File::options()
+            .write(true)
+            .open(fixture.context.join("f"))
+            .unwrap();
+        file.set_modified(tomorrow).unwrap();
+        let checksums = fixture.open();
+        checksums.digests(&[fixture.candidate("f")]).unwrap();
+        checksums.save().unwrap();
+        assert!(!memo_path(&fixture.store, &fixture.context).exists());
+    }
+
+    #[test]
+    fn a_file_written_in_the_same_tick_is_read_again() {
+        // However fast this runs: the second content has the first one's length, and perhaps its times.
+        let fixture = Fixture::new(&["f"]);
+        for round in 0..200_u32 {
+            let content = format!("{round:08}");
+            fs::write(fixture.context.join("f"), &content).unwrap();
+            let checksums = fixture.open();
+            let digests = checksums.digests(&[fixture.candidate("f")]).unwrap();
+            assert_eq!(digests, [Digest::of(content.as_bytes())], "round {round}");
+            checksums.save().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_memo_merges_in_the_order_of_paths_and_forgets() {
+        let fixture = Fixture::new(&["a-b", "a/x", "a/y", "b"]);
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        fixture.remember(&["a/x", "b"], old);
+        fixture.remember(&["a-b", "a/y", "b"], new);
+        let memo = fixture.open().memo;
+        let paths: Vec<_> = (0..memo.starts.len()).map(|at| memo.entry(at)).collect();
+        let shown: Vec<_> = paths
+            .iter()
+            .map(|entry| (entry.path, entry.digest == new, entry.unused))
+            .collect();
+        let expected: [(&[u8], bool, u8); 4] = [
+            (b"a/x", false, 1),
+            (b"a/y", true, 0),
+            (b"a-b", true, 0),
+            (b"b", true, 0),
+        ];
+        assert_eq!(shown, expected);
+        for _ in 1..LONGEST_UNUSED {
+            fixture.remember(&["b"], new);
+        }
+        assert_eq!(
+            fixture.open().memo.position(&ImagePath::clean(b"a/x"), 0),
+            None
+        );
+        assert!(
+            fixture
+                .open()
+                .memo
+                .position(&ImagePath::clean(b"a-b"), 0)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_damaged_memo_is_an_empty_one() {
+        let fixture = Fixture::new(&["f"]);
+        fixture.remember(&["f"], Digest::of(b"from the memo"));
+        let path = memo_path(&fixture.store, &fixture.context);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x80;
+            assert!(Memo::parse(damaged).is_none(), "byte {at}");
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let digests = fixture.open().digests(&[fixture.candidate("f")]).unwrap();
+        assert_eq!(digests, [Digest::of(b"f")]);
+    }
+
+    #[test]
+    fn a_symlink_is_never_followed() {
+        let fixture = Fixture::new(&["f", "d/f"]);
+        let (plain, below) = (fixture.candidate("f"), fixture.candidate("d/f"));
+        fs::remove_file(fixture.context.join("f")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", fixture.context.join("f")).unwrap();
+        fs::rename(fixture.context.join("d"), fixture.context.join("e")).unwrap();
+        std::os::unix::fs::symlink("e", fixture.context.join("d")).unwrap();
+        for candidate in [plain, below] {
+            let refused = fixture.open().digests(&[candidate]);
+            assert!(matches!(refused, Err(ChecksumError::Read { .. })));
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_size_has_changed() {
+        let fixture = Fixture::new(&["f"]);
+        let mut candidate = fixture.candidate("f");
+        candidate.stat.size += 1;
+        let refused = fixture.open().digests(&[candidate]);
+        assert!(matches!(refused, Err(ChecksumError::Changed { .. })));
+    }
 }

@@ -157,3 +157,57 @@ impl<A: ContentHash, B: ContentHash, C: ContentHash> ContentHash for (A, B, C) {
         self.2.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digest(value: &(impl ContentHash + ?Sized)) -> String {
+        content_digest("test", value).hex()[..16].to_owned()
+    }
+
+    /// A failure here means that every store in use loses its cache: make the new numbers a new key domain.
+    #[test]
+    fn digests_are_the_same_forever() {
+        assert_eq!(digest("make"), "c0edb82a1ee427ac");
+        assert_eq!(digest(&7_u32), "fa42da31947a5041");
+        assert_eq!(digest(&7_u64), "8bb9e6b8f0253098");
+        assert_eq!(
+            digest(&vec!["a".to_owned(), "b".to_owned()]),
+            "2d29680dc300a2ed"
+        );
+        assert_eq!(digest(&Some(true)), "e47631f01701c438");
+        assert_eq!(
+            digest(&("a".to_owned(), -1_i64, None::<bool>)),
+            "405c2e231a8a0e30"
+        );
+        assert_eq!(digest(&Digest::of(b"x")), "d45a89c5cccb8b0c");
+        assert_eq!(digest(&BTreeMap::from([(1_u8, 2_u16)])), "b569517208091e5e");
+    }
+
+    #[test]
+    fn the_domain_keeps_equal_values_apart() {
+        assert_ne!(content_digest("one", "x"), content_digest("two", "x"));
+        assert_ne!(content_digest("ab", "c"), content_digest("a", "bc"));
+    }
+
+    proptest! {
+        #[test]
+        fn different_tuples_never_meet(
+            left in (".{0,3}", prop::collection::vec(".{0,2}", 0..3), prop::option::of(".{0,2}")),
+            right in (".{0,3}", prop::collection::vec(".{0,2}", 0..3), prop::option::of(".{0,2}")),
+        ) {
+            let same = content_digest("test", &left) == content_digest("test", &right);
+            prop_assert_eq!(left == right, same);
+        }
+
+        #[test]
+        fn moving_a_border_shows(text in "[a-z]{2,6}", at in 1_usize..2, other in 0_usize..2) {
+            let split = |at: usize| (text[..at].to_owned(), text[at..].to_owned());
+            let same = content_digest("test", &split(at)) == content_digest("test", &split(other));
+            prop_assert_eq!(at == other, same);
+        }
+    }
+}

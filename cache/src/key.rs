@@ -509,3 +509,448 @@ impl fmt::Display for Value {
 fn short(digest: &Digest) -> String {
     digest.hex()[..12].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_image::{ImagePath, Metadata, Node, Timestamp, Tree};
+    use kiln_planner::{BindMount, CacheMount, Chmod, SecretMount, Sharing, TmpfsMount};
+
+    use super::*;
+
+    fn run() -> ExecOp {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        ExecOp {
+            argv: ["/bin/sh", "-c", "make"].map(str::to_owned).to_vec(),
+            env: vec![pair("PATH", "/bin"), pair("A", "1"), pair("B", "2")],
+            proxy_env: Vec::new(),
+            cwd: "/src".to_owned(),
+            user: "root".to_owned(),
+            hostname: "buildkitsandbox".to_owned(),
+            extra_hosts: Vec::new(),
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    fn run_key(op: &ExecOp) -> CacheKey {
+        exec(
+            op,
+            &Platform::new("linux", "amd64", None),
+            OutputId::scratch(),
+            &[],
+        )
+        .key()
+    }
+
+    fn mount_key(mount: Mount, input: Option<InputId>) -> CacheKey {
+        let op = ExecOp {
+            mounts: vec![mount],
+            ..run()
+        };
+        exec(
+            &op,
+            &Platform::new("linux", "amd64", None),
+            OutputId::scratch(),
+            &[input],
+        )
+        .key()
+    }
+
+    /// Each case changes one thing of a RUN.
+    macro_rules! run_cases {
+        ($($name:ident: $hit:literal, $change:expr;)*) => {$(
+            #[test]
+            fn $name() {
+                let mut op = run();
+                let change: fn(&mut ExecOp) = $change;
+                change(&mut op);
+                assert_eq!(run_key(&op) == run_key(&run()), $hit);
+            }
+        )*};
+    }
+
+    run_cases! {
+        // R-CACHE-5, and the table after R-CACHE-16.
+        run_again_hits: true, |_| {};
+        another_command_misses: false, |op| op.argv[2] = "make all".to_owned();
+        another_border_between_arguments_misses: false, |op| {
+            op.argv = vec!["/bin/sh".to_owned(), "-cmake".to_owned()];
+        };
+        another_value_of_a_variable_misses: false, |op| op.env[1].1 = "3".to_owned();
+        another_order_of_variables_misses: false, |op| op.env.swap(1, 2);
+        // R-CACHE-7: declared and set, used or not.
+        a_new_argument_misses: false, |op| op.env.push(("X".to_owned(), "1".to_owned()));
+        another_spelling_of_the_user_misses: false, |op| op.user = "0".to_owned();
+        another_spelling_of_the_directory_misses: false, |op| op.cwd = "/src/".to_owned();
+        another_hostname_misses: false, |op| op.hostname = "other".to_owned();
+        another_network_misses: false, |op| op.network = Network::None;
+        another_security_misses: false, |op| op.security = Security::Insecure;
+        an_extra_host_misses: false, |op| op.extra_hosts = vec![("db".to_owned(), "::1".to_owned())];
+        // R-CACHE-6, R-ARG-10.
+        proxies_hit: true, |op| op.proxy_env = vec![("http_proxy".to_owned(), "http://p".to_owned())];
+        an_inline_file_misses: false, |op| op.files = vec![InlineFile {
+            path: "/dev/pipes/EOF".to_owned(),
+            content: b"#!/bin/sh".to_vec(),
+            mode: 0o755,
+        }];
+    }
+
+    #[test]
+    fn the_address_of_an_extra_host_is_left_out() {
+        // R-CACHE-5.
+        let with = |address: &str| ExecOp {
+            extra_hosts: vec![("db".to_owned(), address.to_owned())],
+            ..run()
+        };
+        assert_eq!(run_key(&with("10.0.0.1")), run_key(&with("10.0.0.2")));
+    }
+
+    #[test]
+    fn root_and_platform_enter_a_run() {
+        // R-CACHE-2, R-CACHE-5.
+        let amd64 = Platform::new("linux", "amd64", None);
+        let arm64 = Platform::new("linux", "arm64", None);
+        let other = OutputId::image(&[DiffId(Digest::of(b"layer"))]);
+        let base = run_key(&run());
+        assert_ne!(exec(&run(), &arm64, OutputId::scratch(), &[]).key(), base);
+        assert_ne!(exec(&run(), &amd64, other, &[]).key(), base);
+    }
+
+    fn cache_mount() -> CacheMount {
+        CacheMount {
+            target: "/cache".to_owned(),
+            id: "one".to_owned(),
+            explicit_id: true,
+            input: None,
+            source: "/".to_owned(),
+            read_only: false,
+            sharing: Sharing::Shared,
+            mode: None,
+            uid: None,
+            gid: None,
+        }
+    }
+
+    #[test]
+    fn which_id_and_sharing_a_cache_mount_has_is_left_out() {
+        // R-CACHE-6.
+        let key = |mount: CacheMount| mount_key(Mount::Cache(mount), None);
+        let base = key(cache_mount());
+        let id = "two".to_owned();
+        assert_eq!(
+            key(CacheMount {
+                id,
+                ..cache_mount()
+            }),
+            base
+        );
+        let sharing = Sharing::Locked;
+        assert_eq!(
+            key(CacheMount {
+                sharing,
+                ..cache_mount()
+            }),
+            base
+        );
+        let explicit_id = false;
+        assert_ne!(
+            key(CacheMount {
+                explicit_id,
+                ..cache_mount()
+            }),
+            base
+        );
+        let target = "/other".to_owned();
+        assert_ne!(
+            key(CacheMount {
+                target,
+                ..cache_mount()
+            }),
+            base
+        );
+        let read_only = true;
+        assert_ne!(
+            key(CacheMount {
+                read_only,
+                ..cache_mount()
+            }),
+            base
+        );
+    }
+
+    #[test]
+    fn a_bind_mount_is_known_by_its_content() {
+        // R-CACHE-2, R-CACHE-6.
+        let bind = |source: &str| {
+            Mount::Bind(BindMount {
+                target: "/m".to_owned(),
+                input: 1,
+                source: source.to_owned(),
+                writable: false,
+            })
+        };
+        let content = |text: &str| Some(InputId::Content(Digest::of(text.as_bytes())));
+        assert_eq!(
+            mount_key(bind("/a"), content("x")),
+            mount_key(bind("/b"), content("x"))
+        );
+        assert_ne!(
+            mount_key(bind("/a"), content("x")),
+            mount_key(bind("/a"), content("y"))
+        );
+        // Known by the whole output, the path says which part.
+        let output = Some(InputId::Output(OutputId::scratch()));
+        assert_ne!(mount_key(bind("/a"), output), mount_key(bind("/b"), output));
+    }
+
+    #[test]
+    fn every_property_of_a_secret_enters_but_its_value() {
+        // R-CACHE-5; the value isn't even known here (R-CACHE-6).
+        let secret = || SecretMount {
+            id: "token".to_owned(),
+            target: Some("/run/secrets/token".to_owned()),
+            env: None,
+            required: false,
+            mode: 0o400,
+            uid: 0,
+            gid: 0,
+        };
+        let key = |secret: SecretMount| mount_key(Mount::Secret(secret), None);
+        let base = key(secret());
+        let (id, required, mode) = ("other".to_owned(), true, 0o440);
+        let env = Some("TOKEN".to_owned());
+        assert_ne!(key(SecretMount { id, ..secret() }), base);
+        assert_ne!(
+            key(SecretMount {
+                required,
+                ..secret()
+            }),
+            base
+        );
+        assert_ne!(key(SecretMount { mode, ..secret() }), base);
+        assert_ne!(key(SecretMount { env, ..secret() }), base);
+        assert_ne!(
+            key(SecretMount {
+                target: None,
+                ..secret()
+            }),
+            base
+        );
+        assert_ne!(key(SecretMount { uid: 1, ..secret() }), base);
+        assert_ne!(key(SecretMount { gid: 1, ..secret() }), base);
+    }
+
+    #[test]
+    fn the_size_of_a_tmpfs_enters() {
+        // R-CACHE-5.
+        let tmpfs = |size| {
+            let target = "/t".to_owned();
+            Mount::Tmpfs(TmpfsMount {
+                target,
+                size,
+                read_only: false,
+            })
+        };
+        assert_ne!(
+            mount_key(tmpfs(None), None),
+            mount_key(tmpfs(Some(0)), None)
+        );
+    }
+
+    fn copy_of(path: &str) -> CopyOp {
+        CopyOp {
+            sources: vec![CopySourceOp::Path {
+                input: 1,
+                path: path.to_owned(),
+                pivot: "/".to_owned(),
+                span: Default::default(),
+            }],
+            dest: "/srv".to_owned(),
+            dest_is_dir: true,
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            unpack: false,
+            add: false,
+        }
+    }
+
+    /// The selection a copy of one file makes.
+    fn file(name: &str, change: impl FnOnce(&mut Node)) -> Vec<Selected> {
+        let mut node = Node::file(b"content");
+        change(&mut node);
+        let mut tree = Tree::new();
+        let path = ImagePath::clean(name.as_bytes());
+        tree.apply(
+            0,
+            &[(path.clone(), kiln_image::Change::Put(node))]
+                .into_iter()
+                .collect(),
+        );
+        let digest = tree.content_digest(&path, true).expect("it was put there");
+        let name = name.as_bytes().to_vec();
+        vec![Selected { name, digest }]
+    }
+
+    fn copy_key(op: &CopyOp, selected: Vec<Selected>) -> CacheKey {
+        copy(op, OutputId::scratch(), &[selected]).key()
+    }
+
+    #[test]
+    fn a_copy_reads_names_modes_and_contents() {
+        // R-CACHE-8, R-CACHE-11, R-CACHE-13, and the table after R-CACHE-16.
+        let base = copy_key(&copy_of("/a/f"), file("f", |_| {}));
+        let touched = file("f", |node| {
+            node.metadata.mtime = Timestamp::from_secs(1_000_000);
+        });
+        assert_eq!(copy_key(&copy_of("/a/f"), touched), base, "touch");
+        assert_eq!(
+            copy_key(&copy_of("/b/f"), file("f", |_| {})),
+            base,
+            "another directory"
+        );
+        let renamed = copy_key(&copy_of("/a/g"), file("g", |_| {}));
+        assert_ne!(renamed, base, "another base name");
+        let executable = file("f", |node| node.metadata = Metadata::with_mode(0o755));
+        assert_ne!(copy_key(&copy_of("/a/f"), executable), base, "chmod");
+        let edited = file("f", |node| *node = Node::file(b"other"));
+        assert_ne!(copy_key(&copy_of("/a/f"), edited), base, "edit");
+        let more = [file("f", |_| {}), file("g", |_| {})].concat();
+        assert_ne!(copy_key(&copy_of("/a/*"), more), base, "one more match");
+    }
+
+    #[test]
+    fn the_flags_of_a_copy_enter_as_written() {
+        // R-CACHE-8.
+        let key = |change: fn(&mut CopyOp)| {
+            let mut op = copy_of("/f");
+            change(&mut op);
+            copy_key(&op, file("f", |_| {}))
+        };
+        let base = key(|_| {});
+        let changes: [fn(&mut CopyOp); 8] = [
+            |op| op.dest = "/opt".to_owned(),
+            |op| op.dest_is_dir = false,
+            |op| op.chown = Some("0".to_owned()),
+            |op| op.chmod = Some(Chmod::Octal(0o644)), // the mode it has
+            |op| op.link = true,
+            |op| op.parents = true,
+            |op| op.exclude = vec!["*.o".to_owned()],
+            |op| op.unpack = true,
+        ];
+        let keys: std::collections::BTreeSet<CacheKey> = changes.into_iter().map(key).collect();
+        assert_eq!(keys.len(), changes.len());
+        assert!(!keys.contains(&base));
+        assert_eq!(
+            key(|op| op.add = true),
+            base,
+            "ADD without unpacking is COPY"
+        );
+    }
+
+    #[test]
+    fn an_inline_file_is_known_by_name_and_content() {
+        // R-CACHE-16.
+        let key = |name: &str, content: &[u8]| {
+            let mut op = copy_of("/f");
+            op.sources = vec![CopySourceOp::Inline {
+                name: name.to_owned(),
+                content: content.to_vec(),
+                span: Default::default(),
+            }];
+            copy_key(&op, Vec::new())
+        };
+        assert_eq!(key("EOF", b"x"), key("EOF", b"x"));
+        assert_ne!(key("EOF", b"x"), key("END", b"x"));
+        assert_ne!(key("EOF", b"x"), key("EOF", b"y"));
+    }
+
+    #[test]
+    fn a_copy_from_a_stage_has_a_key_without_its_files() {
+        let output = Some(OutputId::image(&[DiffId(Digest::of(b"layer"))]));
+        let key = |path: &str, inputs: &[Option<OutputId>]| {
+            copy_by_output(&copy_of(path), OutputId::scratch(), inputs)
+                .map(|preimage| preimage.key())
+        };
+        assert_eq!(key("/f", &[None, None]), None, "the context has no output");
+        let base = key("/f", &[None, output]);
+        assert!(base.is_some());
+        assert_eq!(key("/f", &[output, output]), base);
+        assert_ne!(key("/g", &[None, output]), base);
+        assert_ne!(base, Some(copy_key(&copy_of("/f"), Vec::new())));
+    }
+
+    #[test]
+    fn a_directory_is_known_by_path_owner_and_root() {
+        // R-CACHE-10.
+        let key = |path: &str, owner: &str, root: OutputId| {
+            let (path, owner) = (path.to_owned(), owner.to_owned());
+            mkdir(&MkdirOp { path, owner }, root).key()
+        };
+        let base = key("/tmp", "", OutputId::scratch());
+        assert_ne!(key("/var", "", OutputId::scratch()), base);
+        assert_ne!(key("/tmp", "app", OutputId::scratch()), base);
+        let other = OutputId::image(&[DiffId(Digest::of(b"layer"))]);
+        assert_ne!(key("/tmp", "", other), base);
+    }
+
+    #[test]
+    fn an_output_is_its_content() {
+        // R-CACHE-10, R-FROM-15: an image without layers is scratch.
+        assert_eq!(OutputId::image(&[]), OutputId::scratch());
+        assert_eq!(
+            OutputId::scratch().above(&Changeset::new()),
+            OutputId::scratch()
+        );
+        let layer = |secs| {
+            let mut node = Node::file(b"x");
+            node.metadata.mtime = Timestamp::from_secs(secs);
+            let mut changes = Changeset::new();
+            changes.put(ImagePath::clean(b"/f"), node);
+            OutputId::scratch().above(&changes)
+        };
+        assert_eq!(layer(1), layer(2));
+        assert_ne!(layer(1), OutputId::scratch());
+        assert_ne!(layer(1).above(&Changeset::new()), OutputId::scratch());
+    }
+
+    #[test]
+    fn what_explains_does_not_enter() {
+        let plain = exec(
+            &run(),
+            &Platform::new("linux", "amd64", None),
+            OutputId::scratch(),
+            &[],
+        );
+        let explained = plain
+            .clone()
+            .of_step("app 2/4")
+            .with_files(vec![FileDigest {
+                path: "f".to_owned(),
+                digest: Digest::of(b"x"),
+            }]);
+        assert_eq!(explained.key(), plain.key());
+    }
+
+    /// A failure here means that every store in use loses its cache. If that is meant, [`KEY_DOMAIN`] changes too.
+    #[test]
+    fn keys_are_the_same_forever() {
+        assert_eq!(run_key(&run()).to_string()[..16], *"5a7966c0b760a342");
+        let copy = copy_key(
+            &copy_of("/f"),
+            vec![Selected {
+                name: b"f".to_vec(),
+                digest: Digest::of(b"f"),
+            }],
+        );
+        assert_eq!(copy.to_string()[..16], *"f1d15ff1decf7f7a");
+        let (path, owner) = ("/srv".to_owned(), String::new());
+        let mkdir = mkdir(&MkdirOp { path, owner }, OutputId::scratch()).key();
+        assert_eq!(mkdir.to_string()[..16], *"b6492aa90dbd0f74");
+        assert_eq!(OutputId::scratch().to_string()[..16], *"a039532bde4a3b42");
+    }
+}

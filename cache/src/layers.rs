@@ -20,6 +20,9 @@ use crate::store::read_file;
 use crate::tmp::{TmpPath, create_dir};
 use crate::{Store, StoreError};
 
+/// The forms that are made in a [`LayerStaging`].
+const FORMS: [&str; 2] = ["fs", "tar"];
+
 /// The store's layers.
 #[derive(Debug, Clone, Copy)]
 pub struct Layers<'s> {
@@ -68,7 +71,7 @@ impl<'s> Layers<'s> {
     /// Whether the layer's content can be had in any form.
     pub fn has_content(&self, layer: &DiffId) -> bool {
         self.fs_dir(layer).is_some()
-            || self.dir(layer).join("tar").exists()
+            || (self.dir(layer).join("tar").exists() && self.is_sure(layer))
             || !self.blobs(layer).is_empty()
     }
 
@@ -194,6 +197,7 @@ impl<'s> Layers<'s> {
         blobs
     }
 
+    /// Whether what is there was surely written: by this boot, or synced by an earlier one.
     fn is_sure(&self, layer: &DiffId) -> bool {
         match read_file(&self.dir(layer).join("unsynced")) {
             Ok(None) => true,
@@ -212,22 +216,33 @@ impl<'s> Layers<'s> {
         Ok(dir)
     }
 
-    /// Gives `fs` its name. What is there already stays, unless it is what a power loss left.
-    fn publish_fs(&self, layer: &DiffId, fs: &Path) -> Result<(), StoreError> {
+    /// Gives the forms made in `staging` their names. What is there already stays, unless it is what a power loss
+    /// left.
+    fn publish(&self, layer: &DiffId, staging: &Path) -> Result<(), StoreError> {
         let _alone = self.store.lock_layer(layer)?;
-        let to = self.make_dir(layer)?.join("fs");
-        if self.fs_dir(layer).is_some() {
-            return Ok(());
+        let dir = self.make_dir(layer)?;
+        let sure = self.is_sure(layer);
+        for form in FORMS {
+            let to = dir.join(form);
+            if !sure && to.exists() {
+                let torn = self.store.tmp_path()?;
+                fs::rename(&to, torn.as_path()).map_err(StoreError::io("remove", &to))?;
+            }
         }
-        let torn = self.store.tmp_path()?;
-        if to.exists() {
-            fs::rename(&to, torn.as_path()).map_err(StoreError::io("remove", &to))?;
+        let made = FORMS.map(|form| (staging.join(form), dir.join(form)));
+        let made = made
+            .into_iter()
+            .filter(|(from, to)| from.exists() && !to.exists());
+        let made: Vec<_> = made.collect();
+        if !made.is_empty() {
+            let boot = self.store.boot_id();
+            self.store
+                .write_file(&dir.join("unsynced"), &[boot.as_bytes()], false)?;
         }
-        let unsynced = self.dir(layer).join("unsynced");
-        let boot = self.store.boot_id();
-        self.store
-            .write_file(&unsynced, &[boot.as_bytes()], false)?;
-        fs::rename(fs, &to).map_err(StoreError::io("rename into place", &to))?;
+        for (from, to) in made {
+            fs::rename(from, &to).map_err(StoreError::io("rename into place", to))?;
+        }
+        // Another process may have made it just now and not synced it yet: whoever commits sees to it.
         self.store.note_unsynced(layer.0);
         Ok(())
     }
@@ -264,13 +279,8 @@ impl LayerStaging<'_> {
         size: u64,
     ) -> Result<(), StoreError> {
         let layers = self.store.layers();
-        let (fs, tar) = (self.path().join("fs"), self.path().join("tar"));
-        if fs.is_dir() {
-            layers.publish_fs(layer, &fs)?;
-        }
-        if tar.is_file() {
-            let to = layers.make_dir(layer)?.join("tar");
-            fs::rename(&tar, &to).map_err(StoreError::io("rename into place", to))?;
+        if FORMS.iter().any(|form| self.path().join(form).exists()) {
+            layers.publish(layer, self.path())?;
         }
         layers.put_changeset(layer, changeset, size)
     }
@@ -279,5 +289,166 @@ impl LayerStaging<'_> {
         let path = self.path().join(name);
         create_dir(&path)?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read, Write};
+
+    use kiln_image::{ImagePath, Node};
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    fn changes() -> Changeset {
+        let mut changes = Changeset::new();
+        changes.put(ImagePath::clean(b"/f"), Node::file(b"x"));
+        changes
+    }
+
+    fn layer() -> DiffId {
+        DiffId(Digest::of(b"tar"))
+    }
+
+    /// Commits the layer with an unpacked form in which `f` holds `content`.
+    fn commit_fs(store: &Store, content: &str) {
+        let staging = store.layers().stage().unwrap();
+        let fs = staging.create_fs().unwrap();
+        staging.create_work().unwrap();
+        fs::write(fs.join("f"), content).unwrap();
+        staging.commit(&layer(), &changes(), 1024).unwrap();
+    }
+
+    #[test]
+    fn a_layer_has_the_forms_it_was_given() {
+        let (_dir, store) = store();
+        let layers = store.layers();
+        assert!(!layers.contains(&layer()));
+        assert_eq!(layers.meta(&layer()), None);
+        commit_fs(&store, "x");
+        assert!(layers.contains(&layer()));
+        let fs = layers.fs_dir(&layer()).unwrap();
+        assert_eq!(fs::read(fs.join("f")).unwrap(), b"x");
+        assert!(!fs.join("../work").exists());
+        assert_eq!(layers.changeset(&layer()).unwrap(), Some(changes()));
+        assert!(layers.tar(&layer()).unwrap().is_none());
+        assert_eq!(layers.meta(&layer()).unwrap().size, Some(1024));
+        assert_eq!(layers.list().unwrap(), [layer()]);
+        layers.remove(&layer()).unwrap();
+        assert!(!layers.contains(&layer()));
+    }
+
+    #[test]
+    fn a_tar_is_verified_by_the_diff_id() {
+        let (_dir, store) = store();
+        let staging = store.layers().stage().unwrap();
+        staging.create_tar().unwrap().write_all(b"tar").unwrap();
+        staging.commit(&layer(), &changes(), 3).unwrap();
+        let mut read = Vec::new();
+        store
+            .layers()
+            .tar(&layer())
+            .unwrap()
+            .unwrap()
+            .read_to_end(&mut read)
+            .unwrap();
+        assert_eq!(read, b"tar");
+        fs::write(store.layers().dir(&layer()).join("tar"), b"rat").unwrap();
+        let mut damaged = store.layers().tar(&layer()).unwrap().unwrap();
+        assert!(damaged.read_to_end(&mut read).is_err());
+        assert!(store.layers().tar(&layer()).unwrap().is_none());
+        assert!(!store.layers().contains(&layer()));
+    }
+
+    #[test]
+    fn of_two_unpacked_forms_the_first_stays() {
+        let (_dir, store) = store();
+        commit_fs(&store, "first");
+        let other = Store::open(store.root()).unwrap();
+        commit_fs(&other, "second");
+        let fs = store.layers().fs_dir(&layer()).unwrap();
+        assert_eq!(fs::read(fs.join("f")).unwrap(), b"first");
+    }
+
+    #[test]
+    fn many_threads_commit_the_same_layer() {
+        let (_dir, store) = store();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let store = Store::open(store.root()).unwrap();
+                    commit_fs(&store, "x");
+                    let fs = store.layers().fs_dir(&layer()).unwrap();
+                    assert_eq!(fs::read(fs.join("f")).unwrap(), b"x");
+                });
+            }
+        });
+        let left = fs::read_dir(store.dir("tmp")).unwrap().count();
+        assert_eq!(left, 0, "nothing is left in tmp");
+    }
+
+    #[test]
+    fn what_another_boot_left_unsynced_is_made_again() {
+        let (_dir, store) = store();
+        commit_fs(&store, "torn");
+        let unsynced = store.layers().dir(&layer()).join("unsynced");
+        fs::write(&unsynced, "another boot").unwrap();
+        assert!(!store.layers().contains(&layer()));
+        commit_fs(&store, "good");
+        let fs = store.layers().fs_dir(&layer()).unwrap();
+        assert_eq!(fs::read(fs.join("f")).unwrap(), b"good");
+        store.sync().unwrap();
+        assert!(!unsynced.exists());
+        assert!(store.layers().contains(&layer()));
+    }
+
+    #[test]
+    fn a_damaged_changeset_is_no_changeset() {
+        let (_dir, store) = store();
+        store
+            .layers()
+            .put_changeset(&layer(), &changes(), 1)
+            .unwrap();
+        let path = store.layers().dir(&layer()).join("changeset");
+        let bytes = fs::read(&path).unwrap();
+        for damaged in [&bytes[..bytes.len() - 1], &bytes[..10], b""] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(store.layers().changeset(&layer()).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_compressed_form_counts_while_its_blob_is_there() {
+        let (_dir, store) = store();
+        let digest = store.cas().put(b"compressed").unwrap();
+        let blob = CompressedBlob {
+            digest,
+            size: 10,
+            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+            encoder: None,
+        };
+        store.layers().add_blob(&layer(), &blob).unwrap();
+        let meta = store.layers().meta(&layer()).unwrap();
+        assert_eq!((meta.size, meta.blobs), (None, vec![blob]));
+        assert!(store.layers().has_content(&layer()));
+        assert!(
+            !store.layers().contains(&layer()),
+            "what it does isn't known yet"
+        );
+        store
+            .layers()
+            .put_changeset(&layer(), &changes(), 1)
+            .unwrap();
+        assert!(store.layers().contains(&layer()));
+        store.cas().remove(&digest).unwrap();
+        assert!(!store.layers().contains(&layer()));
     }
 }

@@ -140,3 +140,63 @@ pub(crate) fn lock(file: &File, operation: FlockOperation) -> Result<(), Errno> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn the_store_is_shared_or_held_alone() {
+        let (_dir, store) = store();
+        let one = store.lock_shared().unwrap();
+        let two = store.lock_shared().unwrap();
+        assert!(store.try_lock_exclusive().unwrap().is_none());
+        drop((one, two));
+        let alone = store.try_lock_exclusive().unwrap().unwrap();
+        assert!(alone.is_exclusive());
+        assert!(store.try_lock_exclusive().unwrap().is_none());
+        drop(alone);
+        assert!(!store.lock_shared().unwrap().is_exclusive());
+    }
+
+    #[test]
+    fn a_key_is_held_by_one_and_its_file_goes() {
+        let (_dir, store) = store();
+        let key = |text: &str| CacheKey(Digest::of(text.as_bytes()));
+        let held = store.lock_key(&key("a")).unwrap();
+        assert!(store.try_lock_key(&key("a")).unwrap().is_none());
+        assert!(store.try_lock_key(&key("b")).unwrap().is_some());
+        drop(held);
+        assert!(store.try_lock_key(&key("a")).unwrap().is_some());
+        assert_eq!(std::fs::read_dir(store.locks_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn work_on_one_key_is_done_one_after_the_other() {
+        // R-CACHE-20.
+        let (_dir, store) = store();
+        let key = CacheKey(Digest::of(b"a"));
+        let working = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _alone = store.lock_key(&key).unwrap();
+                        assert_eq!(working.fetch_add(1, Ordering::SeqCst), 0);
+                        working.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -232,3 +232,93 @@ impl fmt::Display for Difference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_image::Digest;
+
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Value {
+        let pairs = pairs.iter();
+        Value::Pairs(
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+
+    fn shown(before: &Preimage, after: &Preimage) -> Vec<String> {
+        let differences = after.differences(before);
+        differences.iter().map(ToString::to_string).collect()
+    }
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+
+    #[test]
+    fn variables_are_named_one_by_one() {
+        let before = Preimage::new("exec").field("env", pairs(&[("A", "1"), ("B", "2")]));
+        let after = Preimage::new("exec").field("env", pairs(&[("A", "3"), ("C", "2")]));
+        assert_eq!(
+            shown(&before, &after),
+            [
+                r#"env A changed from "1" to "3""#,
+                r#"env B is gone: "2""#,
+                r#"env C is new: "2""#
+            ]
+        );
+        let turned = Preimage::new("exec").field("env", pairs(&[("B", "2"), ("A", "1")]));
+        assert_eq!(shown(&before, &turned), ["env is in another order"]);
+        assert!(shown(&before, &before).is_empty());
+    }
+
+    #[test]
+    fn files_are_named_instead_of_their_selection() {
+        let copy = |files: &[(&str, &str)]| {
+            let file = |(path, content): &(&str, &str)| FileDigest {
+                path: (*path).to_owned(),
+                digest: Digest::of(content.as_bytes()),
+            };
+            let files: Vec<FileDigest> = files.iter().map(file).collect();
+            let all: String = files.iter().map(|file| file.digest.hex()).collect();
+            let source = vec![(b"src".to_vec(), Digest::of(all.as_bytes()))];
+            Preimage::new("copy")
+                .field("source 1", Value::Contents(source))
+                .with_files(files)
+        };
+        let before = copy(&[("a", "1"), ("b", "1")]);
+        let after = copy(&[("a", "2"), ("c", "1")]);
+        assert_eq!(
+            shown(&before, &after),
+            ["`a` changed", "`c` is new", "`b` is gone"]
+        );
+    }
+
+    #[test]
+    fn a_reason_is_one_line() {
+        let before = Preimage::new("exec")
+            .field("cwd", text("/a"))
+            .field("user", text("x"));
+        let after = Preimage::new("exec").field("cwd", text("/b"));
+        let closest = |differences| MissReason::NoRecord {
+            closest: Some(Closest {
+                key: before.key(),
+                differences,
+            }),
+        };
+        assert_eq!(
+            closest(after.differences(&before)).to_string(),
+            r#"cwd changed from "/a" to "/b"; user is gone: "x""#
+        );
+        assert_eq!(
+            closest(Vec::new()).to_string(),
+            "its earlier result is no longer in the cache"
+        );
+        assert_eq!(
+            MissReason::NoRecord { closest: None }.to_string(),
+            "not built before"
+        );
+    }
+}

@@ -234,3 +234,141 @@ fn serialise<E: std::error::Error + Send + Sync + 'static>(
         source: Box::new(source),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kiln_image::Changeset;
+
+    use super::*;
+    use crate::key::Value;
+    use crate::miss::Difference;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    fn result(layer: Option<DiffId>) -> ActionResult {
+        ActionResult {
+            output: OutputId::scratch(),
+            layer,
+            created: Timestamp::UNIX_EPOCH,
+            duration_ms: 7,
+        }
+    }
+
+    fn step(command: &str) -> Preimage {
+        Preimage::new("exec")
+            .field("argv", Value::List(vec![command.to_owned()]))
+            .of_step("app 2/4")
+    }
+
+    #[test]
+    fn a_result_is_found_by_key_and_by_alias() {
+        let (_dir, store) = store();
+        let (key, alias) = (step("make").key(), step("other").key());
+        assert_eq!(store.actions().find(&key), Found::Absent);
+        store
+            .actions()
+            .put(&key, &result(None), &step("make"))
+            .unwrap();
+        store.actions().alias(&alias, &key).unwrap();
+        assert_eq!(store.actions().get(&key), Some(result(None)));
+        assert_eq!(store.actions().get(&alias), Some(result(None)));
+        assert_eq!(store.actions().preimage(&key), Some(step("make")));
+        store.actions().remove(&key).unwrap();
+        assert_eq!(store.actions().get(&alias), None);
+    }
+
+    #[test]
+    fn a_result_without_its_layer_is_a_miss() {
+        let (_dir, store) = store();
+        let layer = DiffId(Digest::of(b"tar"));
+        let key = step("make").key();
+        store
+            .actions()
+            .put(&key, &result(Some(layer)), &step("make"))
+            .unwrap();
+        assert!(matches!(store.actions().find(&key), Found::Damaged { .. }));
+        let reason = store.actions().explain(&step("make"));
+        assert!(matches!(reason, MissReason::Damaged { .. }));
+        let staging = store.layers().stage().unwrap();
+        staging.create_fs().unwrap();
+        staging.commit(&layer, &Changeset::new(), 0).unwrap();
+        assert!(store.actions().get(&key).is_some());
+    }
+
+    #[test]
+    fn damage_anywhere_is_a_miss() {
+        let (_dir, store) = store();
+        let key = step("make").key();
+        store
+            .actions()
+            .put(&key, &result(None), &step("make"))
+            .unwrap();
+        let path = store.actions().record_path(&key);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            assert_eq!(store.actions().get(&key), None, "byte {at}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert_eq!(store.actions().get(&key), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn aliases_in_a_circle_are_a_miss() {
+        let (_dir, store) = store();
+        let (one, two) = (step("one").key(), step("two").key());
+        store.actions().alias(&one, &two).unwrap();
+        store.actions().alias(&two, &one).unwrap();
+        assert_eq!(store.actions().get(&one), None);
+    }
+
+    #[test]
+    fn a_miss_is_compared_with_the_last_time() {
+        let (_dir, store) = store();
+        assert_eq!(
+            store.actions().explain(&step("make")),
+            MissReason::NoRecord { closest: None }
+        );
+        let key = step("make").key();
+        store
+            .actions()
+            .put(&key, &result(None), &step("make"))
+            .unwrap();
+        let MissReason::NoRecord {
+            closest: Some(closest),
+        } = store.actions().explain(&step("make all"))
+        else {
+            panic!("the step was seen before");
+        };
+        assert_eq!(closest.key, key);
+        assert!(
+            matches!(&closest.differences[..], [Difference::Field { name, .. }] if name == "argv")
+        );
+    }
+
+    #[test]
+    fn a_use_is_noted() {
+        let (_dir, store) = store();
+        let key = step("make").key();
+        store
+            .actions()
+            .put(&key, &result(None), &step("make"))
+            .unwrap();
+        let file = fs::File::open(store.actions().record_path(&key)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            store.actions().list().unwrap(),
+            [(key, SystemTime::UNIX_EPOCH)]
+        );
+        store.actions().get(&key).unwrap();
+        assert!(store.actions().list().unwrap()[0].1 > SystemTime::UNIX_EPOCH);
+    }
+}

@@ -71,9 +71,13 @@ impl<'s> Refs<'s> {
             .map(|found| found.image))
     }
 
-    /// Gives the image a name; the one that had it stays without. All of the image must be in the store.
+    /// Gives the image a name; the one that had it stays without. All of the image must be in the store. Naming it
+    /// as it is named already writes nothing: a cached build ends here, and a sync would be its longest part.
     pub fn set(&self, name: &Reference, image: &ImageRecord) -> Result<(), StoreError> {
         self.set_untagged(image)?;
+        if self.get(name)?.is_some_and(|known| known.covers(image)) {
+            return Ok(());
+        }
         let named = Named {
             name: name.to_string(),
             image: image.clone(),
@@ -85,8 +89,7 @@ impl<'s> Refs<'s> {
     pub fn set_untagged(&self, image: &ImageRecord) -> Result<(), StoreError> {
         let path = self.image_path(&image.config);
         match read_json::<ImageRecord>(&path)? {
-            // What came first keeps its time, unless the image has a manifest only now.
-            Some(known) if known.manifest == image.manifest || image.manifest.is_none() => Ok(()),
+            Some(known) if known.covers(image) => Ok(()),
             _ => self.write(&path, image),
         }
     }
@@ -152,9 +155,6 @@ impl<'s> Refs<'s> {
             what: "an image record",
             source: Box::new(source),
         })?;
-        if read_file(path)?.is_some_and(|stored| stored == json) {
-            return Ok(());
-        }
         self.store.write_file(path, &[&json], true)
     }
 
@@ -166,6 +166,14 @@ impl<'s> Refs<'s> {
 
     fn image_path(&self, config: &Digest) -> PathBuf {
         self.store.dir("refs/images").join(config.hex())
+    }
+}
+
+impl ImageRecord {
+    /// Whether a file with this record needn't be written for `image`. What came first keeps its time.
+    fn covers(&self, image: &ImageRecord) -> bool {
+        let same = (&self.config, &self.platform) == (&image.config, &image.platform);
+        same && (image.manifest.is_none() || image.manifest == self.manifest)
     }
 }
 
@@ -202,5 +210,125 @@ fn remove(path: &Path) -> Result<(), StoreError> {
             Err(StoreError::io("remove", path)(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    fn image(config: &str) -> ImageRecord {
+        ImageRecord {
+            config: Digest::of(config.as_bytes()),
+            manifest: None,
+            platform: Platform::new("linux", "amd64", None),
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn name(text: &str) -> Reference {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_that_moves_on_leaves_its_image() {
+        let (_dir, store) = store();
+        let refs = store.refs();
+        let app = name("app");
+        assert_eq!(refs.get(&app).unwrap(), None);
+        refs.set(&app, &image("one")).unwrap();
+        refs.set(&app, &image("two")).unwrap();
+        assert_eq!(refs.get(&app).unwrap(), Some(image("two")));
+        assert_eq!(refs.images().unwrap().len(), 2);
+        assert_eq!(refs.names_of(&image("one").config).unwrap(), []);
+        assert_eq!(refs.remove(&app).unwrap(), Some(image("two")));
+        assert_eq!(refs.remove(&app).unwrap(), None);
+        assert_eq!(
+            refs.image(&image("two").config).unwrap(),
+            Some(image("two"))
+        );
+    }
+
+    #[test]
+    fn removing_an_image_removes_its_names() {
+        let (_dir, store) = store();
+        let refs = store.refs();
+        refs.set(&name("b"), &image("one")).unwrap();
+        refs.set(&name("a:2"), &image("one")).unwrap();
+        refs.set(&name("c"), &image("two")).unwrap();
+        let removed = refs.remove_image(&image("one").config).unwrap();
+        assert_eq!(removed, [name("a:2"), name("b")]);
+        assert_eq!(refs.list().unwrap(), [(name("c"), image("two"))]);
+        assert_eq!(refs.images().unwrap(), [image("two")]);
+    }
+
+    #[test]
+    fn an_image_named_again_keeps_its_time() {
+        let (_dir, store) = store();
+        let later = ImageRecord {
+            created_at: Timestamp::MAX,
+            ..image("one")
+        };
+        store.refs().set(&name("app"), &image("one")).unwrap();
+        store.refs().set(&name("app"), &later).unwrap();
+        assert_eq!(store.refs().get(&name("app")).unwrap(), Some(image("one")));
+    }
+
+    #[test]
+    fn a_manifest_made_later_is_kept() {
+        let (_dir, store) = store();
+        let with = ImageRecord {
+            manifest: Some(ManifestRecord {
+                digest: Digest::of(b"manifest"),
+                media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+                size: 8,
+            }),
+            ..image("one")
+        };
+        for record in [&image("one"), &with, &image("one")] {
+            store.refs().set_untagged(record).unwrap();
+        }
+        assert_eq!(store.refs().image(&with.config).unwrap(), Some(with));
+    }
+
+    #[test]
+    fn long_names_and_odd_ones_have_files() {
+        let (_dir, store) = store();
+        let long = format!("localhost:5000/{}/x:tag", "a".repeat(200));
+        for text in ["localhost:5000/a/b.c:v1.0_x-y", "a/b:c", &long] {
+            store.refs().set(&name(text), &image(text)).unwrap();
+            assert_eq!(store.refs().get(&name(text)).unwrap(), Some(image(text)));
+        }
+        assert_eq!(store.refs().list().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn different_names_have_different_files() {
+        for (left, right) in [("a/b", "a%2Fb"), ("a:b", "a/b"), ("..", "%2E.")] {
+            assert_ne!(file_name(left), file_name(right));
+        }
+        assert_eq!(
+            file_name("docker.io/library/a:1"),
+            "docker.io%2Flibrary%2Fa%3A1"
+        );
+        assert_eq!(file_name("."), "%2E");
+        assert!(file_name(&"a".repeat(500)).len() < 100);
+    }
+
+    #[test]
+    fn a_damaged_name_is_no_name() {
+        let (_dir, store) = store();
+        store.refs().set(&name("app"), &image("one")).unwrap();
+        fs::write(store.refs().name_path(&name("app")), "{").unwrap();
+        assert_eq!(store.refs().get(&name("app")).unwrap(), None);
+        assert!(store.refs().list().unwrap().is_empty());
     }
 }

@@ -28,9 +28,9 @@
 //! Killing kiln at any instant leaves nothing but a directory in `tmp/`, which the next writer sweeps.
 //!
 //! **Power loss.** Blobs and refs are synced before they get their names: they may be all that is left of a
-//! user's image. Records, changesets and tars carry or are named by a digest, so a torn one is seen and is a
-//! miss. A torn unpacked layer would not be seen, so a layer says in `unsynced` which boot wrote it until
-//! [`Store::sync`], once a build, has brought it to the disk; one that another boot left unsynced is not used.
+//! user's image. Records and changesets carry a digest, so a torn one is seen and is a miss. A torn layer would not
+//! be seen, so it says in `unsynced` which boot wrote it until [`Store::sync`], once a build, has brought it to the
+//! disk; one that another boot left unsynced is not used.
 //!
 //! **Opening is one open and one read.** Directories are made when the store is, `tmp/` is swept when a process
 //! first writes.
@@ -39,7 +39,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_image::Digest;
 
@@ -152,7 +152,7 @@ impl Store {
                 .inner
                 .unsynced
                 .lock()
-                .unwrap_or_else(|poison| poison.into_inner());
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *waiting)
         };
         if layers.is_empty() {
@@ -183,7 +183,7 @@ impl Store {
             .inner
             .session_begins
             .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+            .unwrap_or_else(PoisonError::into_inner);
         if self.inner.session.get().is_none() {
             let session = Session::begin(&self.dir("tmp"))?;
             return Ok(self.inner.session.get_or_init(|| session).path());
@@ -218,7 +218,7 @@ impl Store {
             .inner
             .unsynced
             .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+            .unwrap_or_else(PoisonError::into_inner);
         waiting.push(layer);
     }
 
@@ -295,14 +295,11 @@ fn create(root: &Path) -> Result<(), StoreError> {
     for name in DIRECTORIES.iter().chain(&["tmp"]) {
         make_dir(&root.join(name), false)?;
     }
-    let mut version = tempfile::NamedTempFile::new_in(root.join("tmp"))
-        .map_err(StoreError::io("create a file in", root.join("tmp")))?;
-    writeln!(version, "{VERSION}").map_err(StoreError::io("write", version.path()))?;
-    let path = root.join("version");
-    version
-        .persist(&path)
-        .map_err(|failed| StoreError::io("create", &path)(failed.error))?;
-    Ok(())
+    let session = Session::begin(&root.join("tmp"))?;
+    let version = session.path();
+    let text = format!("{VERSION}\n");
+    fs::write(version.as_path(), text).map_err(StoreError::io("write", version.as_path()))?;
+    version.publish(&root.join("version"))
 }
 
 fn make_dir(path: &Path, parents: bool) -> Result<(), StoreError> {
@@ -331,4 +328,84 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_new_store_is_private_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("deep/er/store");
+        Store::open(&root).unwrap();
+        let mode = fs::metadata(&root).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "1\n");
+        Store::open(&root).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("version"), "2\n").unwrap();
+        let refused = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(&refused, StoreError::UnknownVersion { found, .. } if found == "2"));
+        assert!(refused.help().unwrap().contains("--root"));
+    }
+
+    #[test]
+    fn a_directory_of_other_things_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let refused = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(&refused, StoreError::NotAStore { entry, .. } if entry == "thesis.tex"));
+        let mode = fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refused = Store::open(&file.join("store")).unwrap_err();
+        assert!(refused.to_string().contains("file"), "{refused}");
+        assert!(refused.help().is_some());
+    }
+
+    #[test]
+    fn a_half_made_store_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["blobs", "tmp", "locks"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let store = Store::open(dir.path()).unwrap();
+        store.cas().put(b"x").unwrap();
+    }
+
+    #[test]
+    fn many_threads_make_one_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| Store::open(&root).unwrap().cas().put(b"x").unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn scratch_goes_when_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let scratch = store.scratch_dir().unwrap();
+        let path = scratch.path().to_owned();
+        fs::write(path.join("file"), "").unwrap();
+        drop(scratch);
+        assert!(!path.exists());
+    }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::StoreError;
 use crate::locks::lock;
@@ -41,7 +42,9 @@ impl Session {
                 .tempdir_in(tmp)
                 .map_err(StoreError::io("create a directory in", tmp))?;
             let path = made.keep();
-            if let Some(held) = hold(&path) {
+            let held = hold(&path).map_err(StoreError::io("lock", &path))?;
+            // None if a sweeper was here between the making and the holding.
+            if let Some(held) = held {
                 return Ok(Self {
                     path,
                     _held: held,
@@ -107,7 +110,7 @@ pub(crate) fn sweep(tmp: &Path) {
     };
     for entry in entries.flatten() {
         let path = entry.path();
-        if let Some(_held) = hold(&path) {
+        if let Ok(Some(_held)) = hold(&path) {
             remove_all(&path);
         }
     }
@@ -122,12 +125,17 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Takes a directory below `tmp/`; `None` if it is another's, or gone.
-fn hold(path: &Path) -> Option<File> {
-    let directory = File::open(path).ok()?;
-    lock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
-    let metadata = directory.metadata().ok()?;
-    // A sweeper may have been here between the making and the holding.
-    (metadata.nlink() > 0 && path.exists()).then_some(directory)
+fn hold(path: &Path) -> io::Result<Option<File>> {
+    let directory = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match lock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        locked => locked?,
+    }
+    let is_there = directory.metadata()?.nlink() > 0 && path.exists();
+    Ok(is_there.then_some(directory))
 }
 
 /// Removes a file or a whole directory, as far as that is possible.
@@ -151,5 +159,46 @@ fn make_enterable(directory: &Path) {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
         let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         waiting.extend(directories.map(|entry| entry.path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn what_a_dead_process_left_is_swept_and_was_never_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        // As if killed in the middle: directories that nobody holds.
+        let dead = dir.path().join("tmp/kiln-dead");
+        fs::create_dir_all(dead.join("0/fs/etc")).unwrap();
+        fs::write(dead.join("1"), "half a blob").unwrap();
+        fs::set_permissions(dead.join("0/fs"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::write(dir.path().join("tmp/.tmpversion"), "").unwrap();
+        assert!(store.cas().list().unwrap().is_empty());
+        assert!(store.layers().list().unwrap().is_empty());
+        assert!(dead.exists(), "opening and reading sweep nothing");
+        store.cas().put(b"x").unwrap();
+        assert!(!dead.exists());
+        assert!(!dir.path().join("tmp/.tmpversion").exists());
+    }
+
+    #[test]
+    fn what_a_living_process_makes_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Session::begin(dir.path()).unwrap();
+        let being_made = one.path();
+        being_made.create_file().unwrap();
+        let two = Session::begin(dir.path()).unwrap();
+        sweep(dir.path());
+        assert!(being_made.as_path().exists());
+        assert_ne!(one.path, two.path);
+        let path = one.path.clone();
+        drop((being_made, one));
+        assert!(!path.exists());
     }
 }
