@@ -58,7 +58,8 @@ pub type Bases = HashMap<BaseKey, BaseImage>;
 /// nothing is missing; without such triggers the second answer is empty.
 ///
 /// # Errors
-/// All that is wrong with the stages and their names (R-STG-3).
+/// All that is wrong with the stages and their names (R-STG-3). [`plan`](crate::plan) tells the same, and what is wrong with
+/// instructions besides, without needing the images.
 pub fn base_images(
     parsed: &Parsed,
     options: &PlanOptions,

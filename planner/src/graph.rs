@@ -4,7 +4,7 @@ use kiln_image::Platform;
 use kiln_parser::Span;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
+use petgraph::visit::{Dfs, EdgeRef, Reversed};
 
 use crate::Op;
 
@@ -49,4 +49,26 @@ pub fn inputs(graph: &Graph, vertex: VertexId) -> Vec<VertexId> {
         .collect();
     edges.sort_unstable_by_key(|(input, _)| *input);
     edges.into_iter().map(|(_, source)| source).collect()
+}
+
+/// The graph with only what `target` needs, and where each vertex went. The order of vertices stays.
+pub(crate) fn needed(graph: &Graph, target: VertexId) -> (Graph, Vec<Option<VertexId>>) {
+    let mut is_needed = vec![false; graph.node_count()];
+    let mut search = Dfs::new(Reversed(graph), target);
+    while let Some(id) = search.next(Reversed(graph)) {
+        is_needed[id.index()] = true;
+    }
+    let mut next = 0;
+    let mut place = |is_needed: &bool| {
+        is_needed.then(|| {
+            next += 1;
+            VertexId::new(next - 1)
+        })
+    };
+    let places = is_needed.iter().map(&mut place).collect();
+    let kept = graph.filter_map(
+        |id, vertex| is_needed[id.index()].then(|| vertex.clone()),
+        |_, edge| Some(*edge),
+    );
+    (kept, places)
 }

@@ -3,9 +3,9 @@
 use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Span, Variables};
 
-use crate::evaluate::{Builder, StageState};
+use crate::evaluate::Builder;
 use crate::resolve::{Resolution, ResolvedStage};
-use crate::{Bases, Graph, PlanOptions, VertexId, code, scope};
+use crate::{Bases, Graph, PlanOptions, VertexId, code, graph, scope};
 
 /// A build: what to do, and the image it gives.
 ///
@@ -83,38 +83,65 @@ pub fn plan(
         ..
     } = builder;
     diagnostics.extend(told);
-    let stages = summaries(&resolution, &states);
-    match states.swap_remove(resolution.target) {
-        Some(target) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(Plan {
-            graph,
-            target: target.output,
-            config: finished_config(target.config, options),
-            history: target.history,
-            base_layers: target.base_layers,
-            stages,
-            platform: target.platform,
-            source_date_epoch,
-            unused_build_args: scope::unused(&parsed.dockerfile, options),
-            diagnostics,
-        }),
-        _ => Err(errors_of(diagnostics)),
-    }
+    let outputs: Vec<_> = states
+        .iter()
+        .map(|state| state.as_ref().map(|state| state.output))
+        .collect();
+    let Some(target) = states
+        .swap_remove(resolution.target)
+        .filter(|_| !diagnostics.iter().any(Diagnostic::is_error))
+    else {
+        return Err(errors_of(diagnostics));
+    };
+    let (graph, places) = graph::needed(&graph, target.output);
+    let place = |vertex: VertexId| places[vertex.index()];
+    Ok(Plan {
+        graph,
+        target: place(target.output).expect("the target needs itself"),
+        config: finished_config(target.config, options),
+        history: target
+            .history
+            .into_iter()
+            .map(|step| HistoryStep {
+                vertex: step.vertex.and_then(place),
+                ..step
+            })
+            .collect(),
+        base_layers: target.base_layers,
+        stages: summaries(
+            &resolution,
+            outputs.into_iter().map(|output| output.and_then(place)),
+        ),
+        platform: target.platform,
+        source_date_epoch,
+        unused_build_args: scope::unused(&parsed.dockerfile, options),
+        diagnostics,
+    })
 }
 
+/// The errors. That a base is missing is news only when nothing else is wrong: else nobody went to look for it.
 fn errors_of(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics.retain(Diagnostic::is_error);
+    if diagnostics
+        .iter()
+        .any(|error| error.code != code::BASE_NOT_RESOLVED)
+    {
+        diagnostics.retain(|error| error.code != code::BASE_NOT_RESOLVED);
+    }
     diagnostics
 }
 
-fn summaries(resolution: &Resolution<'_>, states: &[Option<StageState>]) -> Vec<StageSummary> {
-    let stages = resolution.stages.iter().zip(states);
-    let summary = |(resolved, state): (&ResolvedStage<'_>, &Option<StageState>)| StageSummary {
+fn summaries(
+    resolution: &Resolution<'_>,
+    outputs: impl Iterator<Item = Option<VertexId>>,
+) -> Vec<StageSummary> {
+    let summary = |(resolved, output): (&ResolvedStage<'_>, Option<VertexId>)| StageSummary {
         name: resolved.stage.name().map(str::to_owned),
         base: resolved.base_text.clone(),
         span: resolved.stage.span,
-        output: state.as_ref().map(|state| state.output),
+        output,
     };
-    stages.map(summary).collect()
+    resolution.stages.iter().zip(outputs).map(summary).collect()
 }
 
 /// R-LABEL-2

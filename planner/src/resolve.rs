@@ -108,8 +108,10 @@ impl<'a> Resolution<'a> {
         }
         let target = find_target(&stages, parsed, options, diagnostics)?;
         for index in 0..stages.len() {
-            let statements = &stages[index].stage.statements;
-            add_dependencies(&mut stages, index, statements.iter(), None, diagnostics);
+            let stage = stages[index].stage;
+            for statement in &stage.statements {
+                add_dependencies(&mut stages, index, statement, None, diagnostics);
+            }
         }
         fire_triggers(&mut stages, target, bases, diagnostics);
         check_order(&stages, diagnostics);
@@ -353,14 +355,7 @@ fn origin(
 ) -> Result<Origin, Box<Diagnostic>> {
     let refuse = |code, message: String| Err(Box::new(Diagnostic::error(code, message, None)));
     if name.contains('$') {
-        let error = Diagnostic::error(
-            code::FROM_EXPANSION,
-            "variable expansion is not supported for --from",
-            None,
-        );
-        return Err(Box::new(error.help(
-            "define a new stage with FROM, using an ARG of the global scope, and copy from that",
-        )));
+        return Err(Box::new(expansion_error(numbers)));
     }
     if numbers && let Ok(index) = name.parse::<i64>() {
         return match usize::try_from(index) {
@@ -383,33 +378,53 @@ fn origin(
     }
 }
 
-/// Notes what the statements of a stage read. `at` is where to place them instead of where they stand, for triggers.
-fn add_dependencies<'s>(
+/// R-COPY-3, R-MNT-3
+fn expansion_error(copy: bool) -> Diagnostic {
+    let message = if copy {
+        "variable expansion is not supported for --from"
+    } else {
+        "'from' doesn't support variable expansion"
+    };
+    let error = Diagnostic::error(code::FROM_EXPANSION, message, None);
+    error.help(
+        "define a stage with FROM, using an ARG of the global scope, and name that stage here",
+    )
+}
+
+/// Notes what a statement of a stage reads. What a trigger reads is placed at the FROM.
+fn add_dependencies(
     stages: &mut [ResolvedStage<'_>],
     index: usize,
-    statements: impl Iterator<Item = &'s Statement>,
-    at: Option<Span>,
+    statement: &Statement,
+    trigger: Option<&str>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let (mut dependencies, mut images) = (Vec::new(), Vec::new());
-    for from in statements.flat_map(from_names) {
-        let span = at.unwrap_or(from.span);
+    for from in from_names(statement) {
+        let span = if trigger.is_some() {
+            stages[index].stage.span
+        } else {
+            from.span
+        };
         match origin(stages, index, from.name, from.numbers) {
-            Ok(Origin::Stage(stage)) => dependencies.push(Dependency {
+            Ok(Origin::Stage(stage)) => stages[index].dependencies.push(Dependency {
                 stage,
                 span,
                 mount: from.mount,
             }),
-            Ok(Origin::Image(reference)) => images.push((reference, span)),
+            Ok(Origin::Image(reference)) => stages[index].images.push((reference, span)),
             Ok(Origin::Scratch) => {}
-            Err(error) => diagnostics.push(Diagnostic {
-                span: Some(span),
-                ..*error
-            }),
+            Err(error) => {
+                let error = Diagnostic {
+                    span: Some(span),
+                    ..*error
+                };
+                diagnostics.push(match trigger {
+                    Some(text) => in_trigger(error, text, span),
+                    None => error,
+                });
+            }
         }
     }
-    stages[index].dependencies.append(&mut dependencies);
-    stages[index].images.append(&mut images);
 }
 
 fn from_names(statement: &Statement) -> Vec<FromName<'_>> {
@@ -466,13 +481,15 @@ fn fire_triggers(
             .into_iter()
             .filter_map(|text| read_trigger(text, from, diagnostics))
             .collect();
-        add_dependencies(
-            stages,
-            next,
-            triggers.iter().map(|trigger| &trigger.statement),
-            Some(from),
-            diagnostics,
-        );
+        for trigger in &triggers {
+            add_dependencies(
+                stages,
+                next,
+                &trigger.statement,
+                Some(&trigger.text),
+                diagnostics,
+            );
+        }
         stages[next].triggers = triggers;
     }
 }

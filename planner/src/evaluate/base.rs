@@ -1,6 +1,6 @@
 //! What a stage starts with (R-FROM-9..16).
 
-use kiln_image::{ImageConfig, Platform};
+use kiln_image::{ImageConfig, Platform, Reference};
 use kiln_parser::Diagnostic;
 
 use super::name::Naming;
@@ -13,7 +13,7 @@ use crate::{BaseImage, BaseKey, Op, SourceOp, Vertex, VertexId, code};
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Builder<'_> {
-    /// The state before a stage's first instruction. `None` when its base could not be had, which was told.
+    /// The state before a stage's first instruction. `None` when it is based on a stage that has none.
     pub(super) fn base_state(
         &mut self,
         index: usize,
@@ -21,14 +21,22 @@ impl Builder<'_> {
         naming: &mut Naming,
     ) -> Option<StageState> {
         match &stage.base {
-            Base::Unknown => None,
+            Base::Unknown => Some(self.guessed_state()),
             Base::Scratch => Some(self.scratch_state()),
             Base::Stage(parent) => self
                 .states
                 .get(*parent)?
                 .clone()
                 .map(|parent| inherited(parent, stage)),
-            Base::Image(_) => self.image_state(index, stage, naming),
+            Base::Image(reference) => Some(self.image_state(index, stage, reference, naming)),
+        }
+    }
+
+    /// A stand-in for a base that could not be had, which was told, so that the instructions are looked at all the same.
+    fn guessed_state(&mut self) -> StageState {
+        StageState {
+            guessed: true,
+            ..self.scratch_state()
         }
     }
 
@@ -43,20 +51,24 @@ impl Builder<'_> {
         &mut self,
         index: usize,
         stage: &ResolvedStage<'_>,
+        reference: &Reference,
         naming: &mut Naming,
-    ) -> Option<StageState> {
-        let key = stage.base_key()?;
+    ) -> StageState {
+        let key = BaseKey {
+            reference: reference.clone(),
+            platform: stage.platform.clone(),
+        };
         let Some(base) = self.bases.get(&key) else {
-            let message = format!("`{}` is not among the resolved images", key.reference);
+            let message = format!("`{reference}` is not among the resolved images");
             self.diagnostics.push(Diagnostic::error(
                 code::BASE_NOT_RESOLVED,
                 message,
                 stage.stage.span,
             ));
-            return None;
+            return self.guessed_state();
         };
         let platform = self.image_platform(stage, base);
-        let reference = key.reference.with_digest(base.manifest_digest);
+        let reference = reference.with_digest(base.manifest_digest);
         let name = naming.next(&format!("FROM {reference}"), false);
         let output = self.image_vertex(key, base, name, Some(index), &platform);
         let mut config = base.config.clone();
@@ -65,14 +77,15 @@ impl Builder<'_> {
         let layers = config.rootfs.diff_ids.take().unwrap_or_default();
         let mut state = new_state(output, config, platform);
         state.base_layers = layers;
-        Some(state)
+        state
     }
 
     /// Without any wish of the user for a platform, an image of another one that this machine can run decides (R-FROM-13).
     fn image_platform(&mut self, stage: &ResolvedStage<'_>, base: &BaseImage) -> Platform {
         let wanted = &stage.platform;
         let offered = base.config.platform();
-        if offered.os.is_empty() || offered.architecture.is_empty() || wanted.matches(&offered) {
+        let fits = offered.os == wanted.os && offered.architecture == wanted.architecture;
+        if fits || offered.os.is_empty() || offered.architecture.is_empty() {
             return wanted.clone();
         }
         if !stage.platform_given
@@ -219,6 +232,7 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
         environment,
         args: Vec::new(),
         command_set: false,
+        guessed: false,
         workdir_set: false,
     }
 }

@@ -182,20 +182,13 @@ impl Evaluator<'_, '_> {
     }
 
     fn inline(&mut self, heredoc: &Heredoc, span: Span) -> Option<CopySourceOp> {
-        match heredoc.expand_body_traced(&self.state.environment) {
-            Ok(expanded) => {
-                self.undefined(&expanded.unset, heredoc.span);
-                Some(CopySourceOp::Inline {
-                    name: heredoc.name.clone(),
-                    content: expanded.text.into_bytes(),
-                    span: self.place(span),
-                })
-            }
-            Err(error) => {
-                self.error(code::EXPANSION, error.to_string(), heredoc.span);
-                None
-            }
-        }
+        let body = heredoc.expand_body_traced(&self.state.environment);
+        let body = self.expanded(body, heredoc.span)?;
+        Some(CopySourceOp::Inline {
+            name: heredoc.name.clone(),
+            content: body.text.into_bytes(),
+            span: self.place(span),
+        })
     }
 
     /// A flag's value; an empty one is as if absent. The outer `None` is an error that was told.

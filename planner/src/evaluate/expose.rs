@@ -44,14 +44,17 @@ impl Evaluator<'_, '_> {
         words.sort_by(|a, b| a.raw().cmp(b.raw()));
         let mut keys = Vec::new();
         for word in words {
-            match word.expand_words_traced(&self.state.environment) {
-                Ok((ports, trace)) => {
-                    self.undefined(&trace.unset, word.span);
-                    for port in ports {
-                        keys.extend(self.port_keys(&port, word.span));
-                    }
-                }
-                Err(error) => self.error(code::EXPANSION, error.to_string(), word.span),
+            let (ports, trace) = match word.expand_words_traced(&self.state.environment) {
+                Ok((ports, trace)) => (ports, Ok(trace)),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            if self.expanded(trace, word.span).is_some() {
+                keys.extend(
+                    ports
+                        .iter()
+                        .flat_map(|port| self.port_keys(port, word.span))
+                        .collect::<Vec<_>>(),
+                );
             }
         }
         self.metadata(format!("EXPOSE [{}]", keys.join(" ")));

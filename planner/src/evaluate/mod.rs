@@ -20,7 +20,9 @@ mod workdir;
 use std::collections::HashMap;
 
 use kiln_image::{DiffId, History, ImageConfig, Platform};
-use kiln_parser::{Code, Diagnostic, Instruction, Span, Spanned, Statement, Word, suggest};
+use kiln_parser::{
+    Code, Diagnostic, ExpandError, Expanded, Instruction, Span, Spanned, Statement, Word, suggest,
+};
 
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
 use crate::scope::Environment;
@@ -65,6 +67,9 @@ pub(crate) struct StageState {
     pub(crate) args: Vec<String>,
     /// Whether a CMD stood in this very stage (R-ENTRY-2).
     pub(crate) command_set: bool,
+    /// Whether this is a stand-in for a base that could not be had, so that what looks unset may not be. Errors that follow
+    /// from that are not told; the build fails anyway.
+    pub(crate) guessed: bool,
     /// Whether a WORKDIR stood in this chain of stages.
     pub(crate) workdir_set: bool,
 }
@@ -220,13 +225,26 @@ impl Evaluator<'_, '_> {
 
     /// A word with the variables of the moment; an error is told.
     fn expand(&mut self, word: &Spanned<Word>) -> Option<String> {
-        match word.expand(&self.state.environment) {
+        let expanded = word.expand(&self.state.environment);
+        self.expanded(expanded, word.span)
+            .map(|expanded| expanded.text)
+    }
+
+    /// Tells what there is to tell of an expansion. `None` when its result is of no use.
+    fn expanded(
+        &mut self,
+        expansion: Result<Expanded, ExpandError>,
+        span: Span,
+    ) -> Option<Expanded> {
+        match expansion {
+            Ok(expanded) if self.state.guessed && !expanded.unset.is_empty() => None,
             Ok(expanded) => {
-                self.undefined(&expanded.unset, word.span);
-                Some(expanded.text)
+                self.undefined(&expanded.unset, span);
+                Some(expanded)
             }
+            Err(ExpandError::Required { .. }) if self.state.guessed => None,
             Err(error) => {
-                self.error(code::EXPANSION, error.to_string(), word.span);
+                self.error(code::EXPANSION, error.to_string(), span);
                 None
             }
         }

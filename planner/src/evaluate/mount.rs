@@ -261,7 +261,7 @@ impl Draft {
             ("ro" | "readonly", value) => self.read_only = Some(flag(key, value)?),
             ("rw" | "readwrite", value) => self.read_only = Some(!flag(key, value)?),
             ("required", value) if matches!(self.kind, Kind::Secret | Kind::Ssh) => {
-                self.required = flag(key, value)?
+                self.required = flag(key, value)?;
             }
             ("size", Some(value)) if self.kind == Kind::Tmpfs => self.size = Some(size(value)?),
             ("required", _) | ("size", Some(_)) => {
