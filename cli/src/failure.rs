@@ -1,6 +1,7 @@
 //! What a command that could not do its work hands back: everything to show, and the exit code that goes with it.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_cache::StoreError;
@@ -64,6 +65,24 @@ impl Failure {
         }
     }
 
+    /// A file of the user's that kiln cannot read.
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        Self::environment(format!(
+            "could not read `{}`: {}",
+            path.display(),
+            reason(error)
+        ))
+    }
+
+    /// A file of the user's that kiln cannot write.
+    pub(crate) fn unwritable(path: &Path, error: &std::io::Error) -> Self {
+        Self::environment(format!(
+            "could not write `{}`: {}",
+            path.display(),
+            reason(error)
+        ))
+    }
+
     /// Stopped by a signal: there is nothing to explain.
     pub(crate) fn interrupted(signal: i32) -> Self {
         Self {
@@ -104,13 +123,19 @@ impl Failure {
     /// A build, or another work of the engine, that failed; `source` is what its place refers to.
     pub(crate) fn from_build_error(source: Option<&Arc<Source>>, error: &BuildError) -> Self {
         if is_broken_pipe(error) {
-            return Self { exit: Exit::Done, reports: Vec::new() };
+            return Self {
+                exit: Exit::Done,
+                reports: Vec::new(),
+            };
         }
         let nowhere = Arc::new(Source::new("", ""));
         let mut diagnostic = error.diagnostic();
         diagnostic.span = diagnostic.span.filter(|_| source.is_some());
         let report = Report::from_diagnostic(source.unwrap_or(&nowhere), &diagnostic);
-        Self { exit: error.kind().into(), reports: vec![report] }
+        Self {
+            exit: error.kind().into(),
+            reports: vec![report],
+        }
     }
 
     /// All that is wrong in a Dockerfile.
@@ -208,6 +233,15 @@ impl From<std::io::Error> for Failure {
             _ => Self::environment(format!("could not write the result to stdout: {error}")),
         }
     }
+}
+
+/// What the system said, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase()
 }
 
 /// The chain below an error. Many errors repeat their source in their own text; those are left out.

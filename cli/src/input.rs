@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kiln_executor::ContextOptions;
 use kiln_parser::{IgnoreError, IgnoreFile, Source, Span};
 use tempfile::TempDir;
 
@@ -20,9 +21,8 @@ const LARGEST: u64 = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) dockerfile: Arc<Source>,
-    pub(crate) ignore: IgnoreFile,
-    /// The context's folder.
-    pub(crate) context: PathBuf,
+    /// The context's folder, and what of it counts.
+    pub(crate) context: ContextOptions,
     /// Keeps the empty folder that stands for the context of a Dockerfile from stdin.
     _empty: Option<TempDir>,
 }
@@ -35,9 +35,9 @@ impl Input {
     pub(crate) fn read(context: &Path, file: Option<&Path>) -> Result<Self, Failure> {
         let stdin = Path::new("-");
         match (context == stdin, file) {
-            (true, Some(file)) if file == stdin => {
-                Err(Failure::usage("stdin cannot be both the context and the Dockerfile"))
-            }
+            (true, Some(file)) if file == stdin => Err(Failure::usage(
+                "stdin cannot be both the context and the Dockerfile",
+            )),
             (true, _) => Self::from_stdin(file),
             (false, _) => Self::from_folder(context, file),
         }
@@ -45,18 +45,32 @@ impl Input {
 
     fn from_stdin(file: Option<&Path>) -> Result<Self, Failure> {
         if let Some(file) = file {
-            return Err(Failure::usage(format!("with `-` as context, the Dockerfile is stdin and `{}` has no place", file.display())));
+            return Err(Failure::usage(format!(
+                "with `-` as context, the Dockerfile is stdin and `{}` has no place",
+                file.display()
+            )));
         }
-        let bytes = limited(&mut io::stdin().lock()).map_err(|error| unreadable("stdin", &error))?;
+        let bytes = limited(&mut io::stdin().lock())
+            .map_err(|error| Failure::unreadable(Path::new("stdin"), &error))?;
         if is_archive(&bytes) {
-            return Err(Failure::usage("stdin is an archive, and kiln does not take a context from an archive yet")
-                .help("unpack it and give its folder as context"));
+            return Err(Failure::usage(
+                "stdin is an archive, and kiln does not take a context from an archive yet",
+            )
+            .help("unpack it and give its folder as context"));
         }
-        let empty = tempfile::tempdir().map_err(|error| Failure::environment(format!("could not make an empty folder as context: {error}")))?;
+        let empty = tempfile::tempdir().map_err(|error| {
+            Failure::environment(format!(
+                "could not make an empty folder as context: {error}"
+            ))
+        })?;
         Ok(Self {
             dockerfile: Arc::new(Source::from_bytes("-", &bytes)),
-            ignore: no_rules()?,
-            context: empty.path().to_owned(),
+            context: ContextOptions {
+                root: empty.path().to_owned(),
+                shown: "-".to_owned(),
+                ignore: no_rules(),
+                ignore_name: None,
+            },
             _empty: Some(empty),
         })
     }
@@ -70,7 +84,20 @@ impl Input {
                 (from_file(&path, context)?, Some(with_suffix(&path)))
             }
         };
-        Ok(Self { dockerfile, ignore: ignore_file(context, ignore_beside)?, context: context.to_owned(), _empty: None })
+        let found = ignore_file(context, ignore_beside)?;
+        let (ignore_name, ignore) =
+            found.map_or_else(|| (None, no_rules()), |(name, rules)| (Some(name), rules));
+        let context = ContextOptions {
+            root: context.to_owned(),
+            shown: context.display().to_string(),
+            ignore,
+            ignore_name,
+        };
+        Ok(Self {
+            dockerfile,
+            context,
+            _empty: None,
+        })
     }
 }
 
@@ -78,17 +105,21 @@ impl Input {
 fn check_context(context: &Path) -> Result<(), Failure> {
     let text = context.to_string_lossy();
     if text.contains("://") || text.starts_with("git@") {
-        return Err(Failure::usage(format!("`{text}` is a URL, and kiln takes only a folder as context yet"))
-            .help("fetch it and give its folder"));
+        return Err(Failure::usage(format!(
+            "`{text}` is a URL, and kiln takes only a folder as context yet"
+        ))
+        .help("fetch it and give its folder"));
     }
     match std::fs::metadata(context) {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(Failure::usage(format!("the context `{text}` is not a folder"))
-            .help("to name a Dockerfile, use `-f FILE` and give the folder as context")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Failure::usage(format!("the context `{text}` does not exist")))
-        }
-        Err(error) => Err(unreadable(&text, &error)),
+        Ok(_) => Err(
+            Failure::usage(format!("the context `{text}` is not a folder"))
+                .help("to name a Dockerfile, use `-f FILE` and give the folder as context"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::usage(format!(
+            "the context `{text}` does not exist"
+        ))),
+        Err(error) => Err(Failure::unreadable(context, &error)),
     }
 }
 
@@ -103,34 +134,40 @@ fn default_dockerfile(context: &Path) -> PathBuf {
 }
 
 fn from_stdin() -> Result<Arc<Source>, Failure> {
-    let bytes = limited(&mut io::stdin().lock()).map_err(|error| unreadable("stdin", &error))?;
+    let bytes = limited(&mut io::stdin().lock())
+        .map_err(|error| Failure::unreadable(Path::new("stdin"), &error))?;
     Ok(Arc::new(Source::from_bytes("-", &bytes)))
 }
 
 fn from_file(path: &Path, context: &Path) -> Result<Arc<Source>, Failure> {
     let name = shown(path);
-    let bytes = File::open(path).and_then(|mut file| limited(&mut file)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => not_found(&name, context),
-        _ => unreadable(&name, &error),
-    })?;
+    let bytes = File::open(path)
+        .and_then(|mut file| limited(&mut file))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => not_found(&name, context),
+            _ => Failure::unreadable(path, &error),
+        })?;
     Ok(Arc::new(Source::from_bytes(name, &bytes)))
 }
 
-/// `<Dockerfile>.dockerignore` alone if it is there, else `.dockerignore` in the context (R-IGN-1).
-fn ignore_file(context: &Path, beside: Option<PathBuf>) -> Result<IgnoreFile, Failure> {
+/// `<Dockerfile>.dockerignore` alone if it is there, else `.dockerignore` in the context (R-IGN-1); with its name.
+fn ignore_file(
+    context: &Path,
+    beside: Option<PathBuf>,
+) -> Result<Option<(String, IgnoreFile)>, Failure> {
     for path in beside.into_iter().chain([context.join(".dockerignore")]) {
         let name = shown(&path);
         match File::open(&path).and_then(|mut file| limited(&mut file)) {
-            Ok(bytes) => return parse_ignore(&name, &bytes),
+            Ok(bytes) => return Ok(Some((name.clone(), parse_ignore(&name, &bytes)?))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&name, &error)),
+            Err(error) => return Err(Failure::unreadable(&path, &error)),
         }
     }
-    no_rules()
+    Ok(None)
 }
 
-fn no_rules() -> Result<IgnoreFile, Failure> {
-    parse_ignore(".dockerignore", b"")
+fn no_rules() -> IgnoreFile {
+    IgnoreFile::parse("").expect("an empty file has no bad pattern")
 }
 
 fn parse_ignore(name: &str, bytes: &[u8]) -> Result<IgnoreFile, Failure> {
@@ -144,9 +181,16 @@ fn parse_ignore(name: &str, bytes: &[u8]) -> Result<IgnoreFile, Failure> {
 
 /// The span of a line, counted from 1.
 fn line_span(text: &str, line: usize) -> Span {
-    let start = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     let length = text[start..].lines().next().map_or(0, str::len);
-    Span { start, end: start + length }
+    Span {
+        start,
+        end: start + length,
+    }
 }
 
 fn with_suffix(dockerfile: &Path) -> PathBuf {
@@ -161,37 +205,55 @@ fn shown(path: &Path) -> String {
 }
 
 fn not_found(name: &str, context: &Path) -> Failure {
-    let failure = Failure::new(Exit::Usage, "dockerfile-not-found", format!("there is no `{name}`"));
-    let near = std::fs::read_dir(context).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut candidates: Vec<_> = near.filter(|near| is_dockerfile_name(near)).take(5).collect();
+    let failure = Failure::new(
+        Exit::Usage,
+        "dockerfile-not-found",
+        format!("there is no `{name}`"),
+    );
+    let near = std::fs::read_dir(context)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut candidates: Vec<_> = near
+        .filter(|near| is_dockerfile_name(near))
+        .take(5)
+        .collect();
     candidates.sort();
     match candidates.as_slice() {
         [] => failure.help("name the Dockerfile with `-f FILE`"),
-        found => failure.help(format!("name one with `-f`: `{}` is there", found.join("`, `"))),
+        found => failure.help(format!(
+            "name one with `-f`: `{}` is there",
+            found.join("`, `")
+        )),
     }
 }
 
 fn is_dockerfile_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    !name.ends_with(".dockerignore") && (name.starts_with("dockerfile") || name.starts_with("containerfile") || name.ends_with(".dockerfile"))
-}
-
-fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::environment(format!("could not read `{name}`: {error}"))
+    !name.ends_with(".dockerignore")
+        && (name.starts_with("dockerfile")
+            || name.starts_with("containerfile")
+            || name.ends_with(".dockerfile"))
 }
 
 fn limited(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(LARGEST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > LARGEST {
-        true => Err(io::Error::other(format!("larger than {}", crate::human::size(LARGEST)))),
+        true => Err(io::Error::other(format!(
+            "larger than {}",
+            crate::human::size(LARGEST)
+        ))),
         false => Ok(bytes),
     }
 }
 
 /// A tar, or gzip, bzip2 or xz (R-CLI-2).
 fn is_archive(bytes: &[u8]) -> bool {
-    let compressed = [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0"].iter().any(|magic| bytes.starts_with(magic));
+    let compressed = [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0"]
+        .iter()
+        .any(|magic| bytes.starts_with(magic));
     compressed || bytes.get(257..262) == Some(b"ustar")
 }
 
@@ -216,19 +278,30 @@ mod tests {
     fn a_lower_case_dockerfile_is_found() {
         // R-CTX-9
         let lower = folder(&[("dockerfile", "FROM a")]);
-        assert_eq!(Input::read(lower.path(), None).unwrap().dockerfile.text(), "FROM a");
+        assert_eq!(
+            Input::read(lower.path(), None).unwrap().dockerfile.text(),
+            "FROM a"
+        );
         let both = folder(&[("dockerfile", "FROM a"), ("Dockerfile", "FROM b")]);
-        assert_eq!(Input::read(both.path(), None).unwrap().dockerfile.text(), "FROM b");
+        assert_eq!(
+            Input::read(both.path(), None).unwrap().dockerfile.text(),
+            "FROM b"
+        );
     }
 
     #[test]
     fn the_ignore_file_beside_the_dockerfile_comes_first() {
         // R-IGN-1
-        let files = folder(&[("Dockerfile", ""), (".dockerignore", "a"), ("Other", ""), ("Other.dockerignore", "")]);
+        let files = folder(&[
+            ("Dockerfile", ""),
+            (".dockerignore", "a"),
+            ("Other", ""),
+            ("Other.dockerignore", ""),
+        ]);
         let usual = Input::read(files.path(), None).unwrap();
-        assert_eq!(usual.ignore.rules().len(), 1);
+        assert_eq!(usual.context.ignore.rules().len(), 1);
         let other = Input::read(files.path(), Some(&files.path().join("Other"))).unwrap();
-        assert_eq!(other.ignore.rules().len(), 0);
+        assert_eq!(other.context.ignore.rules().len(), 0);
     }
 
     #[test]
@@ -236,7 +309,10 @@ mod tests {
         let files = folder(&[("Dockerfile.dev", ""), ("Dockerfile.dev.dockerignore", "")]);
         let failure = Input::read(files.path(), None).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        assert_eq!(failure.reports[0].help, ["name one with `-f`: `Dockerfile.dev` is there"]);
+        assert_eq!(
+            failure.reports[0].help,
+            ["name one with `-f`: `Dockerfile.dev` is there"]
+        );
     }
 
     #[test]
@@ -252,7 +328,10 @@ mod tests {
             let message = message(Input::read(context, None));
             assert!(message.contains(expected), "{message}");
         }
-        assert!(message(Input::read(Path::new("-"), Some(Path::new("-")))).contains("stdin cannot be both"));
+        assert!(
+            message(Input::read(Path::new("-"), Some(Path::new("-"))))
+                .contains("stdin cannot be both")
+        );
     }
 
     #[test]
@@ -272,6 +351,9 @@ mod tests {
         let files = folder(&[("Dockerfile", ""), (".dockerignore", "a\n[\n")]);
         let failure = Input::read(files.path(), None).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        assert_eq!(failure.reports[0].place.as_ref().unwrap().span, Span { start: 2, end: 3 });
+        assert_eq!(
+            failure.reports[0].place.as_ref().unwrap().span,
+            Span { start: 2, end: 3 }
+        );
     }
 }

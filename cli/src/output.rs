@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kiln_image::{Reference, ReferenceError};
+
 /// One `-o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -15,7 +17,7 @@ pub(crate) struct Output {
     /// Where it goes. `None` only for [`OutputKind::Image`] and [`OutputKind::CacheOnly`].
     pub(crate) dest: Option<Destination>,
     /// Names given with `name=`, besides those of `-t`.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<Reference>,
     /// `tar=false`: an OCI layout as a folder, not as one file.
     pub(crate) as_directory: bool,
 }
@@ -82,7 +84,7 @@ impl Output {
             match key.trim().to_ascii_lowercase().as_str() {
                 "type" => kind = Some(value.parse()?),
                 "dest" => output.dest = Some(Destination::from(value)),
-                "name" => output.names.extend(value.split(',').map(str::to_owned)),
+                "name" => output.names = names(value)?,
                 "tar" => output.as_directory = !boolean(value)?,
                 other => {
                     return Err(format!(
@@ -168,6 +170,15 @@ impl From<&str> for Destination {
     }
 }
 
+fn names(list: &str) -> Result<Vec<Reference>, String> {
+    list.split(',')
+        .map(|name| {
+            name.parse()
+                .map_err(|error: ReferenceError| error.to_string())
+        })
+        .collect()
+}
+
 fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "t" | "true" => Ok(true),
@@ -230,7 +241,7 @@ mod tests {
     fn fields_are_read_as_csv() {
         // R-EXPORT-1, R-EXPORT-3
         let expected = Output {
-            names: vec!["a:1".to_owned(), "b:2".to_owned()],
+            names: ["a:1", "b:2"].into_iter().flat_map(str::parse).collect(),
             ..Output::new(OutputKind::Docker, path("x,y.tar"))
         };
         assert_eq!(
@@ -243,8 +254,10 @@ mod tests {
         };
         assert_eq!("type=oci,dest=layout,tar=false".parse(), Ok(layout));
         assert_eq!(
-            "type=image,name=a".parse::<Output>().map(|o| o.names),
-            Ok(vec!["a".to_owned()])
+            "type=image,name=a"
+                .parse::<Output>()
+                .map(|output| output.names.len()),
+            Ok(1)
         );
     }
 
@@ -260,6 +273,7 @@ mod tests {
             "type=squashfs,dest=x",
             "type=oci,dest=x,compression=lz4",
             "type=tar,dest=x,name=a",
+            "type=image,name=Not A Name",
             "dest=x",
             "type=oci,dest",
             "type=oci,\"dest=x",

@@ -1,9 +1,9 @@
 //! What a command works with: the store, the registries, the sandbox's launcher, and a way to be stopped.
 
 use kiln_cache::Store;
-use kiln_executor::Services;
-use kiln_executor::event::{Reporter, Sink};
+use kiln_executor::event::{Reporter, Sink, Task};
 use kiln_executor::sandbox::Launcher;
+use kiln_executor::{BuildError, Services};
 use kiln_registry::Client;
 
 use crate::args::ProgressMode;
@@ -46,16 +46,23 @@ impl Session {
         let interrupt = match Interrupt::listen() {
             Ok(interrupt) => interrupt,
             Err(error) => {
-                let failure = Failure::from_error(Exit::Environment, None, &error).note("while setting up signal handling");
+                let failure = Failure::from_error(Exit::Environment, None, &error)
+                    .note("while setting up signal handling");
                 return (Err(failure), Account::default());
             }
         };
         let (result, account) = progress::watch(mode, self.color, |sink| {
-            let watched = Watched { services: self.services(), reporter: Reporter::new(sink), sink, interrupt: &interrupt };
+            let watched = Watched {
+                services: self.services(),
+                reporter: Reporter::new(sink),
+                sink,
+                interrupt: &interrupt,
+            };
             work(watched)
         });
         // Whatever else failed while stopping, the reason is the signal.
-        let result = result.map_err(|failure| interrupt.signal().map_or(failure, Failure::interrupted));
+        let result =
+            result.map_err(|failure| interrupt.signal().map_or(failure, Failure::interrupted));
         (result, account)
     }
 }
@@ -66,4 +73,25 @@ pub(crate) struct Watched<'a> {
     pub(crate) reporter: Reporter<'a>,
     pub(crate) sink: Sink<'a>,
     pub(crate) interrupt: &'a Interrupt,
+}
+
+impl Watched<'_> {
+    /// Does something as a step with this name, which ends as the work does.
+    pub(crate) fn task<T>(
+        &self,
+        name: String,
+        work: impl FnOnce(&Task<'_>) -> Result<T, BuildError>,
+    ) -> Result<T, Failure> {
+        let task = self.reporter.start(name);
+        match work(&task) {
+            Ok(result) => {
+                task.done();
+                Ok(result)
+            }
+            Err(error) => {
+                task.fail(error.to_string());
+                Err(Failure::from_build_error(None, &error))
+            }
+        }
+    }
 }

@@ -12,7 +12,9 @@ use crate::failure::Failure;
 /// The image that `text` names: a reference, an id, or the beginning of one.
 pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, Failure> {
     images::find(services, text).map_err(|error| match &error.cause {
-        Cause::Image(message) => with_guess(services, text, Failure::new(Exit::Failed, "image", message)),
+        Cause::Image(message) => {
+            with_guess(services, text, Failure::new(Exit::Failed, "image", message))
+        }
         _ => Failure::from_build_error(None, &error),
     })
 }
@@ -24,7 +26,9 @@ pub(crate) fn all(services: &Services<'_>) -> Result<Vec<StoredImage>, Failure> 
 
 /// All names of the image with this id.
 pub(crate) fn names(services: &Services<'_>, id: Digest) -> Result<Vec<Reference>, Failure> {
-    let same = all(services)?.into_iter().filter(|image| image.record.config == id);
+    let same = all(services)?
+        .into_iter()
+        .filter(|image| image.record.config == id);
     Ok(same.filter_map(|image| image.reference).collect())
 }
 
@@ -35,7 +39,11 @@ pub(crate) fn size(store: &Store, layers: &[DiffId]) -> u64 {
 
 /// The size of one layer's uncompressed tar, in bytes.
 pub(crate) fn layer_size(store: &Store, layer: &DiffId) -> u64 {
-    store.layers().meta(layer).and_then(|meta| meta.size).unwrap_or(0)
+    store
+        .layers()
+        .meta(layer)
+        .and_then(|meta| meta.size)
+        .unwrap_or(0)
 }
 
 /// An id as lists show it: the first twelve digits, or all with their algorithm.
@@ -52,7 +60,12 @@ pub(crate) fn moment(text: Option<&str>) -> Option<Timestamp> {
 }
 
 fn with_guess(services: &Services<'_>, text: &str, failure: Failure) -> Failure {
-    let names: Vec<_> = all(services).unwrap_or_default().iter().filter_map(|image| image.reference.as_ref()).map(short_name).collect();
+    let names: Vec<_> = all(services)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|image| image.reference.as_ref())
+        .map(short_name)
+        .collect();
     match kiln_parser::suggest(text, names.iter().map(String::as_str)) {
         Some(near) => failure.help(format!("did you mean `{near}`?")),
         None => failure.help("`kiln images` lists what is there"),
@@ -62,5 +75,8 @@ fn with_guess(services: &Services<'_>, text: &str, failure: Failure) -> Failure 
 /// As people type it: `latest` goes without saying.
 fn short_name(name: &Reference) -> String {
     let familiar = name.familiar();
-    familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar)
+    familiar
+        .strip_suffix(":latest")
+        .map(str::to_owned)
+        .unwrap_or(familiar)
 }

@@ -8,7 +8,10 @@ use test_env::{TestEnv, empty_registry, files_below, nobody};
 
 #[test]
 fn slips_in_a_dockerfile_are_all_shown() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY --form=build /a /b\nWORKDR /srv\n")]);
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM scratch\nCOPY --form=build /a /b\nWORKDR /srv\n",
+    )]);
     let outcome = env.kiln(&["build", "."]);
     let expected = "\
 error[unknown-flag]: unknown flag `--form` for COPY
@@ -39,16 +42,30 @@ fn a_missing_dockerfile_is_named() {
     let env = TestEnv::with_files(&[("Containerfile", "FROM scratch\n")]);
     let outcome = env.kiln(&["build", "."]);
     outcome.fails_with(2, "error[dockerfile-not-found]: there is no `Dockerfile`");
-    assert!(outcome.stderr.contains("`Containerfile` is there"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("`Containerfile` is there"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn a_missing_copy_source_is_shown_with_its_line() {
     // R-COPY-8
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY confg/app.toml /\n"), ("config/app.toml", "")]);
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", "FROM scratch\nCOPY confg/app.toml /\n"),
+        ("config/app.toml", ""),
+    ]);
     let outcome = env.kiln(&["build", "."]);
-    outcome.fails_with(1, "error[copy-source-not-found]: `confg/app.toml` is not in the build context");
-    assert!(outcome.stderr.contains("--> Dockerfile:2:"), "{}", outcome.stderr);
+    outcome.fails_with(
+        1,
+        "error[copy-source-not-found]: `confg/app.toml` is not in the build context",
+    );
+    assert!(
+        outcome.stderr.contains("--> Dockerfile:2:"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -66,7 +83,11 @@ fn a_base_image_that_does_not_exist() {
     let outcome = env.kiln(&["build", "."]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
     assert!(outcome.error().contains("not found"), "{}", outcome.stderr);
-    assert!(outcome.error().contains("--> Dockerfile:1:"), "{}", outcome.stderr);
+    assert!(
+        outcome.error().contains("--> Dockerfile:1:"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -75,10 +96,18 @@ fn a_registry_that_does_not_answer() {
     let env = TestEnv::with_files(&[("Dockerfile", &format!("FROM {registry}/none:1\n"))]);
     let outcome = env.kiln(&["build", "."]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
-    assert!(outcome.error().contains("connection refused"), "{}", outcome.stderr);
+    assert!(
+        outcome.error().contains("connection refused"),
+        "{}",
+        outcome.stderr
+    );
     let outcome = env.kiln(&["pull", &format!("{registry}/none:1")]);
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
-    assert!(outcome.error().contains("connection refused"), "{}", outcome.stderr);
+    assert!(
+        outcome.error().contains("connection refused"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
@@ -99,7 +128,10 @@ fn a_store_of_another_version_is_refused() {
 
 #[test]
 fn damaged_blobs_are_made_again_by_the_next_build() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY a /a\n"), ("a", "content")]);
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", "FROM scratch\nCOPY a /a\n"),
+        ("a", "content"),
+    ]);
     let build = ["build", "-q", "-t", "x", "."];
     let before = env.kiln(&build).succeeds();
     for blob in files_below(&env.root().join("blobs")) {
@@ -133,30 +165,56 @@ fn usage_errors_are_exit_two() {
 #[test]
 fn an_image_that_is_not_there() {
     let env = TestEnv::new();
-    for command in [&["history", "none"][..], &["inspect", "none"], &["tag", "none", "b"], &["rmi", "none"], &["save", "none"]] {
-        env.kiln(command).fails_with(1, "error[image-not-found]: there is no image `none` in the store");
+    for command in [
+        &["history", "none"][..],
+        &["inspect", "none"],
+        &["tag", "none", "b"],
+        &["rmi", "none"],
+        &["save", "none"],
+    ] {
+        env.kiln(command).fails_with(
+            1,
+            "error[image]: there is no image `none` in the store",
+        );
     }
 }
 
 #[test]
 fn sandbox_a_run_that_fails_shows_its_end_and_its_line() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo one; echo two; exit 3\n")]);
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN echo one; echo two; exit 3\n",
+    )]);
     if !env.import_busybox() {
         return;
     }
     let outcome = env.kiln(&["build", "--progress=quiet", "."]);
-    outcome.fails_with(1, "error[run-failed]: `RUN echo one; echo two; exit 3` exited with status 3");
+    outcome.fails_with(
+        1,
+        "error[run-failed]: `RUN echo one; echo two; exit 3` exited with status 3",
+    );
     assert!(outcome.stderr.contains("one\ntwo\n"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("--> Dockerfile:2:1"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("--> Dockerfile:2:1"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn sandbox_a_run_that_is_killed_says_by_what() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN sh -c 'kill -9 $$'; exec sh -c 'ulimit -t 1; while :; do :; done'\n")]);
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN sh -c 'kill -9 $$'; exec sh -c 'ulimit -t 1; while :; do :; done'\n",
+    )]);
     if !env.import_busybox() {
         return;
     }
     let outcome = env.kiln(&["build", "."]);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert!(outcome.error().contains("SIGXCPU") || outcome.error().contains("SIGKILL"), "{}", outcome.stderr);
+    assert!(
+        outcome.error().contains("SIGXCPU") || outcome.error().contains("SIGKILL"),
+        "{}",
+        outcome.stderr
+    );
 }

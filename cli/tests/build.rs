@@ -11,7 +11,10 @@ use test_env::TestEnv;
 /// A context that needs no base image.
 fn scratch() -> TestEnv {
     TestEnv::with_files(&[
-        ("Dockerfile", "FROM scratch\nCOPY a dir/ /data/\nENV GREETING=hello\nCMD [\"/data/a\"]\n"),
+        (
+            "Dockerfile",
+            "FROM scratch\nCOPY a dir/ /data/\nENV GREETING=hello\nCMD [\"/data/a\"]\n",
+        ),
         ("a", "content of a"),
         ("dir/b", "content of b"),
     ])
@@ -20,15 +23,33 @@ fn scratch() -> TestEnv {
 /// The names in a tar, in order.
 fn members(tar: &std::path::Path) -> Vec<String> {
     let mut tar = tar::Archive::new(std::fs::File::open(tar).unwrap());
-    tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned()).collect()
+    tar.entries()
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
 }
 
 #[test]
 fn the_second_build_is_cached_and_gives_the_same_image() {
     let env = scratch();
-    let first = env.kiln(&["build", "-t", "x", "--iidfile", "id1", "."]).succeeds();
-    assert!(first.stdout.is_empty(), "results alone go to stdout: {}", first.stdout);
-    let second = env.kiln(&["build", "-t", "x", "--iidfile", "id2", "."]).succeeds();
+    let first = env
+        .kiln(&["build", "-t", "x", "--iidfile", "id1", "."])
+        .succeeds();
+    assert!(
+        first.stdout.is_empty(),
+        "results alone go to stdout: {}",
+        first.stdout
+    );
+    let second = env
+        .kiln(&["build", "-t", "x", "--iidfile", "id2", "."])
+        .succeeds();
     assert!(second.stderr.contains(" CACHED\n"), "{}", second.stderr);
     let id = |name| std::fs::read_to_string(env.work().join(name)).unwrap();
     assert_eq!(id("id1"), id("id2"));
@@ -39,23 +60,42 @@ fn the_second_build_is_cached_and_gives_the_same_image() {
 #[test]
 fn quiet_prints_the_id_alone() {
     let env = scratch();
-    let outcome = env.kiln(&["build", "-q", "--iidfile", "id", "."]).succeeds();
+    let outcome = env
+        .kiln(&["build", "-q", "--iidfile", "id", "."])
+        .succeeds();
     assert_eq!(outcome.stderr, "");
-    assert_eq!(outcome.stdout, std::fs::read_to_string(env.work().join("id")).unwrap() + "\n");
+    assert_eq!(
+        outcome.stdout,
+        std::fs::read_to_string(env.work().join("id")).unwrap() + "\n"
+    );
 }
 
 #[test]
 fn plain_progress_numbers_the_steps() {
     // R-PROG-1, R-PROG-3
-    let outcome = scratch().kiln(&["build", "--progress=plain", "."]).succeeds();
-    assert!(outcome.stderr.starts_with("#1 [internal] load build definition from Dockerfile\n#1 DONE"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("COPY a dir/ /data/\n"), "{}", outcome.stderr);
+    let outcome = scratch()
+        .kiln(&["build", "--progress=plain", "."])
+        .succeeds();
+    assert!(
+        outcome
+            .stderr
+            .starts_with("#1 [internal] load build definition from Dockerfile\n#1 DONE"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("COPY a dir/ /data/\n"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn rawjson_is_json_on_every_line() {
     // R-PROG-5
-    let outcome = scratch().kiln(&["build", "--progress=rawjson", "."]).succeeds();
+    let outcome = scratch()
+        .kiln(&["build", "--progress=rawjson", "."])
+        .succeeds();
     assert!(outcome.stderr.lines().count() > 2, "{}", outcome.stderr);
     for line in outcome.stderr.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
@@ -67,17 +107,42 @@ fn outputs_are_made_from_one_build() {
     // R-EXPORT-1, 5, 6, 7, 11
     let env = scratch();
     let line = [
-        "build", "-t", "x:1", "-o", "type=oci,dest=oci.tar", "-o", "type=docker,dest=docker.tar", "-o", "files", "-o",
-        "type=tar,dest=root.tar", "--metadata-file", "meta.json", ".",
+        "build",
+        "-t",
+        "x:1",
+        "-o",
+        "type=oci,dest=oci.tar",
+        "-o",
+        "type=docker,dest=docker.tar",
+        "-o",
+        "files",
+        "-o",
+        "type=tar,dest=root.tar",
+        "--metadata-file",
+        "meta.json",
+        ".",
     ];
     env.kiln(&line).succeeds();
     let work = env.work();
-    assert_eq!(std::fs::read_to_string(work.join("files/data/b")).unwrap(), "content of b");
+    assert_eq!(
+        std::fs::read_to_string(work.join("files/data/b")).unwrap(),
+        "content of b"
+    );
     assert!(members(&work.join("oci.tar")).contains(&"oci-layout".to_owned()));
     assert!(members(&work.join("docker.tar")).contains(&"manifest.json".to_owned()));
-    assert!(members(&work.join("root.tar")).iter().any(|name| name.trim_start_matches("./") == "data/a"));
-    let metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(work.join("meta.json")).unwrap()).unwrap();
-    assert!(metadata["containerimage.digest"].as_str().unwrap().starts_with("sha256:"));
+    assert!(
+        members(&work.join("root.tar"))
+            .iter()
+            .any(|name| name.trim_start_matches("./") == "data/a")
+    );
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(work.join("meta.json")).unwrap()).unwrap();
+    assert!(
+        metadata["containerimage.digest"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
     assert_eq!(metadata["image.name"], "docker.io/library/x:1");
     // Only what was asked for: nothing was put into the store.
     assert_eq!(env.kiln(&["images", "-q"]).succeeds().stdout, "");
@@ -90,15 +155,24 @@ fn an_archive_on_stdout_is_the_archive_alone() {
     let output = command.output().unwrap();
     assert!(output.status.success());
     std::fs::write(env.work().join("out.tar"), &output.stdout).unwrap();
-    assert!(members(&env.work().join("out.tar")).iter().any(|name| name.trim_start_matches("./") == "data/b"));
+    assert!(
+        members(&env.work().join("out.tar"))
+            .iter()
+            .any(|name| name.trim_start_matches("./") == "data/b")
+    );
 }
 
 #[test]
 fn a_dockerfile_can_come_from_stdin() {
     // R-CLI-2
     let env = scratch();
-    env.kiln_with_stdin(&["build", "-t", "s1", "-"], b"FROM scratch\nLABEL a=b\n").succeeds();
-    env.kiln_with_stdin(&["build", "-t", "s2", "-f", "-", "."], b"FROM scratch\nCOPY a /\n").succeeds();
+    env.kiln_with_stdin(&["build", "-t", "s1", "-"], b"FROM scratch\nLABEL a=b\n")
+        .succeeds();
+    env.kiln_with_stdin(
+        &["build", "-t", "s2", "-f", "-", "."],
+        b"FROM scratch\nCOPY a /\n",
+    )
+    .succeeds();
     let outcome = env.kiln_with_stdin(&["build", "-"], b"FROM scratch\nCOPY a /\n");
     assert_eq!(outcome.code, 1, "the context is empty: {}", outcome.stderr);
 }
@@ -109,36 +183,76 @@ fn ignored_files_are_not_there_for_copy() {
     env.write(".dockerignore", "dir\n");
     let outcome = env.kiln(&["build", "."]);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert!(outcome.error().contains(".dockerignore"), "{}", outcome.stderr);
+    assert!(
+        outcome.error().contains(".dockerignore"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn build_args_and_labels_reach_the_config() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nARG V\nARG W\nENV V=$V W=$W\n")]);
-    let mut command = env.command(&["build", "-t", "x", "--build-arg", "V=1", "--build-arg", "W", "--label", "l=m", "."]);
+    let mut command = env.command(&[
+        "build",
+        "-t",
+        "x",
+        "--build-arg",
+        "V=1",
+        "--build-arg",
+        "W",
+        "--label",
+        "l=m",
+        ".",
+    ]);
     env.outcome(command.env("W", "from-outside")).succeeds();
-    let inspected = env.kiln(&["inspect", "--format", "json", "x"]).succeeds().stdout;
+    let inspected = env
+        .kiln(&["inspect", "--format", "json", "x"])
+        .succeeds()
+        .stdout;
     let image: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     let env_list = image["Config"]["Env"].as_array().unwrap();
-    assert!(env_list.iter().any(|entry| entry == "V=1") && env_list.iter().any(|entry| entry == "W=from-outside"));
+    assert!(
+        env_list.iter().any(|entry| entry == "V=1")
+            && env_list.iter().any(|entry| entry == "W=from-outside")
+    );
     assert_eq!(image["Config"]["Labels"]["l"], "m");
 }
 
 #[test]
 fn images_are_listed_tagged_and_removed() {
     let env = scratch();
-    let id = env.kiln(&["build", "-q", "-t", "first", "."]).succeeds().stdout;
+    let id = env
+        .kiln(&["build", "-q", "-t", "first", "."])
+        .succeeds()
+        .stdout;
     let short = &id["sha256:".len()..][..12];
-    env.kiln(&["tag", "first", "127.0.0.1:5000/second:2"]).succeeds();
+    env.kiln(&["tag", "first", "127.0.0.1:5000/second:2"])
+        .succeeds();
     let list = env.kiln(&["images"]).succeeds().stdout;
-    let lines: Vec<Vec<_>> = list.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    let lines: Vec<Vec<_>> = list
+        .lines()
+        .map(|line| line.split_whitespace().take(3).collect())
+        .collect();
     assert_eq!(lines[0], ["REPOSITORY", "TAG", "IMAGE"]);
     assert!(lines.contains(&vec!["first", "latest", short]), "{list}");
-    assert!(lines.contains(&vec!["127.0.0.1:5000/second", "2", short]), "{list}");
-    assert_eq!(env.kiln(&["images", "-q"]).succeeds().stdout, format!("{short}\n"));
-    let json = env.kiln(&["images", "--format", "json", "first"]).succeeds().stdout;
+    assert!(
+        lines.contains(&vec!["127.0.0.1:5000/second", "2", short]),
+        "{list}"
+    );
+    assert_eq!(
+        env.kiln(&["images", "-q"]).succeeds().stdout,
+        format!("{short}\n")
+    );
+    let json = env
+        .kiln(&["images", "--format", "json", "first"])
+        .succeeds()
+        .stdout;
     let row: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&row["Repository"], &row["Tag"], &row["ID"]), (&"first".into(), &"latest".into(), &short.into()));
+    assert_eq!(
+        (&row["Repository"], &row["Tag"], &row["ID"]),
+        (&"first".into(), &"latest".into(), &short.into())
+    );
 
     env.kiln(&["rmi", "first"]).succeeds();
     env.kiln(&["inspect", short]).succeeds();
@@ -151,11 +265,32 @@ fn images_are_listed_tagged_and_removed() {
 fn history_is_newest_first() {
     let env = scratch();
     env.kiln(&["build", "-t", "x", "."]).succeeds();
-    let json = env.kiln(&["history", "--format", "json", "x"]).succeeds().stdout;
-    let rows: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let commands: Vec<_> = rows.iter().map(|row| row["CreatedBy"].as_str().unwrap()).collect();
-    assert_eq!(commands, ["CMD [\"/data/a\"]", "ENV GREETING=hello", "COPY a dir/ /data/ # buildkit"]);
-    assert!(env.kiln(&["history", "x"]).succeeds().stdout.starts_with("IMAGE "));
+    let json = env
+        .kiln(&["history", "--format", "json", "x"])
+        .succeeds()
+        .stdout;
+    let rows: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let commands: Vec<_> = rows
+        .iter()
+        .map(|row| row["CreatedBy"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            "CMD [\"/data/a\"]",
+            "ENV GREETING=hello",
+            "COPY a dir/ /data/ # buildkit"
+        ]
+    );
+    assert!(
+        env.kiln(&["history", "x"])
+            .succeeds()
+            .stdout
+            .starts_with("IMAGE ")
+    );
 }
 
 #[test]
@@ -163,8 +298,12 @@ fn save_and_load_keep_the_image() {
     let env = scratch();
     let id = env.kiln(&["build", "-q", "-t", "x", "."]).succeeds().stdout;
     env.kiln(&["save", "-o", "x.tar", "x"]).succeeds();
-    env.kiln(&["load", "--root", "other", "-i", "x.tar"]).succeeds();
-    let loaded = env.kiln(&["images", "--root", "other", "--no-trunc", "-q"]).succeeds().stdout;
+    env.kiln(&["load", "--root", "other", "-i", "x.tar"])
+        .succeeds();
+    let loaded = env
+        .kiln(&["images", "--root", "other", "--no-trunc", "-q"])
+        .succeeds()
+        .stdout;
     assert_eq!(loaded, id);
 }
 
@@ -174,7 +313,12 @@ fn a_closed_pipe_is_silent() {
     env.kiln(&["build", "-t", "x", "."]).succeeds();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let outcome = env.command(&["images"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let outcome = env
+        .command(&["images"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&outcome.stderr), "");
     assert_eq!(outcome.status.code(), Some(0));
 }
@@ -182,9 +326,20 @@ fn a_closed_pipe_is_silent() {
 #[test]
 fn help_and_version_are_results() {
     let env = TestEnv::new();
-    assert!(env.kiln(&["--version"]).succeeds().stdout.starts_with("kiln "));
+    assert!(
+        env.kiln(&["--version"])
+            .succeeds()
+            .stdout
+            .starts_with("kiln ")
+    );
     let help = env.kiln(&["build", "--help"]).succeeds().stdout;
-    for flag in ["--tag", "--build-arg", "--iidfile", "--metadata-file", "--output"] {
+    for flag in [
+        "--tag",
+        "--build-arg",
+        "--iidfile",
+        "--metadata-file",
+        "--output",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }

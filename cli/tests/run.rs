@@ -11,7 +11,10 @@ use test_env::TestEnv;
 
 #[test]
 fn sandbox_a_run_step_is_built_cached_and_run() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo made > /made\nUSER builder\nWORKDIR /w\nCMD [\"cat\", \"/made\"]\n")]);
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN echo made > /made\nUSER builder\nWORKDIR /w\nCMD [\"cat\", \"/made\"]\n",
+    )]);
     if !env.import_busybox() {
         return;
     }
@@ -19,9 +22,30 @@ fn sandbox_a_run_step_is_built_cached_and_run() {
     let again = env.kiln(&["build", "-t", "x", "."]).succeeds();
     assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
     assert_eq!(env.kiln(&["run", "x"]).succeeds().stdout, "made\n");
-    assert_eq!(env.kiln(&["run", "--rm", "x", "pwd"]).succeeds().stdout, "/w\n");
-    assert_eq!(env.kiln(&["run", "-u", "root", "-w", "/tmp", "x", "sh", "-c", "id -u; pwd"]).succeeds().stdout, "0\n/tmp\n");
-    assert_eq!(env.kiln(&["run", "x", "id", "-u"]).succeeds().stdout, "1000\n");
+    assert_eq!(
+        env.kiln(&["run", "--rm", "x", "pwd"]).succeeds().stdout,
+        "/w\n"
+    );
+    assert_eq!(
+        env.kiln(&[
+            "run",
+            "-u",
+            "root",
+            "-w",
+            "/tmp",
+            "x",
+            "sh",
+            "-c",
+            "id -u; pwd"
+        ])
+        .succeeds()
+        .stdout,
+        "0\n/tmp\n"
+    );
+    assert_eq!(
+        env.kiln(&["run", "x", "id", "-u"]).succeeds().stdout,
+        "1000\n"
+    );
 }
 
 #[test]
@@ -30,28 +54,74 @@ fn sandbox_run_passes_status_stdin_environment_and_volumes() {
     if !env.import_busybox() {
         return;
     }
-    assert_eq!(env.kiln(&["run", "busybox", "sh", "-c", "exit 42"]).code, 42);
-    assert_eq!(env.kiln_with_stdin(&["run", "-i", "busybox", "cat"], b"typed").succeeds().stdout, "typed");
-    assert_eq!(env.kiln_with_stdin(&["run", "busybox", "cat"], b"typed").succeeds().stdout, "");
-    assert_eq!(env.kiln(&["run", "-e", "A=b", "busybox", "sh", "-c", "echo $A"]).succeeds().stdout, "b\n");
-    assert_eq!(env.kiln(&["run", "-v", "./shared:/s:ro", "busybox", "cat", "/s/file"]).succeeds().stdout, "from the host");
-    assert_ne!(env.kiln(&["run", "-v", "./shared:/s:ro", "busybox", "touch", "/s/new"]).code, 0);
-    assert_eq!(env.kiln(&["run", "--entrypoint", "echo", "busybox", "a", "b"]).succeeds().stdout, "a b\n");
-    assert_eq!(env.kiln(&["run", "busybox"]).code, 2, "no CMD and no command");
+    assert_eq!(
+        env.kiln(&["run", "busybox", "sh", "-c", "exit 42"]).code,
+        42
+    );
+    assert_eq!(
+        env.kiln_with_stdin(&["run", "-i", "busybox", "cat"], b"typed")
+            .succeeds()
+            .stdout,
+        "typed"
+    );
+    assert_eq!(
+        env.kiln_with_stdin(&["run", "busybox", "cat"], b"typed")
+            .succeeds()
+            .stdout,
+        ""
+    );
+    assert_eq!(
+        env.kiln(&["run", "-e", "A=b", "busybox", "sh", "-c", "echo $A"])
+            .succeeds()
+            .stdout,
+        "b\n"
+    );
+    assert_eq!(
+        env.kiln(&["run", "-v", "./shared:/s:ro", "busybox", "cat", "/s/file"])
+            .succeeds()
+            .stdout,
+        "from the host"
+    );
+    assert_ne!(
+        env.kiln(&["run", "-v", "./shared:/s:ro", "busybox", "touch", "/s/new"])
+            .code,
+        0
+    );
+    assert_eq!(
+        env.kiln(&["run", "--entrypoint", "echo", "busybox", "a", "b"])
+            .succeeds()
+            .stdout,
+        "a b\n"
+    );
+    assert_eq!(
+        env.kiln(&["run", "busybox"]).code,
+        2,
+        "no CMD and no command"
+    );
     let missing = env.kiln(&["run", "busybox", "no-such-program"]);
     assert_eq!(missing.code, 127, "{}", missing.stderr);
 }
 
 #[test]
 fn sandbox_an_interrupt_stops_the_build_and_leaves_a_good_store() {
-    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo started; sleep 1000\n")]);
+    let env =
+        TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo started; sleep 1000\n")]);
     if !env.import_busybox() {
         return;
     }
-    let mut child = env.command(&["build", "--progress=plain", "."]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut child = env
+        .command(&["build", "--progress=plain", "."])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
     assert!(lines.any(|line| line.ends_with(" started")));
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     env.write("Dockerfile", "FROM busybox\nRUN true\n");

@@ -2,17 +2,27 @@
 
 mod options;
 mod outputs;
+mod report;
 mod results;
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use kiln_executor::export::{ExportOptions, export};
+use kiln_executor::images::PullPolicy;
+use kiln_executor::{BuildFailure, BuildRequest, Built};
 use kiln_image::{Platform, Reference};
+use kiln_parser::{Parsed, Source};
 
 use crate::args::{KeyValue, ProgressMode};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::input::Input;
 use crate::output::Output;
+use crate::session::{Session, Watched};
+use results::Results;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
@@ -64,6 +74,104 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    let outputs = outputs::outputs(&args)?;
+    let mode = config.progress(args.progress, args.quiet)?;
+    let input = Input::read(&args.context, args.file.as_deref())?;
+    let source = Arc::clone(&input.dockerfile);
+    let parsed = parse(&source)?;
+    let session = Session::open(config)?;
+    let request = BuildRequest {
+        source: &source,
+        parsed: &parsed,
+        options: options::plan_options(&args, config),
+        context: Some(input.context.clone()),
+        pull: if args.pull {
+            PullPolicy::Always
+        } else {
+            PullPolicy::Missing
+        },
+    };
+    let (result, account) = session.watch(mode, |watched| {
+        make(&watched, &request, &args.tags, &outputs)
+    });
+    let (built, results) = result.inspect_err(|_| report::tail(mode, &account))?;
+    report::warnings(mode, config, &source, &parsed, &built);
+    report::made(mode, &results, &outputs);
+    leave(&args, &results)
+}
+
+/// The Dockerfile's tree, or all that is wrong with its text.
+fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
+    let parsed = kiln_parser::parse(source);
+    match parsed.has_errors() {
+        false => Ok(parsed),
+        true => Err(Failure::from_diagnostics(
+            Exit::Usage,
+            source,
+            &parsed.diagnostics,
+        )),
+    }
+}
+
+/// Builds once, then makes each output.
+fn make(
+    watched: &Watched<'_>,
+    request: &BuildRequest<'_>,
+    tags: &[Reference],
+    outputs: &[Output],
+) -> Result<(Built, Results), Failure> {
+    let source = Arc::new(request.source.clone());
+    let Watched {
+        services,
+        reporter,
+        interrupt,
+        ..
+    } = watched;
+    // Reading and parsing came before there was anything to show progress with.
+    reporter
+        .start(format!(
+            "[internal] load build definition from {}",
+            source.name()
+        ))
+        .done();
+    let built = kiln_executor::build(request, services, reporter, &interrupt.cancel).map_err(
+        |failure| match failure {
+            BuildFailure::Dockerfile(diagnostics) => {
+                Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
+            }
+            BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
+        },
+    )?;
+    let mut results = Results {
+        id: built.id,
+        manifest: None,
+        names: Vec::new(),
+    };
+    for output in outputs {
+        let names = outputs::names(tags, output);
+        if let Some(sink) = outputs::sink(output) {
+            let options = ExportOptions {
+                names: names.clone(),
+                ..ExportOptions::default()
+            };
+            let exported = export(&built, &sink, &options, services, reporter)
+                .map_err(|error| Failure::from_build_error(Some(&source), &error))?;
+            results.add(exported, names);
+        }
+    }
+    Ok((built, results))
+}
+
+/// What scripts read afterwards: the files asked for, and the id on stdout of a quiet build.
+fn leave(args: &Args, results: &Results) -> Result<Exit, Failure> {
+    if let Some(path) = &args.iidfile {
+        results.write_id(path)?;
+    }
+    if let Some(path) = &args.metadata_file {
+        results.write_metadata(path)?;
+    }
+    if args.quiet {
+        writeln!(std::io::stdout(), "{}", results.id)?;
+    }
     Ok(Exit::Done)
 }

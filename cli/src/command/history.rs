@@ -56,8 +56,12 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let rows = rows(args, &session.store, &image);
     let mut out = io::stdout().lock();
     match (args.quiet, args.format) {
-        (true, _) => rows.iter().try_for_each(|row| writeln!(out, "{}", row.id))?,
-        (_, ListFormat::Json) => rows.iter().try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))?,
+        (true, _) => rows
+            .iter()
+            .try_for_each(|row| writeln!(out, "{}", row.id))?,
+        (_, ListFormat::Json) => rows
+            .iter()
+            .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))?,
         (_, ListFormat::Table) => table(rows).write(&mut out)?,
     }
     Ok(Exit::Done)
@@ -66,9 +70,15 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
 /// One row for each entry, newest first; only the newest has an id.
 fn rows(args: &Args, store: &Store, image: &StoredImage) -> Vec<Row> {
     let config = &image.config;
-    let sizes: Vec<u64> = config.diff_ids().iter().map(|layer| stored::layer_size(store, layer)).collect();
+    let sizes: Vec<u64> = config
+        .diff_ids()
+        .iter()
+        .map(|layer| stored::layer_size(store, layer))
+        .collect();
     let history = config.history.as_deref().unwrap_or_default();
-    let mut rows: Vec<_> = with_sizes(history, &sizes).map(|(entry, size)| row(entry, size, args.no_trunc)).collect();
+    let mut rows: Vec<_> = with_sizes(history, &sizes)
+        .map(|(entry, size)| row(entry, size, args.no_trunc))
+        .collect();
     rows.reverse();
     if let Some(newest) = rows.first_mut() {
         newest.id = stored::id(image.record.config, args.no_trunc);
@@ -77,7 +87,10 @@ fn rows(args: &Args, store: &Store, image: &StoredImage) -> Vec<Row> {
 }
 
 /// Each entry with the size of the layer it made; those that made none have none.
-fn with_sizes<'h>(history: &'h [History], sizes: &'h [u64]) -> impl Iterator<Item = (&'h History, u64)> {
+fn with_sizes<'h>(
+    history: &'h [History],
+    sizes: &'h [u64],
+) -> impl Iterator<Item = (&'h History, u64)> {
     let mut sizes = sizes.iter();
     history.iter().map(move |entry| match entry.empty_layer {
         true => (entry, 0),
@@ -90,8 +103,13 @@ fn row(entry: &History, size: u64, full: bool) -> Row {
     Row {
         comment: entry.comment.clone(),
         created_at: entry.created.clone().unwrap_or_default(),
-        created_by: if full { entry.created_by.clone() } else { shortened(&entry.created_by) },
-        created_since: created.map_or_else(|| "N/A".to_owned(), |at| human::age(at, Timestamp::now())),
+        created_by: if full {
+            entry.created_by.clone()
+        } else {
+            shortened(&entry.created_by)
+        },
+        created_since: created
+            .map_or_else(|| "N/A".to_owned(), |at| human::age(at, Timestamp::now())),
         id: "<missing>".to_owned(),
         size: human::size(size),
     }
@@ -109,7 +127,13 @@ fn shortened(command: &str) -> String {
 fn table(rows: Vec<Row>) -> Table {
     let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
     for row in rows {
-        table.row([row.id, row.created_since, row.created_by, row.size, row.comment]);
+        table.row([
+            row.id,
+            row.created_since,
+            row.created_by,
+            row.size,
+            row.comment,
+        ]);
     }
     table
 }
@@ -120,9 +144,14 @@ mod tests {
 
     #[test]
     fn sizes_go_to_the_entries_that_made_layers() {
-        let entry = |empty_layer| History { empty_layer, ..History::default() };
+        let entry = |empty_layer| History {
+            empty_layer,
+            ..History::default()
+        };
         let history = [entry(false), entry(true), entry(false), entry(false)];
-        let sizes: Vec<_> = with_sizes(&history, &[10, 20]).map(|(_, size)| size).collect();
+        let sizes: Vec<_> = with_sizes(&history, &[10, 20])
+            .map(|(_, size)| size)
+            .collect();
         assert_eq!(sizes, [10, 0, 20, 0]);
     }
 

@@ -57,7 +57,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut images = stored::all(&session.services())?;
     images.retain(|image| is_asked(args.filter.as_deref(), image.reference.as_ref()));
     images.sort_by_key(|image| std::cmp::Reverse(image.record.created_at));
-    let rows: Vec<_> = images.iter().map(|image| row(args, &session.store, image)).collect();
+    let rows: Vec<_> = images
+        .iter()
+        .map(|image| row(args, &session.store, image))
+        .collect();
     let mut out = io::stdout().lock();
     match (args.quiet, args.format) {
         (true, _) => write_ids(&rows, &mut out)?,
@@ -73,19 +76,30 @@ fn row(args: &Args, store: &Store, image: &StoredImage) -> Row {
     Row {
         created_at: created.map_or_else(unknown, in_full),
         created_since: created.map_or_else(unknown, |at| human::age(at, Timestamp::now())),
-        digest: image.record.manifest.as_ref().map_or_else(none, |manifest| manifest.digest.to_string()),
+        digest: image
+            .record
+            .manifest
+            .as_ref()
+            .map_or_else(none, |manifest| manifest.digest.to_string()),
         id: stored::id(image.record.config, args.no_trunc),
         repository: name.map_or_else(none, repository),
         size: human::size(stored::size(store, image.config.diff_ids())),
-        tag: name.and_then(Reference::tag).map_or_else(none, str::to_owned),
+        tag: name
+            .and_then(Reference::tag)
+            .map_or_else(none, str::to_owned),
     }
 }
 
 /// Whether a name is `filter`, or a tag of it.
 fn is_asked(filter: Option<&str>, name: Option<&Reference>) -> bool {
     let Some(filter) = filter else { return true };
-    let (Some(name), Ok(asked)) = (name, filter.parse::<Reference>()) else { return false };
-    let has_tag = filter.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let (Some(name), Ok(asked)) = (name, filter.parse::<Reference>()) else {
+        return false;
+    };
+    let has_tag = filter
+        .rsplit('/')
+        .next()
+        .is_some_and(|last| last.contains(':'));
     name.name() == asked.name() && (!has_tag || name.tag() == asked.tag())
 }
 
@@ -104,17 +118,25 @@ fn write_ids(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    rows.iter().try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))
+    rows.iter()
+        .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))
 }
 
 fn table(rows: &[Row], digests: bool) -> Table {
     let digest_heading = digests.then_some("DIGEST");
-    let heading: Vec<_> =
-        ["REPOSITORY", "TAG"].into_iter().chain(digest_heading).chain(["IMAGE ID", "CREATED", "SIZE"]).collect();
+    let heading: Vec<_> = ["REPOSITORY", "TAG"]
+        .into_iter()
+        .chain(digest_heading)
+        .chain(["IMAGE ID", "CREATED", "SIZE"])
+        .collect();
     let mut table = Table::new(&heading);
     for row in rows.iter().cloned() {
         let digest = digests.then_some(row.digest);
-        table.row([row.repository, row.tag].into_iter().chain(digest).chain([row.id, row.created_since, row.size]));
+        table.row([row.repository, row.tag].into_iter().chain(digest).chain([
+            row.id,
+            row.created_since,
+            row.size,
+        ]));
     }
     table
 }
@@ -156,7 +178,11 @@ mod tests {
 
     #[test]
     fn repositories_have_no_tag() {
-        let cases = [("alpine:3", "alpine"), ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b"), ("ghcr.io/x/y", "ghcr.io/x/y")];
+        let cases = [
+            ("alpine:3", "alpine"),
+            ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b"),
+            ("ghcr.io/x/y", "ghcr.io/x/y"),
+        ];
         for (name, expected) in cases {
             assert_eq!(repository(&name.parse().unwrap()), expected);
         }
@@ -164,6 +190,9 @@ mod tests {
 
     #[test]
     fn moments_are_written_as_docker_does() {
-        assert_eq!(in_full(Timestamp::UNIX_EPOCH), "1970-01-01 00:00:00 +0000 UTC");
+        assert_eq!(
+            in_full(Timestamp::UNIX_EPOCH),
+            "1970-01-01 00:00:00 +0000 UTC"
+        );
     }
 }

@@ -1,19 +1,23 @@
 //! `kiln import`: an image of one layer from a tar of a root filesystem.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
-use kiln_image::{Platform, Reference};
+use kiln_executor::images;
+use kiln_image::Reference;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
 
-/// Make an image from a tar of a root filesystem
+/// Make an image from a tar of a root filesystem, and print its id
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Platform to record [default: this machine's]
-    #[arg(long)]
-    platform: Option<Platform>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
     /// The tar, plain or compressed; `-` is stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
@@ -24,6 +28,20 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    let mode = config.progress(None, args.quiet)?;
+    let source = args.file.display().to_string();
+    let reader: Box<dyn Read> = match args.file == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(
+            File::open(&args.file).map_err(|error| Failure::unreadable(&args.file, &error))?,
+        ),
+    };
+    let session = Session::open(config)?;
+    let (image, _) = session.watch(mode, |watched| {
+        watched.task(format!("import {source}"), |task| {
+            images::import(&watched.services, reader, &source, args.name.as_ref(), task)
+        })
+    });
+    writeln!(std::io::stdout(), "{}", image?.record.config)?;
     Ok(Exit::Done)
 }

@@ -43,7 +43,9 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     }
     let mut out = std::io::stdout().lock();
     match args.format {
-        Some(Format::Json) => objects.iter().try_for_each(|object| writeln!(out, "{object}"))?,
+        Some(Format::Json) => objects
+            .iter()
+            .try_for_each(|object| writeln!(out, "{object}"))?,
         None => writeln!(out, "{:#}", Value::Array(objects))?,
     }
     Ok(Exit::Done)
@@ -72,8 +74,13 @@ fn object(store: &Store, image: &StoredImage, names: &[Reference]) -> Result<Val
 
 /// `name@digest` for each repository the image has a name in.
 fn repository_digests(image: &StoredImage, names: &[Reference]) -> Vec<String> {
-    let Some(manifest) = &image.record.manifest else { return Vec::new() };
-    let mut digests: Vec<_> = names.iter().map(|name| format!("{}@{}", name.name(), manifest.digest)).collect();
+    let Some(manifest) = &image.record.manifest else {
+        return Vec::new();
+    };
+    let mut digests: Vec<_> = names
+        .iter()
+        .map(|name| format!("{}@{}", name.name(), manifest.digest))
+        .collect();
     digests.dedup();
     digests
 }

@@ -1,10 +1,15 @@
 //! `kiln load`: images from an archive into the store.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::PathBuf;
+
+use kiln_executor::images;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
 
 /// Load images from an archive made by `save`, `docker save` or `build -o type=oci|docker`
 #[derive(Debug, clap::Args)]
@@ -12,13 +17,39 @@ pub(crate) struct Args {
     /// The archive, plain or compressed [default: stdin]
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Print nothing
+    /// Show no progress and no names
     #[arg(short, long)]
     quiet: bool,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    let mode = config.progress(None, args.quiet)?;
+    let from = args
+        .input
+        .as_ref()
+        .map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
+    let reader: Box<dyn Read> = match &args.input {
+        Some(path) => {
+            Box::new(File::open(path).map_err(|error| Failure::unreadable(path, &error))?)
+        }
+        None => Box::new(std::io::stdin().lock()),
+    };
+    let session = Session::open(config)?;
+    let (loaded, _) = session.watch(mode, |watched| {
+        watched.task(format!("load {from}"), |task| {
+            images::load(&watched.services, reader, task)
+        })
+    });
+    let loaded = loaded?;
+    if !args.quiet {
+        let mut out = std::io::stdout().lock();
+        for image in loaded {
+            match &image.reference {
+                Some(name) => writeln!(out, "Loaded image: {}", name.familiar())?,
+                None => writeln!(out, "Loaded image ID: {}", image.record.config)?,
+            }
+        }
+    }
     Ok(Exit::Done)
 }

@@ -1,18 +1,22 @@
 //! `kiln pull`: an image from a registry into the store.
 
+use std::io::Write;
+
+use kiln_executor::images;
 use kiln_image::{Platform, Reference};
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
 
-/// Pull an image from a registry
+/// Pull an image from a registry, and print its id
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which platform of the image [default: this machine's]
-    #[arg(long)]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Print only the image id
+    /// Show no progress
     #[arg(short, long)]
     quiet: bool,
     /// NAME[:TAG|@DIGEST]
@@ -22,6 +26,13 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    let mode = config.progress(None, args.quiet)?;
+    let session = Session::open(config)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let (pulled, _) = session.watch(mode, |watched| {
+        images::pull(&watched.services, &args.image, &platform, &watched.reporter)
+            .map_err(|error| Failure::from_build_error(None, &error))
+    });
+    writeln!(std::io::stdout(), "{}", pulled?.record.config)?;
     Ok(Exit::Done)
 }

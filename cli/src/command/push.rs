@@ -1,15 +1,20 @@
 //! `kiln push`: an image from the store to a registry.
 
+use std::io::Write;
+
+use kiln_executor::images;
 use kiln_image::Reference;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
+use crate::stored;
 
-/// Push an image to the registry its name says
+/// Push an image to the registry its name says, and print it with its digest
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print only the manifest digest
+    /// Show no progress
     #[arg(short, long)]
     quiet: bool,
     /// NAME[:TAG]
@@ -19,6 +24,13 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
+    let mode = config.progress(None, args.quiet)?;
+    let session = Session::open(config)?;
+    stored::find(&session.services(), &args.image.to_string())?;
+    let (pushed, _) = session.watch(mode, |watched| {
+        images::push(&watched.services, &args.image, &watched.reporter)
+            .map_err(|error| Failure::from_build_error(None, &error))
+    });
+    writeln!(std::io::stdout(), "{}@{}", args.image.name(), pushed?)?;
     Ok(Exit::Done)
 }

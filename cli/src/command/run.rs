@@ -1,11 +1,22 @@
 //! `kiln run`: a command in a new container of an image, in the foreground.
 
-mod process;
+use std::fs::File;
+use std::io;
+use std::path::Path;
 
-use crate::args::KeyValue;
+use kiln_executor::container::{self, RunOptions};
+use kiln_executor::images::{self, StoredImage};
+use kiln_executor::sandbox::terminal::{Pty, RawMode};
+use kiln_executor::sandbox::{ExitStatus, MountSpec, SandboxError, Stdio};
+use kiln_executor::{BuildError, Cause};
+use kiln_image::{Platform, Reference};
+
+use crate::args::{KeyValue, ProgressMode};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::Session;
+use crate::stored;
 
 /// What a container is called inside.
 const HOSTNAME: &str = "kiln";
@@ -13,10 +24,10 @@ const HOSTNAME: &str = "kiln";
 /// Run a command in a new container, in the foreground
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Keep stdin open
+    /// Pass stdin on
     #[arg(short, long)]
     pub(crate) interactive: bool,
-    /// Give the command a terminal
+    /// Give the command a terminal, with stdin
     #[arg(short, long)]
     pub(crate) tty: bool,
     /// Environment variable; KEY alone takes it from the environment
@@ -46,8 +57,157 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
-    let _ = (args, config);
-    Ok(Exit::Done)
+    let session = Session::open(config)?;
+    let image = find_or_pull(&session, config, &args.image)?;
+    let options = options(&args, config, &image)?;
+    let (status, _) = session.watch(ProgressMode::None, |watched| {
+        let start = |stdio| {
+            let cancel = &watched.interrupt.cancel;
+            container::run(
+                &image,
+                &options,
+                stdio,
+                &watched.services,
+                &watched.reporter,
+                cancel,
+            )
+            .map_err(|error| could_not_run(&error))
+        };
+        let status = if args.tty {
+            in_terminal(start)
+        } else {
+            start(streams(args.interactive).map_err(no_terminal)?)
+        }?;
+        match watched.interrupt.signal() {
+            Some(signal) => Err(Failure::interrupted(signal)),
+            None => Ok(status),
+        }
+    });
+    Ok(Exit::Program(
+        u8::try_from(status?.shell_code()).unwrap_or(u8::MAX),
+    ))
+}
+
+/// Runs `start` with a pseudo-terminal, passing on keys and output until the program has ended. Errors are shown after
+/// the user's own terminal is itself again.
+fn in_terminal(
+    start: impl FnOnce(Stdio) -> Result<ExitStatus, Failure>,
+) -> Result<ExitStatus, Failure> {
+    let (stdio, master) = Pty::open().and_then(Pty::split).map_err(no_terminal)?;
+    let _raw = RawMode::enter().map_err(no_terminal)?;
+    std::thread::scope(|scope| {
+        let relay = scope.spawn(move || master.relay());
+        let status = start(stdio);
+        // Ends with the program. What could not be shown after it is lost with the terminal it was for.
+        let _ = relay.join();
+        status
+    })
+}
+
+fn no_terminal(error: io::Error) -> Failure {
+    Failure::from_error(Exit::Environment, None, &error)
+        .note("while preparing the container's streams")
+}
+
+/// The image in the store, or else from its registry.
+fn find_or_pull(session: &Session, config: &Config, text: &str) -> Result<StoredImage, Failure> {
+    let missing = match stored::find(&session.services(), text) {
+        Err(failure) if failure.exit == Exit::Failed => failure,
+        found => return found,
+    };
+    let Ok(reference) = text.parse::<Reference>() else {
+        return Err(missing);
+    };
+    let mode = config.progress(None, false)?;
+    let (pulled, _) = session.watch(mode, |watched| {
+        images::pull(
+            &watched.services,
+            &reference,
+            &Platform::host(),
+            &watched.reporter,
+        )
+        .map_err(|error| Failure::from_build_error(None, &error))
+    });
+    pulled.map_err(|failure| {
+        failure.note(format!(
+            "`{text}` is not in the store, so its registry was asked"
+        ))
+    })
+}
+
+fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptions, Failure> {
+    let own = &image.config.config;
+    let has_program = args
+        .entrypoint
+        .as_ref()
+        .is_some_and(|program| !program.is_empty());
+    let has_default = args.entrypoint.is_none()
+        && [&own.entrypoint, &own.cmd]
+            .into_iter()
+            .flatten()
+            .any(|words| !words.is_empty());
+    if args.command.is_empty() && !has_program && !has_default {
+        return Err(
+            Failure::usage(format!("image `{}` has no CMD or ENTRYPOINT", args.image))
+                .help("give a command after the image"),
+        );
+    }
+    Ok(RunOptions {
+        entrypoint: args.entrypoint.as_ref().map(|program| {
+            Some(program.clone())
+                .into_iter()
+                .filter(|word| !word.is_empty())
+                .collect()
+        }),
+        command: args.command.clone(),
+        env: environment(&args.env, |name| config.variable(name)),
+        workdir: args.workdir.clone(),
+        user: args.user.clone(),
+        mounts: args
+            .volumes
+            .iter()
+            .map(Volume::mount)
+            .collect::<Result<_, _>>()?,
+        hostname: HOSTNAME.to_owned(),
+        terminal: args.tty,
+    })
+}
+
+/// `-e K=V` as it is; `-e K` with the environment's value if it has one.
+fn environment(
+    given: &[KeyValue],
+    client: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
+    let value = |variable: &KeyValue| variable.value.clone().or_else(|| client(&variable.key));
+    given
+        .iter()
+        .filter_map(|variable| Some((variable.key.clone(), value(variable)?)))
+        .collect()
+}
+
+/// kiln's own streams; without `-i` there is nothing to read.
+fn streams(interactive: bool) -> io::Result<Stdio> {
+    let mut stdio = Stdio::inherit()?;
+    if !interactive {
+        stdio.stdin = File::open("/dev/null")?.into();
+    }
+    Ok(stdio)
+}
+
+/// As a shell has it: 127 for a program that is not there, 126 for one that cannot be started.
+fn could_not_run(error: &BuildError) -> Failure {
+    let failure = Failure::from_build_error(None, error);
+    match &error.cause {
+        Cause::Sandbox(SandboxError::ProgramNotFound { .. }) => Failure {
+            exit: Exit::Program(127),
+            ..failure
+        },
+        Cause::Sandbox(SandboxError::ProgramNotExecutable { .. }) => Failure {
+            exit: Exit::Program(126),
+            ..failure
+        },
+        _ => failure,
+    }
 }
 
 /// `-v SOURCE:TARGET[:ro]`: something of this machine made visible in the container.
@@ -84,9 +244,42 @@ impl std::str::FromStr for Volume {
     }
 }
 
+impl Volume {
+    fn mount(&self) -> Result<MountSpec, Failure> {
+        let source = Path::new(&self.source)
+            .canonicalize()
+            .map_err(|error| Failure::unreadable(Path::new(&self.source), &error))?;
+        Ok(MountSpec::bind(source, &self.target, self.writable))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_alone_takes_the_environment() {
+        let given = |key: &str, value: Option<&str>| KeyValue {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        let client = |name: &str| (name == "HERE").then(|| "there".to_owned());
+        let env = environment(
+            &[
+                given("A", Some("")),
+                given("HERE", None),
+                given("GONE", None),
+            ],
+            client,
+        );
+        assert_eq!(
+            env,
+            [
+                ("A".to_owned(), String::new()),
+                ("HERE".to_owned(), "there".to_owned())
+            ]
+        );
+    }
 
     #[test]
     fn volumes_are_paths() {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use kiln_executor::event::{Event, Sink};
 
 use crate::args::ProgressMode;
-pub(crate) use account::{Account, FailedStep};
+pub(crate) use account::Account;
 
 /// Events on their way to the screen; a build that outruns the terminal waits for it instead of filling memory.
 const QUEUE: usize = 1024;

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kiln_executor::event::{Event, EventKind, VertexId};
 
 use super::lines::Lines;
-use super::{Account, Renderer};
+use super::{Account, Renderer, put};
 use crate::human;
 
 /// Lines of output kept visible below a running step.
@@ -167,10 +167,11 @@ impl Renderer for Tty {
             step.line.finish_and_clear();
         }
         self.footer.finish_and_clear();
-        let _ = self
-            .screen
-            .println(summary(account, self.started.elapsed()));
         let _ = self.screen.clear();
+        put(
+            &mut std::io::stderr(),
+            format_args!("{}\n", summary(account, self.started.elapsed())),
+        );
     }
 }
 

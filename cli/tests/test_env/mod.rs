@@ -99,7 +99,10 @@ impl TestEnv {
     /// Runs kiln with bytes on stdin.
     pub fn kiln_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Outcome {
         let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(stdin).unwrap();
         self.masked(&child.wait_with_output().unwrap())
@@ -112,7 +115,11 @@ impl TestEnv {
     fn masked(&self, output: &std::process::Output) -> Outcome {
         let dir = self.dir.path().to_string_lossy();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&*dir, "[DIR]");
-        Outcome { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 }
 
@@ -122,7 +129,11 @@ impl Outcome {
     pub fn error(&self) -> &str {
         let at = match self.stderr.starts_with("error") {
             true => 0,
-            false => self.stderr.find("\nerror").map(|at| at + 1).unwrap_or_else(|| panic!("no error in:\n{}", self.stderr)),
+            false => self
+                .stderr
+                .find("\nerror")
+                .map(|at| at + 1)
+                .unwrap_or_else(|| panic!("no error in:\n{}", self.stderr)),
         };
         self.stderr[at..].trim_end()
     }
@@ -130,7 +141,12 @@ impl Outcome {
     /// Checks the exit code and the first line of the message.
     #[track_caller]
     pub fn fails_with(&self, code: i32, first_line: &str) {
-        assert_eq!(self.error().lines().next(), Some(first_line), "{}", self.stderr);
+        assert_eq!(
+            self.error().lines().next(),
+            Some(first_line),
+            "{}",
+            self.stderr
+        );
         assert_eq!(self.code, code, "{}", self.stderr);
     }
 
@@ -158,17 +174,24 @@ fn busybox_root() -> Vec<u8> {
     }
     for (name, contents) in [
         ("bin/busybox", std::fs::read(BUSYBOX).unwrap()),
-        ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nbuilder:x:1000:1000::/tmp:/bin/sh\n".to_vec()),
+        (
+            "etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nbuilder:x:1000:1000::/tmp:/bin/sh\n".to_vec(),
+        ),
         ("etc/group", b"root:x:0:\nbuilder:x:1000:\n".to_vec()),
     ] {
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(contents.len() as u64);
         tar.append_data(&mut header, name, &contents[..]).unwrap();
     }
-    for applet in ["sh", "echo", "cat", "true", "false", "kill", "ls", "id", "sleep", "env", "pwd", "touch", "mkdir", "tty", "stat"] {
+    for applet in [
+        "sh", "echo", "cat", "true", "false", "kill", "ls", "id", "sleep", "env", "pwd", "touch",
+        "mkdir", "tty", "stat",
+    ] {
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")
+            .unwrap();
     }
     tar.into_inner().unwrap()
 }
@@ -183,7 +206,11 @@ pub fn empty_registry() -> String {
 
 /// A port on loopback where nobody listens.
 pub fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
 }
 
 fn not_found(mut stream: TcpStream) {

@@ -16,16 +16,26 @@ pub(super) fn plan_options(args: &Args, config: &Config) -> PlanOptions {
     options.labels = labels(&args.labels);
     options.platform_requested = args.platform.is_some();
     options.build_platform = machine;
-    options.no_cache = if args.no_cache { NoCache::All } else { NoCache::None };
+    options.no_cache = if args.no_cache {
+        NoCache::All
+    } else {
+        NoCache::None
+    };
     options
 }
 
 /// `K=V` as it is, `K` with the environment's value if it has one. `SOURCE_DATE_EPOCH` of the environment is passed on
 /// unless it was given.
-fn build_args(given: &[KeyValue], environment: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+fn build_args(
+    given: &[KeyValue],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
     const EPOCH: &str = "SOURCE_DATE_EPOCH";
     let value = |arg: &KeyValue| arg.value.clone().or_else(|| environment(&arg.key));
-    let mut all: Vec<_> = given.iter().filter_map(|arg| Some((arg.key.clone(), value(arg)?))).collect();
+    let mut all: Vec<_> = given
+        .iter()
+        .filter_map(|arg| Some((arg.key.clone(), value(arg)?)))
+        .collect();
     if !given.iter().any(|arg| arg.key == EPOCH) {
         all.extend(environment(EPOCH).map(|value| (EPOCH.to_owned(), value)));
     }
@@ -34,7 +44,10 @@ fn build_args(given: &[KeyValue], environment: impl Fn(&str) -> Option<String>) 
 
 /// `K` alone is a label with an empty value.
 fn labels(given: &[KeyValue]) -> Vec<(String, String)> {
-    given.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default())).collect()
+    given
+        .iter()
+        .map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -42,7 +55,10 @@ mod tests {
     use super::*;
 
     fn given(key: &str, value: Option<&str>) -> KeyValue {
-        KeyValue { key: key.to_owned(), value: value.map(str::to_owned) }
+        KeyValue {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+        }
     }
 
     fn pair(key: &str, value: &str) -> (String, String) {
@@ -57,15 +73,31 @@ mod tests {
             "SOURCE_DATE_EPOCH" => Some("7".to_owned()),
             _ => None,
         };
-        let args = [given("A", Some("1")), given("HERE", None), given("GONE", None), given("E", Some(""))];
-        let expected = [pair("A", "1"), pair("HERE", "there"), pair("E", ""), pair("SOURCE_DATE_EPOCH", "7")];
+        let args = [
+            given("A", Some("1")),
+            given("HERE", None),
+            given("GONE", None),
+            given("E", Some("")),
+        ];
+        let expected = [
+            pair("A", "1"),
+            pair("HERE", "there"),
+            pair("E", ""),
+            pair("SOURCE_DATE_EPOCH", "7"),
+        ];
         assert_eq!(build_args(&args, environment), expected);
         let epoch = [given("SOURCE_DATE_EPOCH", Some("0"))];
-        assert_eq!(build_args(&epoch, environment), [pair("SOURCE_DATE_EPOCH", "0")]);
+        assert_eq!(
+            build_args(&epoch, environment),
+            [pair("SOURCE_DATE_EPOCH", "0")]
+        );
     }
 
     #[test]
     fn a_label_alone_is_empty() {
-        assert_eq!(labels(&[given("a", None), given("b", Some("=c"))]), [pair("a", ""), pair("b", "=c")]);
+        assert_eq!(
+            labels(&[given("a", None), given("b", Some("=c"))]),
+            [pair("a", ""), pair("b", "=c")]
+        );
     }
 }

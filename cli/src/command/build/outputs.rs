@@ -2,6 +2,9 @@
 
 use std::io::IsTerminal;
 
+use kiln_executor::export::{self, Sink};
+use kiln_image::Reference;
+
 use super::Args;
 use crate::failure::Failure;
 use crate::output::{Destination, Output, OutputKind};
@@ -18,15 +21,52 @@ pub(super) fn outputs(args: &Args) -> Result<Vec<Output>, Failure> {
     Ok(outputs)
 }
 
+/// Where the engine hands the image for this output; `None` when the build itself is all.
+pub(super) fn sink(output: &Output) -> Option<Sink> {
+    let to = || match output.dest.clone() {
+        Some(Destination::Path(path)) if output.as_directory => {
+            export::Destination::Directory(path)
+        }
+        Some(Destination::Path(path)) => export::Destination::File(path),
+        Some(Destination::Stdout) | None => export::Destination::Stdout,
+    };
+    Some(match (output.kind, &output.dest) {
+        (OutputKind::CacheOnly, _) => return None,
+        (OutputKind::Image, _) => Sink::Store,
+        (OutputKind::Oci, _) => Sink::Oci(to()),
+        (OutputKind::Docker, _) => Sink::Docker(to()),
+        (OutputKind::Local, Some(Destination::Path(path))) => Sink::Local(path.clone()),
+        (OutputKind::Tar | OutputKind::Local, _) => Sink::Tar(to()),
+    })
+}
+
+/// The names an output gives the image: those of `-t`, and its own.
+pub(super) fn names(tags: &[Reference], output: &Output) -> Vec<Reference> {
+    let mut names = Vec::new();
+    for name in tags.iter().chain(&output.names) {
+        if output.is_image() && !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
 /// At most one thing goes to stdout, and nothing binary to a terminal (R-EXPORT-7).
 fn check_stdout(outputs: &[Output], quiet: bool, terminal: bool) -> Result<(), Failure> {
-    let count = outputs.iter().filter(|output| output.dest == Some(Destination::Stdout)).count();
+    let count = outputs
+        .iter()
+        .filter(|output| output.dest == Some(Destination::Stdout))
+        .count();
     match count {
         0 => Ok(()),
-        1 if quiet => Err(Failure::usage("stdout cannot take both an archive and the image id of `--quiet`")
-            .help("write the id with `--iidfile`")),
-        1 if terminal => Err(Failure::usage("stdout is a terminal, and an archive would garble it")
-            .help("redirect stdout, or name a file with `dest=`")),
+        1 if quiet => Err(Failure::usage(
+            "stdout cannot take both an archive and the image id of `--quiet`",
+        )
+        .help("write the id with `--iidfile`")),
+        1 if terminal => Err(Failure::usage(
+            "stdout is a terminal, and an archive would garble it",
+        )
+        .help("redirect stdout, or name a file with `dest=`")),
         1 => Ok(()),
         _ => Err(Failure::usage("stdout can take only one output")),
     }
@@ -35,14 +75,19 @@ fn check_stdout(outputs: &[Output], quiet: bool, terminal: bool) -> Result<(), F
 /// Bare files have no image id to write down (R-EXPORT-10).
 fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
     match args.iidfile.is_some() && !outputs.iter().any(Output::is_image) {
-        true => Err(Failure::usage("`--iidfile` needs an output that is an image, and `tar` and `local` are not")),
+        true => Err(Failure::usage(
+            "`--iidfile` needs an output that is an image, and `tar` and `local` are not",
+        )),
         false => Ok(()),
     }
 }
 
 fn check_tags(args: &Args) -> Result<(), Failure> {
     match args.tags.iter().find(|tag| tag.digest().is_some()) {
-        Some(tag) => Err(Failure::usage(format!("`{}` has a digest, and what is built cannot be named by one", tag.familiar()))),
+        Some(tag) => Err(Failure::usage(format!(
+            "`{}` has a digest, and what is built cannot be named by one",
+            tag.familiar()
+        ))),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kiln_executor::export::Exported;
 use kiln_image::{Descriptor, Digest, Reference};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,19 @@ pub(super) struct Results {
 }
 
 impl Results {
+    /// Takes in what one more output made.
+    pub(super) fn add(&mut self, exported: Exported, names: Vec<Reference>) {
+        let manifest = exported.manifest.map(|(digest, size, media_type)| {
+            Descriptor::new(media_type.as_str().into(), size, digest.to_oci())
+        });
+        self.manifest = self.manifest.take().or(manifest);
+        let new: Vec<_> = names
+            .into_iter()
+            .filter(|name| !self.names.contains(name))
+            .collect();
+        self.names.extend(new);
+    }
+
     /// Writes the image id alone, without a newline.
     pub(super) fn write_id(&self, path: &Path) -> Result<(), Failure> {
         write(path, self.id.to_string().as_bytes())
@@ -31,11 +45,18 @@ impl Results {
     /// Keys in the order buildx writes them.
     fn metadata(&self) -> Value {
         let mut object = Map::new();
-        object.insert("containerimage.config.digest".to_owned(), self.id.to_string().into());
+        object.insert(
+            "containerimage.config.digest".to_owned(),
+            self.id.to_string().into(),
+        );
         if let Some(manifest) = &self.manifest {
-            let descriptor = serde_json::to_value(manifest).expect("a descriptor is made of strings and numbers");
+            let descriptor = serde_json::to_value(manifest)
+                .expect("a descriptor is made of strings and numbers");
             object.insert("containerimage.descriptor".to_owned(), descriptor);
-            object.insert("containerimage.digest".to_owned(), manifest.digest().to_string().into());
+            object.insert(
+                "containerimage.digest".to_owned(),
+                manifest.digest().to_string().into(),
+            );
         }
         if !self.names.is_empty() {
             let names: Vec<_> = self.names.iter().map(ToString::to_string).collect();
@@ -46,7 +67,7 @@ impl Results {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| Failure::environment(format!("could not write `{}`: {error}", path.display())))
+    std::fs::write(path, bytes).map_err(|error| Failure::unwritable(path, &error))
 }
 
 #[cfg(test)]
@@ -72,11 +93,18 @@ mod tests {
     #[test]
     fn the_id_file_is_the_id_alone() {
         // R-EXPORT-10
-        let results = Results { id: Digest::of(b""), manifest: None, names: Vec::new() };
+        let results = Results {
+            id: Digest::of(b""),
+            manifest: None,
+            names: Vec::new(),
+        };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("id");
         results.write_id(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), Digest::of(b"").to_string());
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            Digest::of(b"").to_string()
+        );
         assert!(results.write_id(&dir.path().join("no/id")).is_err());
     }
 }

@@ -1,0 +1,115 @@
+//! What a build tells people at its end, on stderr.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use kiln_executor::Built;
+use kiln_image::Reference;
+use kiln_parser::{Parsed, Severity, Source};
+
+use super::results::Results;
+use crate::args::ProgressMode;
+use crate::config::Config;
+use crate::failure::Report;
+use crate::output::{Destination, Output};
+use crate::progress::Account;
+use crate::render;
+
+/// The last lines of the step that failed, where the progress has not shown them (R-PROG-4).
+pub(super) fn tail(mode: ProgressMode, account: &Account) {
+    let shown_before = matches!(mode, ProgressMode::Plain | ProgressMode::Rawjson);
+    if let (false, Some(step)) = (shown_before, &account.failed)
+        && !step.tail.is_empty()
+    {
+        crate::say(&format!(" > {}:\n{}\n", step.name, step.tail.join("\n")));
+    }
+}
+
+/// Warnings of the parser and the planner, and build arguments that nothing used.
+pub(super) fn warnings(
+    mode: ProgressMode,
+    config: &Config,
+    source: &Arc<Source>,
+    parsed: &Parsed,
+    built: &Built,
+) {
+    if !is_for_people(mode) {
+        return;
+    }
+    let warnings = parsed
+        .diagnostics
+        .iter()
+        .chain(&built.warnings)
+        .filter(|found| found.severity == Severity::Warning);
+    let mut reports: Vec<_> = warnings
+        .map(|warning| Report::from_diagnostic(source, warning))
+        .collect();
+    reports.extend(built.unused_build_args.iter().map(|name| Report {
+        severity: Severity::Warning,
+        ..Report::error(
+            None,
+            format!("build argument `{name}` is not declared by any ARG"),
+        )
+    }));
+    reports.dedup();
+    crate::say(&render::reports(&reports, config.color));
+}
+
+/// The image and where it went.
+pub(super) fn made(mode: ProgressMode, results: &Results, outputs: &[Output]) {
+    if is_for_people(mode) {
+        crate::say(&summary(results, outputs));
+    }
+}
+
+fn summary(results: &Results, outputs: &[Output]) -> String {
+    let mut text = String::new();
+    let mut line = |args| writeln!(text, "{args}").expect("writing to a string never fails");
+    if outputs.iter().any(Output::is_image) {
+        let names: Vec<_> = results.names.iter().map(Reference::familiar).collect();
+        let named = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" named {}", names.join(", "))
+        };
+        line(format!("image {}{named}", results.id));
+    }
+    for output in outputs {
+        if let Some(Destination::Path(path)) = &output.dest {
+            line(format!("wrote {} ({})", path.display(), output.kind.name()));
+        }
+    }
+    text
+}
+
+fn is_for_people(mode: ProgressMode) -> bool {
+    matches!(
+        mode,
+        ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_image::Digest;
+
+    #[test]
+    fn the_summary_says_what_went_where() {
+        let outputs: Vec<Output> = ["type=image", "type=oci,dest=x.tar", "out"]
+            .into_iter()
+            .flat_map(str::parse)
+            .collect();
+        let results = Results {
+            id: Digest::of(b""),
+            manifest: None,
+            names: "a:1".parse().into_iter().collect(),
+        };
+        let expected = format!(
+            "image {} named a:1\nwrote x.tar (oci)\nwrote out (local)\n",
+            Digest::of(b"")
+        );
+        assert_eq!(summary(&results, &outputs), expected);
+        assert_eq!(summary(&results, &outputs[2..]), "wrote out (local)\n");
+    }
+}
