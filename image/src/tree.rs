@@ -102,6 +102,11 @@ impl Tree {
         }
     }
 
+    /// Puts one object in place, as a change of its own.
+    pub fn put(&mut self, layer: u32, path: &ImagePath, node: Node) {
+        self.change(layer, path, &Change::Put(node));
+    }
+
     /// The object at `path`; no link is followed.
     pub fn lookup(&self, path: &ImagePath) -> Option<NodeRef<'_>> {
         let mut found = NodeRef::of_directory(&self.root);

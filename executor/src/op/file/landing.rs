@@ -17,8 +17,8 @@ pub(super) struct Landing<'a> {
     op: &'a CopyOp,
     owner: Option<Owner>,
     tree: Tree,
-    changes: Changeset,
-    origins: BTreeMap<ImagePath, Origin>,
+    /// In order; the last one at a path counts.
+    puts: Vec<(ImagePath, (Node, Option<Origin>))>,
     /// The time of what has none of its own.
     pub(super) created: Timestamp,
 }
@@ -30,26 +30,33 @@ impl<'a> Landing<'a> {
         lower: &Tree,
         created: Timestamp,
     ) -> Self {
-        let (tree, changes, origins) = (lower.clone(), Changeset::new(), BTreeMap::new());
         Self {
             op,
             owner,
-            tree,
-            changes,
-            origins,
+            tree: lower.clone(),
+            puts: Vec::new(),
             created,
         }
     }
 
     /// The layer: normalised over `lower`.
-    pub(super) fn finish(mut self, lower: &Tree) -> CopyOutcome {
-        self.changes.normalise(lower);
-        let changeset = without_single_links(self.changes);
-        self.origins.retain(|path, _| changeset.get(path).is_some());
-        CopyOutcome {
-            changeset,
-            origins: self.origins,
-        }
+    pub(super) fn finish(self, lower: &Tree) -> CopyOutcome {
+        let puts: BTreeMap<ImagePath, (Node, Option<Origin>)> = self.puts.into_iter().collect();
+        let mut origins: BTreeMap<ImagePath, Origin> = BTreeMap::new();
+        let split = |(path, (node, origin)): (ImagePath, (Node, Option<Origin>))| {
+            origins.extend(origin.map(|origin| (path.clone(), origin)));
+            (path, Change::Put(node))
+        };
+        let mut changeset: Changeset = puts.into_iter().map(split).collect();
+        changeset.normalise(lower);
+        let changeset = without_single_links(changeset);
+        // Both are in order, so one pass finds what was dropped.
+        let mut kept = changeset.iter().map(|(path, _)| path).peekable();
+        origins.retain(|path, _| {
+            while kept.next_if(|kept| *kept < path).is_some() {}
+            kept.peek() == Some(&path)
+        });
+        CopyOutcome { changeset, origins }
     }
 
     /// A named object: into the destination if that is a directory, else in its place.
@@ -200,12 +207,7 @@ impl<'a> Landing<'a> {
     }
 
     fn put(&mut self, path: ImagePath, node: Node, origin: Option<Origin>) {
-        let change = Change::Put(node);
-        self.tree.change(0, &path, &change);
-        match origin {
-            Some(origin) => drop(self.origins.insert(path.clone(), origin)),
-            None => drop(self.origins.remove(&path)),
-        }
-        self.changes.insert(path, change);
+        self.tree.put(0, &path, node.clone());
+        self.puts.push((path, (node, origin)));
     }
 }
