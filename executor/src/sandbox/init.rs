@@ -46,9 +46,10 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     stage("make mounts private", make_mounts_private())?;
     // Asked before the root is exchanged: which cgroup hierarchy does the host have?
     let unified = has_unified_cgroups();
+    // Files in memory first, as they need the host's root for a moment.
+    let mut workshop = stage("make the files to be mounted", mounts::Workshop::new(&spec.mounts))?;
     // The root filesystem, and everything mounted in it.
     let root = stage("mount the root filesystem", mounts::root_filesystem(&spec.root))?;
-    let mut workshop = mounts::Workshop::default();
     for action in plan::plan(spec, unified) {
         let performed = mounts::perform(&action, &root, &mut workshop, stubs);
         performed.map_err(|cause| Failure::Setup { stage: action.to_string(), cause })?;
@@ -66,7 +67,7 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     enter_working_directory(&root, spec)?;
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go.
-    if spec.seccomp {
+    if spec.seccomp && seccomp::SUPPORTED {
         stage("load the seccomp filter", sys::load_seccomp(&seccomp::default_profile(spec.capabilities)))?;
     }
     stage("change to the user", identity::become_user(&spec.user, spec.capabilities))?;
@@ -118,12 +119,21 @@ fn has_unified_cgroups() -> bool {
 /// `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
+/// The root is exchanged, and it is made sure that nothing is left above it: `/..` must be the root itself.
+///
 /// pivot_root(2) with the new root's directory for both arguments puts the old root on top of the new one, whence it is detached.
 fn exchange_root(root: &Root) -> sys::Result<()> {
     rustix::process::fchdir(root.fd()).call("fchdir", || "new root".into())?;
     rustix::process::pivot_root(".", ".").call("pivot_root", || "., .".into())?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).call("umount2", || "old root, MNT_DETACH".into())?;
-    rustix::process::chdir("/").call("chdir", || "/".into())
+    rustix::process::chdir("/").call("chdir", || "/".into())?;
+    let above = rustix::fs::stat("/..").call("stat", || "/..".into())?;
+    let own = rustix::fs::fstat(root.fd()).call("fstat", || "new root".into())?;
+    if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino) {
+        Ok(())
+    } else {
+        Err(sys::Error::new("umount2", "old root is still there", nix::libc::EBUSY))
+    }
 }
 
 fn set_hostname(hostname: &str) -> sys::Result<()> {

@@ -58,7 +58,7 @@ mod mounts;
 mod plan;
 mod root;
 mod rung;
-mod seccomp;
+pub mod seccomp;
 mod spec;
 mod step;
 mod stub;

@@ -9,9 +9,10 @@ use crate::sys::{self, Context as _, Error, Reach, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree, unmount,
 };
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -74,7 +75,7 @@ impl From<Error> for Refused {
 
 /// An overlay, detached. Each layer is one parameter, so that neither their number nor odd characters in their paths matter.
 fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result<OwnedFd, Refused> {
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "overlay".into())?;
+    let fs = open_filesystem("overlay")?;
     for lower in lowers.iter().rev() {
         match fsconfig_set_string(&fs, "lowerdir+", lower) {
             Err(Errno::INVAL) if lower.as_path() == lowers[lowers.len() - 1] => return Err(Refused::TooOld),
@@ -125,14 +126,13 @@ pub(super) fn perform(action: &Action<'_>, root: &Root, workshop: &mut Workshop,
     }
 }
 
-/// Mounts that are made once in a step and used several times.
+/// What mounts of a step are made from.
 #[derive(Debug, Default)]
 pub(super) struct Workshop {
     /// An empty read-only directory, where it was first mounted.
     nothing: Option<OwnedFd>,
-    /// A filesystem in memory that files are made in; it goes with the old root.
-    files: Option<OwnedFd>,
-    count: usize,
+    /// The files in memory that the spec asks for, each a detached read-only mount, in the order in which they are mounted.
+    files: VecDeque<OwnedFd>,
 }
 
 fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
@@ -205,7 +205,7 @@ fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stu
     let (mounted, kind) = match &spec.kind {
         MountKind::Bind { source, inside, writable } => bind(source, inside, *writable)?,
         MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
-        MountKind::File { contents, mode, uid, gid } => (workshop.file(contents, *mode, *uid, *gid)?, StubKind::File),
+        MountKind::File { .. } => (workshop.next_file(), StubKind::File),
     };
     let target = root.open_or_make(&spec.target, Missing::Stub(kind, stubs))?;
     attach(&mounted, &target, &spec.target)
@@ -232,42 +232,61 @@ fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
 }
 
 impl Workshop {
-    /// A file in memory as a detached read-only mount.
-    fn file(&mut self, contents: &[u8], mode: u32, uid: u32, gid: u32) -> Result<OwnedFd> {
-        let files = self.files()?;
-        let name = self.count.to_string();
-        self.count += 1;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&files, &name, flags, Mode::from_raw_mode(mode)).call("openat", || "tmpfs".into())?;
-        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).call("fchown", || format!("{uid}, {gid}"))?;
-        std::io::Write::write_all(&mut std::fs::File::from(file), contents).call("write", || "tmpfs".into())?;
-        let copy = copy_tree(&files, Path::new(&name))?;
-        let mut attributes =
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, mode & 0o111 == 0); // R-MNT-14
-        sys::mount_setattr(&copy, attributes, Reach::Mount)?;
-        Ok(copy)
+    /// Makes the files. Only mounts that are attached somewhere can be copied, so the filesystem that they are in is attached to the
+    /// host's root for that moment. It must be gone before the root is exchanged, which takes away the topmost mount there.
+    pub(super) fn new(mounts: &[MountSpec]) -> Result<Self> {
+        let files: Vec<_> = mounts.iter().filter(|mount| matches!(mount.kind, MountKind::File { .. })).collect();
+        let mut workshop = Self::default();
+        if !files.is_empty() {
+            let place = new_filesystem("tmpfs", &[("mode", "0700".into())], MountAttrFlags::empty())?;
+            attach_above_host(&place)?;
+            let made = files.iter().enumerate().map(|(number, mount)| file(&place, number, &mount.kind));
+            workshop.files = made.collect::<Result<_>>()?;
+            rustix::process::fchdir(&place).call("fchdir", || "tmpfs".into())?;
+            unmount(".", UnmountFlags::DETACH).call("umount2", || "tmpfs, MNT_DETACH".into())?;
+        }
+        Ok(workshop)
     }
 
-    fn files(&mut self) -> Result<OwnedFd> {
-        if self.files.is_none() {
-            let files = new_filesystem("tmpfs", &[("mode", "0700".into())], MountAttrFlags::empty())?;
-            attach_above_host(&files)?; // only mounts that are attached can be copied
-            self.files = Some(files);
-        }
-        let files = self.files.as_ref().expect("it was just made");
-        files.try_clone().call("fcntl", || "F_DUPFD_CLOEXEC".into())
+    fn next_file(&mut self) -> OwnedFd {
+        self.files.pop_front().expect("there is one for each mount that is a file")
     }
 }
 
+/// A file in memory as a detached read-only mount.
+fn file(place: &OwnedFd, number: usize, kind: &MountKind) -> Result<OwnedFd> {
+    let MountKind::File { contents, mode, uid, gid } = kind else {
+        return Err(Error::new("open_tree", "not a file", nix::libc::EINVAL));
+    };
+    let name = number.to_string();
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(place, &name, flags, Mode::from_raw_mode(*mode)).call("openat", || "tmpfs".into())?;
+    let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+    rustix::fs::fchown(&file, owner.0, owner.1).call("fchown", || format!("{uid}, {gid}"))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), contents).call("write", || "tmpfs".into())?;
+    let copy = copy_tree(place, Path::new(&name))?;
+    let mut attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, mode & 0o111 == 0); // R-MNT-14
+    sys::mount_setattr(&copy, attributes, Reach::Mount)?;
+    Ok(copy)
+}
+
 fn new_filesystem(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> Result<OwnedFd> {
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || kind.into())?;
+    let fs = open_filesystem(kind)?;
     for (name, value) in options {
         let set = if value.is_empty() { fsconfig_set_flag(&fs, *name) } else { fsconfig_set_string(&fs, *name, value) };
         set.call("fsconfig", || format!("{kind}, {name}={value}"))?;
     }
     create(&fs, kind)?;
     detach(&fs, kind, attributes)
+}
+
+/// A filesystem to be configured; its source, which `df` shows, is its kind.
+fn open_filesystem(kind: &str) -> Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || kind.into())?;
+    fsconfig_set_string(&fs, "source", kind).call("fsconfig", || format!("{kind}, source"))?;
+    Ok(fs)
 }
 
 /// Makes the filesystem; on failure the kernel's own words, if it left any, are in the error.

@@ -105,6 +105,10 @@ impl<'a> Walk<'a> {
             opened => opened,
         };
         let fd = fd.call("openat", || self.describe(&name))?;
+        if is_on_proc(&fd) {
+            // Nothing can be made there, and its magic links lead anywhere.
+            return Err(Error::new("openat", self.path, Errno::NOENT.raw_os_error()));
+        }
         let stat = rustix::fs::fstat(&fd).call("fstat", || self.describe(&name))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             return self.follow(&fd);
@@ -198,6 +202,10 @@ impl<'a> Walk<'a> {
 
 fn open_component(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn is_on_proc(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {

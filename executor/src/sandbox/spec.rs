@@ -25,7 +25,7 @@ pub struct SandboxSpec {
     pub mounts: Vec<MountSpec>,
     /// The bounding set, and for uid 0 also the permitted and effective sets (R-RT-5).
     pub capabilities: CapabilitySet,
-    /// Whether the default seccomp filter is loaded (R-RT-6).
+    /// Whether the default seccomp filter is loaded (R-RT-6), where there is one: [`super::seccomp::SUPPORTED`].
     pub seccomp: bool,
     /// Limits that differ from the engine's own (R-RT-14).
     pub rlimits: Vec<Rlimit>,
