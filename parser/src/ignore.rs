@@ -188,9 +188,12 @@ enum Matcher {
     Prefix(String),
     /// Ends with the text; or, when the text begins with `/`, is the rest of it.
     Suffix(String),
+    /// The fixed text before the first wildcard, the rest, and the fixed text that the rest ends in:
+    /// most paths are told apart by the two texts alone.
     Wildcards {
         prefix: String,
         tokens: Vec<Token>,
+        ending: String,
     },
 }
 
@@ -211,9 +214,12 @@ impl Matcher {
         let literal = pattern
             .find(['*', '?', '[', ']', '\\'])
             .unwrap_or(pattern.len());
+        let tokens = tokens(&pattern[literal..])?;
+        let (prefix, ending) = (pattern[..literal].to_owned(), ending(&tokens));
         Some(Matcher::Wildcards {
-            prefix: pattern[..literal].to_owned(),
-            tokens: tokens(&pattern[literal..])?,
+            prefix,
+            tokens,
+            ending,
         })
     }
 
@@ -222,8 +228,13 @@ impl Matcher {
             Matcher::Exact(text) => path == text,
             Matcher::Prefix(text) => path.starts_with(text),
             Matcher::Suffix(text) => path.ends_with(text) || text.strip_prefix('/') == Some(path),
-            Matcher::Wildcards { prefix, tokens } => path
+            Matcher::Wildcards {
+                prefix,
+                tokens,
+                ending,
+            } => path
                 .strip_prefix(prefix.as_str())
+                .filter(|rest| rest.ends_with(ending.as_str()))
                 .is_some_and(|rest| pattern::matches(tokens, rest)),
         }
     }
@@ -269,6 +280,16 @@ fn tokens(pattern: &str) -> Option<Vec<Token>> {
         });
     }
     Some(tokens)
+}
+
+/// The characters at the end that stand for themselves.
+fn ending(tokens: &[Token]) -> String {
+    let fixed = tokens.iter().rev().map_while(|token| match token {
+        Token::Char(character) => Some(*character),
+        _ => None,
+    });
+    let reversed: Vec<char> = fixed.collect();
+    reversed.into_iter().rev().collect()
 }
 
 fn take_char(rest: &mut &str) -> Option<char> {

@@ -1,7 +1,7 @@
 //! One small matcher for the three wildcard languages: `.dockerignore`, Go's `filepath.Match`, and `${v#pattern}`.
 //!
 //! Each language is translated to [`Token`]s. Matching follows all possibilities at once, one character at a time, so that no pattern
-//! takes more than (tokens × characters) steps.
+//! takes more than (tokens × characters) steps; patterns with few repetitions take a shorter way.
 
 /// A piece of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +63,56 @@ pub(crate) struct Ends {
     pub(crate) longest: usize,
 }
 
+/// With up to this many repeating tokens, trying one possibility after the other is faster, and still
+/// takes no more than the square of the text.
+const FEW: usize = 2;
+
 /// Whether the tokens match the whole text.
 pub(crate) fn matches(tokens: &[Token], text: &str) -> bool {
+    let repeats = |token: &&Token| matches!(token, Token::Many(_) | Token::DirsEnd);
+    if tokens.iter().filter(repeats).count() <= FEW {
+        matches_by_trying(tokens, text)
+    } else {
+        matches_all_at_once(tokens, text)
+    }
+}
+
+fn matches_by_trying(mut tokens: &[Token], mut text: &str) -> bool {
+    while let Some((token, after)) = tokens.split_first() {
+        let first = text.chars().next();
+        let accepted = match token {
+            Token::Char(expected) => first == Some(*expected),
+            Token::One(wild) => first.is_some_and(|first| wild.accepts(first)),
+            Token::Class(class) => first.is_some_and(|first| class.accepts(first)),
+            Token::Many(wild) => {
+                return tails(text, *wild).any(|tail| matches_by_trying(after, tail));
+            }
+            Token::MaybeDirs => {
+                return matches_by_trying(&after[1..], text) || matches_by_trying(after, text);
+            }
+            Token::DirsEnd => {
+                let below = tails(text, Wild::NotNewline).filter_map(|tail| tail.strip_prefix('/'));
+                return { below }.any(|tail| matches_by_trying(after, tail));
+            }
+        };
+        if !accepted {
+            return false;
+        }
+        text = &text[first.map_or(0, char::len_utf8)..];
+        tokens = after;
+    }
+    text.is_empty()
+}
+
+/// The text, and what remains of it as long as its first character is of a kind.
+fn tails(text: &str, wild: Wild) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(text), move |text| {
+        let first = text.chars().next().filter(|first| wild.accepts(*first))?;
+        Some(&text[first.len_utf8()..])
+    })
+}
+
+fn matches_all_at_once(tokens: &[Token], text: &str) -> bool {
     let mut states = States::start(tokens);
     for character in text.chars() {
         if states.is_dead() {
@@ -195,6 +243,30 @@ fn add(list: &mut Vec<usize>, seen: &mut [bool], tokens: &[Token], state: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn token() -> impl Strategy<Value = Token> {
+        prop_oneof![
+            Just(Token::Char('a')),
+            Just(Token::Char('/')),
+            Just(Token::One(Wild::NotSlash)),
+            Just(Token::Many(Wild::NotSlash)),
+            Just(Token::Many(Wild::NotNewline)),
+            Just(Token::Class(Class {
+                negated: true,
+                ranges: vec![('a', 'a')]
+            })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_agree(before in prop::collection::vec(token(), 0..4), dirs: bool, after in prop::collection::vec(token(), 0..4), text in "[ab/\n]{0,8}") {
+            let dirs: &[Token] = if dirs { &[Token::MaybeDirs, Token::DirsEnd] } else { &[] };
+            let tokens = [&before, dirs, &after].concat();
+            prop_assert_eq!(matches_by_trying(&tokens, &text), matches_all_at_once(&tokens, &text));
+        }
+    }
 
     #[test]
     fn many_stars_take_no_longer() {

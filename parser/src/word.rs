@@ -235,7 +235,8 @@ struct Names {
 
 impl Names {
     fn note(&mut self, name: &str) {
-        if self.known.insert(name.to_owned()) {
+        if !self.known.contains(name) {
+            self.known.insert(name.to_owned());
             self.order.push(name.to_owned());
         }
     }
