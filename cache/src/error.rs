@@ -136,3 +136,29 @@ fn io_help(kind: io::ErrorKind, path: &Path) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_meet_names_path_and_cause_and_has_a_remedy() {
+        let kinds = [
+            (io::ErrorKind::PermissionDenied, "writable"),
+            (io::ErrorKind::ReadOnlyFilesystem, "read-only"),
+            (io::ErrorKind::StorageFull, "kiln prune"),
+            (io::ErrorKind::QuotaExceeded, "kiln prune"),
+            (io::ErrorKind::NotADirectory, "in the way"),
+        ];
+        for (kind, remedy) in kinds {
+            let error = StoreError::io("create", "/store/tmp")(kind.into());
+            assert_eq!(error.to_string(), "could not create `/store/tmp`");
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            assert_eq!(cause, Some(io::Error::from(kind).to_string()));
+            assert!(
+                error.help().is_some_and(|help| help.contains(remedy)),
+                "{kind}"
+            );
+        }
+    }
+}

@@ -11,6 +11,7 @@
 //! | tmpfs mount | target, size, whether it is read-only | R-CACHE-5 |
 //! | secret, ssh mount | id, target, variable, whether required, mode, owner | R-CACHE-5 |
 //! | COPY, ADD | destination; chown, chmod, link, parents, exclude, unpack; base name and content of every match; inline files' names and contents; the root's output | R-CACHE-8, 13, 16 |
+//! | COPY `--link` | the same over [`OutputId::scratch`] as its root, which is the caller's to pass | R-CACHE-8 |
 //! | WORKDIR | path; owner; the root's output | R-CACHE-10 |
 //! | FROM | the layers' contents, by chain id; nothing for `scratch` | R-CACHE-10 |
 //!

@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kiln_image::{Changeset, DiffId, Digest};
@@ -201,7 +202,10 @@ impl<'s> Layers<'s> {
     fn is_sure(&self, layer: &DiffId) -> bool {
         match read_file(&self.dir(layer).join("unsynced")) {
             Ok(None) => true,
-            Ok(Some(boot)) => !boot.is_empty() && boot == self.store.boot_id().as_bytes(),
+            Ok(Some(boot)) => {
+                let same_boot = !boot.is_empty() && boot == self.store.boot_id().as_bytes();
+                same_boot || self.store.has_noted_unsynced(&layer.0)
+            }
             Err(_) => false,
         }
     }
@@ -254,9 +258,13 @@ impl LayerStaging<'_> {
         self.tmp.as_path()
     }
 
-    /// Makes the directory that becomes the layer's unpacked form; an overlay's upper directory.
+    /// Makes the directory that becomes the layer's unpacked form; an overlay's upper directory. Its mode is 0755,
+    /// whatever the umask: an overlay shows it as the mode of `/`.
     pub fn create_fs(&self) -> Result<PathBuf, StoreError> {
-        self.create("fs")
+        let path = self.create("fs")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(StoreError::io("set the mode of", &path))?;
+        Ok(path)
     }
 
     /// Makes an overlay's work directory. It is no part of the layer.
@@ -401,6 +409,7 @@ mod tests {
         commit_fs(&store, "torn");
         let unsynced = store.layers().dir(&layer()).join("unsynced");
         fs::write(&unsynced, "another boot").unwrap();
+        let store = Store::open(store.root()).unwrap();
         assert!(!store.layers().contains(&layer()));
         commit_fs(&store, "good");
         let fs = store.layers().fs_dir(&layer()).unwrap();

@@ -35,6 +35,7 @@
 //! **Opening is one open and one read.** Directories are made when the store is, `tmp/` is swept when a process
 //! first writes.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -80,7 +81,7 @@ struct Inner {
     root: PathBuf,
     session: OnceLock<Session>,
     session_begins: Mutex<()>,
-    unsynced: Mutex<Vec<Digest>>,
+    unsynced: Mutex<HashSet<Digest>>,
     boot: OnceLock<Option<String>>,
 }
 
@@ -95,7 +96,7 @@ impl Store {
                 root: root.to_owned(),
                 session: OnceLock::new(),
                 session_begins: Mutex::new(()),
-                unsynced: Mutex::new(Vec::new()),
+                unsynced: Mutex::new(HashSet::new()),
                 boot: OnceLock::new(),
             }),
         })
@@ -219,7 +220,16 @@ impl Store {
             .unsynced
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        waiting.push(layer);
+        waiting.insert(layer);
+    }
+
+    pub(crate) fn has_noted_unsynced(&self, layer: &Digest) -> bool {
+        let waiting = self
+            .inner
+            .unsynced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.contains(layer)
     }
 
     /// The id of this run of the kernel; empty where there is no telling.
