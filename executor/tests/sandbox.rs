@@ -6,8 +6,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 use kiln_executor::sandbox::{
-    CapabilitySet, ExitStatus, Launcher, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxError,
-    SandboxSpec, Stdio, User, init_main_if_asked, probe,
+    CapabilitySet, ExitStatus, Launcher, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec,
+    SandboxError, SandboxSpec, Stdio, User, init_main_if_asked, probe,
 };
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -91,9 +91,19 @@ fn main() -> ExitCode {
 
 fn harness(args: &[String]) -> ExitCode {
     let exact = args.iter().any(|arg| arg == "--exact");
-    let filters: Vec<_> = args.iter().filter(|arg| !arg.starts_with('-') && *arg != "terse").collect();
+    let filters: Vec<_> = args
+        .iter()
+        .filter(|arg| !arg.starts_with('-') && *arg != "terse")
+        .collect();
     let wanted = |name: &str| {
-        filters.is_empty() || filters.iter().any(|filter| if exact { name == *filter } else { name.contains(*filter) })
+        filters.is_empty()
+            || filters.iter().any(|filter| {
+                if exact {
+                    name == *filter
+                } else {
+                    name.contains(*filter)
+                }
+            })
     };
     let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
     if args.iter().any(|arg| arg == "--ignored") {
@@ -113,22 +123,40 @@ fn unable() -> Option<String> {
     if !Path::new("/bin/busybox").exists() {
         return Some("there is no /bin/busybox (apt-get install busybox-static)".into());
     }
-    probe(Path::new(env!("CARGO_TARGET_TMPDIR"))).err().map(|found| format!("{found}; {}", found.remedy))
+    probe(Path::new(env!("CARGO_TARGET_TMPDIR")))
+        .err()
+        .map(|found| format!("{found}; {}", found.remedy))
 }
 
 fn skip(reason: &str, count: usize) -> ExitCode {
     println!("\n*** {count} SANDBOX TESTS SKIPPED: {reason} ***\n");
-    let must_run = std::env::var_os("CI").is_some_and(|ci| ci == "true") && rustix::process::geteuid().is_root();
-    if must_run { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let must_run = std::env::var_os("CI").is_some_and(|ci| ci == "true")
+        && rustix::process::geteuid().is_root();
+    if must_run {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn run_all(chosen: &[&Case]) -> ExitCode {
     println!("\nrunning {} tests", chosen.len());
-    let failed: Vec<_> = chosen.iter().filter(|case| !passes(case)).map(|(name, _)| name).collect();
+    let failed: Vec<_> = chosen
+        .iter()
+        .filter(|case| !passes(case))
+        .map(|(name, _)| name)
+        .collect();
     let passed = chosen.len() - failed.len();
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {passed} passed; {} failed; 0 ignored\n", failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {} failed; 0 ignored\n",
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn passes((name, case): &Case) -> bool {
@@ -160,15 +188,33 @@ struct Ran {
 impl Image {
     fn new() -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        for name in ["lower/bin", "lower/etc", "lower/tmp", "lower/run", "lower/proc", "lower/sys", "lower/dev", "upper", "work"] {
+        for name in [
+            "lower/bin",
+            "lower/etc",
+            "lower/tmp",
+            "lower/run",
+            "lower/proc",
+            "lower/sys",
+            "lower/dev",
+            "upper",
+            "work",
+        ] {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let bin = dir.path().join("lower/bin");
         fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-        let installed = Command::new("/bin/busybox").args(["--install", "-s"]).arg(&bin).status().unwrap();
+        let installed = Command::new("/bin/busybox")
+            .args(["--install", "-s"])
+            .arg(&bin)
+            .status()
+            .unwrap();
         assert!(installed.success());
-        for entry in fs::read_dir(&bin).unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != "busybox") {
+        for entry in fs::read_dir(&bin)
+            .unwrap()
+            .map(Result::unwrap)
+            .filter(|entry| entry.file_name() != "busybox")
+        {
             fs::remove_file(entry.path()).unwrap(); // `--install` links to where it was called
             symlink("busybox", entry.path()).unwrap();
         }
@@ -186,7 +232,11 @@ impl Image {
     /// The root with a fresh work directory, as each step needs it.
     fn root(&self) -> RootSpec {
         let _ = fs::remove_dir_all(self.dir.path().join("work/work"));
-        RootSpec::Overlay { lowers: vec![self.lower("")], upper: self.upper(""), work: self.dir.path().join("work") }
+        RootSpec::Overlay {
+            lowers: vec![self.lower("")],
+            upper: self.upper(""),
+            work: self.dir.path().join("work"),
+        }
     }
 
     fn spec(&self, argv: &[&str]) -> SandboxSpec {
@@ -208,7 +258,15 @@ impl Image {
 
     /// Everything in the upper directory, sorted.
     fn changes(&self) -> Vec<String> {
-        let mut found: Vec<_> = walk(&self.upper("")).iter().map(|path| path.strip_prefix(self.upper("")).unwrap().display().to_string()).collect();
+        let mut found: Vec<_> = walk(&self.upper(""))
+            .iter()
+            .map(|path| {
+                path.strip_prefix(self.upper(""))
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+            .collect();
         found.sort();
         found
     }
@@ -216,10 +274,16 @@ impl Image {
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    entries.flat_map(|entry| {
-        let below = if entry.file_type().unwrap().is_dir() { walk(&entry.path()) } else { Vec::new() };
-        std::iter::once(entry.path()).chain(below)
-    }).collect()
+    entries
+        .flat_map(|entry| {
+            let below = if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path())
+            } else {
+                Vec::new()
+            };
+            std::iter::once(entry.path()).chain(below)
+        })
+        .collect()
 }
 
 fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
@@ -228,14 +292,21 @@ fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
     let step = launcher().spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
-    Ok(Ran { status: step.wait()?, output })
+    Ok(Ran {
+        status: step.wait()?,
+        output,
+    })
 }
 
 /// Makes this executable, which is not static, runnable in the root.
 fn bind_libraries(image: &Image, spec: &mut SandboxSpec) {
-    for dir in ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|dir| Path::new(dir).exists()) {
+    for dir in ["/lib", "/lib64", "/usr/lib"]
+        .into_iter()
+        .filter(|dir| Path::new(dir).exists())
+    {
         let dir = fs::canonicalize(dir).unwrap();
-        spec.mounts.push(MountSpec::bind(&dir, dir.to_str().unwrap(), false));
+        spec.mounts
+            .push(MountSpec::bind(&dir, dir.to_str().unwrap(), false));
     }
     for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         symlink(target, image.lower(link)).unwrap();
@@ -267,7 +338,10 @@ fn prints(ran: &Ran, expected: &str) {
 // How it ends.
 
 fn sandbox_says_hello() {
-    prints(&Image::new().shell("echo hello; echo again >&2"), "hello\nagain\n");
+    prints(
+        &Image::new().shell("echo hello; echo again >&2"),
+        "hello\nagain\n",
+    );
 }
 
 fn sandbox_reports_exit_status() {
@@ -302,7 +376,9 @@ fn sandbox_kills_leftovers() {
 fn sandbox_dies_with_the_launcher() {
     let image = Image::new();
     let own = Launcher::new();
-    let step = own.spawn(&image.spec(&["sleep", "1000"]), Stdio::inherit().unwrap()).unwrap();
+    let step = own
+        .spawn(&image.spec(&["sleep", "1000"]), Stdio::inherit().unwrap())
+        .unwrap();
     drop(own);
     assert_eq!(step.wait().unwrap(), ExitStatus::Signal(9));
 }
@@ -312,7 +388,12 @@ fn sandbox_dies_with_kiln() {
     let image = Image::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let mut kiln = command.arg("hold-a-step").arg(image.dir.path()).stdout(writer).spawn().unwrap();
+    let mut kiln = command
+        .arg("hold-a-step")
+        .arg(image.dir.path())
+        .stdout(writer)
+        .spawn()
+        .unwrap();
     drop(command); // and with it our copy of the writer
     let mut ready = [0; 6];
     reader.read_exact(&mut ready).unwrap();
@@ -326,20 +407,37 @@ fn sandbox_dies_with_kiln() {
 
 fn hold_a_step() -> ExitCode {
     let dir = PathBuf::from(std::env::args_os().nth(2).unwrap());
-    let root = RootSpec::Overlay { lowers: vec![dir.join("lower")], upper: dir.join("upper"), work: dir.join("work") };
-    let spec = SandboxSpec::new(root, ["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"]);
-    let status = launcher().spawn(&spec, Stdio::inherit().unwrap()).unwrap().wait();
+    let root = RootSpec::Overlay {
+        lowers: vec![dir.join("lower")],
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+    };
+    let spec = SandboxSpec::new(
+        root,
+        ["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"],
+    );
+    let status = launcher()
+        .spawn(&spec, Stdio::inherit().unwrap())
+        .unwrap()
+        .wait();
     panic!("{status:?}");
 }
 
 fn sandbox_outlives_the_thread_that_started_it() {
     let image = Image::new();
     let spec = image.spec(&["sh", "-c", "read line; echo $line"]);
-    let ((input, mut tell), (mut output, writer)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let ((input, mut tell), (mut output, writer)) =
+        (std::io::pipe().unwrap(), std::io::pipe().unwrap());
     let own = std::sync::Arc::new(Launcher::new());
     let theirs = std::sync::Arc::clone(&own);
-    let stdio = Stdio { stdin: input.into(), stdout: writer.into(), stderr: File::create("/dev/null").unwrap().into() };
-    let step = std::thread::spawn(move || theirs.spawn(&spec, stdio).unwrap()).join().unwrap();
+    let stdio = Stdio {
+        stdin: input.into(),
+        stdout: writer.into(),
+        stderr: File::create("/dev/null").unwrap().into(),
+    };
+    let step = std::thread::spawn(move || theirs.spawn(&spec, stdio).unwrap())
+        .join()
+        .unwrap();
     std::io::Write::write_all(&mut tell, b"alive\n").unwrap();
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
@@ -350,30 +448,53 @@ fn sandbox_outlives_the_thread_that_started_it() {
 fn sandbox_tells_a_missing_program() {
     let image = Image::new();
     let error = refusal(&image.spec(&["no-such-program"]));
-    assert_eq!(chain(&error), "exec: \"no-such-program\": executable file not found in $PATH"); // R-RT-15
+    assert_eq!(
+        chain(&error),
+        "exec: \"no-such-program\": executable file not found in $PATH"
+    ); // R-RT-15
     let error = refusal(&image.spec(&["/bin/none"]));
-    assert_eq!(chain(&error), "exec: \"/bin/none\": no such file or directory");
+    assert_eq!(
+        chain(&error),
+        "exec: \"/bin/none\": no such file or directory"
+    );
 }
 
 fn sandbox_tells_a_program_that_cannot_be_executed() {
     let image = Image::new();
     fs::write(image.lower("bin/data"), "not a program").unwrap();
-    assert_eq!(chain(&refusal(&image.spec(&["data"]))), "exec: \"data\": permission denied");
+    assert_eq!(
+        chain(&refusal(&image.spec(&["data"]))),
+        "exec: \"data\": permission denied"
+    );
     for (name, bytes) in [("text", "plain"), ("script", "#!/no/such/shell\n")] {
         fs::write(image.lower("bin").join(name), bytes).unwrap();
-        fs::set_permissions(image.lower("bin").join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(
+            image.lower("bin").join(name),
+            fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
     }
-    assert_eq!(chain(&refusal(&image.spec(&["text"]))), "exec: \"text\": exec format error");
+    assert_eq!(
+        chain(&refusal(&image.spec(&["text"]))),
+        "exec: \"text\": exec format error"
+    );
     let error = chain(&refusal(&image.spec(&["script"])));
-    assert_eq!(error, "exec: \"script\": its interpreter or dynamic loader is not in the image");
+    assert_eq!(
+        error,
+        "exec: \"script\": its interpreter or dynamic loader is not in the image"
+    );
 }
 
 fn sandbox_tells_a_refused_mount() {
     let image = Image::new();
     let mut spec = image.spec(&["true"]);
-    spec.mounts.push(MountSpec::bind("/no/such/source", "/mnt", false));
+    spec.mounts
+        .push(MountSpec::bind("/no/such/source", "/mnt", false));
     let error = chain(&refusal(&spec));
-    assert_eq!(error, "could not mount on `/mnt`: open(/no/such/source): no such file or directory (ENOENT)");
+    assert_eq!(
+        error,
+        "could not mount on `/mnt`: open(/no/such/source): no such file or directory (ENOENT)"
+    );
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------
@@ -382,14 +503,26 @@ fn sandbox_tells_a_refused_mount() {
 fn sandbox_gives_exactly_the_environment() {
     let image = Image::new();
     let mut spec = image.spec(&["env"]);
-    spec.env = vec![("PATH".into(), "/bin".into()), ("A".into(), "b c\n=".into())];
+    spec.env = vec![
+        ("PATH".into(), "/bin".into()),
+        ("A".into(), "b c\n=".into()),
+    ];
     prints(&run(&spec).unwrap(), "PATH=/bin\nA=b c\n=\n"); // R-RT-1
 }
 
 fn sandbox_has_the_standard_mounts() {
     let ran = Image::new().shell("cat /proc/self/mountinfo");
-    let mounts: Vec<Vec<&str>> = ran.output.lines().map(|line| line.split(' ').collect()).collect();
-    let find = |target: &str| mounts.iter().filter(|fields| fields[4] == target).collect::<Vec<_>>();
+    let mounts: Vec<Vec<&str>> = ran
+        .output
+        .lines()
+        .map(|line| line.split(' ').collect())
+        .collect();
+    let find = |target: &str| {
+        mounts
+            .iter()
+            .filter(|fields| fields[4] == target)
+            .collect::<Vec<_>>()
+    };
     for (target, options, kind) in [
         ("/", "rw", "overlay"),
         ("/proc", "rw,nosuid,nodev,noexec", "proc"),
@@ -402,12 +535,20 @@ fn sandbox_has_the_standard_mounts() {
     ] {
         let found = find(target); // R-RT-7
         assert_eq!(found.len(), 1, "{target}\n{}", ran.output);
-        assert!(found[0][5].starts_with(options) && found[0].contains(&kind), "{target}: {:?}", found[0]);
+        assert!(
+            found[0][5].starts_with(options) && found[0].contains(&kind),
+            "{target}: {:?}",
+            found[0]
+        );
     }
     for absent in ["/tmp", "/run", "/etc/hosts"] {
         assert!(find(absent).is_empty(), "{absent}");
     }
-    assert!(!ran.output.contains("/mnt/") && !ran.output.contains("/dev/vda"), "mounts of the host:\n{}", ran.output);
+    assert!(
+        !ran.output.contains("/mnt/") && !ran.output.contains("/dev/vda"),
+        "mounts of the host:\n{}",
+        ran.output
+    );
 }
 
 fn sandbox_has_the_standard_devices() {
@@ -424,8 +565,14 @@ fn sandbox_hides_the_masked_paths() {
 }
 
 fn sandbox_protects_the_read_only_paths() {
-    let ran = Image::new().shell("echo 1 > /proc/sys/vm/drop_caches; mkdir /sys/x; cat /proc/sys/kernel/ostype");
-    assert_eq!(ran.output.matches("Read-only file system").count(), 2, "{}", ran.output); // R-RT-8
+    let ran = Image::new()
+        .shell("echo 1 > /proc/sys/vm/drop_caches; mkdir /sys/x; cat /proc/sys/kernel/ostype");
+    assert_eq!(
+        ran.output.matches("Read-only file system").count(),
+        2,
+        "{}",
+        ran.output
+    ); // R-RT-8
     assert!(ran.output.ends_with("Linux\n"), "{}", ran.output);
 }
 
@@ -436,16 +583,34 @@ fn sandbox_has_dockers_capabilities() {
 }
 
 fn sandbox_takes_capabilities_from_users() {
-    let ran = Image::new().shell_with("grep ^Cap /proc/self/status", |spec| spec.user = User { uid: 1000, gid: 1000, groups: vec![] });
+    let ran = Image::new().shell_with("grep ^Cap /proc/self/status", |spec| {
+        spec.user = User {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![],
+        }
+    });
     let expected = "CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n";
     prints(&ran, expected); // R-RT-5
 }
 
 fn sandbox_runs_as_user_and_groups() {
-    let user = User { uid: 1000, gid: 100, groups: vec![100, 27, 4000] };
-    let ran = Image::new().shell_with("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |spec| spec.user = user);
-    prints(&ran, "Uid:\t1000\t1000\t1000\t1000\nGid:\t100\t100\t100\t100\nGroups:\t27 100 4000 \n");
-    prints(&Image::new().shell("id -u; grep ^Groups /proc/self/status"), "0\nGroups:\t \n");
+    let user = User {
+        uid: 1000,
+        gid: 100,
+        groups: vec![100, 27, 4000],
+    };
+    let ran = Image::new().shell_with("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |spec| {
+        spec.user = user
+    });
+    prints(
+        &ran,
+        "Uid:\t1000\t1000\t1000\t1000\nGid:\t100\t100\t100\t100\nGroups:\t27 100 4000 \n",
+    );
+    prints(
+        &Image::new().shell("id -u; grep ^Groups /proc/self/status"),
+        "0\nGroups:\t \n",
+    );
 }
 
 fn sandbox_honours_setuid_programs() {
@@ -461,27 +626,50 @@ fn sandbox_honours_setuid_programs() {
 fn sandbox_leaks_no_descriptors() {
     let _kept: Vec<File> = (0..40).map(|_| File::open("/").unwrap()).collect();
     // 3 is the listing's own.
-    prints(&Image::new().shell("ls /proc/self/fd; readlink /proc/self/fd/0"), "0\n1\n2\n3\n/dev/null\n"); // CVE-2024-21626
+    prints(
+        &Image::new().shell("ls /proc/self/fd; readlink /proc/self/fd/0"),
+        "0\n1\n2\n3\n/dev/null\n",
+    ); // CVE-2024-21626
 }
 
 fn sandbox_is_process_one_with_umask_022() {
-    prints(&Image::new().shell("echo $$; umask; ls -d /proc/[0-9]* | wc -l"), "1\n0022\n3\n"); // R-RT-2, R-RT-3
+    prints(
+        &Image::new().shell("echo $$; umask; ls -d /proc/[0-9]* | wc -l"),
+        "1\n0022\n3\n",
+    ); // R-RT-2, R-RT-3
 }
 
 fn sandbox_resets_signals() {
-    let ran = Image::new().shell_with("", |spec| spec.argv = vec!["grep".into(), "-E".into(), "^Sig(Blk|Ign)".into(), "/proc/self/status".into()]);
-    prints(&ran, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    let ran = Image::new().shell_with("", |spec| {
+        spec.argv = vec![
+            "grep".into(),
+            "-E".into(),
+            "^Sig(Blk|Ign)".into(),
+            "/proc/self/status".into(),
+        ]
+    });
+    prints(
+        &ran,
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n",
+    );
 }
 
 fn sandbox_sets_limits() {
-    let limit = Rlimit { resource: Resource::Nofile, soft: Some(123), hard: Some(456) };
+    let limit = Rlimit {
+        resource: Resource::Nofile,
+        soft: Some(123),
+        hard: Some(456),
+    };
     let ran = Image::new().shell_with("ulimit -Sn; ulimit -Hn", |spec| spec.rlimits.push(limit));
     prints(&ran, "123\n456\n"); // R-RT-14
 }
 
 fn sandbox_has_its_host_name() {
     prints(&Image::new().shell("hostname"), "buildkitsandbox\n"); // R-RT-11
-    prints(&Image::new().shell_with("hostname", |spec| spec.hostname = "other".into()), "other\n");
+    prints(
+        &Image::new().shell_with("hostname", |spec| spec.hostname = "other".into()),
+        "other\n",
+    );
 }
 
 fn sandbox_without_network_has_only_loopback() {
@@ -500,7 +688,11 @@ fn sandbox_never_shows_kilns_binary() {
     let mut spec = image.spec(&["/proc/self/exe", "print-exe"]);
     bind_libraries(&image, &mut spec);
     let ran = run(&spec).unwrap();
-    assert!(ran.output.starts_with("/memfd:kiln-sandbox"), "{}", ran.output);
+    assert!(
+        ran.output.starts_with("/memfd:kiln-sandbox"),
+        "{}",
+        ran.output
+    );
 }
 
 /// CVE-2024-21626: a working directory through a leaked descriptor.
@@ -508,11 +700,21 @@ fn sandbox_refuses_a_cwd_outside() {
     let image = Image::new();
     symlink("/proc/self/fd/7/..", image.lower("link")).unwrap();
     fs::write(image.lower("file"), "").unwrap();
-    for cwd in ["/proc/self/fd/7", "/proc/self/fd/7/../../..", "/proc/self/cwd", "/proc/1/root", "/link", "/file"] {
+    for cwd in [
+        "/proc/self/fd/7",
+        "/proc/self/fd/7/../../..",
+        "/proc/self/cwd",
+        "/proc/1/root",
+        "/link",
+        "/file",
+    ] {
         let mut spec = image.spec(&["ls"]);
         spec.cwd = cwd.into();
         let error = refusal(&spec);
-        assert!(matches!(error, SandboxError::WorkingDirectory { .. }), "{cwd}: {error}");
+        assert!(
+            matches!(error, SandboxError::WorkingDirectory { .. }),
+            "{cwd}: {error}"
+        );
     }
 }
 
@@ -521,7 +723,11 @@ fn sandbox_makes_the_cwd_for_the_user() {
     symlink("/tmp", image.lower("t")).unwrap();
     let ran = image.shell_with("pwd -P; stat -c '%u:%g %a' . ..", |spec| {
         spec.cwd = "/t/a/b".into();
-        spec.user = User { uid: 1000, gid: 1001, groups: vec![] };
+        spec.user = User {
+            uid: 1000,
+            gid: 1001,
+            groups: vec![],
+        };
     });
     prints(&ran, "/tmp/a/b\n1000:1001 755\n1000:1001 755\n"); // R-RT-2
     assert_eq!(image.changes(), ["tmp", "tmp/a", "tmp/a/b"]);
@@ -534,9 +740,21 @@ fn hosts() -> MountSpec {
 fn sandbox_gives_read_only_hosts() {
     let image = Image::new();
     fs::write(image.lower("etc/hosts"), "of the image\n").unwrap();
-    let ran = image.shell_with("cat /etc/hosts; echo x >> /etc/hosts; rm /etc/hosts; stat -c '%a %u' /etc/hosts", |spec| spec.mounts.push(hosts()));
-    assert!(ran.output.starts_with("127.0.0.1\tlocalhost buildkitsandbox\n"), "{}", ran.output);
-    assert!(ran.output.contains("Read-only file system") && ran.output.contains("busy"), "{}", ran.output); // R-RT-12
+    let ran = image.shell_with(
+        "cat /etc/hosts; echo x >> /etc/hosts; rm /etc/hosts; stat -c '%a %u' /etc/hosts",
+        |spec| spec.mounts.push(hosts()),
+    );
+    assert!(
+        ran.output
+            .starts_with("127.0.0.1\tlocalhost buildkitsandbox\n"),
+        "{}",
+        ran.output
+    );
+    assert!(
+        ran.output.contains("Read-only file system") && ran.output.contains("busy"),
+        "{}",
+        ran.output
+    ); // R-RT-12
     assert!(ran.output.ends_with("644 0\n"), "{}", ran.output);
     assert_eq!(image.changes(), [""; 0]);
     prints(&image.shell("cat /etc/hosts"), "of the image\n");
@@ -546,15 +764,26 @@ fn sandbox_follows_a_resolv_conf_link_inside_only() {
     let image = Image::new();
     let outside = image.dir.path().join("outside");
     fs::write(&outside, "of the host\n").unwrap();
-    for link in ["../../../../../run/systemd/resolve/stub-resolv.conf".to_owned(), outside.display().to_string()] {
+    for link in [
+        "../../../../../run/systemd/resolve/stub-resolv.conf".to_owned(),
+        outside.display().to_string(),
+    ] {
         let _ = fs::remove_file(image.lower("etc/resolv.conf"));
         symlink(&link, image.lower("etc/resolv.conf")).unwrap();
-        let ran = image.shell_with("cat /etc/resolv.conf", |spec| spec.mounts.push(MountSpec::file("/etc/resolv.conf", "nameserver 192.0.2.1\n")));
+        let ran = image.shell_with("cat /etc/resolv.conf", |spec| {
+            spec.mounts.push(MountSpec::file(
+                "/etc/resolv.conf",
+                "nameserver 192.0.2.1\n",
+            ))
+        });
         prints(&ran, "nameserver 192.0.2.1\n"); // R-RT-12
         assert_eq!(image.changes(), [""; 0], "{link}");
     }
     assert_eq!(fs::read_to_string(outside).unwrap(), "of the host\n");
-    let listing = image.shell_with("ls -A /.. | tr '\\n' ' '; grep -c ' / ' /proc/mounts", |spec| spec.mounts.push(hosts()));
+    let listing = image.shell_with(
+        "ls -A /.. | tr '\\n' ' '; grep -c ' / ' /proc/mounts",
+        |spec| spec.mounts.push(hosts()),
+    );
     prints(&listing, "bin dev etc proc run sys tmp 1\n"); // what the files are made in is not to be seen
 }
 
@@ -570,8 +799,14 @@ fn sandbox_removes_mount_points_it_made() {
         spec.mounts.push(MountSpec { target: "/run/filled/mount".into(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } });
     });
     prints(&ran, "");
-    assert_eq!(image.changes(), ["etc", "etc/kept", "run", "run/filled", "run/filled/own"]); // R-LAY-14, R-MNT-17
-    assert_eq!(fs::metadata(image.upper("")).unwrap().modified().unwrap(), upper_before);
+    assert_eq!(
+        image.changes(),
+        ["etc", "etc/kept", "run", "run/filled", "run/filled/own"]
+    ); // R-LAY-14, R-MNT-17
+    assert_eq!(
+        fs::metadata(image.upper("")).unwrap().modified().unwrap(),
+        upper_before
+    );
     assert!(fs::metadata(image.upper("etc")).unwrap().mtime_nsec() != before.mtime_nsec()); // the step did write there
 }
 
@@ -590,7 +825,10 @@ fn sandbox_refuses_a_proc_that_is_a_link() {
     fs::remove_dir(image.lower("proc")).unwrap();
     symlink("tmp", image.lower("proc")).unwrap();
     let error = chain(&refusal(&image.spec(&["true"])));
-    assert_eq!(error, "could not mount proc on `/proc`: openat2(/proc): too many symbolic links encountered (ELOOP)");
+    assert_eq!(
+        error,
+        "could not mount proc on `/proc`: openat2(/proc): too many symbolic links encountered (ELOOP)"
+    );
 }
 
 fn sandbox_binds_and_tmpfs() {
@@ -604,8 +842,17 @@ fn sandbox_binds_and_tmpfs() {
         spec.mounts.push(MountSpec::bind(shared.join("in"), "/one", false));
         spec.mounts.push(MountSpec { target: "/t".into(), kind: MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1770 } });
     });
-    assert!(ran.output.starts_with("in\nin\nin\n") && ran.output.ends_with("1770\n1024\n"), "{}", ran.output);
-    assert_eq!(ran.output.matches("Read-only file system").count(), 2, "{}", ran.output);
+    assert!(
+        ran.output.starts_with("in\nin\nin\n") && ran.output.ends_with("1770\n1024\n"),
+        "{}",
+        ran.output
+    );
+    assert_eq!(
+        ran.output.matches("Read-only file system").count(),
+        2,
+        "{}",
+        ran.output
+    );
     assert_eq!(fs::read_to_string(shared.join("out")).unwrap(), "out\n");
     assert_eq!(image.changes(), [""; 0]);
 }
@@ -617,8 +864,15 @@ fn sandbox_binds_never_follow_links_out() {
     fs::write(stage.join("out/file"), "of the stage\n").unwrap();
     symlink("/out", stage.join("link")).unwrap();
     let ran = image.shell_with("cat /m/file", |spec| {
-        let kind = MountKind::Bind { source: stage.clone(), inside: "/link".into(), writable: false };
-        spec.mounts.push(MountSpec { target: "/m".into(), kind });
+        let kind = MountKind::Bind {
+            source: stage.clone(),
+            inside: "/link".into(),
+            writable: false,
+        };
+        spec.mounts.push(MountSpec {
+            target: "/m".into(),
+            kind,
+        });
     });
     prints(&ran, "of the stage\n");
 }
@@ -628,11 +882,20 @@ fn sandbox_binds_never_follow_links_out() {
 
 fn sandbox_writes_to_upper_only() {
     let image = Image::new();
-    prints(&image.shell("echo new > /tmp/new; rm /bin/zcat; mv /etc /etc2"), ""); // R-RT-18
-    assert_eq!(image.changes(), ["bin", "bin/zcat", "etc", "etc2", "tmp", "tmp/new"]);
+    prints(
+        &image.shell("echo new > /tmp/new; rm /bin/zcat; mv /etc /etc2"),
+        "",
+    ); // R-RT-18
+    assert_eq!(
+        image.changes(),
+        ["bin", "bin/zcat", "etc", "etc2", "tmp", "tmp/new"]
+    );
     assert!(image.lower("etc").exists() && !image.lower("tmp/new").exists());
     let whiteout = fs::symlink_metadata(image.upper("bin/zcat")).unwrap();
-    assert_eq!((whiteout.rdev(), whiteout.mode() & 0o170_000), (0, 0o020_000));
+    assert_eq!(
+        (whiteout.rdev(), whiteout.mode() & 0o170_000),
+        (0, 0o020_000)
+    );
 }
 
 fn sandbox_runs_in_a_plain_directory() {
@@ -644,7 +907,11 @@ fn sandbox_runs_in_a_plain_directory() {
     prints(&ran, "127.0.0.1\tlocalhost buildkitsandbox\n");
     assert!(image.lower("tmp/new").exists() && !image.lower("etc/hosts").exists());
     let ran = image.shell_with("echo alone", |spec| {
-        spec.root = RootSpec::Overlay { lowers: vec![], upper: image.lower(""), work: image.dir.path().join("work") };
+        spec.root = RootSpec::Overlay {
+            lowers: vec![],
+            upper: image.lower(""),
+            work: image.dir.path().join("work"),
+        };
     });
     prints(&ran, "alone\n");
 }
@@ -653,13 +920,23 @@ fn sandbox_takes_many_layers_and_odd_names() {
     let image = Image::new();
     let mut lowers = vec![image.lower("")];
     for number in 0..100 {
-        let layer = image.dir.path().join(format!("layer:with,odd\\name-{number:03}-{}", "x".repeat(100)));
+        let layer = image.dir.path().join(format!(
+            "layer:with,odd\\name-{number:03}-{}",
+            "x".repeat(100)
+        ));
         fs::create_dir_all(&layer).unwrap();
         fs::write(layer.join("top"), format!("{number}\n")).unwrap();
         lowers.push(layer);
     }
-    let root = RootSpec::Overlay { lowers, upper: image.upper(""), work: image.dir.path().join("work") };
-    prints(&image.shell_with("cat /top", |spec| spec.root = root), "99\n"); // the last is the top
+    let root = RootSpec::Overlay {
+        lowers,
+        upper: image.upper(""),
+        work: image.dir.path().join("work"),
+    };
+    prints(
+        &image.shell_with("cat /top", |spec| spec.root = root),
+        "99\n",
+    ); // the last is the top
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------
@@ -668,13 +945,22 @@ fn sandbox_takes_many_layers_and_odd_names() {
 fn sandbox_filters_system_calls() {
     let ran = Image::new().shell("grep ^Seccomp: /proc/self/status; unshare -U true; mount -t tmpfs x /tmp; unshare -m true; true");
     assert!(ran.output.starts_with("Seccomp:\t2\n"), "{}", ran.output); // R-RT-6
-    assert_eq!(ran.output.matches("Operation not permitted").count() + ran.output.matches("permission denied").count(), 3, "{}", ran.output);
+    assert_eq!(
+        ran.output.matches("Operation not permitted").count()
+            + ran.output.matches("permission denied").count(),
+        3,
+        "{}",
+        ran.output
+    );
 }
 
 fn sandbox_filter_knows_capabilities() {
-    let ran = Image::new().shell_with("mount -t tmpfs x /tmp && unshare -m true && echo done", |spec| {
-        spec.capabilities = CapabilitySet::ALL;
-    });
+    let ran = Image::new().shell_with(
+        "mount -t tmpfs x /tmp && unshare -m true && echo done",
+        |spec| {
+            spec.capabilities = CapabilitySet::ALL;
+        },
+    );
     prints(&ran, "done\n"); // R-RT-6: blocked only without the matching capability
 }
 
@@ -682,14 +968,34 @@ fn sandbox_has_a_terminal() {
     let image = Image::new();
     let mut spec = image.spec(&["sh", "-c", "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; stty size; echo x > /dev/tty; echo y > /dev/console"]);
     spec.terminal = true;
-    let size = rustix::termios::Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = rustix::termios::Winsize {
+        ws_row: 33,
+        ws_col: 77,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     let pty = kiln_executor::sandbox::terminal::Pty::with_size(size).unwrap();
-    let (stdin, stdout) = (pty.slave.try_clone().unwrap(), pty.slave.try_clone().unwrap());
-    let step = launcher().spawn(&spec, Stdio { stdin, stdout, stderr: pty.slave }).unwrap();
+    let (stdin, stdout) = (
+        pty.slave.try_clone().unwrap(),
+        pty.slave.try_clone().unwrap(),
+    );
+    let step = launcher()
+        .spawn(
+            &spec,
+            Stdio {
+                stdin,
+                stdout,
+                stderr: pty.slave,
+            },
+        )
+        .unwrap();
     let mut output = Vec::new();
     let _ = File::from(pty.master).read_to_end(&mut output); // ends with EIO when nobody has the other end
     assert!(step.wait().unwrap().success());
-    assert_eq!(String::from_utf8_lossy(&output), "/dev/console\r\nterminal\r\n33 77\r\nx\r\ny\r\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output),
+        "/dev/console\r\nterminal\r\n33 77\r\nx\r\ny\r\n"
+    );
 }
 
 fn sandbox_runs_in_parallel() {
@@ -698,7 +1004,10 @@ fn sandbox_runs_in_parallel() {
         for (number, image) in images.iter().enumerate() {
             scope.spawn(move || {
                 for _ in 0..5 {
-                    prints(&image.shell(&format!("echo {number}")), &format!("{number}\n"));
+                    prints(
+                        &image.shell(&format!("echo {number}")),
+                        &format!("{number}\n"),
+                    );
                 }
             });
         }

@@ -11,11 +11,19 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Replaces this process by the program; returns only the reason why that could not be (R-RT-15).
 pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     let program = argv.first().cloned().unwrap_or_default();
-    let argv: Vec<CString> = argv.iter().filter_map(|arg| CString::new(arg.as_str()).ok()).collect();
-    let envp: Vec<CString> = env.iter().filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok()).collect();
+    let argv: Vec<CString> = argv
+        .iter()
+        .filter_map(|arg| CString::new(arg.as_str()).ok())
+        .collect();
+    let envp: Vec<CString> = env
+        .iter()
+        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
+        .collect();
     let mut refused = None;
     for candidate in candidates(&program, env) {
-        let Ok(path) = CString::new(candidate.as_str()) else { continue };
+        let Ok(path) = CString::new(candidate.as_str()) else {
+            continue;
+        };
         let Err(errno) = nix::unistd::execve(&path, &argv, &envp);
         match verdict(&path, errno) {
             Verdict::NotHere => {}
@@ -37,9 +45,20 @@ fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];
     }
-    let path = env.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
+    let path = env
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map_or(DEFAULT_PATH, |(_, value)| value);
     // An empty entry is the working directory, as for a shell.
-    path.split(':').map(|dir| if dir.is_empty() { program.to_owned() } else { format!("{dir}/{program}") }).collect()
+    path.split(':')
+        .map(|dir| {
+            if dir.is_empty() {
+                program.to_owned()
+            } else {
+                format!("{dir}/{program}")
+            }
+        })
+        .collect()
 }
 
 /// What a failed execve means for the search.
@@ -55,9 +74,13 @@ enum Verdict {
 fn verdict(path: &CStr, errno: Errno) -> Verdict {
     let there = Path::new(&*path.to_string_lossy()).metadata();
     match (errno, there) {
-        (Errno::ENOENT, Ok(_)) => Verdict::Final("its interpreter or dynamic loader is not in the image".into()),
+        (Errno::ENOENT, Ok(_)) => {
+            Verdict::Final("its interpreter or dynamic loader is not in the image".into())
+        }
         (Errno::ENOENT | Errno::ENOTDIR, _) => Verdict::NotHere,
-        (Errno::EACCES, Ok(found)) if found.is_dir() && !path.to_bytes().starts_with(b"/") => Verdict::NotHere,
+        (Errno::EACCES, Ok(found)) if found.is_dir() && !path.to_bytes().starts_with(b"/") => {
+            Verdict::NotHere
+        }
         (Errno::EACCES, Ok(found)) if found.is_dir() => Verdict::Refused("is a directory".into()),
         (Errno::EACCES, _) => Verdict::Refused("permission denied".into()),
         (errno, _) => Verdict::Final(lower_first(errno.desc())),
@@ -66,7 +89,10 @@ fn verdict(path: &CStr, errno: Errno) -> Verdict {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_ascii_lowercase().to_string() + chars.as_str())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
 fn forget_ended(socket: Socket<'_>, steps: &mut Vec<OwnedFd>) {
     loop {
         let watched = std::iter::once(socket.0).chain(steps.iter().map(|step| step.as_fd()));
-        let mut polled: Vec<PollFd<'_>> = watched.map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let mut polled: Vec<PollFd<'_>> = watched
+            .map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         if poll(&mut polled, PollTimeout::NONE).is_err() {
             continue;
         }
@@ -69,7 +71,13 @@ fn forget_ended(socket: Socket<'_>, steps: &mut Vec<OwnedFd>) {
 }
 
 /// Clones the step. In the step this does not return.
-fn start(socket: Socket<'_>, proof: &SingleThreaded, spec: &SandboxSpec, fds: Vec<OwnedFd>, steps: &mut Vec<OwnedFd>) {
+fn start(
+    socket: Socket<'_>,
+    proof: &SingleThreaded,
+    spec: &SandboxSpec,
+    fds: Vec<OwnedFd>,
+    steps: &mut Vec<OwnedFd>,
+) {
     let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
         Ok(Cloned::New) => init::run(spec, fds),
         Ok(Cloned::Caller(pidfd)) => {
@@ -79,13 +87,20 @@ fn start(socket: Socket<'_>, proof: &SingleThreaded, spec: &SandboxSpec, fds: Ve
         }
         Err(error) => Err(error),
     };
-    let pidfd = answer.is_ok().then(|| steps.last().map(|step| step.as_fd())).flatten();
+    let pidfd = answer
+        .is_ok()
+        .then(|| steps.last().map(|step| step.as_fd()))
+        .flatten();
     let _ = message::send(socket, &answer, pidfd.as_slice());
 }
 
 /// The namespaces of a step (R-RT-4).
 fn namespaces(spec: &SandboxSpec) -> i32 {
-    let own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let own = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
     match spec.network {
         Network::Host => own,
         Network::None => own | libc::CLONE_NEWNET,

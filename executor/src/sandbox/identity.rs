@@ -14,19 +14,32 @@ const LAST: u8 = 63;
 /// itself. Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).
 pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()> {
     limit_bounding_set(capabilities)?;
-    let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    let groups: Vec<Gid> = user
+        .groups
+        .iter()
+        .map(|group| Gid::from_raw(*group))
+        .collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    rustix::thread::set_thread_groups(&groups).call("setgroups", || format!("{:?}", user.groups))?;
+    rustix::thread::set_thread_groups(&groups)
+        .call("setgroups", || format!("{:?}", user.groups))?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).call("setresgid", || user.gid.to_string())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).call("setresuid", || user.uid.to_string())?;
-    if user.uid == 0 { set_permitted(capabilities) } else { set_permitted(CapabilitySet::EMPTY) }
+    if user.uid == 0 {
+        set_permitted(capabilities)
+    } else {
+        set_permitted(CapabilitySet::EMPTY)
+    }
 }
 
 /// Limits given in the spec; others stay as they are (R-RT-14).
 pub(super) fn set_limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
-        let value = rustix::process::Rlimit { current: limit.soft, maximum: limit.hard };
-        rustix::process::setrlimit(limit.resource.into(), value).call("setrlimit", || format!("{limit:?}"))?;
+        let value = rustix::process::Rlimit {
+            current: limit.soft,
+            maximum: limit.hard,
+        };
+        rustix::process::setrlimit(limit.resource.into(), value)
+            .call("setrlimit", || format!("{limit:?}"))?;
     }
     Ok(())
 }
@@ -45,9 +58,14 @@ fn limit_bounding_set(keep: CapabilitySet) -> Result<()> {
 fn set_permitted(wanted: CapabilitySet) -> Result<()> {
     let held = rustix::thread::capabilities(None).call("capget", String::new)?;
     let set = KernelSet::from_bits_retain(wanted.mask()) & held.permitted;
-    let sets = CapabilitySets { effective: set, permitted: set, inheritable: KernelSet::empty() };
+    let sets = CapabilitySets {
+        effective: set,
+        permitted: set,
+        inheritable: KernelSet::empty(),
+    };
     rustix::thread::set_capabilities(None, sets).call("capset", || format!("{wanted:?}"))?;
-    rustix::thread::clear_ambient_capability_set().call("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL".into())
+    rustix::thread::clear_ambient_capability_set()
+        .call("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL".into())
 }
 
 impl From<Resource> for rustix::process::Resource {

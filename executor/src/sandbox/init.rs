@@ -29,7 +29,10 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
 }
 
 fn report(reporter: &OwnedFd, stubs: &Stubs, failure: Option<Failure>) {
-    let report = Report { stubs: stubs.clone(), failure };
+    let report = Report {
+        stubs: stubs.clone(),
+        failure,
+    };
     let written = message::encode(&report).map(|frame| rustix::io::write(reporter, &frame));
     drop(written); // if kiln has gone there is nobody to tell
 }
@@ -47,12 +50,21 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     // Asked before the root is exchanged: which cgroup hierarchy does the host have?
     let unified = has_unified_cgroups();
     // Files in memory first, as they need the host's root for a moment.
-    let mut workshop = stage("make the files to be mounted", mounts::Workshop::new(&spec.mounts))?;
+    let mut workshop = stage(
+        "make the files to be mounted",
+        mounts::Workshop::new(&spec.mounts),
+    )?;
     // The root filesystem, and everything mounted in it.
-    let root = stage("mount the root filesystem", mounts::root_filesystem(&spec.root))?;
+    let root = stage(
+        "mount the root filesystem",
+        mounts::root_filesystem(&spec.root),
+    )?;
     for action in plan::plan(spec, unified) {
         let performed = mounts::perform(&action, &root, &mut workshop, stubs);
-        performed.map_err(|cause| Failure::Setup { stage: action.to_string(), cause })?;
+        performed.map_err(|cause| Failure::Setup {
+            stage: action.to_string(),
+            cause,
+        })?;
     }
     drop(workshop);
     // From here on the host's files are out of reach.
@@ -68,9 +80,15 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go.
     if spec.seccomp && seccomp::SUPPORTED {
-        stage("load the seccomp filter", sys::load_seccomp(&seccomp::default_profile(spec.capabilities)))?;
+        stage(
+            "load the seccomp filter",
+            sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
+        )?;
     }
-    stage("change to the user", identity::become_user(&spec.user, spec.capabilities))?;
+    stage(
+        "change to the user",
+        identity::become_user(&spec.user, spec.capabilities),
+    )?;
     // A change of user has cleared it.
     stage("tie the step to kiln", die_with_parent())?;
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
@@ -78,11 +96,15 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
 }
 
 fn stage<T>(stage: &str, result: sys::Result<T>) -> Result<T, Failure> {
-    result.map_err(|cause| Failure::Setup { stage: stage.to_owned(), cause })
+    result.map_err(|cause| Failure::Setup {
+        stage: stage.to_owned(),
+        cause,
+    })
 }
 
 fn die_with_parent() -> sys::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).call("prctl", || "PR_SET_PDEATHSIG".into())
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .call("prctl", || "PR_SET_PDEATHSIG".into())
 }
 
 fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> sys::Result<()> {
@@ -94,7 +116,8 @@ fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> sys::Result<()> {
 fn start_session(terminal: bool) -> sys::Result<()> {
     rustix::process::setsid().call("setsid", String::new)?;
     if terminal {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).call("ioctl", || "TIOCSCTTY".into())?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+            .call("ioctl", || "TIOCSCTTY".into())?;
     }
     Ok(())
 }
@@ -125,14 +148,19 @@ const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 fn exchange_root(root: &Root) -> sys::Result<()> {
     rustix::process::fchdir(root.fd()).call("fchdir", || "new root".into())?;
     rustix::process::pivot_root(".", ".").call("pivot_root", || "., .".into())?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).call("umount2", || "old root, MNT_DETACH".into())?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .call("umount2", || "old root, MNT_DETACH".into())?;
     rustix::process::chdir("/").call("chdir", || "/".into())?;
     let above = rustix::fs::stat("/..").call("stat", || "/..".into())?;
     let own = rustix::fs::fstat(root.fd()).call("fstat", || "new root".into())?;
     if (above.st_dev, above.st_ino) == (own.st_dev, own.st_ino) {
         Ok(())
     } else {
-        Err(sys::Error::new("umount2", "old root is still there", nix::libc::EBUSY))
+        Err(sys::Error::new(
+            "umount2",
+            "old root is still there",
+            nix::libc::EBUSY,
+        ))
     }
 }
 
@@ -143,10 +171,23 @@ fn set_hostname(hostname: &str) -> sys::Result<()> {
 /// Enters the working directory, made for the user if missing (R-RT-2), and makes sure that it lies inside the root: a link such as
 /// `/proc/self/fd/7` could lead to a directory of the host (CVE-2024-21626).
 fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failure> {
-    let refused = |reason: String| Failure::WorkingDirectory { cwd: spec.cwd.clone(), reason };
+    let refused = |reason: String| Failure::WorkingDirectory {
+        cwd: spec.cwd.clone(),
+        reason,
+    };
     let missing = Missing::Directory(spec.user.uid, spec.user.gid);
-    let found = root.open_or_make(&spec.cwd, missing).map_err(|error| refused(error.to_string()))?;
-    rustix::process::fchdir(&found).call("fchdir", || spec.cwd.clone()).map_err(|error| refused(error.to_string()))?;
-    let entered = rustix::process::getcwd(Vec::new()).call("getcwd", String::new).map_err(|error| refused(error.to_string()))?;
-    if entered.as_bytes().starts_with(b"/") { Ok(()) } else { Err(refused("lies outside of the root".into())) }
+    let found = root
+        .open_or_make(&spec.cwd, missing)
+        .map_err(|error| refused(error.to_string()))?;
+    rustix::process::fchdir(&found)
+        .call("fchdir", || spec.cwd.clone())
+        .map_err(|error| refused(error.to_string()))?;
+    let entered = rustix::process::getcwd(Vec::new())
+        .call("getcwd", String::new)
+        .map_err(|error| refused(error.to_string()))?;
+    if entered.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(refused("lies outside of the root".into()))
+    }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -54,7 +54,11 @@ impl Stdio {
 
     /// Empty input, and output to the two given ends, as a RUN has it (R-RT-2).
     pub fn output(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        Ok(Self { stdin: File::open("/dev/null")?.into(), stdout, stderr })
+        Ok(Self {
+            stdin: File::open("/dev/null")?.into(),
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -68,8 +72,13 @@ impl Launcher {
     pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<Step, SandboxError> {
         check(spec)?;
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-        let (reports, reporter) = pipe.call("pipe2", String::new).map_err(SandboxError::Launcher)?;
-        let pidfd = self.request(spec, [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter])?;
+        let (reports, reporter) = pipe
+            .call("pipe2", String::new)
+            .map_err(SandboxError::Launcher)?;
+        let pidfd = self.request(
+            spec,
+            [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter],
+        )?;
         drop((stdio, reporter));
         let (stubs, failure) = last_words(File::from(reports))?;
         let step = Step::new(pidfd, spec.root.changes(), stubs);
@@ -111,19 +120,30 @@ impl Helper {
                 let _ = started.send(Err(error));
             }
         };
-        let keeper = std::thread::Builder::new().name("sandbox-launcher".into()).spawn(keep);
+        let keeper = std::thread::Builder::new()
+            .name("sandbox-launcher".into())
+            .spawn(keep);
         let keeper = keeper.call("clone", || "sandbox-launcher thread".into())?;
-        outcome.recv().unwrap_or_else(|_| Err(sys::Error::new("execve", "launcher", nix::libc::EIO)))?;
-        Ok(Self { socket: ours, keeper: Some(keeper) })
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(sys::Error::new("execve", "launcher", nix::libc::EIO)))?;
+        Ok(Self {
+            socket: ours,
+            keeper: Some(keeper),
+        })
     }
 
     fn request(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Result<OwnedFd, SandboxError> {
         let gone = |_| SandboxError::LauncherGone;
         let socket = Socket(self.socket.as_fd());
         message::send(socket, spec, &fds.map(|fd| fd.as_fd())).map_err(gone)?;
-        let (answer, mut fds) =
-            message::receive::<Answer>(socket).map_err(gone)?.ok_or(SandboxError::LauncherGone)?;
-        answer.map_err(|cause| SandboxError::Setup { stage: "make the step's namespaces".into(), cause })?;
+        let (answer, mut fds) = message::receive::<Answer>(socket)
+            .map_err(gone)?
+            .ok_or(SandboxError::LauncherGone)?;
+        answer.map_err(|cause| SandboxError::Setup {
+            stage: "make the step's namespaces".into(),
+            cause,
+        })?;
         fds.pop().ok_or(SandboxError::LauncherGone)
     }
 }
@@ -155,15 +175,23 @@ fn execute_copy_of_self(socket: UnixStream) -> sys::Result<Child> {
     let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
     let mut command = Command::new(&path);
     command.arg0(helper::NAME).env_clear().current_dir("/");
-    command.stdin(OwnedFd::from(socket)).stdout(ProcessStdio::null()).stderr(ProcessStdio::null());
-    command.spawn().call("execve", || format!("{path}, sealed copy of /proc/self/exe"))
+    command
+        .stdin(OwnedFd::from(socket))
+        .stdout(ProcessStdio::null())
+        .stderr(ProcessStdio::null());
+    command.spawn().call("execve", || {
+        format!("{path}, sealed copy of /proc/self/exe")
+    })
 }
 
 /// A memory file with our own binary, which nobody can change any more.
 fn sealed_copy_of_self() -> sys::Result<OwnedFd> {
     let mut binary = File::open("/proc/self/exe").call("open", || "/proc/self/exe".into())?;
-    let copy = rustix::fs::memfd_create("kiln-sandbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .call("memfd_create", || "kiln-sandbox".into())?;
+    let copy = rustix::fs::memfd_create(
+        "kiln-sandbox",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )
+    .call("memfd_create", || "kiln-sandbox".into())?;
     let mut copy = File::from(copy);
     io::copy(&mut binary, &mut copy).call("copy", || "/proc/self/exe, memfd".into())?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
@@ -184,9 +212,18 @@ fn last_words(mut reports: File) -> Result<(super::stub::Stubs, Outcome), Sandbo
         last = Some(report);
     }
     Ok(match last {
-        Some(Report { stubs, failure: None }) => (stubs, Outcome::Running),
-        Some(Report { stubs, failure: Some(failure) }) => (stubs, Outcome::Failed(failure.into())),
-        None => (super::stub::Stubs::default(), Outcome::Failed(SandboxError::Killed)),
+        Some(Report {
+            stubs,
+            failure: None,
+        }) => (stubs, Outcome::Running),
+        Some(Report {
+            stubs,
+            failure: Some(failure),
+        }) => (stubs, Outcome::Failed(failure.into())),
+        None => (
+            super::stub::Stubs::default(),
+            Outcome::Failed(SandboxError::Killed),
+        ),
     })
 }
 
@@ -196,7 +233,10 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if spec.argv.is_empty() {
         return invalid("there is no program to run".into());
     }
-    let strings = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
+    let strings = spec
+        .argv
+        .iter()
+        .chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if let Some(bad) = strings.into_iter().find(|text| text.contains('\0')) {
         return invalid(format!("`{}` contains a NUL byte", bad.escape_default()));
     }
@@ -204,7 +244,10 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         return invalid(format!("path `{bad}` inside the root is not absolute"));
     }
     if let Some(bad) = outside(spec).find(|path| !path.is_absolute()) {
-        return invalid(format!("path `{}` of the host is not absolute", bad.display()));
+        return invalid(format!(
+            "path `{}` of the host is not absolute",
+            bad.display()
+        ));
     }
     Ok(())
 }
@@ -218,7 +261,15 @@ fn inside(spec: &SandboxSpec) -> impl Iterator<Item = &str> {
 fn outside(spec: &SandboxSpec) -> impl Iterator<Item = &Path> {
     let root: Vec<&Path> = match &spec.root {
         RootSpec::Directory(path) => vec![path],
-        RootSpec::Overlay { lowers, upper, work } => lowers.iter().chain([upper, work]).map(|path| path.as_path()).collect(),
+        RootSpec::Overlay {
+            lowers,
+            upper,
+            work,
+        } => lowers
+            .iter()
+            .chain([upper, work])
+            .map(PathBuf::as_path)
+            .collect(),
     };
     let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind { source, .. } => Some(source.as_path()),
@@ -240,9 +291,21 @@ mod tests {
 
     #[test]
     fn impossible_specs_are_refused_before_anything_starts() {
-        assert_eq!(refused(|spec| spec.argv.clear()), "there is no program to run");
-        assert_eq!(refused(|spec| spec.argv.push("a\0b".into())), "`a\\u{0}b` contains a NUL byte");
-        assert_eq!(refused(|spec| spec.cwd = "src".into()), "path `src` inside the root is not absolute");
-        assert_eq!(refused(|spec| spec.root = RootSpec::Directory("r".into())), "path `r` of the host is not absolute");
+        assert_eq!(
+            refused(|spec| spec.argv.clear()),
+            "there is no program to run"
+        );
+        assert_eq!(
+            refused(|spec| spec.argv.push("a\0b".into())),
+            "`a\\u{0}b` contains a NUL byte"
+        );
+        assert_eq!(
+            refused(|spec| spec.cwd = "src".into()),
+            "path `src` inside the root is not absolute"
+        );
+        assert_eq!(
+            refused(|spec| spec.root = RootSpec::Directory("r".into())),
+            "path `r` of the host is not absolute"
+        );
     }
 }

@@ -9,7 +9,8 @@ use super::error::Failure;
 use super::stub::Stubs;
 use crate::sys;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,13 +61,17 @@ pub(super) struct Socket<'a>(pub(super) BorrowedFd<'a>);
 
 impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::read(self.0, &mut *buffer))?)
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::io::read(self.0, &mut *buffer)
+        })?)
     }
 }
 
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::net::send(self.0, bytes, SendFlags::NOSIGNAL))?)
+        Ok(rustix::io::retry_on_intr(|| {
+            rustix::net::send(self.0, bytes, SendFlags::NOSIGNAL)
+        })?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -75,7 +80,11 @@ impl Write for Socket<'_> {
 }
 
 /// Sends a value and descriptors as one frame.
-pub(super) fn send(mut socket: Socket<'_>, value: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) fn send(
+    mut socket: Socket<'_>,
+    value: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let frame = encode(value)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -83,12 +92,16 @@ pub(super) fn send(mut socket: Socket<'_>, value: &impl Serialize, fds: &[Borrow
         return Err(io::Error::other("too many descriptors in one frame"));
     }
     let iov = [IoSlice::new(&frame)];
-    let sent = rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket.0, &iov, &mut control, SendFlags::NOSIGNAL))?;
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket.0, &iov, &mut control, SendFlags::NOSIGNAL)
+    })?;
     socket.write_all(&frame[sent..])
 }
 
 /// Receives a frame and its descriptors; `None` when the other side has gone.
-pub(super) fn receive<T: DeserializeOwned>(mut socket: Socket<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(super) fn receive<T: DeserializeOwned>(
+    mut socket: Socket<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut length = [0; 4];
@@ -133,12 +146,18 @@ mod tests {
         spec.env.push(("LONG".into(), "x".repeat(1 << 20))); // more than the socket holds at once
         let sent = spec.clone();
         let file = tempfile::tempfile().unwrap();
-        let sender = std::thread::spawn(move || send(Socket(left.as_fd()), &sent, &[file.as_fd(), file.as_fd()]).unwrap());
+        let sender = std::thread::spawn(move || {
+            send(Socket(left.as_fd()), &sent, &[file.as_fd(), file.as_fd()]).unwrap()
+        });
         let (received, fds): (SandboxSpec, _) = receive(Socket(right.as_fd())).unwrap().unwrap();
         sender.join().unwrap();
         assert_eq!(received, spec);
         assert_eq!(fds.len(), 2);
-        assert!(receive::<SandboxSpec>(Socket(right.as_fd())).unwrap().is_none());
+        assert!(
+            receive::<SandboxSpec>(Socket(right.as_fd()))
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@
 //!
 //! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only.
 
+#[doc(hidden)]
+pub mod bare;
 pub mod capability;
 mod error;
 mod exec;

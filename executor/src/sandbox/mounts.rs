@@ -9,8 +9,9 @@ use crate::sys::{self, Context as _, Error, Reach, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    move_mount, open_tree, unmount,
 };
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -19,8 +20,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Device nodes of `/dev` with their numbers; all may be read and written by all (R-RT-7).
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// Links of `/dev` (R-RT-7).
 const LINKS: [(&str, &str); 5] = [
@@ -40,7 +47,11 @@ pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
         RootSpec::Directory(path) => directory(path),
         // Overlayfs wants a lower layer; without one, the upper layer is the whole root.
         RootSpec::Overlay { lowers, upper, .. } if lowers.is_empty() => directory(upper),
-        RootSpec::Overlay { lowers, upper, work } => {
+        RootSpec::Overlay {
+            lowers,
+            upper,
+            work,
+        } => {
             let mounted = match overlay(lowers, upper, work) {
                 Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work)?,
                 Err(Refused::For(error)) => return Err(error),
@@ -78,14 +89,23 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result
     let fs = open_filesystem("overlay")?;
     for lower in lowers.iter().rev() {
         match fsconfig_set_string(&fs, "lowerdir+", lower) {
-            Err(Errno::INVAL) if lower.as_path() == lowers[lowers.len() - 1] => return Err(Refused::TooOld),
-            set => set.call("fsconfig", || format!("overlay, lowerdir+, {}", lower.display()))?,
+            Err(Errno::INVAL) if lower.as_path() == lowers[lowers.len() - 1] => {
+                return Err(Refused::TooOld);
+            }
+            set => set.call("fsconfig", || {
+                format!("overlay, lowerdir+, {}", lower.display())
+            })?,
         }
     }
-    fsconfig_set_string(&fs, "upperdir", upper).call("fsconfig", || format!("overlay, upperdir, {}", upper.display()))?;
-    fsconfig_set_string(&fs, "workdir", work).call("fsconfig", || format!("overlay, workdir, {}", work.display()))?;
+    fsconfig_set_string(&fs, "upperdir", upper).call("fsconfig", || {
+        format!("overlay, upperdir, {}", upper.display())
+    })?;
+    fsconfig_set_string(&fs, "workdir", work).call("fsconfig", || {
+        format!("overlay, workdir, {}", work.display())
+    })?;
     for (option, value) in OVERLAY_OPTIONS {
-        fsconfig_set_string(&fs, *option, *value).call("fsconfig", || format!("overlay, {option}={value}"))?;
+        fsconfig_set_string(&fs, *option, *value)
+            .call("fsconfig", || format!("overlay, {option}={value}"))?;
     }
     let _ = fsconfig_set_flag(&fs, "volatile"); // only saves time; Linux 5.10
     create(&fs, "overlay")?;
@@ -93,29 +113,68 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result
 }
 
 /// What the kernel may have other defaults for, and what would put more than plain changes into the upper directory.
-const OVERLAY_OPTIONS: &[(&str, &str)] = &[("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
+const OVERLAY_OPTIONS: &[(&str, &str)] = &[
+    ("redirect_dir", "nofollow"),
+    ("metacopy", "off"),
+    ("index", "off"),
+];
 
 /// An overlay made by mount(2) on top of its own upper directory, for kernels before 6.5. All layers must fit into a page.
 fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd> {
     let lowers: Vec<_> = lowers.iter().rev().map(|lower| escape(lower)).collect();
-    let mut options = [&b"lowerdir="[..], &lowers.join(&b':'), b",upperdir=", &escape(upper), b",workdir=", &escape(work)].concat();
+    let mut options = [
+        &b"lowerdir="[..],
+        &lowers.join(&b':'),
+        b",upperdir=",
+        &escape(upper),
+        b",workdir=",
+        &escape(work),
+    ]
+    .concat();
     for (option, value) in OVERLAY_OPTIONS {
         options.extend(format!(",{option}={value}").bytes());
     }
-    let args = || format!("overlay, {}, {}", upper.display(), String::from_utf8_lossy(&options));
-    let options = CString::new(options.clone()).map_err(|_| Error::new("mount", args(), nix::libc::EINVAL))?;
-    mount("overlay", upper, "overlay", MountFlags::empty(), options.as_c_str()).call("mount", args)?;
+    let args = || {
+        format!(
+            "overlay, {}, {}",
+            upper.display(),
+            String::from_utf8_lossy(&options)
+        )
+    };
+    let options = CString::new(options.clone())
+        .map_err(|_| Error::new("mount", args(), nix::libc::EINVAL))?;
+    mount(
+        "overlay",
+        upper,
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .call("mount", args)?;
     open_host(upper)
 }
 
 /// A path as overlayfs wants it inside an option string.
 fn escape(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes().iter();
-    bytes.flat_map(|byte| if b",:\\".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] }).collect()
+    bytes
+        .flat_map(|byte| {
+            if b",:\\".contains(byte) {
+                vec![b'\\', *byte]
+            } else {
+                vec![*byte]
+            }
+        })
+        .collect()
 }
 
 /// Does one action of the plan.
-pub(super) fn perform(action: &Action<'_>, root: &Root, workshop: &mut Workshop, stubs: &mut Stubs) -> Result<()> {
+pub(super) fn perform(
+    action: &Action<'_>,
+    root: &Root,
+    workshop: &mut Workshop,
+    stubs: &mut Stubs,
+) -> Result<()> {
     match action {
         Action::Kernel(filesystem) => kernel_filesystem(filesystem, root),
         Action::Devices => devices(root),
@@ -150,14 +209,22 @@ fn devices(root: &Root) -> Result<()> {
     let dev = root.open_without_links("/dev")?;
     for (name, major, minor) in NODES {
         let mode = Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, mode, rustix::fs::makedev(major, minor))
-            .call("mknodat", || format!("/dev/{name}, c {major}:{minor}"))?;
+        rustix::fs::mknodat(
+            &dev,
+            name,
+            FileType::CharacterDevice,
+            mode,
+            rustix::fs::makedev(major, minor),
+        )
+        .call("mknodat", || format!("/dev/{name}, c {major}:{minor}"))?;
     }
     for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name).call("symlinkat", || format!("{target}, /dev/{name}"))?;
+        rustix::fs::symlinkat(target, &dev, name)
+            .call("symlinkat", || format!("{target}, /dev/{name}"))?;
     }
     for name in DIRECTORIES {
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).call("mkdirat", || format!("/dev/{name}"))?;
+        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))
+            .call("mkdirat", || format!("/dev/{name}"))?;
     }
     Ok(())
 }
@@ -166,19 +233,33 @@ fn devices(root: &Root) -> Result<()> {
 /// where that leads elsewhere there is no `/dev/console`, and the terminal still serves as streams and `/dev/tty`.
 fn console(root: &Root) -> Result<()> {
     let stdin = rustix::stdio::stdin();
-    let Ok(name) = rustix::termios::ttyname(stdin, Vec::new()) else { return Ok(()) };
-    let Ok(terminal) = copy_tree(CWD, Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()))) else { return Ok(()) };
-    if rustix::fs::fstat(&terminal).map(|found| found.st_rdev) != rustix::fs::fstat(stdin).map(|own| own.st_rdev) {
+    let Ok(name) = rustix::termios::ttyname(stdin, Vec::new()) else {
+        return Ok(());
+    };
+    let Ok(terminal) = copy_tree(CWD, Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
+    else {
+        return Ok(());
+    };
+    if rustix::fs::fstat(&terminal).map(|found| found.st_rdev)
+        != rustix::fs::fstat(stdin).map(|own| own.st_rdev)
+    {
         return Ok(());
     }
     let dev = root.open_without_links("/dev")?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(&dev, "console", flags, Mode::from_raw_mode(0o600)).call("openat", || "/dev/console".into())?;
-    attach(&terminal, root.open_without_links("/dev/console")?, "/dev/console")
+    rustix::fs::openat(&dev, "console", flags, Mode::from_raw_mode(0o600))
+        .call("openat", || "/dev/console".into())?;
+    attach(
+        &terminal,
+        root.open_without_links("/dev/console")?,
+        "/dev/console",
+    )
 }
 
 fn mask(path: &'static str, root: &Root, workshop: &mut Workshop) -> Result<()> {
-    let Some(target) = if_there(root, path)? else { return Ok(()) };
+    let Some(target) = if_there(root, path)? else {
+        return Ok(());
+    };
     if !is_directory(&target)? {
         let null = copy_tree(root.open_without_links("/dev/null")?, Path::new(""))?;
         return attach(&null, &target, path);
@@ -186,7 +267,11 @@ fn mask(path: &'static str, root: &Root, workshop: &mut Workshop) -> Result<()> 
     match &workshop.nothing {
         Some(nothing) => attach(copy_tree(nothing, Path::new(""))?, &target, path),
         None => {
-            let nothing = new_filesystem("tmpfs", &[("size", "0".into())], MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+            let nothing = new_filesystem(
+                "tmpfs",
+                &[("size", "0".into())],
+                MountAttrFlags::MOUNT_ATTR_RDONLY,
+            )?;
             attach(&nothing, &target, path)?;
             workshop.nothing = Some(nothing);
             Ok(())
@@ -195,7 +280,9 @@ fn mask(path: &'static str, root: &Root, workshop: &mut Workshop) -> Result<()> 
 }
 
 fn read_only(path: &'static str, root: &Root) -> Result<()> {
-    let Some(target) = if_there(root, path)? else { return Ok(()) };
+    let Some(target) = if_there(root, path)? else {
+        return Ok(());
+    };
     let copy = copy_tree(&target, Path::new(""))?;
     sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
     attach(&copy, &target, path)
@@ -203,7 +290,11 @@ fn read_only(path: &'static str, root: &Root) -> Result<()> {
 
 fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stubs) -> Result<()> {
     let (mounted, kind) = match &spec.kind {
-        MountKind::Bind { source, inside, writable } => bind(source, inside, *writable)?,
+        MountKind::Bind {
+            source,
+            inside,
+            writable,
+        } => bind(source, inside, *writable)?,
         MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
         MountKind::File { .. } => (workshop.next_file(), StubKind::File),
     };
@@ -217,7 +308,11 @@ fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKin
         "" => opened,
         path => Root::new(opened, None).open(path)?,
     };
-    let kind = if is_directory(&found)? { StubKind::Directory } else { StubKind::File };
+    let kind = if is_directory(&found)? {
+        StubKind::Directory
+    } else {
+        StubKind::File
+    };
     let copy = copy_tree(&found, Path::new(""))?;
     if !writable {
         sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
@@ -228,19 +323,30 @@ fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKin
 fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
     let mut options = vec![("mode", format!("{mode:o}"))];
     options.extend(size.map(|size| ("size", size.to_string())));
-    new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+    new_filesystem(
+        "tmpfs",
+        &options,
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+    )
 }
 
 impl Workshop {
     /// Makes the files. Only mounts that are attached somewhere can be copied, so the filesystem that they are in is attached to the
     /// host's root for that moment. It must be gone before the root is exchanged, which takes away the topmost mount there.
     pub(super) fn new(mounts: &[MountSpec]) -> Result<Self> {
-        let files: Vec<_> = mounts.iter().filter(|mount| matches!(mount.kind, MountKind::File { .. })).collect();
+        let files: Vec<_> = mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind, MountKind::File { .. }))
+            .collect();
         let mut workshop = Self::default();
         if !files.is_empty() {
-            let place = new_filesystem("tmpfs", &[("mode", "0700".into())], MountAttrFlags::empty())?;
+            let place =
+                new_filesystem("tmpfs", &[("mode", "0700".into())], MountAttrFlags::empty())?;
             attach_above_host(&place)?;
-            let made = files.iter().enumerate().map(|(number, mount)| file(&place, number, &mount.kind));
+            let made = files
+                .iter()
+                .enumerate()
+                .map(|(number, mount)| file(&place, number, &mount.kind));
             workshop.files = made.collect::<Result<_>>()?;
             rustix::process::fchdir(&place).call("fchdir", || "tmpfs".into())?;
             unmount(".", UnmountFlags::DETACH).call("umount2", || "tmpfs, MNT_DETACH".into())?;
@@ -249,33 +355,52 @@ impl Workshop {
     }
 
     fn next_file(&mut self) -> OwnedFd {
-        self.files.pop_front().expect("there is one for each mount that is a file")
+        self.files
+            .pop_front()
+            .expect("there is one for each mount that is a file")
     }
 }
 
 /// A file in memory as a detached read-only mount.
 fn file(place: &OwnedFd, number: usize, kind: &MountKind) -> Result<OwnedFd> {
-    let MountKind::File { contents, mode, uid, gid } = kind else {
+    let MountKind::File {
+        contents,
+        mode,
+        uid,
+        gid,
+    } = kind
+    else {
         return Err(Error::new("open_tree", "not a file", nix::libc::EINVAL));
     };
     let name = number.to_string();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(place, &name, flags, Mode::from_raw_mode(*mode)).call("openat", || "tmpfs".into())?;
+    let file = rustix::fs::openat(place, &name, flags, Mode::from_raw_mode(*mode))
+        .call("openat", || "tmpfs".into())?;
     let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
     rustix::fs::fchown(&file, owner.0, owner.1).call("fchown", || format!("{uid}, {gid}"))?;
-    std::io::Write::write_all(&mut std::fs::File::from(file), contents).call("write", || "tmpfs".into())?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), contents)
+        .call("write", || "tmpfs".into())?;
     let copy = copy_tree(place, Path::new(&name))?;
-    let mut attributes =
-        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
     attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, mode & 0o111 == 0); // R-MNT-14
     sys::mount_setattr(&copy, attributes, Reach::Mount)?;
     Ok(copy)
 }
 
-fn new_filesystem(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> Result<OwnedFd> {
+fn new_filesystem(
+    kind: &str,
+    options: &[(&str, String)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
     let fs = open_filesystem(kind)?;
     for (name, value) in options {
-        let set = if value.is_empty() { fsconfig_set_flag(&fs, *name) } else { fsconfig_set_string(&fs, *name, value) };
+        let set = if value.is_empty() {
+            fsconfig_set_flag(&fs, *name)
+        } else {
+            fsconfig_set_string(&fs, *name, value)
+        };
         set.call("fsconfig", || format!("{kind}, {name}={value}"))?;
     }
     create(&fs, kind)?;
@@ -300,7 +425,12 @@ fn create(fs: &OwnedFd, kind: &str) -> Result<()> {
 fn kernel_message(fs: &OwnedFd) -> Option<String> {
     let mut buffer = [0; 512];
     let length = rustix::io::read(fs, &mut buffer).ok()?;
-    Some(String::from_utf8_lossy(&buffer[..length]).trim_start_matches("e ").trim().to_owned())
+    Some(
+        String::from_utf8_lossy(&buffer[..length])
+            .trim_start_matches("e ")
+            .trim()
+            .to_owned(),
+    )
 }
 
 fn detach(fs: &OwnedFd, kind: &str, attributes: MountAttrFlags) -> Result<OwnedFd> {
@@ -309,8 +439,14 @@ fn detach(fs: &OwnedFd, kind: &str, attributes: MountAttrFlags) -> Result<OwnedF
 
 /// A detached copy of the mounts from `path` on; an empty path is the descriptor itself.
 fn copy_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    let at = if path.as_os_str().is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let at = if path.as_os_str().is_empty() {
+        AtFlags::EMPTY_PATH
+    } else {
+        AtFlags::empty()
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
     let flags = flags | OpenTreeFlags::from_bits_retain(at.bits());
     open_tree(dir, path, flags).call("open_tree", || path.display().to_string())
 }
@@ -322,11 +458,19 @@ fn attach(mounted: impl AsFd, target: impl AsFd, name: &str) -> Result<()> {
 
 /// Attaches on top of the host's root. Paths that begin at `/` still mean the host's, as this process' root stays below.
 fn attach_above_host(mounted: &OwnedFd) -> Result<()> {
-    move_mount(mounted, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).call("move_mount", || "/".into())
+    move_mount(
+        mounted,
+        "",
+        CWD,
+        "/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .call("move_mount", || "/".into())
 }
 
 fn open_host(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call("open", || path.display().to_string())
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .call("open", || path.display().to_string())
 }
 
 fn if_there(root: &Root, path: &str) -> Result<Option<OwnedFd>> {

@@ -48,7 +48,13 @@ const MASKED: [&str; 11] = [
 ];
 
 /// Readable, as programs ask them, but not to be written (R-RT-8).
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Everything to mount for a step once its root is there (R-RT-7, R-RT-8).
 ///
@@ -75,8 +81,16 @@ fn standard(shm_size: u64) -> Vec<Action<'static>> {
         MountAttrFlags::MOUNT_ATTR_NOEXEC,
     );
     let all = nosuid | nodev | noexec;
-    let dev = vec![("mode", "0755".to_owned()), ("size", (64 << 20).to_string())];
-    let pts = vec![("newinstance", String::new()), ("ptmxmode", "0666".into()), ("mode", "0620".into()), ("gid", "5".into())];
+    let dev = vec![
+        ("mode", "0755".to_owned()),
+        ("size", (64 << 20).to_string()),
+    ];
+    let pts = vec![
+        ("newinstance", String::new()),
+        ("ptmxmode", "0666".into()),
+        ("mode", "0620".into()),
+        ("gid", "5".into()),
+    ];
     let shm = vec![("mode", "1777".to_owned()), ("size", shm_size.to_string())];
     let read_only = all | MountAttrFlags::MOUNT_ATTR_RDONLY;
     vec![
@@ -96,7 +110,12 @@ fn filesystem(
     attributes: MountAttrFlags,
     options: Vec<(&'static str, String)>,
 ) -> Action<'static> {
-    Action::Kernel(Filesystem { kind, target, attributes, options })
+    Action::Kernel(Filesystem {
+        kind,
+        target,
+        attributes,
+        options,
+    })
 }
 
 fn cgroup() -> Filesystem {
@@ -104,14 +123,21 @@ fn cgroup() -> Filesystem {
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    Filesystem { kind: "cgroup2", target: "/sys/fs/cgroup", attributes, options: Vec::new() }
+    Filesystem {
+        kind: "cgroup2",
+        target: "/sys/fs/cgroup",
+        attributes,
+        options: Vec::new(),
+    }
 }
 
 /// What is being done, to be read after "could not".
 impl fmt::Display for Action<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(filesystem) => write!(f, "mount {} on `{}`", filesystem.kind, filesystem.target),
+            Self::Kernel(filesystem) => {
+                write!(f, "mount {} on `{}`", filesystem.kind, filesystem.target)
+            }
             Self::Devices => f.write_str("make the nodes and links of `/dev`"),
             Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Mask(path) => write!(f, "hide `{path}`"),
@@ -131,7 +157,8 @@ mod tests {
     fn the_order_of_mounts() {
         let mut spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
         spec.terminal = true;
-        spec.mounts.push(MountSpec::file("/etc/hosts", "127.0.0.1\tlocalhost\n"));
+        spec.mounts
+            .push(MountSpec::file("/etc/hosts", "127.0.0.1\tlocalhost\n"));
         let listing: Vec<_> = plan(&spec, true).iter().map(ToString::to_string).collect();
         let expected = "
             mount proc on `/proc`
@@ -160,12 +187,19 @@ mod tests {
             make `/proc/sys` read-only
             make `/proc/sysrq-trigger` read-only
             mount on `/etc/hosts`"; // R-RT-7, R-RT-8
-        assert_eq!(listing, expected.lines().skip(1).map(str::trim).collect::<Vec<_>>());
+        assert_eq!(
+            listing,
+            expected.lines().skip(1).map(str::trim).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn machines_without_unified_cgroups_get_no_cgroup_mount() {
         let spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
-        assert!(!plan(&spec, false).iter().any(|action| action.to_string().contains("cgroup")));
+        assert!(
+            !plan(&spec, false)
+                .iter()
+                .any(|action| action.to_string().contains("cgroup"))
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Root {
     /// Opens a path, making what is missing.
     pub(super) fn open_or_make(&self, path: &str, missing: Missing<'_>) -> Result<OwnedFd> {
         match self.open(path) {
-            Err(error) if error.errno == Errno::NOENT.raw_os_error() => Walk::new(self, path).make(missing),
+            Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
+                Walk::new(self, path).make(missing)
+            }
             opened => opened,
         }
     }
@@ -62,7 +64,8 @@ impl Root {
     fn resolve(&self, path: &str, how: ResolveFlags) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let path_or_dot = if path.is_empty() { "/" } else { path };
-        rustix::fs::openat2(&self.fd, path_or_dot, flags, Mode::empty(), how).call("openat2", || path.to_owned())
+        rustix::fs::openat2(&self.fd, path_or_dot, flags, Mode::empty(), how)
+            .call("openat2", || path.to_owned())
     }
 }
 
@@ -79,7 +82,13 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(root: &'a Root, path: &'a str) -> Self {
-        Self { root, path, ahead: components(path.as_bytes()).collect(), behind: Vec::new(), links: 0 }
+        Self {
+            root,
+            path,
+            ahead: components(path.as_bytes()).collect(),
+            behind: Vec::new(),
+            links: 0,
+        }
     }
 
     fn make(mut self, mut missing: Missing<'_>) -> Result<OwnedFd> {
@@ -91,7 +100,11 @@ impl<'a> Walk<'a> {
         }
         match self.behind.pop() {
             Some((_, fd)) => Ok(fd),
-            None => self.root.fd.try_clone().call("fcntl", || "F_DUPFD_CLOEXEC".into()),
+            None => self
+                .root
+                .fd
+                .try_clone()
+                .call("fcntl", || "F_DUPFD_CLOEXEC".into()),
         }
     }
 
@@ -123,7 +136,8 @@ impl<'a> Walk<'a> {
         if self.links > MAX_LINKS {
             return Err(Error::new("openat", self.path, Errno::LOOP.raw_os_error()));
         }
-        let target = rustix::fs::readlinkat(link, "", Vec::new()).call("readlinkat", || self.path.to_owned())?;
+        let target = rustix::fs::readlinkat(link, "", Vec::new())
+            .call("readlinkat", || self.path.to_owned())?;
         let target = target.as_bytes();
         if target.starts_with(b"/") {
             self.behind.clear();
@@ -139,11 +153,21 @@ impl<'a> Walk<'a> {
             Missing::Directory(uid, gid) => {
                 self.make_directory(name)?;
                 let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
-                rustix::fs::chownat(self.here(), name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
-                    .call("fchownat", || self.describe(name))
+                rustix::fs::chownat(
+                    self.here(),
+                    name,
+                    owner.0,
+                    owner.1,
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )
+                .call("fchownat", || self.describe(name))
             }
             Missing::Stub(kind, stubs) => {
-                let kind = if self.ahead.is_empty() { *kind } else { StubKind::Directory };
+                let kind = if self.ahead.is_empty() {
+                    *kind
+                } else {
+                    StubKind::Directory
+                };
                 self.make_stub(name, kind, stubs)
             }
         }
@@ -161,19 +185,28 @@ impl<'a> Walk<'a> {
                     .call("openat", || format!("{}, O_CREAT", self.describe(name)))?;
             }
         }
-        stubs.made.push(Stub { path: self.join(self.behind.len(), name), kind });
+        stubs.made.push(Stub {
+            path: self.join(self.behind.len(), name),
+            kind,
+        });
         super::stub::restore_times(self.here(), &before).call("utimensat", || self.describe(b""))
     }
 
     /// Notes each directory above a stub that is not in the upper layer yet: making the stub copies it up.
     fn remember_parents(&self, here: &Stat, stubs: &mut Stubs) {
-        let Some(upper) = &self.root.upper else { return };
+        let Some(upper) = &self.root.upper else {
+            return;
+        };
         for depth in (1..=self.behind.len()).rev() {
             let path = self.join(depth, b"");
             if super::stub::is_below(upper, &path) {
                 return; // and so is everything above it
             }
-            let stat = if depth == self.behind.len() { Ok(*here) } else { rustix::fs::fstat(&self.behind[depth - 1].1) };
+            let stat = if depth == self.behind.len() {
+                Ok(*here)
+            } else {
+                rustix::fs::fstat(&self.behind[depth - 1].1)
+            };
             if let Ok(stat) = stat {
                 stubs.remember_copied_up(path, &stat);
             }
@@ -181,11 +214,14 @@ impl<'a> Walk<'a> {
     }
 
     fn make_directory(&self, name: &[u8]) -> Result<()> {
-        rustix::fs::mkdirat(self.here(), name, Mode::from_raw_mode(0o755)).call("mkdirat", || self.describe(name))
+        rustix::fs::mkdirat(self.here(), name, Mode::from_raw_mode(0o755))
+            .call("mkdirat", || self.describe(name))
     }
 
     fn here(&self) -> BorrowedFd<'_> {
-        self.behind.last().map_or(self.root.fd(), |(_, fd)| fd.as_fd())
+        self.behind
+            .last()
+            .map_or(self.root.fd(), |(_, fd)| fd.as_fd())
     }
 
     /// The path of the first `depth` directories and `name`, relative to the root.
@@ -196,12 +232,20 @@ impl<'a> Walk<'a> {
     }
 
     fn describe(&self, name: &[u8]) -> String {
-        format!("/{}", String::from_utf8_lossy(&self.join(self.behind.len(), name)))
+        format!(
+            "/{}",
+            String::from_utf8_lossy(&self.join(self.behind.len(), name))
+        )
     }
 }
 
 fn open_component(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(
+        dir,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn is_on_proc(fd: &OwnedFd) -> bool {
@@ -209,7 +253,9 @@ fn is_on_proc(fd: &OwnedFd) -> bool {
 }
 
 fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).map(<[u8]>::to_vec)
+    path.split(|byte| *byte == b'/')
+        .filter(|name| !matches!(*name, b"" | b"."))
+        .map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]
@@ -225,17 +271,28 @@ mod tests {
 
     fn make(root: &Root, path: &str, kind: StubKind) -> Vec<String> {
         let mut stubs = Stubs::default();
-        root.open_or_make(path, Missing::Stub(kind, &mut stubs)).unwrap();
-        stubs.made.iter().map(|stub| String::from_utf8(stub.path.clone()).unwrap()).collect()
+        root.open_or_make(path, Missing::Stub(kind, &mut stubs))
+            .unwrap();
+        stubs
+            .made
+            .iter()
+            .map(|stub| String::from_utf8(stub.path.clone()).unwrap())
+            .collect()
     }
 
     #[test]
     fn what_is_missing_is_made_and_noted() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("run")).unwrap();
-        assert_eq!(make(&root(dir.path()), "/run/secrets/token", StubKind::File), ["run/secrets", "run/secrets/token"]);
+        assert_eq!(
+            make(&root(dir.path()), "/run/secrets/token", StubKind::File),
+            ["run/secrets", "run/secrets/token"]
+        );
         assert!(dir.path().join("run/secrets/token").is_file());
-        assert_eq!(make(&root(dir.path()), "/run/secrets/token", StubKind::File), [""; 0]); // there already
+        assert_eq!(
+            make(&root(dir.path()), "/run/secrets/token", StubKind::File),
+            [""; 0]
+        ); // there already
     }
 
     #[test]
@@ -243,11 +300,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
         fs::create_dir_all(inside.join("etc")).unwrap();
-        symlink("../../../../run/resolve/stub.conf", inside.join("etc/resolv.conf")).unwrap();
+        symlink(
+            "../../../../run/resolve/stub.conf",
+            inside.join("etc/resolv.conf"),
+        )
+        .unwrap();
         symlink("/outside", inside.join("absolute")).unwrap();
         let root = root(&inside);
-        assert_eq!(make(&root, "/etc/resolv.conf", StubKind::File), ["run", "run/resolve", "run/resolve/stub.conf"]);
-        assert_eq!(make(&root, "/absolute/x", StubKind::Directory), ["outside", "outside/x"]);
+        assert_eq!(
+            make(&root, "/etc/resolv.conf", StubKind::File),
+            ["run", "run/resolve", "run/resolve/stub.conf"]
+        );
+        assert_eq!(
+            make(&root, "/absolute/x", StubKind::Directory),
+            ["outside", "outside/x"]
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -256,8 +323,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
-        let error = root(dir.path()).open_or_make("/a/x", Missing::Directory(0, 0)).unwrap_err();
+        let error = root(dir.path())
+            .open_or_make("/a/x", Missing::Directory(0, 0))
+            .unwrap_err();
         assert_eq!(error.symbol(), "ELOOP");
-        assert_eq!(root(dir.path()).open_without_links("/a").unwrap_err().symbol(), "ELOOP");
+        assert_eq!(
+            root(dir.path())
+                .open_without_links("/a")
+                .unwrap_err()
+                .symbol(),
+            "ELOOP"
+        );
     }
 }

@@ -37,31 +37,51 @@ pub struct Unavailable {
 /// Costs a fraction of a millisecond: an overlay is made, but mounted nowhere, and no process is started.
 pub fn probe(store: &Path) -> std::result::Result<Rung, Unavailable> {
     if !rustix::process::geteuid().is_root() {
-        return Err(unavailable("RUN needs root", "run kiln as root, for example with `sudo`"));
+        return Err(unavailable(
+            "RUN needs root",
+            "run kiln as root, for example with `sudo`",
+        ));
     }
     if !has_sys_admin() {
         let reason = "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container";
-        return Err(unavailable(reason, "run kiln outside of the container, or in one started with `--privileged`"));
+        return Err(unavailable(
+            reason,
+            "run kiln outside of the container, or in one started with `--privileged`",
+        ));
     }
-    try_overlay(store).map(|()| Rung::Root).map_err(|error| explain(&error, store))
+    try_overlay(store)
+        .map(|()| Rung::Root)
+        .map_err(|error| explain(&error, store))
 }
 
 fn unavailable(reason: impl Into<String>, remedy: impl Into<String>) -> Unavailable {
-    Unavailable { reason: reason.into(), remedy: remedy.into() }
+    Unavailable {
+        reason: reason.into(),
+        remedy: remedy.into(),
+    }
 }
 
 fn has_sys_admin() -> bool {
-    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
 }
 
 /// Makes an overlay with its upper directory in `store`, and lets it go.
 fn try_overlay(store: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new().prefix("probe-").tempdir_in(store).call("mkdir", || store.display().to_string())?;
+    let dir = tempfile::Builder::new()
+        .prefix("probe-")
+        .tempdir_in(store)
+        .call("mkdir", || store.display().to_string())?;
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "overlay".into())?;
-    for (option, name) in [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
+    for (option, name) in [
+        ("lowerdir", "lower"),
+        ("upperdir", "upper"),
+        ("workdir", "work"),
+    ] {
         let path = dir.path().join(name);
         std::fs::create_dir(&path).call("mkdir", || path.display().to_string())?;
-        fsconfig_set_string(&fs, option, &path).call("fsconfig", || format!("overlay, {option}"))?;
+        fsconfig_set_string(&fs, option, &path)
+            .call("fsconfig", || format!("overlay, {option}"))?;
     }
     fsconfig_create(fs.as_fd()).call("fsconfig", || "overlay, create".into())
 }
@@ -77,7 +97,10 @@ fn explain(error: &Error, store: &Path) -> Unavailable {
             "the kernel has no overlay filesystem",
             "load it with `modprobe overlay`, or use a kernel that has it",
         ),
-        (_, "ENOSYS") => unavailable(format!("the kernel is too old: {error}"), "use Linux 5.12 or later"),
+        (_, "ENOSYS") => unavailable(
+            format!("the kernel is too old: {error}"),
+            "use Linux 5.12 or later",
+        ),
         (_, "EPERM" | "EACCES") => unavailable(
             format!("mounting is forbidden here: {error}"),
             "a seccomp or security-module profile stands in the way; start the container with `--privileged`",
@@ -95,10 +118,21 @@ mod tests {
 
     #[test]
     fn each_refusal_has_a_remedy() {
-        let cases = [("fsopen", nix::libc::ENODEV), ("fsconfig", nix::libc::EINVAL), ("fsopen", nix::libc::EPERM), ("mkdir", nix::libc::EROFS)];
+        let cases = [
+            ("fsopen", nix::libc::ENODEV),
+            ("fsconfig", nix::libc::EINVAL),
+            ("fsopen", nix::libc::EPERM),
+            ("mkdir", nix::libc::EROFS),
+        ];
         for (call, errno) in cases {
-            let found = explain(&Error::new(call, "overlay", errno), Path::new("/var/lib/kiln"));
-            assert!(!found.reason.is_empty() && !found.remedy.is_empty(), "{call}");
+            let found = explain(
+                &Error::new(call, "overlay", errno),
+                Path::new("/var/lib/kiln"),
+            );
+            assert!(
+                !found.reason.is_empty() && !found.remedy.is_empty(),
+                "{call}"
+            );
         }
     }
 }

@@ -166,7 +166,8 @@ impl MountSpec {
     /// A file or directory of the host.
     pub fn bind(source: impl Into<PathBuf>, target: impl Into<String>, writable: bool) -> Self {
         let kind = MountKind::Bind {
-            source: source.into(), inside: String::new(),
+            source: source.into(),
+            inside: String::new(),
             writable,
         };
         Self {

@@ -3,7 +3,7 @@
 use super::SandboxError;
 use super::stub::Stubs;
 use crate::sys::Context as _;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -44,7 +44,12 @@ pub struct Step {
 
 impl Step {
     pub(super) fn new(pidfd: OwnedFd, changes: &Path, stubs: Stubs) -> Self {
-        Self { pidfd, changes: changes.to_owned(), stubs, ended: OnceLock::new() }
+        Self {
+            pidfd,
+            changes: changes.to_owned(),
+            stubs,
+            ended: OnceLock::new(),
+        }
     }
 
     /// Waits until the program and everything it started have ended, then removes the mount points that were made for it
@@ -59,16 +64,25 @@ impl Step {
     }
 
     fn reap(&self) -> Result<ExitStatus, SandboxError> {
-        let waited = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
-        let failed = |cause| SandboxError::Setup { stage: "wait for the step".into(), cause };
-        let status = waited.call("waitid", || "P_PIDFD".into()).map_err(failed)?;
-        self.stubs.remove(&self.changes).map_err(|cause| SandboxError::Setup {
-            stage: "remove the step's mount points".into(),
+        let waited = rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
+        let failed = |cause| SandboxError::Setup {
+            stage: "wait for the step".into(),
             cause,
-        })?;
-        let code = status.as_ref().and_then(|status| status.exit_status());
-        let signal = status.as_ref().and_then(|status| status.terminating_signal());
-        code.map(ExitStatus::Code).or(signal.map(ExitStatus::Signal)).ok_or(SandboxError::Killed)
+        };
+        let status = waited.call("waitid", || "P_PIDFD".into()).map_err(failed)?;
+        self.stubs
+            .remove(&self.changes)
+            .map_err(|cause| SandboxError::Setup {
+                stage: "remove the step's mount points".into(),
+                cause,
+            })?;
+        let code = status.as_ref().and_then(WaitIdStatus::exit_status);
+        let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
+        code.map(ExitStatus::Code)
+            .or(signal.map(ExitStatus::Signal))
+            .ok_or(SandboxError::Killed)
     }
 }
 

@@ -56,7 +56,10 @@ impl Stubs {
     /// Notes a directory that is about to be copied up, with its attributes in the image.
     pub(super) fn remember_copied_up(&mut self, path: Vec<u8>, stat: &Stat) {
         if self.copied_up.iter().all(|known| known.path != path) {
-            self.copied_up.push(CopiedUp { path, attributes: Attributes::of(stat) });
+            self.copied_up.push(CopiedUp {
+                path,
+                attributes: Attributes::of(stat),
+            });
         }
     }
 
@@ -82,7 +85,12 @@ impl Stubs {
 
 impl Attributes {
     fn of(stat: &Stat) -> Self {
-        Self { mode: stat.st_mode, uid: stat.st_uid, gid: stat.st_gid, mtime: times(stat) }
+        Self {
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: times(stat),
+        }
     }
 }
 
@@ -94,8 +102,14 @@ pub(super) fn is_below(root: &OwnedFd, path: &[u8]) -> bool {
 /// Gives a directory back the modification time that it had.
 pub(super) fn restore_times(directory: impl AsFd, before: &Stat) -> rustix::io::Result<()> {
     let (tv_sec, tv_nsec) = times(before);
-    let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    let times = Timestamps { last_access: keep, last_modification: Timespec { tv_sec, tv_nsec } };
+    let keep = Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_OMIT,
+    };
+    let times = Timestamps {
+        last_access: keep,
+        last_modification: Timespec { tv_sec, tv_nsec },
+    };
     rustix::fs::utimensat(directory, ".", &times, AtFlags::empty())
 }
 
@@ -105,8 +119,12 @@ fn remove_empty(root: &File, path: &[u8], kind: StubKind) -> Result<()> {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (&b""[..], path),
     };
-    let Ok(parent) = open_below(root, parent, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
-    let Ok(stat) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+    let Ok(parent) = open_below(root, parent, OFlags::PATH | OFlags::DIRECTORY) else {
+        return Ok(());
+    };
+    let Ok(stat) = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return Ok(());
+    };
     let file = FileType::from_raw_mode(stat.st_mode);
     let flags = match kind {
         StubKind::Directory if file == FileType::Directory => AtFlags::REMOVEDIR,
@@ -124,8 +142,11 @@ fn remove_empty(root: &File, path: &[u8], kind: StubKind) -> Result<()> {
 
 /// Whether nothing but the copy-up has happened to a directory.
 fn as_it_was(root: &File, directory: &CopiedUp) -> bool {
-    let Ok(fd) = open_below(root, &directory.path, OFlags::RDONLY | OFlags::DIRECTORY) else { return false };
-    let same = rustix::fs::fstat(&fd).is_ok_and(|stat| Attributes::of(&stat) == directory.attributes);
+    let Ok(fd) = open_below(root, &directory.path, OFlags::RDONLY | OFlags::DIRECTORY) else {
+        return false;
+    };
+    let same =
+        rustix::fs::fstat(&fd).is_ok_and(|stat| Attributes::of(&stat) == directory.attributes);
     same && !has_attributes_of_its_own(&fd)
 }
 
@@ -133,9 +154,17 @@ fn as_it_was(root: &File, directory: &CopiedUp) -> bool {
 /// layers' directory (`opaque`) was made anew by the step.
 fn has_attributes_of_its_own(directory: &OwnedFd) -> bool {
     let mut names = vec![0; 64 << 10];
-    let Ok(length) = rustix::fs::flistxattr(directory, names.as_mut_slice()) else { return true };
-    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let notes: [&[u8]; 3] = [b"trusted.overlay.origin", b"trusted.overlay.impure", b"trusted.overlay.uuid"];
+    let Ok(length) = rustix::fs::flistxattr(directory, names.as_mut_slice()) else {
+        return true;
+    };
+    let names = names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    let notes: [&[u8]; 3] = [
+        b"trusted.overlay.origin",
+        b"trusted.overlay.impure",
+        b"trusted.overlay.uuid",
+    ];
     names.into_iter().any(|name| !notes.contains(&name))
 }
 
@@ -145,7 +174,10 @@ fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+#[expect(
+    clippy::unnecessary_cast,
+    reason = "the fields' types differ between architectures"
+)]
 fn times(stat: &Stat) -> (i64, i64) {
     (stat.st_mtime as i64, stat.st_mtime_nsec as i64)
 }
@@ -158,7 +190,10 @@ mod tests {
     use std::time::SystemTime;
 
     fn stub(path: &str, kind: StubKind) -> Stub {
-        Stub { path: path.into(), kind }
+        Stub {
+            path: path.into(),
+            kind,
+        }
     }
 
     #[test]
@@ -169,8 +204,16 @@ mod tests {
         fs::write(run.join("secrets/token"), "").unwrap();
         let old = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         File::open(&run).unwrap().set_modified(old).unwrap();
-        let made = vec![stub("run/secrets", StubKind::Directory), stub("run/secrets/token", StubKind::File)];
-        Stubs { made, copied_up: Vec::new() }.remove(dir.path()).unwrap();
+        let made = vec![
+            stub("run/secrets", StubKind::Directory),
+            stub("run/secrets/token", StubKind::File),
+        ];
+        Stubs {
+            made,
+            copied_up: Vec::new(),
+        }
+        .remove(dir.path())
+        .unwrap();
         assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
         assert_eq!(fs::metadata(&run).unwrap().modified().unwrap(), old); // R-MNT-17
     }
@@ -181,8 +224,17 @@ mod tests {
         fs::create_dir(dir.path().join("cache")).unwrap();
         fs::write(dir.path().join("cache/kept"), "").unwrap();
         fs::write(dir.path().join("hosts"), "own").unwrap();
-        let made = vec![stub("cache", StubKind::Directory), stub("hosts", StubKind::File), stub("gone", StubKind::File)];
-        Stubs { made, copied_up: Vec::new() }.remove(dir.path()).unwrap();
+        let made = vec![
+            stub("cache", StubKind::Directory),
+            stub("hosts", StubKind::File),
+            stub("gone", StubKind::File),
+        ];
+        Stubs {
+            made,
+            copied_up: Vec::new(),
+        }
+        .remove(dir.path())
+        .unwrap();
         assert!(dir.path().join("cache/kept").exists() && dir.path().join("hosts").exists());
     }
 
@@ -195,12 +247,24 @@ mod tests {
         }
         let mut stubs = Stubs::default();
         for name in ["same", "changed"] {
-            stubs.made.push(stub(&format!("{name}/stub"), StubKind::File));
-            stubs.remember_copied_up(name.into(), &rustix::fs::stat(dir.path().join(name)).unwrap());
+            stubs
+                .made
+                .push(stub(&format!("{name}/stub"), StubKind::File));
+            stubs.remember_copied_up(
+                name.into(),
+                &rustix::fs::stat(dir.path().join(name)).unwrap(),
+            );
         }
-        fs::set_permissions(dir.path().join("changed"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(
+            dir.path().join("changed"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
         stubs.remove(dir.path()).unwrap();
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(left, ["changed"]);
     }
 }

@@ -22,7 +22,12 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// What a terminal without a size is taken for.
-const DEFAULT_SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+const DEFAULT_SIZE: Winsize = Winsize {
+    ws_row: 24,
+    ws_col: 80,
+    ws_xpixel: 0,
+    ws_ypixel: 0,
+};
 
 /// A pseudo-terminal: the step gets `slave` as its three streams, kiln copies bytes through `master`.
 #[derive(Debug)]
@@ -46,7 +51,9 @@ pub struct RawMode {
 impl Pty {
     /// Opens one with the size of the terminal on standard input, or 80 by 24 if that is none.
     pub fn open() -> io::Result<Self> {
-        Self::with_size(rustix::termios::tcgetwinsize(rustix::stdio::stdin()).unwrap_or(DEFAULT_SIZE))
+        Self::with_size(
+            rustix::termios::tcgetwinsize(rustix::stdio::stdin()).unwrap_or(DEFAULT_SIZE),
+        )
     }
 
     /// Opens one of the given size.
@@ -56,13 +63,23 @@ impl Pty {
             rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
         }
         rustix::termios::tcsetwinsize(&opened.master, size)?;
-        Ok(Self { master: opened.master, slave: opened.slave })
+        Ok(Self {
+            master: opened.master,
+            slave: opened.slave,
+        })
     }
 
     /// Parts it into the three streams of a step and kiln's end.
     pub fn split(self) -> io::Result<(Stdio, Master)> {
         let (stdin, stdout) = (self.slave.try_clone()?, self.slave.try_clone()?);
-        Ok((Stdio { stdin, stdout, stderr: self.slave }, Master(self.master)))
+        Ok((
+            Stdio {
+                stdin,
+                stdout,
+                stderr: self.slave,
+            },
+            Master(self.master),
+        ))
     }
 }
 
@@ -83,7 +100,11 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before);
+        let _ = rustix::termios::tcsetattr(
+            rustix::stdio::stdin(),
+            OptionalActions::Drain,
+            &self.before,
+        );
     }
 }
 
@@ -92,8 +113,15 @@ impl Master {
     /// window changes its size, the step's terminal follows.
     pub fn relay(&self) -> io::Result<()> {
         let (resized, signal) = io::pipe()?;
-        let handler = signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, signal)?;
-        let relayed = Relay::new(&self.0, rustix::stdio::stdin(), rustix::stdio::stdout(), resized.as_fd()).run();
+        let handler =
+            signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, signal)?;
+        let relayed = Relay::new(
+            &self.0,
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            resized.as_fd(),
+        )
+        .run();
         signal_hook::low_level::unregister(handler);
         relayed
     }
@@ -110,8 +138,20 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(master: &'a OwnedFd, input: BorrowedFd<'a>, output: BorrowedFd<'a>, resized: BorrowedFd<'a>) -> Self {
-        Self { master: master.as_fd(), input, output, resized, waiting: Vec::new(), input_open: true }
+    fn new(
+        master: &'a OwnedFd,
+        input: BorrowedFd<'a>,
+        output: BorrowedFd<'a>,
+        resized: BorrowedFd<'a>,
+    ) -> Self {
+        Self {
+            master: master.as_fd(),
+            input,
+            output,
+            resized,
+            waiting: Vec::new(),
+            input_open: true,
+        }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -135,8 +175,15 @@ impl<'a> Relay<'a> {
     /// Waits until something can be done: output or room in the master, input, a change of size.
     fn wait(&self) -> io::Result<[bool; 3]> {
         let both = PollFlags::POLLIN | PollFlags::POLLOUT;
-        let master = if self.waiting.is_empty() { PollFlags::POLLIN } else { both };
-        let mut polled = vec![PollFd::new(self.master, master), PollFd::new(self.resized, PollFlags::POLLIN)];
+        let master = if self.waiting.is_empty() {
+            PollFlags::POLLIN
+        } else {
+            both
+        };
+        let mut polled = vec![
+            PollFd::new(self.master, master),
+            PollFd::new(self.resized, PollFlags::POLLIN),
+        ];
         if self.input_open && self.waiting.is_empty() {
             polled.push(PollFd::new(self.input, PollFlags::POLLIN));
         }
@@ -225,7 +272,9 @@ mod tests {
             let length = rustix::io::read(&stdio.stdin, &mut line).unwrap();
             rustix::io::write(&stdio.stdout, &line[..length]).unwrap();
         });
-        Relay::new(&master.0, input.as_fd(), output.as_fd(), resized.as_fd()).run().unwrap();
+        Relay::new(&master.0, input.as_fd(), output.as_fd(), resized.as_fd())
+            .run()
+            .unwrap();
         step.join().unwrap();
         drop(output);
         let mut shown = String::new();

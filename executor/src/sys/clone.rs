@@ -40,7 +40,13 @@ pub(crate) fn clone_process(_proof: &SingleThreaded, flags: i32) -> Result<Clone
     args.pidfd = (&raw mut pidfd) as u64;
     // SAFETY: args is initialised and as large as said; no stack is given and CLONE_VM is not set, so the copy runs on its own copy of
     // this stack; the process has one thread (the proof), so no lock stays held in the copy.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
     match pid {
         -1 => Err(Error::last("clone3", describe(flags))),
         0 => Ok(Cloned::New),
@@ -58,6 +64,10 @@ fn describe(flags: i32) -> String {
         (libc::CLONE_NEWNET, "NEWNET"),
         (libc::CLONE_NEWCGROUP, "NEWCGROUP"),
     ];
-    let names: Vec<_> = NAMES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name).collect();
+    let names: Vec<_> = NAMES
+        .iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, name)| *name)
+        .collect();
     names.join("|")
 }

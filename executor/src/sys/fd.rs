@@ -6,8 +6,19 @@ use nix::libc;
 /// Marks every descriptor from `first` on to be closed at exec.
 pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: only flags of descriptors change; nothing is closed under anyone's feet.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if done == 0 { Ok(()) } else { Err(Error::last("close_range", format!("{first}.., CLOEXEC"))) }
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last("close_range", format!("{first}.., CLOEXEC")))
+    }
 }
 
 /// Closes every descriptor from `first` on.
@@ -16,5 +27,9 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
 pub(crate) fn close_from(first: u32) -> Result<()> {
     // SAFETY: the caller is a program that has just begun and owns no descriptor from `first` on; what is open there was inherited.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if done == 0 { Ok(()) } else { Err(Error::last("close_range", format!("{first}.."))) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last("close_range", format!("{first}..")))
+    }
 }

@@ -15,10 +15,23 @@ pub(crate) enum Reach {
 }
 
 /// Sets `attributes` on the mount that `mount` refers to, and leaves its others as they are. Linux 5.12.
-pub(crate) fn mount_setattr(mount: impl AsFd, attributes: MountAttrFlags, reach: Reach) -> Result<()> {
-    let recursive = if reach == Reach::Tree { libc::AT_RECURSIVE } else { 0 };
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    attributes: MountAttrFlags,
+    reach: Reach,
+) -> Result<()> {
+    let recursive = if reach == Reach::Tree {
+        libc::AT_RECURSIVE
+    } else {
+        0
+    };
     let flags = libc::AT_EMPTY_PATH | recursive;
-    let attr = libc::mount_attr { attr_set: u64::from(attributes.bits()), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: u64::from(attributes.bits()),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     // SAFETY: the path is an empty C string, attr is initialised, as large as said, and only read.
     let done = unsafe {
         libc::syscall(
@@ -30,5 +43,9 @@ pub(crate) fn mount_setattr(mount: impl AsFd, attributes: MountAttrFlags, reach:
             size_of::<libc::mount_attr>(),
         )
     };
-    if done == 0 { Ok(()) } else { Err(Error::last("mount_setattr", format!("{attributes:?}"))) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last("mount_setattr", format!("{attributes:?}")))
+    }
 }

@@ -8,9 +8,27 @@ pub(crate) use nix::libc::sock_filter as Instruction;
 
 /// Loads a filter into the calling thread; it stays through exec. Needs `CAP_SYS_ADMIN`, as no_new_privs is not set.
 pub(crate) fn load_seccomp(program: &[Instruction]) -> Result<()> {
-    let len = u16::try_from(program.len()).map_err(|_| Error::new("seccomp", "program too long", libc::E2BIG))?;
-    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let len = u16::try_from(program.len())
+        .map_err(|_| Error::new("seccomp", "program too long", libc::E2BIG))?;
+    let filter = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
     // SAFETY: filter points to `len` instructions that live through the call; the kernel copies and checks them and writes nothing.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
-    if done == 0 { Ok(()) } else { Err(Error::last("seccomp", format!("SET_MODE_FILTER, {len} instructions"))) }
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const filter,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last(
+            "seccomp",
+            format!("SET_MODE_FILTER, {len} instructions"),
+        ))
+    }
 }

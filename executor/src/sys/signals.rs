@@ -12,7 +12,13 @@ pub(crate) fn reset_signals() {
         // SAFETY: the kernel reads the structure, which is large enough, and SIG_DFL runs no code of ours. For SIGKILL and SIGSTOP it
         // refuses, and nothing changes.
         unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), size_of::<u64>());
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
         }
     }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);

@@ -22,7 +22,11 @@ const ARM64: (u32, usize) = (0xc000_00b7, 2);
 const ARM: (u32, usize) = (0x4000_0028, 3);
 
 /// The architectures whose programs run here, the usual one first.
-const ARCHITECTURES: &[(u32, usize)] = if cfg!(target_arch = "x86_64") { &[X86_64, I386] } else { &[ARM64, ARM] };
+const ARCHITECTURES: &[(u32, usize)] = if cfg!(target_arch = "x86_64") {
+    &[X86_64, I386]
+} else {
+    &[ARM64, ARM]
+};
 
 /// Calls of the x32 ABI have this bit; no system uses them any more.
 const X32: u32 = 0x4000_0000;
@@ -72,8 +76,12 @@ fn block((architecture, column): (u32, usize), capabilities: CapabilitySet) -> V
 
 /// Refused numbers and what to do about each, sorted.
 fn rules(column: usize, capabilities: CapabilitySet) -> Vec<(u32, When)> {
-    let applying = REFUSED.iter().filter(|refused| refused.when.applies(capabilities));
-    let mut rules: Vec<_> = applying.filter_map(|refused| Some((refused.numbers[column]?, refused.when))).collect();
+    let applying = REFUSED
+        .iter()
+        .filter(|refused| refused.when.applies(capabilities));
+    let mut rules: Vec<_> = applying
+        .filter_map(|refused| Some((refused.numbers[column]?, refused.when)))
+        .collect();
     rules.sort_by_key(|(number, _)| *number);
     rules
 }
@@ -81,7 +89,10 @@ fn rules(column: usize, capabilities: CapabilitySet) -> Vec<(u32, When)> {
 /// A binary tree over sorted rules. Every path ends in a return.
 fn search(rules: &[(u32, When)]) -> Vec<Instruction> {
     if rules.len() <= 3 {
-        let mut program: Vec<_> = rules.iter().flat_map(|(number, when)| test(*number, *when)).collect();
+        let mut program: Vec<_> = rules
+            .iter()
+            .flat_map(|(number, when)| test(*number, *when))
+            .collect();
         program.push(ALLOW);
         return program;
     }
@@ -123,7 +134,10 @@ fn argument_verdict(argument: Argument) -> Vec<Instruction> {
 }
 
 const fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> Instruction {
-    #[expect(clippy::cast_possible_truncation, reason = "operation codes have 16 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "operation codes have 16 bits"
+    )]
     let code = code as u16;
     Instruction { code, jt, jf, k }
 }
@@ -142,15 +156,30 @@ fn jump(over: usize) -> Instruction {
 }
 
 const fn jump_if_equal(value: u32, then: u8, otherwise: u8) -> Instruction {
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, then, otherwise, value)
+    instruction(
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        then,
+        otherwise,
+        value,
+    )
 }
 
 const fn jump_if_at_least(value: u32, then: u8, otherwise: u8) -> Instruction {
-    instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, then, otherwise, value)
+    instruction(
+        libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K,
+        then,
+        otherwise,
+        value,
+    )
 }
 
 const fn jump_if_any_bit(bits: u32, then: u8, otherwise: u8) -> Instruction {
-    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, then, otherwise, bits)
+    instruction(
+        libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
+        then,
+        otherwise,
+        bits,
+    )
 }
 
 #[cfg(test)]
@@ -162,7 +191,13 @@ mod tests {
         let (mut at, mut register) = (0, 0);
         loop {
             let instruction = program[at];
-            let branch = |taken: bool| usize::from(if taken { instruction.jt } else { instruction.jf });
+            let branch = |taken: bool| {
+                usize::from(if taken {
+                    instruction.jt
+                } else {
+                    instruction.jf
+                })
+            };
             at += 1 + match u32::from(instruction.code) {
                 0x06 => return instruction.k,
                 0x20 => {
@@ -183,7 +218,10 @@ mod tests {
     }
 
     fn number(name: &str, column: usize) -> u32 {
-        let refused = REFUSED.iter().find(|refused| refused.name == name).expect("in the table");
+        let refused = REFUSED
+            .iter()
+            .find(|refused| refused.name == name)
+            .expect("in the table");
         refused.numbers[column].expect("on this architecture")
     }
 
@@ -193,13 +231,24 @@ mod tests {
         for (architecture, column) in ARCHITECTURES {
             let rules = rules(*column, CapabilitySet::DOCKER_DEFAULT);
             for number in 0..=NEWEST {
-                let rule = rules.iter().find(|(refused, _)| *refused == number).map(|(_, when)| *when);
+                let rule = rules
+                    .iter()
+                    .find(|(refused, _)| *refused == number)
+                    .map(|(_, when)| *when);
                 let expected = match rule {
-                    None | Some(When::Argument(Argument::AnyBit(_) | Argument::Is(_) | Argument::Not(_), _)) => ALLOW.k,
+                    None
+                    | Some(When::Argument(
+                        Argument::AnyBit(_) | Argument::Is(_) | Argument::Not(_),
+                        _,
+                    )) => ALLOW.k,
                     Some(When::Absent(_)) => ABSENT.k,
                     Some(When::Always | When::Without(_)) => REFUSE.k,
                 };
-                assert_eq!(verdict(&program, *architecture, number, 0), expected, "{architecture:x} {number}");
+                assert_eq!(
+                    verdict(&program, *architecture, number, 0),
+                    expected,
+                    "{architecture:x} {number}"
+                );
             }
             assert_eq!(verdict(&program, *architecture, NEWEST + 1, 0), ABSENT.k);
         }
@@ -210,9 +259,13 @@ mod tests {
     fn arguments_are_looked_at() {
         let program = default_profile(CapabilitySet::DOCKER_DEFAULT);
         let (architecture, column) = ARCHITECTURES[0];
-        let asked = |name, argument| verdict(&program, architecture, number(name, column), argument);
+        let asked =
+            |name, argument| verdict(&program, architecture, number(name, column), argument);
         assert_eq!(asked("clone", libc::SIGCHLD.cast_unsigned()), ALLOW.k);
-        assert_eq!(asked("clone", libc::CLONE_NEWUSER.cast_unsigned()), REFUSE.k);
+        assert_eq!(
+            asked("clone", libc::CLONE_NEWUSER.cast_unsigned()),
+            REFUSE.k
+        );
         assert_eq!(asked("socket", libc::AF_INET.cast_unsigned()), ALLOW.k);
         assert_eq!(asked("socket", libc::AF_VSOCK.cast_unsigned()), REFUSE.k);
         assert_eq!(asked("personality", 0xffff_ffff), ALLOW.k);
@@ -223,15 +276,29 @@ mod tests {
     fn a_capability_opens_its_calls() {
         let program = default_profile(CapabilitySet::ALL);
         let (architecture, column) = ARCHITECTURES[0];
-        for (name, expected) in [("mount", ALLOW.k), ("clone3", ALLOW.k), ("reboot", ALLOW.k), ("keyctl", REFUSE.k)] {
-            assert_eq!(verdict(&program, architecture, number(name, column), 0x7e02_0000), expected, "{name}");
+        for (name, expected) in [
+            ("mount", ALLOW.k),
+            ("clone3", ALLOW.k),
+            ("reboot", ALLOW.k),
+            ("keyctl", REFUSE.k),
+        ] {
+            assert_eq!(
+                verdict(&program, architecture, number(name, column), 0x7e02_0000),
+                expected,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn the_kernel_numbers_are_the_c_librarys() {
         let (_, column) = ARCHITECTURES[0];
-        let known = [("mount", libc::SYS_mount), ("keyctl", libc::SYS_keyctl), ("bpf", libc::SYS_bpf), ("unshare", libc::SYS_unshare)];
+        let known = [
+            ("mount", libc::SYS_mount),
+            ("keyctl", libc::SYS_keyctl),
+            ("bpf", libc::SYS_bpf),
+            ("unshare", libc::SYS_unshare),
+        ];
         for (name, expected) in known {
             assert_eq!(i64::from(number(name, column)), expected, "{name}");
         }

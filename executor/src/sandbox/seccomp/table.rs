@@ -4,8 +4,8 @@
 //! somebody has looked at them, which programs take as an older kernel.
 
 use super::super::capability::{
-    BPF, CapabilitySet, DAC_READ_SEARCH, PERFMON, SYS_ADMIN, SYS_BOOT, SYS_CHROOT, SYS_MODULE, SYS_NICE, SYS_PACCT,
-    SYS_PTRACE, SYS_RAWIO, SYS_TIME, SYS_TTY_CONFIG, SYSLOG,
+    BPF, CapabilitySet, DAC_READ_SEARCH, PERFMON, SYS_ADMIN, SYS_BOOT, SYS_CHROOT, SYS_MODULE,
+    SYS_NICE, SYS_PACCT, SYS_PTRACE, SYS_RAWIO, SYS_TIME, SYS_TTY_CONFIG, SYSLOG,
 };
 
 /// The highest number of a call that was considered: `file_setattr` of Linux 6.17. From 403 on, numbers are the same everywhere.
@@ -38,8 +38,13 @@ pub(super) enum Argument {
 impl When {
     /// Whether a step with these capabilities needs the rule at all.
     pub(super) fn applies(self, capabilities: CapabilitySet) -> bool {
-        let (Self::Without(enough) | Self::Argument(_, enough) | Self::Absent(enough)) = self else { return true };
-        !enough.iter().any(|capability| capabilities.contains(*capability))
+        let (Self::Without(enough) | Self::Argument(_, enough) | Self::Absent(enough)) = self
+        else {
+            return true;
+        };
+        !enough
+            .iter()
+            .any(|capability| capabilities.contains(*capability))
     }
 }
 
@@ -47,7 +52,10 @@ impl When {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused {
     /// The name, for readers and tests.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the program knows numbers only"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the program knows numbers only")
+    )]
     pub(super) name: &'static str,
     pub(super) when: When,
     /// On x86-64, i386, arm64 and arm, in this order.
@@ -56,10 +64,18 @@ pub(super) struct Refused {
 
 const fn refused(name: &'static str, when: When, numbers: [i32; 4]) -> Refused {
     const fn number(number: i32) -> Option<u32> {
-        if number < 0 { None } else { Some(number.cast_unsigned()) }
+        if number < 0 {
+            None
+        } else {
+            Some(number.cast_unsigned())
+        }
     }
     let [a, b, c, d] = numbers;
-    Refused { name, when, numbers: [number(a), number(b), number(c), number(d)] }
+    Refused {
+        name,
+        when,
+        numbers: [number(a), number(b), number(c), number(d)],
+    }
 }
 
 /// The bits of `CLONE_NEW…`.
