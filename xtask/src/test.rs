@@ -21,7 +21,7 @@ use clap::ValueEnum;
 use crate::package;
 use crate::process::{Root, output, shown, succeeds};
 use crate::registry::Registry;
-use crate::tally::Tally;
+use crate::tally::{Runner, Tally, status};
 use crate::workspace::{Workspace, cargo, host_triple};
 
 /// What to run.
@@ -96,7 +96,7 @@ fn plain() -> Tier {
 fn doc_tests(tally: &mut Tally) -> Result<()> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
-    watch("doc", &mut command, tally)
+    watch("doc", Runner::Libtest, &mut command, tally)
 }
 
 fn sandbox_as_root(root: Root, tally: &mut Tally) -> Result<()> {
@@ -108,7 +108,10 @@ fn sandbox_as_root(root: Root, tally: &mut Tally) -> Result<()> {
         );
         return Ok(());
     };
-    let env = vec![("KILN_TEST_SANDBOX", "required".to_owned())];
+    let env = vec![
+        ("KILN_TEST_SANDBOX", "required".to_owned()),
+        ("CI", "true".to_owned()),
+    ];
     run_tier(
         &Tier {
             name,
@@ -247,10 +250,10 @@ impl Drop for Nobody {
 }
 
 fn run_tier(tier: &Tier, tally: &mut Tally) -> Result<()> {
-    let mut command = if succeeds(cargo().args(["nextest", "--version"])) {
-        nextest(tier.tests)
+    let (runner, mut command) = if succeeds(cargo().args(["nextest", "--version"])) {
+        (Runner::Nextest, nextest(tier.tests))
     } else {
-        libtest(tier.tests)
+        (Runner::Libtest, libtest(tier.tests))
     };
     command.envs(tier.env.iter().map(|(name, value)| (name, value)));
     if let Some(wrapper) = &tier.wrapper {
@@ -260,7 +263,7 @@ fn run_tier(tier: &Tier, tally: &mut Tally) -> Result<()> {
         );
         command.env(variable, wrapper);
     }
-    watch(tier.name, &mut command, tally)
+    watch(tier.name, runner, &mut command, tally)
 }
 
 fn nextest(tests: Which) -> Command {
@@ -294,10 +297,10 @@ fn libtest(tests: Which) -> Command {
 }
 
 /// Runs a test runner, passes on what it prints, and counts.
-fn watch(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
+fn watch(name: &str, runner: Runner, command: &mut Command, tally: &mut Tally) -> Result<()> {
     println!("\n== {name}\n$ {}", shown(command));
     let failed_before = tally.failed;
-    let mut runner = command
+    let mut process = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -305,13 +308,16 @@ fn watch(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
         .with_context(|| format!("could not start `{}`", shown(command)))?;
     let (sender, lines) = channel();
     let readers = [
-        runner.stdout.take().map(|out| forward(out, &sender)),
-        runner.stderr.take().map(|err| forward(err, &sender)),
+        process.stdout.take().map(|out| forward(out, &sender)),
+        process.stderr.take().map(|err| forward(err, &sender)),
     ];
     drop(sender);
+    let mut chatter = Chatter::default();
     for line in lines {
-        println!("{line}");
-        tally.note(name, &line);
+        if runner == Runner::Libtest || chatter.shows(&line) {
+            println!("{line}");
+        }
+        tally.note(name, runner, &line);
     }
     for reader in readers.into_iter().flatten() {
         reader
@@ -319,11 +325,31 @@ fn watch(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
             .ok()
             .context("a reader of test output failed")?;
     }
-    let status = runner.wait()?;
+    let status = process.wait()?;
     if !status.success() && tally.failed == failed_before {
         tally.broken(&format!("{name}: `{}` ended with {status}", shown(command)));
     }
     Ok(())
+}
+
+/// Leaves out what tests that passed printed; nextest shows it because skips are told there.
+#[derive(Default)]
+struct Chatter {
+    hidden: bool,
+}
+
+impl Chatter {
+    fn shows(&mut self, line: &str) -> bool {
+        let text = line.trim();
+        if let Some(status) = status(text) {
+            self.hidden = status.well;
+            return true;
+        }
+        if text.starts_with("Summary [") || text.starts_with("────") {
+            self.hidden = false;
+        }
+        !self.hidden || text.starts_with("skipped: ") || text.contains(" TESTS SKIPPED: ")
+    }
 }
 
 fn forward(stream: impl Read + Send + 'static, lines: &Sender<String>) -> thread::JoinHandle<()> {
