@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Parsed, Span};
 
-use crate::PlanOptions;
 use crate::resolve::Resolution;
+use crate::{PlanOptions, code, plan};
 
 /// An image whose config is needed before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,8 @@ pub type Bases = HashMap<BaseKey, BaseImage>;
 /// nothing is missing; without such triggers the second answer is empty.
 ///
 /// # Errors
-/// All that is wrong with the stages and their names (R-STG-3). [`plan`](crate::plan) tells the same, and what is wrong with
-/// instructions besides, without needing the images.
+/// All that is wrong with the Dockerfile, as [`plan`] tells it, as far as that can be known without the images: nobody should wait
+/// for a pull to be told of a typing mistake.
 pub fn base_images(
     parsed: &Parsed,
     options: &PlanOptions,
@@ -67,9 +67,17 @@ pub fn base_images(
 ) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let resolution = Resolution::of(parsed, options, known, &mut diagnostics);
-    diagnostics.retain(Diagnostic::is_error);
-    match resolution {
-        Some(resolution) if diagnostics.is_empty() => Ok(resolution.missing),
-        _ => Err(diagnostics),
+    let missing = resolution
+        .map(|resolution| resolution.missing)
+        .unwrap_or_default();
+    match plan(parsed, options, known) {
+        Err(errors)
+            if errors
+                .iter()
+                .any(|error| error.code != code::BASE_NOT_RESOLVED) =>
+        {
+            Err(errors)
+        }
+        _ => Ok(missing),
     }
 }

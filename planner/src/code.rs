@@ -9,7 +9,6 @@ pub(crate) const NO_STAGES: Code = Code("no-stages");
 pub(crate) const UNKNOWN_TARGET: Code = Code("unknown-target");
 pub(crate) const EXPANSION: Code = Code("expansion");
 pub(crate) const STAGE_INDEX: Code = Code("invalid-stage-index");
-pub(crate) const FROM_EXPANSION: Code = Code("from-not-expanded");
 pub(crate) const CYCLE: Code = Code("circular-dependency");
 pub(crate) const LATER_STAGE: Code = Code("later-stage");
 pub(crate) const TRIGGER: Code = Code("invalid-onbuild-trigger");

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 
 use kiln_image::{Platform, Reference};
 use kiln_parser::{
-    Diagnostic, Instruction, Parsed, Span, Spanned, Stage, Statement, parse_trigger, suggest,
+    Copy, CopySource, Diagnostic, Instruction, MountFlag, Parsed, Span, Spanned, Stage, Statement,
+    parse_trigger, suggest,
 };
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
@@ -354,9 +355,6 @@ fn origin(
     numbers: bool,
 ) -> Result<Origin, Box<Diagnostic>> {
     let refuse = |code, message: String| Err(Box::new(Diagnostic::error(code, message, None)));
-    if name.contains('$') {
-        return Err(Box::new(expansion_error(numbers)));
-    }
     if numbers && let Ok(index) = name.parse::<i64>() {
         return match usize::try_from(index) {
             Ok(index) if index < stages.len() => Ok(Origin::Stage(index)),
@@ -376,19 +374,6 @@ fn origin(
         Ok(reference) => Ok(Origin::Image(reference)),
         Err(error) => refuse(code::BASE_NAME, format!("{error}")),
     }
-}
-
-/// R-COPY-3, R-MNT-3
-fn expansion_error(copy: bool) -> Diagnostic {
-    let message = if copy {
-        "variable expansion is not supported for --from"
-    } else {
-        "'from' doesn't support variable expansion"
-    };
-    let error = Diagnostic::error(code::FROM_EXPANSION, message, None);
-    error.help(
-        "define a stage with FROM, using an ARG of the global scope, and name that stage here",
-    )
 }
 
 /// Notes what a statement of a stage reads. What a trigger reads is placed at the FROM.
@@ -428,36 +413,46 @@ fn add_dependencies(
 }
 
 fn from_names(statement: &Statement) -> Vec<FromName<'_>> {
-    match &statement.instruction {
-        Instruction::Copy(copy) => {
-            let from = copy.from.iter().filter(|from| !from.value.is_empty());
-            from.map(|from| FromName {
-                name: &from.value,
-                span: from.span,
-                numbers: true,
-                mount: None,
-            })
-            .collect()
-        }
-        Instruction::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| {
-                let from = mount.value("from").filter(|from| !from.raw().is_empty())?;
-                let target = ["target", "dst", "destination"]
-                    .iter()
-                    .find_map(|key| mount.value(key));
-                let target = target.map_or_else(String::new, |target| target.raw().to_owned());
-                Some(FromName {
-                    name: from.raw(),
-                    span: mount.span,
-                    numbers: false,
-                    mount: Some(target),
-                })
-            })
-            .collect(),
+    let names = match &statement.instruction {
+        Instruction::Copy(copy) => copy_from(copy).into_iter().collect(),
+        Instruction::Run(run) => run.mounts.iter().filter_map(mount_from).collect(),
         _ => Vec::new(),
-    }
+    };
+    // Variables were refused by the parser (R-COPY-3, R-MNT-3).
+    names
+        .into_iter()
+        .filter(|from| !from.name.is_empty() && !from.name.contains('$'))
+        .collect()
+}
+
+fn copy_from(copy: &Copy) -> Option<FromName<'_>> {
+    let reads = copy
+        .sources
+        .iter()
+        .any(|source| matches!(source.value, CopySource::Path(_)));
+    let from = copy.from.as_ref().filter(|_| reads)?;
+    Some(FromName {
+        name: &from.value,
+        span: from.span,
+        numbers: true,
+        mount: None,
+    })
+}
+
+fn mount_from(mount: &Spanned<MountFlag>) -> Option<FromName<'_>> {
+    let from = mount.value("from")?;
+    let target = ["target", "dst", "destination"]
+        .iter()
+        .find_map(|key| mount.value(key));
+    let target = target
+        .map(|target| target.raw().to_owned())
+        .unwrap_or_default();
+    Some(FromName {
+        name: from.raw(),
+        span: mount.span,
+        numbers: false,
+        mount: Some(target),
+    })
 }
 
 /// Reads the triggers of the bases of reachable stages until no more stages become reachable (R-ONB-3, R-ONB-4).

@@ -682,14 +682,6 @@ fn wrong_dockerfiles_are_refused() {
             "FROM a\nADD https://x/y /\n",
             &["ADD of a URL is not supported yet: `https://x/y`"],
         ),
-        (
-            "ARG X=a\nFROM a\nCOPY --from=$X a b\n",
-            &["variable expansion is not supported for --from"],
-        ),
-        (
-            "ARG X=a\nFROM a\nRUN --mount=from=$X t\n",
-            &["'from' doesn't support variable expansion"],
-        ),
         // All errors are told, not only the first.
         (
             "FROM a\nEXPOSE x\nSTOPSIGNAL 0\n",

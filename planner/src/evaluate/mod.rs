@@ -21,7 +21,8 @@ use std::collections::HashMap;
 
 use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{
-    Code, Diagnostic, ExpandError, Expanded, Instruction, Span, Spanned, Statement, Word, suggest,
+    Code, Diagnostic, ExpandError, Expanded, Instruction, Span, Spanned, Statement, Variables,
+    Word, suggest,
 };
 
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
@@ -237,7 +238,7 @@ impl Evaluator<'_, '_> {
         span: Span,
     ) -> Option<Expanded> {
         match expansion {
-            Ok(expanded) if self.state.guessed && !expanded.unset.is_empty() => None,
+            Ok(expanded) if self.is_guesswork(&expanded) => None,
             Ok(expanded) => {
                 self.undefined(&expanded.unset, span);
                 Some(expanded)
@@ -248,6 +249,15 @@ impl Evaluator<'_, '_> {
                 None
             }
         }
+    }
+
+    /// Whether a variable was read that the base we don't know may set.
+    fn is_guesswork(&self, expanded: &Expanded) -> bool {
+        self.state.guessed
+            && expanded
+                .used
+                .iter()
+                .any(|name| self.state.environment.lookup(name).is_none())
     }
 
     /// Warns of variables that nobody set or declared.

@@ -226,6 +226,10 @@ impl Evaluator<'_, '_> {
     /// R-MNT-5
     fn mount_target(&mut self, written: &str, span: Span) -> Option<String> {
         let target = paths::join(self.workdir_path(), written);
+        if target == "/" && self.state.guessed && !written.starts_with('/') {
+            // The base may have another working directory.
+            return None;
+        }
         if target == "/" {
             self.mount_error("invalid mount target \"/\"".to_owned(), span);
             return None;
