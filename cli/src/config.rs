@@ -237,7 +237,7 @@ pub(crate) mod tests {
             self
         }
 
-        fn as_root(mut self) -> Self {
+        fn for_root_user(mut self) -> Self {
             self.root_user = true;
             self
         }
@@ -254,7 +254,11 @@ pub(crate) mod tests {
         assert_eq!(root(Some("/flag"), all.clone()).as_deref(), Some("/flag"));
         assert_eq!(root(None, all.clone()).as_deref(), Some("/k"));
         assert_eq!(
-            root(None, Environment::of(&[("XDG_DATA_HOME", "/x")]).as_root()).as_deref(),
+            root(
+                None,
+                Environment::of(&[("XDG_DATA_HOME", "/x")]).for_root_user()
+            )
+            .as_deref(),
             Some("/var/lib/kiln")
         );
         assert_eq!(

@@ -138,6 +138,11 @@ impl Failure {
         }
     }
 
+    /// As [`Failure::from_build_error`], for work that no Dockerfile asked for.
+    pub(crate) fn from_engine(error: BuildError) -> Self {
+        Self::from_build_error(None, &error)
+    }
+
     /// All that is wrong in a Dockerfile.
     pub(crate) fn from_diagnostics(
         exit: Exit,

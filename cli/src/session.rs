@@ -1,9 +1,9 @@
 //! What a command works with: the store, the registries, the sandbox's launcher, and a way to be stopped.
 
 use kiln_cache::Store;
-use kiln_executor::event::{Reporter, Sink, Task};
+use kiln_executor::Services;
+use kiln_executor::event::{Reporter, Task};
 use kiln_executor::sandbox::Launcher;
-use kiln_executor::{BuildError, Services};
 use kiln_registry::Client;
 
 use crate::args::ProgressMode;
@@ -55,7 +55,6 @@ impl Session {
             let watched = Watched {
                 services: self.services(),
                 reporter: Reporter::new(sink),
-                sink,
                 interrupt: &interrupt,
             };
             work(watched)
@@ -71,7 +70,6 @@ impl Session {
 pub(crate) struct Watched<'a> {
     pub(crate) services: Services<'a>,
     pub(crate) reporter: Reporter<'a>,
-    pub(crate) sink: Sink<'a>,
     pub(crate) interrupt: &'a Interrupt,
 }
 
@@ -80,7 +78,7 @@ impl Watched<'_> {
     pub(crate) fn task<T>(
         &self,
         name: String,
-        work: impl FnOnce(&Task<'_>) -> Result<T, BuildError>,
+        work: impl FnOnce(&Task<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let task = self.reporter.start(name);
         match work(&task) {
@@ -88,9 +86,15 @@ impl Watched<'_> {
                 task.done();
                 Ok(result)
             }
-            Err(error) => {
-                task.fail(error.to_string());
-                Err(Failure::from_build_error(None, &error))
+            Err(failure) => {
+                let reports = failure.reports.iter();
+                task.fail(
+                    reports
+                        .map(|report| report.message.as_str())
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                );
+                Err(failure)
             }
         }
     }

@@ -21,7 +21,7 @@ pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, F
 
 /// Every image, one for each name, and those without a name.
 pub(crate) fn all(services: &Services<'_>) -> Result<Vec<StoredImage>, Failure> {
-    images::list(services).map_err(|error| Failure::from_build_error(None, &error))
+    images::list(services).map_err(Failure::from_engine)
 }
 
 /// All names of the image with this id.

@@ -172,10 +172,8 @@ fn an_image_that_is_not_there() {
         &["rmi", "none"],
         &["save", "none"],
     ] {
-        env.kiln(command).fails_with(
-            1,
-            "error[image]: there is no image `none` in the store",
-        );
+        env.kiln(command)
+            .fails_with(1, "error[image]: there is no image `none` in the store");
     }
 }
 

@@ -1,5 +1,6 @@
 //! `kiln build`: a Dockerfile and a context in, an image out.
 
+mod checks;
 mod options;
 mod outputs;
 mod report;
@@ -103,14 +104,15 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
 /// The Dockerfile's tree, or all that is wrong with its text.
 fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
     let parsed = kiln_parser::parse(source);
-    match parsed.has_errors() {
-        false => Ok(parsed),
-        true => Err(Failure::from_diagnostics(
+    if parsed.has_errors() {
+        return Err(Failure::from_diagnostics(
             Exit::Usage,
             source,
             &parsed.diagnostics,
-        )),
+        ));
     }
+    checks::enforce(&parsed.dockerfile, source, &parsed.diagnostics)?;
+    Ok(parsed)
 }
 
 /// Builds once, then makes each output.
@@ -142,6 +144,7 @@ fn make(
             BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
         },
     )?;
+    checks::enforce(&request.parsed.dockerfile, &source, &built.warnings)?;
     let mut results = Results {
         id: built.id,
         manifest: None,

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let (image, _) = session.watch(mode, |watched| {
         watched.task(format!("import {source}"), |task| {
             images::import(&watched.services, reader, &source, args.name.as_ref(), task)
+                .map_err(Failure::from_engine)
         })
     });
     writeln!(std::io::stdout(), "{}", image?.record.config)?;

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
     let (loaded, _) = session.watch(mode, |watched| {
         watched.task(format!("load {from}"), |task| {
-            images::load(&watched.services, reader, task)
+            images::load(&watched.services, reader, task).map_err(Failure::from_engine)
         })
     });
     let loaded = loaded?;

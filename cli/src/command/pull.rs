@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (pulled, _) = session.watch(mode, |watched| {
         images::pull(&watched.services, &args.image, &platform, &watched.reporter)
-            .map_err(|error| Failure::from_build_error(None, &error))
+            .map_err(Failure::from_engine)
     });
     writeln!(std::io::stdout(), "{}", pulled?.record.config)?;
     Ok(Exit::Done)

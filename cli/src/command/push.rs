@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     stored::find(&session.services(), &args.image.to_string())?;
     let (pushed, _) = session.watch(mode, |watched| {
         images::push(&watched.services, &args.image, &watched.reporter)
-            .map_err(|error| Failure::from_build_error(None, &error))
+            .map_err(Failure::from_engine)
     });
     writeln!(std::io::stdout(), "{}@{}", args.image.name(), pushed?)?;
     Ok(Exit::Done)

@@ -31,8 +31,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             Err(failure) if args.force && failure.exit == Exit::Failed => continue,
             found => found?,
         };
-        let removed = images::remove(&services, text)
-            .map_err(|error| Failure::from_build_error(None, &error))?;
+        let removed = images::remove(&services, text).map_err(Failure::from_engine)?;
         for name in &removed.untagged {
             writeln!(out, "Untagged: {}", name.familiar())?;
         }

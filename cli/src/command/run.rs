@@ -126,7 +126,7 @@ fn find_or_pull(session: &Session, config: &Config, text: &str) -> Result<Stored
             &Platform::host(),
             &watched.reporter,
         )
-        .map_err(|error| Failure::from_build_error(None, &error))
+        .map_err(Failure::from_engine)
     });
     pulled.map_err(|failure| {
         failure.note(format!(

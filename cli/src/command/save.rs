@@ -70,6 +70,6 @@ fn write(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     watched.task("save".to_owned(), |task| {
-        images::save(&watched.services, images, out, task)
+        images::save(&watched.services, images, out, task).map_err(Failure::from_engine)
     })
 }

@@ -28,7 +28,6 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
     let services = session.services();
     let image = stored::find(&services, &args.source)?;
-    images::tag(&services, &image, &args.target)
-        .map_err(|error| Failure::from_build_error(None, &error))?;
+    images::tag(&services, &image, &args.target).map_err(Failure::from_engine)?;
     Ok(Exit::Done)
 }

@@ -73,13 +73,13 @@ impl<W: Write> Json<W> {
         let mut status = SolveStatus::default();
         match &event.kind {
             EventKind::VertexStarted { vertex, name } => {
-                status.vertexes.push(self.start(*vertex, name, at))
+                status.vertexes.push(self.start(*vertex, name, at));
             }
             EventKind::VertexCached { vertex } => {
-                status.vertexes.extend(self.end(*vertex, at, true, None))
+                status.vertexes.extend(self.end(*vertex, at, true, None));
             }
             EventKind::VertexDone { vertex, .. } => {
-                status.vertexes.extend(self.end(*vertex, at, false, None))
+                status.vertexes.extend(self.end(*vertex, at, false, None));
             }
             EventKind::VertexFailed {
                 vertex, message, ..

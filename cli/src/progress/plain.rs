@@ -165,7 +165,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
             EventKind::Progress { .. } => {}
             EventKind::VertexCached { vertex } => self.end(*vertex, "CACHED", at),
             EventKind::VertexDone { vertex, elapsed } => {
-                self.end(*vertex, &format!("DONE {}", seconds(*elapsed)), at)
+                self.end(*vertex, &format!("DONE {}", seconds(*elapsed)), at);
             }
             EventKind::VertexFailed {
                 vertex,

@@ -135,7 +135,7 @@ impl Renderer for Tty {
             } => self.progress(*vertex, part, *current, *total),
             EventKind::VertexCached { vertex } => self.end(*vertex, &self.paint.good(), "CACHED"),
             EventKind::VertexDone { vertex, elapsed } => {
-                self.end(*vertex, &self.paint.good(), &human::elapsed(*elapsed))
+                self.end(*vertex, &self.paint.good(), &human::elapsed(*elapsed));
             }
             EventKind::VertexFailed {
                 vertex,

@@ -7,6 +7,7 @@ use kiln_executor::Built;
 use kiln_image::Reference;
 use kiln_parser::{Parsed, Severity, Source};
 
+use super::checks;
 use super::results::Results;
 use crate::args::ProgressMode;
 use crate::config::Config;
@@ -36,11 +37,9 @@ pub(super) fn warnings(
     if !is_for_people(mode) {
         return;
     }
-    let warnings = parsed
-        .diagnostics
-        .iter()
-        .chain(&built.warnings)
-        .filter(|found| found.severity == Severity::Warning);
+    let warnings = [&parsed.diagnostics, &built.warnings]
+        .into_iter()
+        .flat_map(|found| checks::counted(&parsed.dockerfile, found));
     let mut reports: Vec<_> = warnings
         .map(|warning| Report::from_diagnostic(source, warning))
         .collect();
