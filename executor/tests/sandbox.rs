@@ -31,6 +31,7 @@ const CASES: &[Case] = cases![
     sandbox_reports_exit_status,
     sandbox_reports_signals,
     sandbox_kills_from_outside,
+    sandbox_passes_signals_on,
     sandbox_kills_leftovers,
     sandbox_dies_with_the_launcher,
     sandbox_dies_with_kiln,
@@ -363,6 +364,25 @@ fn sandbox_kills_from_outside() {
     step.kill();
     assert_eq!(step.wait().unwrap(), ExitStatus::Signal(9)); // R-RT-16
     assert_eq!(step.wait().unwrap().shell_code(), 137); // R-RT-15
+}
+
+fn sandbox_passes_signals_on() {
+    let image = Image::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let spec = image.spec(&[
+        "sh",
+        "-c",
+        "trap 'echo got it; exit 5' TERM; echo ready; sleep 1000 & wait",
+    ]);
+    let step = launcher()
+        .spawn(
+            &spec,
+            Stdio::output(writer.try_clone().unwrap().into(), writer.into()).unwrap(),
+        )
+        .unwrap();
+    reader.read_exact(&mut [0; 6]).unwrap();
+    step.signal(15);
+    assert_eq!(step.wait().unwrap(), ExitStatus::Code(5));
 }
 
 fn sandbox_kills_leftovers() {

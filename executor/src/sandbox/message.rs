@@ -147,7 +147,7 @@ mod tests {
         let sent = spec.clone();
         let file = tempfile::tempfile().unwrap();
         let sender = std::thread::spawn(move || {
-            send(Socket(left.as_fd()), &sent, &[file.as_fd(), file.as_fd()]).unwrap()
+            send(Socket(left.as_fd()), &sent, &[file.as_fd(), file.as_fd()]).unwrap();
         });
         let (received, fds): (SandboxSpec, _) = receive(Socket(right.as_fd())).unwrap().unwrap();
         sender.join().unwrap();

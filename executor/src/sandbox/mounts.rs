@@ -52,6 +52,7 @@ pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
             upper,
             work,
         } => {
+            let changes = open_host(upper)?; // before anything can be mounted on it
             let mounted = match overlay(lowers, upper, work) {
                 Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work)?,
                 Err(Refused::For(error)) => return Err(error),
@@ -60,7 +61,7 @@ pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
                     detached
                 }
             };
-            Ok(Root::new(mounted, Some(open_host(upper)?)))
+            Ok(Root::new(mounted, Some(changes)))
         }
     }
 }
@@ -483,4 +484,52 @@ fn if_there(root: &Root, path: &str) -> Result<Option<OwnedFd>> {
 fn is_directory(fd: &OwnedFd) -> Result<bool> {
     let stat = rustix::fs::fstat(fd).call("fstat", String::new)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::print_stderr)]
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn odd_characters_in_an_option_string_are_escaped() {
+        assert_eq!(escape(Path::new("/a:b,c\\d")), b"/a\\:b\\,c\\\\d");
+    }
+
+    /// The way for kernels before 6.5, which this machine's may not be, in a mount namespace of this thread.
+    #[test]
+    fn sandbox_overlay_by_mount_has_all_layers() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("*** SKIPPED: needs root ***");
+        }
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["low:er", "top,most", "upper", "work"] {
+            fs::create_dir(path(name)).unwrap();
+            fs::write(path(name).join("name"), name).unwrap();
+        }
+        fs::remove_file(path("upper").join("name")).unwrap();
+        let seen = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+                    let how = rustix::mount::MountPropagationFlags::PRIVATE
+                        | rustix::mount::MountPropagationFlags::REC;
+                    rustix::mount::mount_change("/", how).unwrap();
+                    let root = overlay_by_mount(
+                        &[path("low:er"), path("top,most")],
+                        &path("upper"),
+                        &path("work"),
+                    )
+                    .unwrap();
+                    let file =
+                        rustix::fs::openat(&root, "name", OFlags::RDONLY, Mode::empty()).unwrap();
+                    std::io::read_to_string(fs::File::from(file)).unwrap()
+                })
+                .join()
+                .unwrap()
+        });
+        assert_eq!(seen, "top,most");
+    }
 }

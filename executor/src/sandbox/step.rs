@@ -63,6 +63,14 @@ impl Step {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL); // it may have ended already
     }
 
+    /// Sends the program a signal by number, as `kiln run` passes on its own. Being process 1, the program gets only those that it has a
+    /// handler for.
+    pub fn signal(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = pidfd_send_signal(&self.pidfd, signal); // it may have ended already
+        }
+    }
+
     fn reap(&self) -> Result<ExitStatus, SandboxError> {
         let waited = rustix::io::retry_on_intr(|| {
             waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
