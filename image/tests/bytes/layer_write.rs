@@ -179,7 +179,7 @@ fn the_first_of_hard_links_is_the_file() {
     let entries: Vec<(EntryType, Option<Vec<u8>>, u64)> = (archive.entries().unwrap())
         .map(|entry| {
             let entry = entry.unwrap();
-            let link = entry.link_name_bytes().map(|link| link.into_owned());
+            let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
             (entry.header().entry_type(), link, entry.size())
         })
         .collect();
