@@ -621,7 +621,7 @@ fn sandbox_runs_as_user_and_groups() {
         groups: vec![100, 27, 4000],
     };
     let ran = Image::new().shell_with("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |spec| {
-        spec.user = user
+        spec.user = user;
     });
     prints(
         &ran,
@@ -666,7 +666,7 @@ fn sandbox_resets_signals() {
             "-E".into(),
             "^Sig(Blk|Ign)".into(),
             "/proc/self/status".into(),
-        ]
+        ];
     });
     prints(
         &ran,
@@ -794,7 +794,7 @@ fn sandbox_follows_a_resolv_conf_link_inside_only() {
             spec.mounts.push(MountSpec::file(
                 "/etc/resolv.conf",
                 "nameserver 192.0.2.1\n",
-            ))
+            ));
         });
         prints(&ran, "nameserver 192.0.2.1\n"); // R-RT-12
         assert_eq!(image.changes(), [""; 0], "{link}");
