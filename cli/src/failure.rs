@@ -204,13 +204,19 @@ impl Report {
             span,
             label: diagnostic.label.clone(),
         };
+        // A diagnostic has no field for causes; the engine puts them among the notes.
+        let cause = |note: &String| note.strip_prefix("caused by: ").map(str::to_owned);
+        let notes = diagnostic.notes.iter();
         Self {
             severity: diagnostic.severity,
             code: Some(diagnostic.code.as_str().to_owned()),
             message: diagnostic.message.clone(),
             place: diagnostic.span.map(place),
-            causes: Vec::new(),
-            notes: diagnostic.notes.clone(),
+            causes: notes.clone().filter_map(cause).collect(),
+            notes: notes
+                .filter(|note| cause(note).is_none())
+                .cloned()
+                .collect(),
             help: diagnostic.help.clone(),
         }
     }
