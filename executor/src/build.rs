@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln_cache::StoreError;
-use kiln_image::{Digest, DiffId, History, ImageConfig};
+use kiln_image::{DiffId, Digest, History, ImageConfig};
 use kiln_parser::{Diagnostic, Parsed, Source};
 use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, plan};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -59,12 +59,12 @@ pub enum BuildFailure {
     /// The Dockerfile can't be planned.
     Dockerfile(Vec<Diagnostic>),
     /// A step failed.
-    Failed(Box<BuildError>),
+    Failed(BuildError),
 }
 
 impl From<BuildError> for BuildFailure {
     fn from(error: BuildError) -> Self {
-        BuildFailure::Failed(Box::new(error))
+        BuildFailure::Failed(error)
     }
 }
 
@@ -84,9 +84,24 @@ pub fn build(
     let _held = services.store.lock_shared()?;
     let bases = resolve_bases(request, services, reporter)?;
     let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
-    let context = request.context.clone().map(|options| Context::new(options, services.store));
-    let name = format!("{} {}", context.as_ref().map_or("", Context::shown), request.source.name());
-    let solved = solve(&plan, services, context.as_ref(), name, DEFAULT_JOBS, reporter, cancel);
+    let context = request
+        .context
+        .clone()
+        .map(|options| Context::new(options, services.store));
+    let name = format!(
+        "{} {}",
+        context.as_ref().map_or("", Context::shown),
+        request.source.name()
+    );
+    let solved = solve(
+        &plan,
+        services,
+        context.as_ref(),
+        name,
+        DEFAULT_JOBS,
+        reporter,
+        cancel,
+    );
     if let Some(context) = &context {
         context.save().map_err(BuildError::new)?;
     }
@@ -102,8 +117,8 @@ fn resolve_bases(
 ) -> Result<Bases, BuildFailure> {
     let mut bases = Bases::new();
     loop {
-        let missing =
-            base_images(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
+        let missing = base_images(request.parsed, &request.options, &bases)
+            .map_err(BuildFailure::Dockerfile)?;
         if missing.is_empty() {
             return Ok(bases);
         }
@@ -123,9 +138,16 @@ fn resolve_base(
     reporter: &Reporter<'_>,
 ) -> Result<BaseImage, BuildError> {
     let found = images::resolve(services, &base.reference, &base.platform, policy, reporter);
-    let image = found.map_err(|cause| BuildError { span: Some(base.span), place: None, cause })?;
+    let image = found.map_err(|cause| BuildError {
+        span: Some(base.span),
+        place: None,
+        cause: Box::new(cause),
+    })?;
     Ok(BaseImage {
-        manifest_digest: image.record.manifest.map_or(image.record.config, |manifest| manifest.digest),
+        manifest_digest: image
+            .record
+            .manifest
+            .map_or(image.record.config, |manifest| manifest.digest),
         config: image.config,
     })
 }
@@ -134,18 +156,35 @@ fn resolve_base(
 fn assemble(plan: Plan, solved: &Solved) -> Result<Built, BuildError> {
     let mut config = plan.config.clone();
     let mut layers: Vec<DiffId> = plan.base_layers.clone();
-    layers.extend(plan.history.iter().filter_map(|step| solved.result(step.vertex?)?.layer));
+    layers.extend(
+        plan.history
+            .iter()
+            .filter_map(|step| solved.result(step.vertex?)?.layer),
+    );
     let new = dated_history(&plan, solved);
     if !new.is_empty() || config.history.is_some() {
         config.history.get_or_insert_default().extend(new);
     }
     config.created = match plan.source_date_epoch {
-        Some(epoch) => config.history.as_ref().and_then(|history| history.last()).map(|_| time(epoch)),
-        None => config.history.as_ref().and_then(|history| history.last()).and_then(|last| last.created.clone()),
+        Some(epoch) => config
+            .history
+            .as_ref()
+            .and_then(|history| history.last())
+            .map(|_| time(epoch)),
+        None => config
+            .history
+            .as_ref()
+            .and_then(|history| history.last())
+            .and_then(|last| last.created.clone()),
     };
     config.rootfs.diff_ids = (!layers.is_empty()).then_some(layers);
-    let config_bytes = config.to_json().map_err(|error| BuildError::new(Cause::Image(error.to_string())))?;
-    let root = solved.root(plan.target).expect("the target is a root filesystem").clone();
+    let config_bytes = config
+        .to_json()
+        .map_err(|error| BuildError::new(Cause::Image(error.to_string())))?;
+    let root = solved
+        .root(plan.target)
+        .expect("the target is a root filesystem")
+        .clone();
     Ok(Built {
         id: Digest::of(&config_bytes),
         config,
@@ -165,19 +204,28 @@ fn dated_history(plan: &Plan, solved: &Solved) -> Vec<History> {
         .iter()
         .map(|step| Some(solved.result(step.vertex?)?.created.to_string()))
         .collect();
-    let base = plan.config.history.as_ref().and_then(|history| history.last()?.created.clone());
+    let base = plan
+        .config
+        .history
+        .as_ref()
+        .and_then(|history| history.last()?.created.clone());
     let first = made.iter().flatten().next().cloned();
     let mut date = first.or(base).unwrap_or_else(|| time(0));
     let mut dated = Vec::with_capacity(made.len());
     for (step, made) in plan.history.iter().zip(made) {
         date = made.unwrap_or(date);
         let created = plan.source_date_epoch.map_or_else(|| date.clone(), time);
-        dated.push(History { created: Some(created), ..step.entry.clone() });
+        dated.push(History {
+            created: Some(created),
+            ..step.entry.clone()
+        });
     }
     dated
 }
 
 /// Seconds since 1970 as RFC 3339 says it.
 fn time(epoch: i64) -> String {
-    jiff::Timestamp::from_second(epoch).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+    jiff::Timestamp::from_second(epoch)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_string()
 }

@@ -69,19 +69,36 @@ fn run_in(
     let accounts = Accounts::read(&tree, &root.reader(&services.layers, task))
         .map_err(Cause::file("read", "/etc/passwd of the image"))?;
     let user = options.user.as_deref().unwrap_or(&image.config.config.user);
-    let user = accounts.run_user(user).map_err(|error| Cause::User(error.to_string()))?;
+    let user = accounts
+        .run_user(user)
+        .map_err(|error| Cause::User(error.to_string()))?;
     let staging = services.store.layers().stage()?;
     let (upper, work) = (staging.create_fs()?, staging.create_work()?);
     dress(&upper, &tree.root().metadata)?;
-    let lowers = root.layers.iter().map(|layer| services.layers.unpacked(*layer, task)).collect::<Result<_, _>>()?;
+    let lowers = root
+        .layers
+        .iter()
+        .map(|layer| services.layers.unpacked(*layer, task))
+        .collect::<Result<_, _>>()?;
     let spec = SandboxSpec {
         env: environment(&image.config, options, &user.home),
         cwd: workdir(&image.config, options),
-        user: User { uid: user.uid, gid: user.gid, groups: user.groups },
+        user: User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        },
         hostname: options.hostname.clone(),
         mounts: mounts(options)?,
         terminal: options.terminal,
-        ..SandboxSpec::new(RootSpec::Overlay { lowers, upper, work }, argv)
+        ..SandboxSpec::new(
+            RootSpec::Overlay {
+                lowers,
+                upper,
+                work,
+            },
+            argv,
+        )
     };
     let step = Arc::new(services.launcher.spawn(&spec, stdio)?);
     let _hook = cancel.on_request({
@@ -94,14 +111,20 @@ fn run_in(
 fn argv(config: &ImageConfig, options: &RunOptions) -> Result<Vec<String>, Cause> {
     let config = &config.config;
     let own_entrypoint = options.entrypoint.is_some();
-    let mut argv = options.entrypoint.clone().or_else(|| config.entrypoint.clone()).unwrap_or_default();
+    let mut argv = options
+        .entrypoint
+        .clone()
+        .or_else(|| config.entrypoint.clone())
+        .unwrap_or_default();
     if !options.command.is_empty() {
         argv.extend(options.command.iter().cloned());
     } else if !own_entrypoint {
         argv.extend(config.cmd.iter().flatten().cloned());
     }
     if argv.is_empty() {
-        return Err(Cause::Image("the image has no command: say which program to run".to_owned()));
+        return Err(Cause::Image(
+            "the image has no command: say which program to run".to_owned(),
+        ));
     }
     Ok(argv)
 }
@@ -114,7 +137,9 @@ fn environment(config: &ImageConfig, options: &RunOptions, home: &str) -> Vec<(S
         (name.to_owned(), value.to_owned())
     });
     let overridden: BTreeSet<&str> = options.env.iter().map(|(name, _)| name.as_str()).collect();
-    let mut env: Vec<(String, String)> = image.filter(|(name, _)| !overridden.contains(name.as_str())).collect();
+    let mut env: Vec<(String, String)> = image
+        .filter(|(name, _)| !overridden.contains(name.as_str()))
+        .collect();
     env.extend(options.env.iter().cloned());
     let mut default = |name: &str, value: &str| {
         if !env.iter().any(|(known, _)| known == name) {
@@ -131,12 +156,20 @@ fn environment(config: &ImageConfig, options: &RunOptions, home: &str) -> Vec<(S
 }
 
 fn workdir(config: &ImageConfig, options: &RunOptions) -> String {
-    let workdir = options.workdir.as_deref().unwrap_or(&config.config.working_dir);
-    if workdir.is_empty() { "/".to_owned() } else { workdir.to_owned() }
+    let workdir = options
+        .workdir
+        .as_deref()
+        .unwrap_or(&config.config.working_dir);
+    if workdir.is_empty() {
+        "/".to_owned()
+    } else {
+        workdir.to_owned()
+    }
 }
 
 fn mounts(options: &RunOptions) -> Result<Vec<MountSpec>, Cause> {
-    let resolv_conf = network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
+    let resolv_conf =
+        network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
     let mut mounts = vec![
         MountSpec::file("/etc/hosts", network_files::hosts(&options.hostname, &[])),
         MountSpec::file("/etc/resolv.conf", resolv_conf),

@@ -37,7 +37,7 @@ pub struct BuildError {
     pub place: Option<String>,
     /// What happened.
     #[source]
-    pub cause: Cause,
+    pub cause: Box<Cause>,
 }
 
 /// What happened.
@@ -70,8 +70,10 @@ pub enum Cause {
     SourceNotFound {
         /// As written.
         path: String,
-        /// `the build context`, ``stage `build` ``, an image.
+        /// `the build context`, or what `--from` names.
         origin: String,
+        /// Where it stands in the Dockerfile.
+        span: Span,
         /// Facts about what is there.
         notes: Vec<String>,
         /// What might have been meant.
@@ -127,7 +129,10 @@ pub enum Cause {
 
 impl Cause {
     /// A failed act on a file of this machine.
-    pub(crate) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Cause {
+    pub(crate) fn file(
+        act: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Cause {
         let path = path.into();
         move |source| Cause::File { act, path, source }
     }
@@ -166,7 +171,9 @@ impl Cause {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => ErrorKind::Build,
+            Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => {
+                ErrorKind::Build
+            }
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
             Cause::Unsupported(_) => ErrorKind::Input,
@@ -187,7 +194,7 @@ impl BuildError {
         BuildError {
             span: None,
             place: None,
-            cause: cause.into(),
+            cause: Box::new(cause.into()),
         }
     }
 
@@ -196,32 +203,55 @@ impl BuildError {
         self.cause.kind()
     }
 
+    /// Something to try, where there is something.
+    fn help(&self) -> Option<String> {
+        match &*self.cause {
+            Cause::Run {
+                status: ExitStatus::Signal(9),
+                ..
+            } => Some("the kernel may have been out of memory: see `dmesg`".to_owned()),
+            Cause::ContextChanged { .. } => {
+                Some("build again when nothing writes to the context".to_owned())
+            }
+            Cause::LayerLost(_) => {
+                Some("pull its image again, or build with `--no-cache`".to_owned())
+            }
+            Cause::Registry(RegistryError::Unreachable { .. }) => Some(
+                "check the name and the network; an image that is in the store is not asked for"
+                    .to_owned(),
+            ),
+            Cause::Registry(RegistryError::NotFound { .. }) => {
+                Some("check name and tag; `kiln images` lists what is in the store".to_owned())
+            }
+            Cause::Registry(RegistryError::Unauthorized { .. }) => Some(
+                "the image may not exist, or need credentials in `$DOCKER_CONFIG/config.json`"
+                    .to_owned(),
+            ),
+            Cause::Store(error) => error.help(),
+            _ => None,
+        }
+    }
+
     /// The failure as people read it: message, place, facts and help.
     pub fn diagnostic(&self) -> Diagnostic {
-        let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), self.span);
+        let span = match &*self.cause {
+            Cause::SourceNotFound { span, .. } => Some(*span),
+            _ => self.span,
+        };
+        let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), span);
         diagnostic.label = self.place.clone();
-        for cause in causes(&self.cause) {
+        for cause in causes(&*self.cause) {
             diagnostic = diagnostic.note(format!("caused by: {cause}"));
         }
-        match &self.cause {
-            Cause::Run { status, how, .. } => {
-                diagnostic = diagnostic.note(how.clone());
-                if *status == ExitStatus::Signal(9) {
-                    diagnostic = diagnostic.help("the kernel may have been out of memory: see `dmesg`");
-                }
-            }
+        match &*self.cause {
+            Cause::Run { how, .. } => diagnostic = diagnostic.note(how.clone()),
             Cause::SourceNotFound { notes, help, .. } => {
                 diagnostic.notes.extend(notes.iter().cloned());
                 diagnostic.help.extend(help.iter().cloned());
             }
-            Cause::ContextChanged { .. } => {
-                diagnostic = diagnostic.help("build again when nothing writes to the context");
-            }
-            Cause::LayerLost(_) => {
-                diagnostic = diagnostic.help("pull its image again, or build with `--no-cache`");
-            }
             _ => {}
         }
+        diagnostic.help.extend(self.help());
         diagnostic
     }
 }
@@ -250,6 +280,8 @@ fn ended(status: ExitStatus) -> String {
 
 /// `SIGKILL` for 9; the number where it has no name.
 fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal)
-        .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+    nix::sys::signal::Signal::try_from(signal).map_or_else(
+        |_| format!("signal {signal}"),
+        |signal| signal.as_str().to_owned(),
+    )
 }

@@ -218,7 +218,17 @@ mod tests {
         drop(reporter.start("b"));
         let kinds = seen.into_inner().expect("no panic held it");
         assert_eq!(kinds.len(), 4);
-        assert!(matches!(kinds[1], EventKind::VertexCached { vertex: VertexId(1) }));
-        assert!(matches!(kinds[3], EventKind::VertexCanceled { vertex: VertexId(2) }));
+        assert!(matches!(
+            kinds[1],
+            EventKind::VertexCached {
+                vertex: VertexId(1)
+            }
+        ));
+        assert!(matches!(
+            kinds[3],
+            EventKind::VertexCanceled {
+                vertex: VertexId(2)
+            }
+        ));
     }
 }

@@ -72,7 +72,11 @@ impl<'a> Layers<'a> {
     }
 
     /// What the layer does.
-    pub(crate) fn changeset(&self, layer: DiffId, task: &Task<'_>) -> Result<Arc<Changeset>, Cause> {
+    pub(crate) fn changeset(
+        &self,
+        layer: DiffId,
+        task: &Task<'_>,
+    ) -> Result<Arc<Changeset>, Cause> {
         if let Some(known) = locked(&self.changesets).get(&layer) {
             return Ok(known.clone());
         }
@@ -115,8 +119,12 @@ impl<'a> Layers<'a> {
         let shown = directory.join(path.to_string());
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
         let mut bytes = Vec::new();
-        let mut reader = contents.open(path, node).map_err(Cause::file("read", &shown))?;
-        reader.read_to_end(&mut bytes).map_err(Cause::file("read", &shown))?;
+        let mut reader = contents
+            .open(path, node)
+            .map_err(Cause::file("read", &shown))?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(Cause::file("read", &shown))?;
         Ok(bytes)
     }
 
@@ -138,7 +146,12 @@ impl<'a> Layers<'a> {
         self.fetch(layer, task)?;
         self.in_flight.alone(&layer, || {
             let encoder = encoder_name(compression);
-            let known = self.store.layers().meta(&layer).map(|meta| meta.blobs).unwrap_or_default();
+            let known = self
+                .store
+                .layers()
+                .meta(&layer)
+                .map(|meta| meta.blobs)
+                .unwrap_or_default();
             if let Some(blob) = known
                 .into_iter()
                 .find(|blob| blob.encoder.as_ref().is_none_or(|name| *name == encoder))
@@ -149,12 +162,7 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// Writes the layer's uncompressed tar.
-    pub(crate) fn write_tar(&self, layer: DiffId, out: &mut dyn Write, task: &Task<'_>) -> Result<(), Cause> {
-        self.fetch(layer, task)?;
-        self.write_stored_tar(layer, out)
-    }
-
+    /// Writes the layer's uncompressed tar from a form the store has.
     fn write_stored_tar(&self, layer: DiffId, out: &mut dyn Write) -> Result<(), Cause> {
         if let Some(mut file) = self.store.layers().tar(&layer)? {
             return copy(&mut file, out, layer);
@@ -176,10 +184,19 @@ impl<'a> Layers<'a> {
 
     /// The tar of a layer that was made here: a function of its changeset and its unpacked files.
     fn write_made_tar(&self, layer: DiffId, out: &mut dyn Write) -> Result<(), Cause> {
-        let directory = self.store.layers().fs_dir(&layer).ok_or(Cause::LayerLost(layer))?;
-        let changeset = self.store.layers().changeset(&layer)?.ok_or(Cause::LayerLost(layer))?;
+        let directory = self
+            .store
+            .layers()
+            .fs_dir(&layer)
+            .ok_or(Cause::LayerLost(layer))?;
+        let changeset = self
+            .store
+            .layers()
+            .changeset(&layer)?
+            .ok_or(Cause::LayerLost(layer))?;
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let written = tar::write_layer(&changeset, &contents, out).map_err(Cause::layer("write", layer))?;
+        let written =
+            tar::write_layer(&changeset, &contents, out).map_err(Cause::layer("write", layer))?;
         if written.diff_id != layer {
             return Err(Cause::LayerLost(layer));
         }
@@ -188,10 +205,12 @@ impl<'a> Layers<'a> {
 
     fn read_changeset(&self, layer: DiffId, task: &Task<'_>) -> Result<Changeset, Cause> {
         self.with_tar(layer, task, |reader| {
-            let (changeset, summary) =
-                tar::read_layer(reader, &Limits::default(), &mut Nothing).map_err(Cause::layer("read", layer))?;
+            let (changeset, summary) = tar::read_layer(reader, &Limits::default(), &mut Nothing)
+                .map_err(Cause::layer("read", layer))?;
             self.expect(layer, summary.diff_id)?;
-            self.store.layers().put_changeset(&layer, &changeset, summary.size)?;
+            self.store
+                .layers()
+                .put_changeset(&layer, &changeset, summary.size)?;
             Ok(changeset)
         })
     }
@@ -206,7 +225,10 @@ impl<'a> Layers<'a> {
         self.expect(layer, summary.diff_id)?;
         staging.commit(&layer, &changeset, summary.size)?;
         self.remember(layer, changeset);
-        self.store.layers().fs_dir(&layer).ok_or(Cause::LayerLost(layer))
+        self.store
+            .layers()
+            .fs_dir(&layer)
+            .ok_or(Cause::LayerLost(layer))
     }
 
     /// Hands `work` the layer's uncompressed tar, pulling its blob first where that is the only way.
@@ -232,15 +254,19 @@ impl<'a> Layers<'a> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
         }
-        let remote = locked(&self.remote).get(&layer).cloned().ok_or(Cause::LayerLost(layer))?;
+        let remote = locked(&self.remote)
+            .get(&layer)
+            .cloned()
+            .ok_or(Cause::LayerLost(layer))?;
         let digest = digest_of(&remote.descriptor)?;
         let size = remote.descriptor.size();
         if self.store.cas().size(&digest) != Some(size) {
             let mut writer = self.store.cas().writer()?;
             let part = digest.to_string();
-            self.registry.pull_blob(&remote.image, &remote.descriptor, &mut writer, &|done| {
-                task.progress(&part, done, Some(size));
-            })?;
+            self.registry
+                .pull_blob(&remote.image, &remote.descriptor, &mut writer, &|done| {
+                    task.progress(&part, done, Some(size));
+                })?;
             writer.commit(Some(digest))?;
         }
         let blob = CompressedBlob {
@@ -260,9 +286,12 @@ impl<'a> Layers<'a> {
         encoder: String,
     ) -> Result<CompressedBlob, Cause> {
         let writer = self.store.cas().writer()?;
-        let mut compressed = compress::encoder(compression, writer).map_err(Cause::layer("compress", layer))?;
+        let mut compressed =
+            compress::encoder(compression, writer).map_err(Cause::layer("compress", layer))?;
         self.write_stored_tar(layer, &mut compressed)?;
-        let writer = compressed.finish().map_err(Cause::layer("compress", layer))?;
+        let writer = compressed
+            .finish()
+            .map_err(Cause::layer("compress", layer))?;
         let (digest, size) = writer.commit(None)?;
         let blob = CompressedBlob {
             digest,
@@ -291,7 +320,8 @@ impl<'a> Layers<'a> {
 /// The digest a descriptor names; only sha256 is used.
 pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
     let text = descriptor.digest().to_string();
-    text.parse().map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
+    text.parse()
+        .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
 }
 
 /// How a blob made here is remembered, so that the same request finds it again.
@@ -313,7 +343,9 @@ fn media_type(compression: Compression) -> &'static str {
 }
 
 fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(), Cause> {
-    io::copy(reader, out).map(|_| ()).map_err(Cause::layer("write", layer))
+    io::copy(reader, out)
+        .map(|_| ())
+        .map_err(Cause::layer("write", layer))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -12,7 +12,8 @@ const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// `/etc/hosts` of a step called `hostname`, with `extra` (address, name) lines at the end.
 pub(crate) fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
-    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut text =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (address, name) in extra {
         writeln!(text, "{address}\t{name}").expect("writing to a string never fails");
     }

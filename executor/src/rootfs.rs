@@ -15,7 +15,7 @@ use crate::layers::Layers;
 
 /// The output of a vertex: a root filesystem.
 #[derive(Debug)]
-pub struct RootFs {
+pub(crate) struct RootFs {
     /// What identifies its content for the keys of the steps that read it.
     pub id: OutputId,
     /// Its layers, bottom first.
@@ -53,7 +53,10 @@ impl RootFs {
             return Ok(tree.clone());
         }
         let (mut tree, done) = match &self.parent {
-            Some(parent) => (Tree::clone(&*parent.tree(layers, task)?), parent.layers.len()),
+            Some(parent) => (
+                Tree::clone(&*parent.tree(layers, task)?),
+                parent.layers.len(),
+            ),
             None => (Tree::new(), 0),
         };
         for (index, layer) in self.layers.iter().enumerate().skip(done) {
@@ -71,7 +74,9 @@ impl RootFs {
     ) -> impl Fn(&ImagePath, NodeRef<'_>) -> io::Result<Vec<u8>> + 'r {
         move |path, node| {
             let layer = self.layers[node.layer as usize];
-            layers.read_file(layer, path, &node.node(), task).map_err(io::Error::other)
+            layers
+                .read_file(layer, path, &node.node(), task)
+                .map_err(io::Error::other)
         }
     }
 }

@@ -134,7 +134,11 @@ mod tests {
         let ran = Mutex::new(Vec::new());
         let result = run(&diamond(), 1, |vertex| {
             ran.lock().expect("no panic").push(vertex.index());
-            if vertex.index() == 0 { Err("broken") } else { Ok(()) }
+            if vertex.index() == 0 {
+                Err("broken")
+            } else {
+                Ok(())
+            }
         });
         assert_eq!(result, Err("broken"));
         assert_eq!(*ran.lock().expect("no panic"), [0]);

@@ -85,12 +85,22 @@ pub(crate) fn solve(
     let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
             let vertex = &plan.graph[id];
-            let failure = BuildError { span: vertex.span, place: place(&vertex.name), cause };
-            first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            let failure = BuildError {
+                span: vertex.span,
+                place: place(&vertex.name),
+                cause: Box::new(cause),
+            };
+            first_failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(failure);
             solver.halt.request();
         })
     });
-    match first_failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
         Some(failure) => Err(failure),
         None => {
             ended.expect("every failure has been noted");
@@ -105,7 +115,11 @@ fn place(name: &str) -> Option<String> {
     let (stage, step) = inside.rsplit_once(' ').unwrap_or(("", inside));
     let (number, of) = step.split_once('/')?;
     let step = format!("step {number} of {of}");
-    Some(if stage.is_empty() { step } else { format!("stage `{stage}`, {step}") })
+    Some(if stage.is_empty() {
+        step
+    } else {
+        format!("stage `{stage}`, {step}")
+    })
 }
 
 impl Solved {
@@ -139,9 +153,9 @@ impl Solver<'_> {
         let output = match &vertex.op {
             Op::Source(source) => self.source(vertex, source),
             Op::Exec(op) => self.layer(id, vertex, |root, task| self.exec(vertex, op, root, task)),
-            Op::File(FileOp::Copy(op)) => {
-                self.layer(id, vertex, |root, task| copy::solve(self, id, vertex, op, root, task))
-            }
+            Op::File(FileOp::Copy(op)) => self.layer(id, vertex, |root, task| {
+                copy::solve(self, id, vertex, op, root, task)
+            }),
             Op::File(FileOp::Mkdir(op)) => {
                 self.layer(id, vertex, |root, task| self.mkdir(vertex, op, root, task))
             }
@@ -152,13 +166,20 @@ impl Solver<'_> {
 
     fn source(&self, vertex: &Vertex, source: &SourceOp) -> Result<Output, Cause> {
         Ok(match source {
-            SourceOp::Scratch => Output::Root(Arc::new(RootFs::base(OutputId::scratch(), Vec::new()))),
+            SourceOp::Scratch => {
+                Output::Root(Arc::new(RootFs::base(OutputId::scratch(), Vec::new())))
+            }
             SourceOp::Image { diff_ids, .. } => {
                 self.reporter.start(&vertex.name).done();
-                Output::Root(Arc::new(RootFs::base(OutputId::image(diff_ids), diff_ids.clone())))
+                Output::Root(Arc::new(RootFs::base(
+                    OutputId::image(diff_ids),
+                    diff_ids.clone(),
+                )))
             }
             SourceOp::Local { name } => {
-                let context = self.context.ok_or_else(|| Cause::Unsupported(format!("there is no context `{name}`")))?;
+                let context = self
+                    .context
+                    .ok_or_else(|| Cause::Unsupported(format!("there is no context `{name}`")))?;
                 let task = self.reporter.start(&vertex.name);
                 context.read()?;
                 task.done();
@@ -198,18 +219,26 @@ impl Solver<'_> {
     /// The root filesystem a vertex modifies: its input 0.
     fn root_of(&self, id: VertexId) -> Arc<RootFs> {
         let root = inputs(&self.plan.graph, id)[0];
-        self.solved.root(root).expect("an input comes before, and input 0 is a root filesystem").clone()
+        self.solved
+            .root(root)
+            .expect("an input comes before, and input 0 is a root filesystem")
+            .clone()
     }
 
     /// The output of an input other than the root.
     pub(crate) fn input(&self, id: VertexId, input: usize) -> &Output {
         let vertex = inputs(&self.plan.graph, id)[input];
-        self.solved.outputs[vertex.index()].get().expect("an input comes before")
+        self.solved.outputs[vertex.index()]
+            .get()
+            .expect("an input comes before")
     }
 
     /// A key's preimage that knows which step it belongs to.
     pub(crate) fn of_step(&self, vertex: &Vertex, preimage: Preimage) -> Preimage {
-        let number = vertex.name.split_once(']').map_or(vertex.name.as_str(), |(number, _)| number);
+        let number = vertex
+            .name
+            .split_once(']')
+            .map_or(vertex.name.as_str(), |(number, _)| number);
         preimage.of_step(format!("{} {number}", self.build_name))
     }
 
@@ -218,8 +247,16 @@ impl Solver<'_> {
         if vertex.no_cache {
             return None;
         }
-        let result = self.services.store.actions().get(key).filter(|result| result.layer.is_some())?;
-        Some(Step { result, cached: true })
+        let result = self
+            .services
+            .store
+            .actions()
+            .get(key)
+            .filter(|result| result.layer.is_some())?;
+        Some(Step {
+            result,
+            cached: true,
+        })
     }
 
     /// Looks a key up and, on a miss, does the work and records its layer. Whoever else wants the same waits.
@@ -247,19 +284,36 @@ impl Solver<'_> {
             duration_ms: u64::try_from(task.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         self.services.store.actions().put(&key, &result, preimage)?;
-        Ok(Step { result, cached: false })
+        Ok(Step {
+            result,
+            cached: false,
+        })
     }
 
-    fn mkdir(&self, vertex: &Vertex, op: &MkdirOp, root: &Arc<RootFs>, task: &Task<'_>) -> Result<Step, Cause> {
+    fn mkdir(
+        &self,
+        vertex: &Vertex,
+        op: &MkdirOp,
+        root: &Arc<RootFs>,
+        task: &Task<'_>,
+    ) -> Result<Step, Cause> {
         let preimage = self.of_step(vertex, key::mkdir(op, root.id));
         self.once(vertex, root, &preimage, task, || {
             mkdir::make(op, root, copy::creation_time(self), self.services, task)
         })
     }
 
-    fn exec(&self, vertex: &Vertex, op: &ExecOp, root: &Arc<RootFs>, task: &Task<'_>) -> Result<Step, Cause> {
+    fn exec(
+        &self,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: &Arc<RootFs>,
+        task: &Task<'_>,
+    ) -> Result<Step, Cause> {
         let preimage = self.of_step(vertex, key::exec(op, &vertex.platform, root.id, &[]));
-        self.once(vertex, root, &preimage, task, || self.run(vertex, op, root, task))
+        self.once(vertex, root, &preimage, task, || {
+            self.run(vertex, op, root, task)
+        })
     }
 
     fn run(
@@ -274,16 +328,29 @@ impl Solver<'_> {
         let staging = self.services.store.layers().stage()?;
         let (upper, work) = (staging.create_fs()?, staging.create_work()?);
         exec::dress(&upper, &tree.root().metadata)?;
-        let scratch = Scratch { upper: &upper, work: &work };
-        let status = exec::run(op, root, &scratch, layers, self.services.launcher, task, &self.halt)?;
+        let scratch = Scratch {
+            upper: &upper,
+            work: &work,
+        };
+        let status = exec::run(
+            op,
+            root,
+            &scratch,
+            layers,
+            self.services.launcher,
+            task,
+            &self.halt,
+        )?;
         if status != ExitStatus::Code(0) {
             return Err(failed(vertex, op, status));
         }
         let contents = DirContents::open(&upper).map_err(Cause::file("open", &upper))?;
         let draft = scan_upper(&upper).map_err(Cause::layer("read", &vertex.name))?;
-        let draft = draft.normalise(&tree, &contents).map_err(Cause::layer("read", &vertex.name))?;
-        let (changeset, summary) =
-            tar::write_draft(draft, &contents, io::sink()).map_err(Cause::layer("read", &vertex.name))?;
+        let draft = draft
+            .normalise(&tree, &contents)
+            .map_err(Cause::layer("read", &vertex.name))?;
+        let (changeset, summary) = tar::write_draft(draft, &contents, io::sink())
+            .map_err(Cause::layer("read", &vertex.name))?;
         staging.commit(&summary.diff_id, &changeset, summary.size)?;
         Ok((summary.diff_id, layers.remember(summary.diff_id, changeset)))
     }
@@ -296,7 +363,10 @@ pub(crate) struct Step {
 }
 
 fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {
-    let text = vertex.name.split_once("] ").map_or(vertex.name.as_str(), |(_, text)| text);
+    let text = vertex
+        .name
+        .split_once("] ")
+        .map_or(vertex.name.as_str(), |(_, text)| text);
     let user = if op.user.is_empty() { "root" } else { &op.user };
     let program = match &op.argv[..] {
         [shell, flags @ .., _] if flags.first().is_some_and(|flag| flag.starts_with('-')) => {
@@ -307,7 +377,10 @@ fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {
     Cause::Run {
         text: text.to_owned(),
         status,
-        how: format!("ran as {program}, user `{user}`, in `{}`; its last lines are above", op.cwd),
+        how: format!(
+            "ran as {program}, user `{user}`, in `{}`; its last lines are above",
+            op.cwd
+        ),
     }
 }
 
@@ -317,7 +390,10 @@ mod tests {
 
     #[test]
     fn a_place_in_words() {
-        assert_eq!(place("[build 3/5] RUN x").as_deref(), Some("stage `build`, step 3 of 5"));
+        assert_eq!(
+            place("[build 3/5] RUN x").as_deref(),
+            Some("stage `build`, step 3 of 5")
+        );
         assert_eq!(place("[1/2] COPY a b").as_deref(), Some("step 1 of 2"));
         assert_eq!(place("[internal] load build context"), None);
     }

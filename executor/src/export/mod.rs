@@ -139,18 +139,35 @@ fn archive(
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
     let image = stored(built, services)?;
-    let manifest = images::manifest_of(services, &image, options.compression, MediaTypes::Oci, task)?;
+    let manifest =
+        images::manifest_of(services, &image, options.compression, MediaTypes::Oci, task)?;
     let exported = Exported {
-        manifest: Some((Digest::of(&manifest.bytes), manifest.bytes.len() as u64, manifest.media_type.clone())),
+        manifest: Some((
+            Digest::of(&manifest.bytes),
+            manifest.bytes.len() as u64,
+            manifest.media_type.clone(),
+        )),
     };
     let epoch = built.source_date_epoch.unwrap_or(0);
     let images = [(&image, options.names.clone(), manifest)];
     match to {
         Destination::Directory(path) => {
-            write_archive(services, &images, docker, epoch, ArchiveOutput::Directory(path))?;
+            write_archive(
+                services,
+                &images,
+                docker,
+                epoch,
+                ArchiveOutput::Directory(path),
+            )?;
         }
         file_or_stdout => file_or_stdout.write(|out| {
-            write_archive(services, &images, docker, epoch, ArchiveOutput::Stream(Box::new(out)))
+            write_archive(
+                services,
+                &images,
+                docker,
+                epoch,
+                ArchiveOutput::Stream(Box::new(out)),
+            )
         })?,
     }
     Ok(exported)
@@ -174,7 +191,8 @@ impl Destination {
             Destination::Stdout => {
                 let mut out = BufWriter::new(std::io::stdout().lock());
                 work(&mut out)?;
-                out.flush().map_err(Cause::file("write to", "standard output"))
+                out.flush()
+                    .map_err(Cause::file("write to", "standard output"))
             }
             Destination::File(path) => write_file(path, work),
             Destination::Directory(path) => write_file(path, work),
@@ -182,14 +200,20 @@ impl Destination {
     }
 }
 
-fn write_file(path: &Path, work: impl FnOnce(&mut dyn Write) -> Result<(), Cause>) -> Result<(), Cause> {
+fn write_file(
+    path: &Path,
+    work: impl FnOnce(&mut dyn Write) -> Result<(), Cause>,
+) -> Result<(), Cause> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // A device or pipe has no name to be given at the end.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let mut file = File::options().write(true).open(path).map_err(Cause::file("open", path))?;
+        let mut file = File::options()
+            .write(true)
+            .open(path)
+            .map_err(Cause::file("open", path))?;
         return work(&mut file);
     }
     let mut builder = tempfile::Builder::new();
@@ -200,7 +224,10 @@ fn write_file(path: &Path, work: impl FnOnce(&mut dyn Write) -> Result<(), Cause
         .map_err(Cause::file("create a file in", directory))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     work(&mut out)?;
-    let file = out.into_inner().map_err(|error| Cause::file("write", path)(error.into_error()))?;
-    file.persist(path).map_err(|error| Cause::file("create", path)(error.error))?;
+    let file = out
+        .into_inner()
+        .map_err(|error| Cause::file("write", path)(error.into_error()))?;
+    file.persist(path)
+        .map_err(|error| Cause::file("create", path)(error.error))?;
     Ok(())
 }

@@ -21,7 +21,8 @@ pub(super) fn write_tar(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     let (changeset, contents) = whole_tree(built, services, task)?;
-    write_layer(&changeset, &contents, out).map_err(Cause::layer("write", "of the root filesystem"))?;
+    write_layer(&changeset, &contents, out)
+        .map_err(Cause::layer("write", "of the root filesystem"))?;
     Ok(())
 }
 
@@ -35,7 +36,8 @@ pub(super) fn write_files(
     let (changeset, contents) = whole_tree(built, services, task)?;
     std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
     let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
-    apply_changeset(&changeset, &contents, directory, &options).map_err(Cause::layer("write", "of the root filesystem"))
+    apply_changeset(&changeset, &contents, directory, &options)
+        .map_err(Cause::layer("write", "of the root filesystem"))
 }
 
 fn whole_tree(
@@ -50,7 +52,10 @@ fn whole_tree(
         directories.push(DirContents::open(&directory).map_err(Cause::file("open", &directory))?);
     }
     let tree = root.tree(&services.layers, task)?;
-    let contents = MergedContents { layers: layers_of(&tree), directories };
+    let contents = MergedContents {
+        layers: layers_of(&tree),
+        directories,
+    };
     Ok((single_links(tree.to_changeset(), &tree), contents))
 }
 
@@ -61,8 +66,13 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
         .iter()
         .map(|(path, change)| {
             let mut change = change.clone();
-            if let kiln_image::Change::Put(Node { kind: kiln_image::Kind::File { link: Some(link), .. }, .. }) =
-                &mut change
+            if let kiln_image::Change::Put(Node {
+                kind:
+                    kiln_image::Kind::File {
+                        link: Some(link), ..
+                    },
+                ..
+            }) = &mut change
             {
                 *link = link.wrapping_mul(31).wrapping_add(layer(path) << 48);
             }
@@ -72,7 +82,9 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
 }
 
 fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {
-    tree.walk(&ImagePath::root()).map(|(path, node)| (path, node.layer as usize)).collect()
+    tree.walk(&ImagePath::root())
+        .map(|(path, node)| (path, node.layer as usize))
+        .collect()
 }
 
 /// Each file from the layer that put it there.

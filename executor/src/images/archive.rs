@@ -7,10 +7,14 @@ use std::path::Path;
 use kiln_cache::CompressedBlob;
 use kiln_image::archive::{Archive, DockerArchive, DockerEntry, docker_manifest_json, spool};
 use kiln_image::compress::{self, Compression};
-use kiln_image::layout::{Blob, IndexEntry, Layout, LayoutContent, LayoutError, index_json, write_tar};
+use kiln_image::layout::{
+    Blob, IndexEntry, Layout, LayoutContent, LayoutError, index_json, write_tar,
+};
 use kiln_image::media_type::MediaTypes;
 use kiln_image::tar::{Limits, Nothing, read_layer};
-use kiln_image::{Descriptor, Digest, DiffId, History, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_image::{
+    Descriptor, DiffId, Digest, History, ImageConfig, ImageManifest, Manifest, Platform, Reference,
+};
 
 use super::found::{self, ReadyManifest, StoredImage};
 use crate::Services;
@@ -19,7 +23,11 @@ use crate::event::Task;
 use crate::layers::digest_of;
 
 /// Loads every image of an archive or layout, read from `reader`. Gives them as they are named in it.
-pub fn load(services: &Services<'_>, reader: impl Read, task: &Task<'_>) -> Result<Vec<StoredImage>, BuildError> {
+pub fn load(
+    services: &Services<'_>,
+    reader: impl Read,
+    task: &Task<'_>,
+) -> Result<Vec<StoredImage>, BuildError> {
     let load = || -> Result<Vec<StoredImage>, Cause> {
         let scratch = services.store.scratch_dir()?;
         let path = scratch.path().join("archive");
@@ -55,14 +63,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn load_layout(services: &Services<'_>, layout: &Layout, task: &Task<'_>) -> Result<Vec<StoredImage>, Cause> {
+fn load_layout(
+    services: &Services<'_>,
+    layout: &Layout,
+    task: &Task<'_>,
+) -> Result<Vec<StoredImage>, Cause> {
     let mut images = Vec::new();
     for (descriptor, name) in layout.images() {
         let manifest = image_manifest(layout, &descriptor)?;
         let config_bytes = layout.read_blob(manifest.config()).map_err(bad_archive)?;
         let config = read_config(&config_bytes)?;
         if config.diff_ids().len() != manifest.layers().len() {
-            return Err(Cause::Image("an image of the archive has more layers than diff ids, or fewer".to_owned()));
+            return Err(Cause::Image(
+                "an image of the archive has more layers than diff ids, or fewer".to_owned(),
+            ));
         }
         for (layer, blob) in config.diff_ids().iter().zip(manifest.layers()) {
             if !services.store.layers().has_content(layer) {
@@ -70,7 +84,12 @@ fn load_layout(services: &Services<'_>, layout: &Layout, task: &Task<'_>) -> Res
                 keep_blob(services, *layer, blob, reader, task)?;
             }
         }
-        images.push(keep_image(services, &config_bytes, config, name.into_iter().collect())?);
+        images.push(keep_image(
+            services,
+            &config_bytes,
+            config,
+            name.into_iter().collect(),
+        )?);
     }
     Ok(images)
 }
@@ -82,10 +101,14 @@ fn image_manifest(layout: &Layout, descriptor: &Descriptor) -> Result<ImageManif
         Manifest::Index(index) => {
             let host = Platform::host();
             let suits = |manifest: &&Descriptor| {
-                manifest.platform().as_ref().is_some_and(|platform| host.matches(&Platform::from(platform)))
+                manifest
+                    .platform()
+                    .as_ref()
+                    .is_some_and(|platform| host.matches(&Platform::from(platform)))
             };
             let chosen = index.manifests().iter().find(suits);
-            let chosen = chosen.ok_or_else(|| Cause::Image(format!("the archive has no image for {host}")))?;
+            let chosen = chosen
+                .ok_or_else(|| Cause::Image(format!("the archive has no image for {host}")))?;
             image_manifest(layout, chosen)
         }
     }
@@ -104,10 +127,10 @@ fn keep_blob(
     let mut writer = services.store.cas().writer()?;
     io::copy(&mut reader, &mut writer).map_err(Cause::layer("read", layer))?;
     writer.commit(Some(digest))?;
-    let mut content =
-        compress::decoder(services.store.cas().open(&digest)?).map_err(Cause::layer("read", layer))?;
-    let (changeset, summary) =
-        read_layer(&mut content, &Limits::default(), &mut Nothing).map_err(Cause::layer("read", layer))?;
+    let mut content = compress::decoder(services.store.cas().open(&digest)?)
+        .map_err(Cause::layer("read", layer))?;
+    let (changeset, summary) = read_layer(&mut content, &Limits::default(), &mut Nothing)
+        .map_err(Cause::layer("read", layer))?;
     expect(layer, summary.diff_id)?;
     let blob = CompressedBlob {
         digest,
@@ -115,20 +138,33 @@ fn keep_blob(
         media_type: descriptor.media_type().to_string(),
         encoder: None,
     };
-    services.store.layers().put_changeset(&layer, &changeset, summary.size)?;
+    services
+        .store
+        .layers()
+        .put_changeset(&layer, &changeset, summary.size)?;
     services.store.layers().add_blob(&layer, &blob)?;
     services.layers.remember(layer, changeset);
-    task.progress(&digest.to_string(), descriptor.size(), Some(descriptor.size()));
+    task.progress(
+        &digest.to_string(),
+        descriptor.size(),
+        Some(descriptor.size()),
+    );
     Ok(())
 }
 
-fn load_docker(services: &Services<'_>, archive: &DockerArchive, task: &Task<'_>) -> Result<Vec<StoredImage>, Cause> {
+fn load_docker(
+    services: &Services<'_>,
+    archive: &DockerArchive,
+    task: &Task<'_>,
+) -> Result<Vec<StoredImage>, Cause> {
     let mut images = Vec::new();
     for image in archive.images() {
         let config_bytes = archive.config(image).map_err(bad_archive)?;
         let config = read_config(&config_bytes)?;
         if config.diff_ids().len() != image.layer_count() {
-            return Err(Cause::Image("an image of the archive has more layers than diff ids, or fewer".to_owned()));
+            return Err(Cause::Image(
+                "an image of the archive has more layers than diff ids, or fewer".to_owned(),
+            ));
         }
         for (index, layer) in config.diff_ids().iter().enumerate() {
             if !services.store.layers().has_content(layer) {
@@ -154,8 +190,8 @@ fn keep_tar(services: &Services<'_>, reader: impl Read, task: &Task<'_>) -> Resu
             file.write_all(bytes)
         },
     };
-    let (changeset, summary) =
-        read_layer(&mut tee, &Limits::default(), &mut Nothing).map_err(Cause::layer("read", "of the archive"))?;
+    let (changeset, summary) = read_layer(&mut tee, &Limits::default(), &mut Nothing)
+        .map_err(Cause::layer("read", "of the archive"))?;
     task.progress(&summary.diff_id.to_string(), copied, Some(copied));
     staging.commit(&summary.diff_id, &changeset, summary.size)?;
     services.layers.remember(summary.diff_id, changeset);
@@ -180,11 +216,14 @@ fn expect(layer: DiffId, found: DiffId) -> Result<(), Cause> {
     if layer == found {
         return Ok(());
     }
-    Err(Cause::Image(format!("layer {layer} of the archive has diff id {found}")))
+    Err(Cause::Image(format!(
+        "layer {layer} of the archive has diff id {found}"
+    )))
 }
 
 fn read_config(bytes: &[u8]) -> Result<ImageConfig, Cause> {
-    ImageConfig::from_json(bytes).map_err(|error| Cause::Image(format!("can't use the archive: {error}")))
+    ImageConfig::from_json(bytes)
+        .map_err(|error| Cause::Image(format!("can't use the archive: {error}")))
 }
 
 /// Puts an image whose layers are in the store under its names, or under none.
@@ -200,7 +239,12 @@ fn keep_image(
     for name in &names {
         services.store.refs().set(name, &record)?;
     }
-    Ok(StoredImage { reference: names.into_iter().next(), record, config, config_bytes: config_bytes.to_vec() })
+    Ok(StoredImage {
+        reference: names.into_iter().next(),
+        record,
+        config,
+        config_bytes: config_bytes.to_vec(),
+    })
 }
 
 /// Makes an image of one layer out of the tar of a root filesystem, compressed or not.
@@ -222,8 +266,15 @@ pub fn import(
             comment: format!("Imported from {source}"),
             ..History::default()
         }]);
-        let bytes = config.to_json().map_err(|error| Cause::Image(error.to_string()))?;
-        let image = keep_image(services, &bytes, config, name.cloned().into_iter().collect())?;
+        let bytes = config
+            .to_json()
+            .map_err(|error| Cause::Image(error.to_string()))?;
+        let image = keep_image(
+            services,
+            &bytes,
+            config,
+            name.cloned().into_iter().collect(),
+        )?;
         services.store.sync()?;
         Ok(image)
     };
@@ -240,7 +291,13 @@ pub fn save(
     let mut ready = Vec::new();
     for image in images {
         let names = image.reference.iter().cloned().collect();
-        let manifest = found::manifest_of(services, image, Compression::default(), MediaTypes::Oci, task);
+        let manifest = found::manifest_of(
+            services,
+            image,
+            Compression::default(),
+            MediaTypes::Oci,
+            task,
+        );
         ready.push((image, names, manifest.map_err(BuildError::new)?));
     }
     write_archive(services, &ready, true, 0, Output::Stream(Box::new(out))).map_err(BuildError::new)
@@ -275,8 +332,16 @@ pub(crate) fn write_archive(
             created: image.config.created.clone(),
             annotations: Default::default(),
         });
-        let layers: Vec<Digest> = manifest.layers.iter().map(digest_of).collect::<Result<_, _>>()?;
-        docker_entries.push(DockerEntry { config: image.record.config, names: names.clone(), layers: layers.clone() });
+        let layers: Vec<Digest> = manifest
+            .layers
+            .iter()
+            .map(digest_of)
+            .collect::<Result<_, _>>()?;
+        docker_entries.push(DockerEntry {
+            config: image.record.config,
+            names: names.clone(),
+            layers: layers.clone(),
+        });
         blobs.push(Blob::of_bytes(&manifest.bytes));
         blobs.push(Blob::of_bytes(&image.config_bytes));
         for (digest, layer) in layers.into_iter().zip(&manifest.layers) {
@@ -284,7 +349,11 @@ pub(crate) fn write_archive(
             blobs.push(Blob {
                 digest,
                 size: layer.size(),
-                open: Box::new(move || Ok(Box::new(store.cas().open(&digest).map_err(io::Error::other)?))),
+                open: Box::new(move || {
+                    Ok(Box::new(
+                        store.cas().open(&digest).map_err(io::Error::other)?,
+                    ))
+                }),
             });
         }
     }
@@ -299,10 +368,16 @@ pub(crate) fn write_archive(
     };
     match output {
         Output::Stream(out) => write_tar(&content, out).map(|_| ()).map_err(bad_output),
-        Output::Directory(folder) => kiln_image::layout::write_directory(&content, folder).map_err(bad_output),
+        Output::Directory(folder) => {
+            kiln_image::layout::write_directory(&content, folder).map_err(bad_output)
+        }
     }
 }
 
 fn bad_output(error: LayoutError) -> Cause {
-    Cause::Layer { act: "write", layer: "archive".to_owned(), source: Box::new(error) }
+    Cause::Layer {
+        act: "write",
+        layer: "archive".to_owned(),
+        source: Box::new(error),
+    }
 }

@@ -50,11 +50,19 @@ pub(crate) fn record(config_digest: Digest, config: &ImageConfig) -> ImageRecord
 }
 
 /// The image with this name; `None` if there is none, or if it is damaged (it can be pulled or built again).
-pub(crate) fn find_by_name(services: &Services<'_>, reference: &Reference) -> Result<Option<StoredImage>, Cause> {
+pub(crate) fn find_by_name(
+    services: &Services<'_>,
+    reference: &Reference,
+) -> Result<Option<StoredImage>, Cause> {
     let Some(record) = services.store.refs().get(reference)? else {
         return Ok(None);
     };
-    if reference.digest().is_some_and(|wanted| record.manifest.as_ref().is_none_or(|manifest| manifest.digest != wanted)) {
+    if reference.digest().is_some_and(|wanted| {
+        record
+            .manifest
+            .as_ref()
+            .is_none_or(|manifest| manifest.digest != wanted)
+    }) {
         return Ok(None);
     }
     Ok(open(services, Some(reference.clone()), record).ok())
@@ -67,14 +75,25 @@ pub(crate) fn open(
     record: ImageRecord,
 ) -> Result<StoredImage, Cause> {
     let config_bytes = services.store.cas().read(&record.config, CONFIG_LIMIT)?;
-    let shown = || reference.as_ref().map_or_else(|| record.config.to_string(), ToString::to_string);
+    let shown = || {
+        reference
+            .as_ref()
+            .map_or_else(|| record.config.to_string(), ToString::to_string)
+    };
     let config = match &reference {
         Some(reference) => read_config(reference, &config_bytes)?,
         None => ImageConfig::from_json(&config_bytes)
             .map_err(|error| Cause::Image(format!("can't use `{}`: {error}", shown())))?,
     };
-    let image = StoredImage { reference, record, config, config_bytes };
-    if let (Some(reference), Some(manifest)) = (&image.reference, pulled_manifest(services, &image)?) {
+    let image = StoredImage {
+        reference,
+        record,
+        config,
+        config_bytes,
+    };
+    if let (Some(reference), Some(manifest)) =
+        (&image.reference, pulled_manifest(services, &image)?)
+    {
         if manifest.layers.len() != image.config.diff_ids().len() {
             return Err(Cause::Image(format!(
                 "`{reference}` has {} layers in its manifest and {} in its config",
@@ -90,14 +109,21 @@ pub(crate) fn open(
 }
 
 /// The manifest the image was pulled with; `None` for one that was made here.
-fn pulled_manifest(services: &Services<'_>, image: &StoredImage) -> Result<Option<ReadyManifest>, Cause> {
+fn pulled_manifest(
+    services: &Services<'_>,
+    image: &StoredImage,
+) -> Result<Option<ReadyManifest>, Cause> {
     let Some(known) = &image.record.manifest else {
         return Ok(None);
     };
     let bytes = services.store.cas().read(&known.digest, MANIFEST_LIMIT)?;
-    let parsed = parse_manifest(&bytes, &known.media_type).map_err(|error| Cause::Image(error.to_string()))?;
+    let parsed = parse_manifest(&bytes, &known.media_type)
+        .map_err(|error| Cause::Image(error.to_string()))?;
     let Manifest::Image(manifest) = parsed else {
-        return Err(Cause::Image(format!("{} is not the manifest of one image", known.digest)));
+        return Err(Cause::Image(format!(
+            "{} is not the manifest of one image",
+            known.digest
+        )));
     };
     Ok(Some(ReadyManifest {
         media_type: known.media_type.clone(),
@@ -115,21 +141,34 @@ pub(crate) fn manifest_of(
     media_types: MediaTypes,
     task: &Task<'_>,
 ) -> Result<ReadyManifest, Cause> {
-    if let Some(pulled) = pulled_manifest(services, image)? {
-        if pulled_blobs(services, image, &pulled, task)? {
-            return Ok(pulled);
-        }
+    if let Some(pulled) = pulled_manifest(services, image)?
+        && pulled_blobs(services, image, &pulled, task)?
+    {
+        return Ok(pulled);
     }
-    let config = config_descriptor(media_types, image.record.config, image.config_bytes.len() as u64);
+    let config = config_descriptor(
+        media_types,
+        image.record.config,
+        image.config_bytes.len() as u64,
+    );
     let mut layers = Vec::new();
     for layer in image.config.diff_ids() {
         let blob = services.layers.blob(*layer, compression, task)?;
         let media_type = layer_media_type(media_types, &blob.media_type);
-        layers.push(Descriptor::new(media_type.as_str().into(), blob.size, blob.digest.to_oci()));
+        layers.push(Descriptor::new(
+            media_type.as_str().into(),
+            blob.size,
+            blob.digest.to_oci(),
+        ));
     }
     let bytes = manifest_json(&config, &layers, media_types, &Default::default())
         .map_err(|error| Cause::Image(error.to_string()))?;
-    Ok(ReadyManifest { media_type: media_types.manifest().to_owned(), bytes, config, layers })
+    Ok(ReadyManifest {
+        media_type: media_types.manifest().to_owned(),
+        bytes,
+        config,
+        layers,
+    })
 }
 
 /// Whether all the very blobs a pulled manifest names are in the store, after pulling those that can be.
@@ -170,26 +209,40 @@ fn by_id(services: &Services<'_>, id: Digest) -> Result<StoredImage, Cause> {
         }
     }
     let record = services.store.refs().image(&id)?;
-    let record = record.ok_or_else(|| Cause::Image(format!("there is no image {id} in the store")))?;
+    let record =
+        record.ok_or_else(|| Cause::Image(format!("there is no image {id} in the store")))?;
     open(services, None, record)
 }
 
 /// The id (config digest) that begins with `text`, with or without `sha256:`.
 pub fn resolve_id(services: &Services<'_>, text: &str) -> Result<Digest, BuildError> {
-    let not_found = || BuildError::new(Cause::Image(format!("there is no image `{text}` in the store")));
+    let not_found = || {
+        BuildError::new(Cause::Image(format!(
+            "there is no image `{text}` in the store"
+        )))
+    };
     let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-    if prefix.is_empty() || !prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+    if prefix.is_empty()
+        || !prefix
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return Err(not_found());
     }
     let images = services.store.refs().images().map_err(BuildError::new)?;
-    let mut found: Vec<Digest> =
-        images.into_iter().map(|record| record.config).filter(|id| id.hex().starts_with(prefix)).collect();
+    let mut found: Vec<Digest> = images
+        .into_iter()
+        .map(|record| record.config)
+        .filter(|id| id.hex().starts_with(prefix))
+        .collect();
     found.sort_unstable();
     found.dedup();
     match found[..] {
         [id] => Ok(id),
         [] => Err(not_found()),
-        _ => Err(BuildError::new(Cause::Image(format!("several images have an id that begins with `{text}`")))),
+        _ => Err(BuildError::new(Cause::Image(format!(
+            "several images have an id that begins with `{text}`"
+        )))),
     }
 }
 
@@ -197,10 +250,15 @@ pub fn resolve_id(services: &Services<'_>, text: &str) -> Result<Digest, BuildEr
 pub fn list(services: &Services<'_>) -> Result<Vec<StoredImage>, BuildError> {
     let refs = services.store.refs();
     let named = refs.list().map_err(BuildError::new)?;
-    let mut images: Vec<StoredImage> =
-        named.into_iter().filter_map(|(reference, record)| open(services, Some(reference), record).ok()).collect();
+    let mut images: Vec<StoredImage> = named
+        .into_iter()
+        .filter_map(|(reference, record)| open(services, Some(reference), record).ok())
+        .collect();
     for record in refs.images().map_err(BuildError::new)? {
-        if !images.iter().any(|image| image.record.config == record.config) {
+        if !images
+            .iter()
+            .any(|image| image.record.config == record.config)
+        {
             images.extend(open(services, None, record).ok());
         }
     }
@@ -208,8 +266,16 @@ pub fn list(services: &Services<'_>) -> Result<Vec<StoredImage>, BuildError> {
 }
 
 /// Gives an image another name.
-pub fn tag(services: &Services<'_>, image: &StoredImage, name: &Reference) -> Result<(), BuildError> {
-    services.store.refs().set(name, &image.record).map_err(BuildError::new)
+pub fn tag(
+    services: &Services<'_>,
+    image: &StoredImage,
+    name: &Reference,
+) -> Result<(), BuildError> {
+    services
+        .store
+        .refs()
+        .set(name, &image.record)
+        .map_err(BuildError::new)
 }
 
 /// What [`remove`] did.
@@ -231,11 +297,17 @@ pub fn remove(services: &Services<'_>, text: &str) -> Result<Removed, BuildError
     match named {
         Some(name) if names.len() > 1 => {
             refs.remove(&name).map_err(BuildError::new)?;
-            Ok(Removed { untagged: vec![name], deleted: None })
+            Ok(Removed {
+                untagged: vec![name],
+                deleted: None,
+            })
         }
         _ => {
             let untagged = refs.remove_image(&id).map_err(BuildError::new)?;
-            Ok(Removed { untagged, deleted: Some(id) })
+            Ok(Removed {
+                untagged,
+                deleted: Some(id),
+            })
         }
     }
 }

@@ -8,8 +8,8 @@ mod found;
 mod pull;
 mod push;
 
-pub use archive::{import, load, save};
 pub(crate) use archive::{Output as ArchiveOutput, write_archive};
+pub use archive::{import, load, save};
 pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
 pub use pull::{PullPolicy, pull};
 pub use push::push;

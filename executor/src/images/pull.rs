@@ -57,7 +57,8 @@ pub fn pull(
     platform: &Platform,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, BuildError> {
-    let image = resolve(services, reference, platform, PullPolicy::Always, reporter).map_err(BuildError::new)?;
+    let image = resolve(services, reference, platform, PullPolicy::Always, reporter)
+        .map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
     for layer in image.config.diff_ids() {
         if let Err(cause) = services.layers.fetch(*layer, &task) {
@@ -89,7 +90,9 @@ fn fetch(
         }
     };
     let Manifest::Image(manifest) = parse(reference, &media_type, &bytes)? else {
-        return Err(Cause::Image(format!("`{reference}` is an index within an index")));
+        return Err(Cause::Image(format!(
+            "`{reference}` is an index within an index"
+        )));
     };
     let config_bytes = config(services, reference, &manifest, task)?;
     let manifest_digest = services.store.cas().put(&bytes)?;
@@ -107,11 +110,16 @@ fn fetch(
 }
 
 fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manifest, Cause> {
-    parse_manifest(bytes, media_type).map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
+    parse_manifest(bytes, media_type)
+        .map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
 }
 
 /// The manifest of an index that suits the platform best.
-fn choose<'m>(reference: &Reference, platform: &Platform, manifests: &'m [Descriptor]) -> Result<&'m Descriptor, Cause> {
+fn choose<'m>(
+    reference: &Reference,
+    platform: &Platform,
+    manifests: &'m [Descriptor],
+) -> Result<&'m Descriptor, Cause> {
     let offered = |manifest: &Descriptor| manifest.platform().as_ref().map(Platform::from);
     manifests
         .iter()
@@ -119,8 +127,15 @@ fn choose<'m>(reference: &Reference, platform: &Platform, manifests: &'m [Descri
         .min_by_key(|(preference, _)| *preference)
         .map(|(_, manifest)| manifest)
         .ok_or_else(|| {
-            let all: Vec<String> = manifests.iter().filter_map(offered).map(|offered| offered.to_string()).collect();
-            Cause::Image(format!("`{reference}` has no image for {platform}, only for {}", all.join(", ")))
+            let all: Vec<String> = manifests
+                .iter()
+                .filter_map(offered)
+                .map(|offered| offered.to_string())
+                .collect();
+            Cause::Image(format!(
+                "`{reference}` has no image for {platform}, only for {}",
+                all.join(", ")
+            ))
         })
 }
 
@@ -133,7 +148,9 @@ fn config(
     let descriptor = manifest.config();
     let digest: Digest = digest_of(descriptor)?;
     if descriptor.size() > CONFIG_LIMIT {
-        return Err(Cause::Image(format!("the config of `{reference}` is larger than {CONFIG_LIMIT} bytes")));
+        return Err(Cause::Image(format!(
+            "the config of `{reference}` is larger than {CONFIG_LIMIT} bytes"
+        )));
     }
     if services.store.cas().contains(&digest)
         && let Ok(bytes) = services.store.cas().read(&digest, CONFIG_LIMIT)
@@ -142,12 +159,15 @@ fn config(
     }
     let mut bytes = Vec::new();
     let part = digest.to_string();
-    services.registry.pull_blob(reference, descriptor, &mut bytes, &|done| {
-        task.progress(&part, done, Some(descriptor.size()));
-    })?;
+    services
+        .registry
+        .pull_blob(reference, descriptor, &mut bytes, &|done| {
+            task.progress(&part, done, Some(descriptor.size()));
+        })?;
     Ok(bytes)
 }
 
 pub(super) fn read_config(reference: &Reference, bytes: &[u8]) -> Result<ImageConfig, Cause> {
-    ImageConfig::from_json(bytes).map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
+    ImageConfig::from_json(bytes)
+        .map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
 }

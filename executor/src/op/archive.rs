@@ -24,7 +24,9 @@ pub(crate) fn refuse(
 ) -> Result<(), Cause> {
     for (input, path) in selected_files(op, trees)? {
         let is_source = op.sources.iter().any(|source| match source {
-            kiln_planner::CopySourceOp::Path { path: named, .. } => named.trim_start_matches('/') == path.to_string(),
+            kiln_planner::CopySourceOp::Path { path: named, .. } => {
+                named.trim_start_matches('/') == path.to_string()
+            }
             kiln_planner::CopySourceOp::Inline { .. } => false,
         });
         let Some(node) = trees[&input].tree.lookup(&path).filter(|_| is_source) else {

@@ -12,7 +12,8 @@ use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
 
 use super::archive;
 use super::file::{
-    Archives, CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, select, selected_files,
+    Archives, CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, select,
+    selected_files,
 };
 use crate::error::Cause;
 use crate::event::Task;
@@ -37,7 +38,9 @@ pub(crate) fn solve(
     // A linked layer is the same on any root; what comes out on this one is not.
     let Step { mut result, cached } = step;
     if let Some(layer) = result.layer {
-        result.output = root.id.above(&*solver.services.layers.changeset(layer, task)?);
+        result.output = root
+            .id
+            .above(&*solver.services.layers.changeset(layer, task)?);
     }
     Ok(Step { result, cached })
 }
@@ -50,9 +53,14 @@ fn look_up_or_copy(
     root: &Arc<RootFs>,
     task: &Task<'_>,
 ) -> Result<Step, Cause> {
-    let keyed_root = if op.link { OutputId::scratch() } else { root.id };
+    let keyed_root = if op.link {
+        OutputId::scratch()
+    } else {
+        root.id
+    };
     let sources = Sources::of(solver, id, op);
-    let by_output = key::copy_by_output(op, keyed_root, &sources.outputs()).map(|preimage| preimage.key());
+    let by_output =
+        key::copy_by_output(op, keyed_root, &sources.outputs()).map(|preimage| preimage.key());
     if let Some(step) = by_output.and_then(|key| solver.look_up(vertex, &key)) {
         return Ok(step);
     }
@@ -65,7 +73,11 @@ fn look_up_or_copy(
         make(solver, op, root, &sources, &trees, task)
     })?;
     if let Some(key) = by_output {
-        solver.services.store.actions().alias(&key, &preimage.key())?;
+        solver
+            .services
+            .store
+            .actions()
+            .alias(&key, &preimage.key())?;
     }
     Ok(step)
 }
@@ -90,7 +102,9 @@ impl<'a> Sources<'a> {
         });
         let from = |input| match solver.input(id, input) {
             Output::Root(root) => From::Root(root.clone()),
-            Output::Context => From::Context(solver.context.expect("a context output has a context")),
+            Output::Context => {
+                From::Context(solver.context.expect("a context output has a context"))
+            }
         };
         Sources(inputs.map(|input| (input, from(input))).collect())
     }
@@ -116,7 +130,9 @@ impl<'a> Sources<'a> {
             trees.insert(*input, tree);
         }
         let mut wanted: BTreeMap<usize, Vec<ImagePath>> = BTreeMap::new();
-        for (input, path) in selected_files(op, &borrowed(&trees)).map_err(|error| not_found(error, op, self))? {
+        for (input, path) in
+            selected_files(op, &borrowed(&trees)).map_err(|error| not_found(error, op, self))?
+        {
             wanted.entry(input).or_default().push(path);
         }
         for (input, from) in &self.0 {
@@ -131,13 +147,26 @@ impl<'a> Sources<'a> {
 fn borrowed(trees: &Trees) -> SourceTrees<'_> {
     trees
         .iter()
-        .map(|(input, (tree, is_context))| (*input, SourceTree { tree, is_context: *is_context }))
+        .map(|(input, (tree, is_context))| {
+            (
+                *input,
+                SourceTree {
+                    tree,
+                    is_context: *is_context,
+                },
+            )
+        })
         .collect()
 }
 
 fn selections(read: &[Selection]) -> Vec<Vec<Selected>> {
-    let selected = |one: &super::file::Selected| Selected { name: one.name.clone(), digest: one.digest };
-    read.iter().map(|selection| selection.matches.iter().map(selected).collect()).collect()
+    let selected = |one: &super::file::Selected| Selected {
+        name: one.name.clone(),
+        digest: one.digest,
+    };
+    read.iter()
+        .map(|selection| selection.matches.iter().map(selected).collect())
+        .collect()
 }
 
 /// The files behind a key, so that a later miss can name the one that changed.
@@ -151,7 +180,10 @@ fn files(read: &[Selection]) -> Vec<FileDigest> {
                 (false, true) => name.into_owned(),
                 (false, false) => format!("{name}/{}", entry.path),
             };
-            FileDigest { path, digest: entry.digest }
+            FileDigest {
+                path,
+                digest: entry.digest,
+            }
         })
     });
     files.collect()
@@ -167,17 +199,27 @@ fn make(
 ) -> Result<(DiffId, Arc<Changeset>), Cause> {
     let layers = &solver.services.layers;
     if op.unpack {
-        archive::refuse(op, &borrowed(trees), |input, path, node| open_source(sources, layers, trees, input, path, node, task))?;
+        archive::refuse(op, &borrowed(trees), |input, path, node| {
+            open_source(sources, layers, trees, input, path, node, task)
+        })?;
     }
     let tree = root.tree(layers, task)?;
     let read = root.reader(layers, task);
-    let destination = Destination { tree: &tree, read: &read, created: creation_time(solver) };
+    let destination = Destination {
+        tree: &tree,
+        read: &read,
+        created: creation_time(solver),
+    };
     let outcome = copy(op, &borrowed(trees), &Archives::new(), &destination)?;
     let contents = SourceContents::of(&outcome.origins, sources, trees, layers, task)?;
     let staging = solver.services.store.layers().stage()?;
-    let summary = write_layer(&outcome.changeset, &contents, staging.create_tar()?).map_err(write_error)?;
+    let summary =
+        write_layer(&outcome.changeset, &contents, staging.create_tar()?).map_err(write_error)?;
     staging.commit(&summary.diff_id, &outcome.changeset, summary.size)?;
-    Ok((summary.diff_id, layers.remember(summary.diff_id, outcome.changeset)))
+    Ok((
+        summary.diff_id,
+        layers.remember(summary.diff_id, outcome.changeset),
+    ))
 }
 
 /// The time of directories that nobody has a time for.
@@ -188,7 +230,9 @@ pub(crate) fn creation_time(solver: &Solver<'_>) -> Timestamp {
 
 fn write_error(error: WriteError) -> Cause {
     match error {
-        WriteError::ContentChanged { path, .. } => Cause::ContextChanged { path: path.to_string() },
+        WriteError::ContentChanged { path, .. } => Cause::ContextChanged {
+            path: path.to_string(),
+        },
         error => Cause::layer("write", "of the copy")(error),
     }
 }
@@ -198,18 +242,25 @@ fn not_found(error: CopyError, op: &CopyOp, sources: &Sources<'_>) -> Cause {
     let CopyError::NotFound { source_index, path } = &error else {
         return Cause::Copy(error);
     };
-    let CopySourceOp::Path { input, .. } = &op.sources[*source_index] else {
+    let CopySourceOp::Path { input, span, .. } = &op.sources[*source_index] else {
         return Cause::Copy(error);
     };
     let shown = path.trim_start_matches('/').to_owned();
     match sources.0.get(input) {
         Some(From::Context(context)) => {
             let (notes, help) = context.explain_missing(path);
-            Cause::SourceNotFound { path: shown, origin: "the build context".to_owned(), notes, help }
+            Cause::SourceNotFound {
+                path: shown,
+                origin: "the build context".to_owned(),
+                span: *span,
+                notes,
+                help,
+            }
         }
         _ => Cause::SourceNotFound {
             path: path.clone(),
             origin: "the stage or image that `--from` names".to_owned(),
+            span: *span,
             notes: Vec::new(),
             help: Vec::new(),
         },
@@ -228,18 +279,30 @@ fn open_source(
     let shown = || path.to_string();
     let mut start = Vec::new();
     let read = |mut reader: Box<dyn Read + '_>, start: &mut Vec<u8>| {
-        reader.by_ref().take(archive::HEAD).read_to_end(start).map_err(Cause::file("read", shown()))
+        reader
+            .by_ref()
+            .take(archive::HEAD)
+            .read_to_end(start)
+            .map_err(Cause::file("read", shown()))
     };
     match &sources.0[&input] {
         From::Context(context) => {
-            let reader = context.open(path, node).map_err(Cause::file("read", shown()))?;
+            let reader = context
+                .open(path, node)
+                .map_err(Cause::file("read", shown()))?;
             read(reader, &mut start)?;
         }
         From::Root(root) => {
-            let found = trees[&input].0.lookup(path).expect("it was found in this tree");
+            let found = trees[&input]
+                .0
+                .lookup(path)
+                .expect("it was found in this tree");
             let directory = layers.unpacked(root.layers[found.layer as usize], task)?;
-            let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-            let reader = contents.open(path, node).map_err(Cause::file("read", shown()))?;
+            let contents =
+                DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+            let reader = contents
+                .open(path, node)
+                .map_err(Cause::file("read", shown()))?;
             read(reader, &mut start)?;
         }
     }
@@ -277,11 +340,17 @@ impl<'a> SourceContents<'a> {
         for (input, layer) in needed {
             if let From::Root(root) = &sources.0[&input] {
                 let directory = layers.unpacked(root.layers[layer as usize], task)?;
-                let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+                let contents =
+                    DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
                 directories.insert((input, layer), contents);
             }
         }
-        Ok(SourceContents { origins, sources, trees, directories })
+        Ok(SourceContents {
+            origins,
+            sources,
+            trees,
+            directories,
+        })
     }
 }
 
@@ -292,7 +361,10 @@ impl Contents for SourceContents<'_> {
             Some(Origin::Input { input, path }) => match &self.sources.0[input] {
                 From::Context(context) => Ok(context.open(path, node)?),
                 From::Root(_) => {
-                    let found = self.trees[input].0.lookup(path).ok_or(io::ErrorKind::NotFound)?;
+                    let found = self.trees[input]
+                        .0
+                        .lookup(path)
+                        .ok_or(io::ErrorKind::NotFound)?;
                     self.directories[&(*input, found.layer)].open(path, node)
                 }
             },

@@ -9,10 +9,10 @@ use kiln_parser::{Network as NetworkFlag, Security};
 use kiln_planner::{ExecOp, Mount, TmpfsMount};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::file::{Accounts, RunUser};
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::{Stream, Task};
-use super::file::{Accounts, RunUser};
 use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
@@ -51,7 +51,11 @@ pub(crate) fn run(
         },
         env: environment(op, &account),
         cwd: op.cwd.clone(),
-        user: User { uid: account.uid, gid: account.gid, groups: account.groups.clone() },
+        user: User {
+            uid: account.uid,
+            gid: account.gid,
+            groups: account.groups.clone(),
+        },
         hostname: op.hostname.clone(),
         network: network(op.network),
         mounts: mounts(op)?,
@@ -60,11 +64,18 @@ pub(crate) fn run(
     run_to_end(&spec, launcher, task, cancel)
 }
 
-fn account(op: &ExecOp, root: &RootFs, layers: &Layers<'_>, task: &Task<'_>) -> Result<RunUser, Cause> {
+fn account(
+    op: &ExecOp,
+    root: &RootFs,
+    layers: &Layers<'_>,
+    task: &Task<'_>,
+) -> Result<RunUser, Cause> {
     let tree = root.tree(layers, task)?;
-    let accounts =
-        Accounts::read(&tree, &root.reader(layers, task)).map_err(Cause::file("read", "/etc/passwd of the image"))?;
-    accounts.run_user(&op.user).map_err(|error| Cause::User(error.to_string()))
+    let accounts = Accounts::read(&tree, &root.reader(layers, task))
+        .map_err(Cause::file("read", "/etc/passwd of the image"))?;
+    accounts
+        .run_user(&op.user)
+        .map_err(|error| Cause::User(error.to_string()))
 }
 
 /// The step's environment in order, then proxies, then `HOME` where nobody set it (R-RT-1).
@@ -88,9 +99,13 @@ fn mounts(op: &ExecOp) -> Result<Vec<MountSpec>, Cause> {
     if op.security == Security::Insecure {
         return Err(unsupported("RUN --security=insecure"));
     }
-    let resolv_conf = network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
+    let resolv_conf =
+        network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
     let mut mounts = vec![
-        MountSpec::file("/etc/hosts", network_files::hosts(&op.hostname, &op.extra_hosts)),
+        MountSpec::file(
+            "/etc/hosts",
+            network_files::hosts(&op.hostname, &op.extra_hosts),
+        ),
         MountSpec::file("/etc/resolv.conf", resolv_conf),
     ];
     for file in &op.files {
@@ -128,10 +143,17 @@ fn tmpfs_mount(tmpfs: &TmpfsMount) -> MountSpec {
 }
 
 fn unsupported(feature: &str) -> Cause {
-    Cause::Unsupported(format!("`{feature}` is not supported by this version of kiln"))
+    Cause::Unsupported(format!(
+        "`{feature}` is not supported by this version of kiln"
+    ))
 }
 
-fn run_to_end(spec: &SandboxSpec, launcher: &Launcher, task: &Task<'_>, cancel: &Cancel) -> Result<ExitStatus, Cause> {
+fn run_to_end(
+    spec: &SandboxSpec,
+    launcher: &Launcher,
+    task: &Task<'_>,
+    cancel: &Cancel,
+) -> Result<ExitStatus, Cause> {
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let stdio = Stdio::output(stdout_end, stderr_end).map_err(Cause::file("open", "/dev/null"))?;
@@ -193,7 +215,8 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, task: &Task<'_>) -> io::Result<()> 
 /// Gives the empty directory that becomes the step's `/` what `/` has so far: overlayfs shows the upper directory's.
 pub(crate) fn dress(upper: &Path, root: &kiln_image::Metadata) -> Result<(), Cause> {
     use std::os::unix::fs::PermissionsExt;
-    std::os::unix::fs::chown(upper, Some(root.uid), Some(root.gid)).map_err(Cause::file("change the owner of", upper))?;
+    std::os::unix::fs::chown(upper, Some(root.uid), Some(root.gid))
+        .map_err(Cause::file("change the owner of", upper))?;
     std::fs::set_permissions(upper, std::fs::Permissions::from_mode(root.mode))
         .map_err(Cause::file("change the mode of", upper))
 }

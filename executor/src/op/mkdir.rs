@@ -25,8 +25,8 @@ pub(crate) fn make(
     let tree = root.tree(layers, task)?;
     let changeset = mkdir(op, &tree, &root.reader(layers, task), created)?;
     let staging = services.store.layers().stage()?;
-    let summary =
-        write_layer(&changeset, &NoContents, staging.create_tar()?).map_err(Cause::layer("write", "of WORKDIR"))?;
+    let summary = write_layer(&changeset, &NoContents, staging.create_tar()?)
+        .map_err(Cause::layer("write", "of WORKDIR"))?;
     staging.commit(&summary.diff_id, &changeset, summary.size)?;
     Ok((summary.diff_id, layers.remember(summary.diff_id, changeset)))
 }

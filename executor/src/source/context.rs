@@ -7,12 +7,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_cache::Store;
-use kiln_cache::checksum::{Candidate, ChecksumError, Checksums, FileStat, FileTime};
+use kiln_cache::{Candidate, ChecksumError, Checksums, FileStat, Store};
 use kiln_image::contents::Root;
 use kiln_image::{Changeset, ImagePath, Kind, Node, Tree};
 use kiln_parser::IgnoreFile;
-use rustix::fs::Stat;
 
 use super::walk::{self, Found, UNREAD};
 use crate::error::Cause;
@@ -78,12 +76,17 @@ impl Context {
         let unread: Vec<&Found> = listed
             .found
             .iter()
-            .filter(|found| is_file(&found.node) && paths.iter().any(|path| found.path.starts_with(path)))
+            .filter(|found| {
+                is_file(&found.node) && paths.iter().any(|path| found.path.starts_with(path))
+            })
             .filter(|found| is_unread(tree, &found.path))
             .collect();
         if !unread.is_empty() {
             let candidates: Vec<Candidate> = unread.iter().map(|found| candidate(found)).collect();
-            let digests = listed.checksums.digests(&candidates).map_err(|error| self.checksum_error(error))?;
+            let digests = listed
+                .checksums
+                .digests(&candidates)
+                .map_err(|error| self.checksum_error(error))?;
             let read = unread.iter().zip(digests).map(|(found, digest)| {
                 let mut node = found.node.clone();
                 if let Kind::File { digest: unread, .. } = &mut node.kind {
@@ -119,18 +122,33 @@ impl Context {
         let Ok(listed) = self.listed() else {
             return (Vec::new(), Vec::new());
         };
-        let files = listed.found.iter().filter(|found| !found.node.is_directory()).count();
+        let files = listed
+            .found
+            .iter()
+            .filter(|found| !found.node.is_directory())
+            .count();
         let mut notes = Vec::new();
         match (self.options.ignore.verdict(path), &self.options.ignore_name) {
             (verdict, Some(name)) if verdict.ignored => {
-                let rule = verdict.rule.map_or_else(String::new, |rule| format!(" line {}: `{}`", rule.line, rule.pattern));
+                let rule = verdict.rule.map_or_else(String::new, |rule| {
+                    format!(" line {}: `{}`", rule.line, rule.pattern)
+                });
                 notes.push(format!("left out by `{name}`{rule}"));
             }
             _ => notes.push(format!("the context is `{}` ({files} files)", self.shown())),
         }
-        let names: Vec<String> = listed.found.iter().map(|found| found.path.to_string()).collect();
+        let names: Vec<String> = listed
+            .found
+            .iter()
+            .map(|found| found.path.to_string())
+            .collect();
         let near = kiln_parser::suggest(path, names.iter().map(String::as_str));
-        (notes, near.map(|near| format!("`{near}` is there")).into_iter().collect())
+        (
+            notes,
+            near.map(|near| format!("`{near}` is there"))
+                .into_iter()
+                .collect(),
+        )
     }
 
     fn listed(&self) -> Result<&Listed, Cause> {
@@ -139,21 +157,33 @@ impl Context {
             return Ok(listed);
         }
         let root = absolute(&self.options.root)?;
-        let found = walk::walk(&root, &self.options.ignore).map_err(Cause::file("read the build context", &root))?;
-        let checksums = Checksums::open(&self.store, &root).map_err(|error| self.checksum_error(error))?;
+        let found = walk::walk(&root, &self.options.ignore)
+            .map_err(Cause::file("read the build context", &root))?;
+        let checksums =
+            Checksums::open(&self.store, &root).map_err(|error| self.checksum_error(error))?;
         let contents = Root::open(&root).map_err(Cause::file("open the build context", &root))?;
-        Ok(self.listed.get_or_init(|| Listed { found, checksums, contents }))
+        Ok(self.listed.get_or_init(|| Listed {
+            found,
+            checksums,
+            contents,
+        }))
     }
 
     fn checksum_error(&self, error: ChecksumError) -> Cause {
         match error {
-            ChecksumError::Changed { path } => Cause::ContextChanged { path: path.to_string() },
+            ChecksumError::Changed { path } => Cause::ContextChanged {
+                path: path.to_string(),
+            },
             ChecksumError::Read { path, source } => Cause::File {
                 act: "read",
                 path: self.options.root.join(path.to_string()),
                 source,
             },
-            ChecksumError::Context { path, source } => Cause::File { act: "open the build context", path, source },
+            ChecksumError::Context { path, source } => Cause::File {
+                act: "open the build context",
+                path,
+                source,
+            },
             ChecksumError::Store(error) => Cause::Store(error),
         }
     }
@@ -161,12 +191,16 @@ impl Context {
 
 impl Found {
     fn change(&self) -> (ImagePath, kiln_image::Change) {
-        (self.path.clone(), kiln_image::Change::Put(self.node.clone()))
+        (
+            self.path.clone(),
+            kiln_image::Change::Put(self.node.clone()),
+        )
     }
 }
 
 fn absolute(root: &Path) -> Result<PathBuf, Cause> {
-    root.canonicalize().map_err(Cause::file("open the build context", root))
+    root.canonicalize()
+        .map_err(Cause::file("open the build context", root))
 }
 
 fn is_file(node: &Node) -> bool {
@@ -181,16 +215,8 @@ fn is_unread(tree: &Tree, path: &ImagePath) -> bool {
 }
 
 fn candidate(found: &Found) -> Candidate {
-    Candidate { path: found.path.clone(), stat: file_stat(&found.stat) }
-}
-
-fn file_stat(stat: &Stat) -> FileStat {
-    let nanos = |nanos: u64| u32::try_from(nanos).unwrap_or(0);
-    FileStat {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime: FileTime { secs: stat.st_mtime, nanos: nanos(stat.st_mtime_nsec as u64) },
-        ctime: FileTime { secs: stat.st_ctime, nanos: nanos(stat.st_ctime_nsec as u64) },
+    Candidate {
+        path: found.path.clone(),
+        stat: FileStat::from(&found.stat),
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct Found {
 /// The digest of a file that nobody has read yet.
 pub(crate) const UNREAD: Digest = Digest::from_bytes([0; 32]);
 
+/// How deep directories may be nested: far above any real context, and well within a thread's stack.
+const DEEPEST: usize = 512;
+
 /// Lists everything below `root` that `ignore` keeps, parents before children. The root itself is left out.
 pub(crate) fn walk(root: &Path, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -35,6 +38,11 @@ pub(crate) fn walk(root: &Path, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
 }
 
 fn walk_directory(fd: &OwnedFd, at: &ImagePath, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
+    if at.components().count() > DEEPEST {
+        return Err(io::Error::other(format!(
+            "directories are nested deeper than {DEEPEST} levels"
+        )));
+    }
     let mut names = Vec::new();
     for entry in Dir::read_from(fd)? {
         let name = entry?.file_name().to_owned();
@@ -51,10 +59,15 @@ fn walk_directory(fd: &OwnedFd, at: &ImagePath, ignore: &IgnoreFile) -> io::Resu
     Ok(nested.into_iter().flatten().collect())
 }
 
-fn walk_entry(parent: BorrowedFd<'_>, at: &ImagePath, name: &CStr, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
+fn walk_entry(
+    parent: BorrowedFd<'_>,
+    at: &ImagePath,
+    name: &CStr,
+    ignore: &IgnoreFile,
+) -> io::Result<Vec<Found>> {
     let path = at.child(name.to_bytes());
     let text = path.to_string();
-    let ignored = ignore.verdict(&text).ignored;
+    let ignored = ignore.ignores(&text);
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()), // gone since it was listed
         result => result?,
