@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// The image that `text` names: a reference, an id, or the beginning of one.
 pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, Failure> {
-    images::find(services, text).map_err(|error| match &error.cause {
+    images::find(services, text).map_err(|error| match &*error.cause {
         Cause::Image(message) => {
             with_guess(services, text, Failure::new(Exit::Failed, "image", message))
         }

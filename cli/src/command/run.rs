@@ -197,7 +197,7 @@ fn streams(interactive: bool) -> io::Result<Stdio> {
 /// As a shell has it: 127 for a program that is not there, 126 for one that cannot be started.
 fn could_not_run(error: &BuildError) -> Failure {
     let failure = Failure::from_build_error(None, error);
-    match &error.cause {
+    match &*error.cause {
         Cause::Sandbox(SandboxError::ProgramNotFound { .. }) => Failure {
             exit: Exit::Program(127),
             ..failure
