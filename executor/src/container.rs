@@ -75,11 +75,7 @@ fn run_in(
     let staging = services.store.layers().stage()?;
     let (upper, work) = (staging.create_fs()?, staging.create_work()?);
     dress(&upper, &tree.root().metadata)?;
-    let lowers = root
-        .layers
-        .iter()
-        .map(|layer| services.layers.unpacked(*layer, task))
-        .collect::<Result<_, _>>()?;
+    let lowers = root.lowers(&services.layers, task)?;
     let spec = SandboxSpec {
         env: environment(&image.config, options, &user.home),
         cwd: workdir(&image.config, options),

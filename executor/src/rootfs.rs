@@ -3,7 +3,9 @@
 //! Most steps of a cached build need only its [`OutputId`]. The tree is put together when somebody asks for it,
 //! from the parent's tree where that is there already.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use kiln_cache::OutputId;
@@ -64,6 +66,27 @@ impl RootFs {
             tree.apply(index, &*layers.changeset(*layer, task)?);
         }
         Ok(self.tree.get_or_init(|| Arc::new(tree)).clone())
+    }
+
+    /// The layers unpacked, bottom first, for an overlay. Overlayfs refuses a directory that is there twice, and of
+    /// equal layers the topmost alone gives the same tree: it puts and removes all that the lower ones do.
+    pub(crate) fn lowers(
+        &self,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<Vec<PathBuf>, Cause> {
+        let mut seen = HashSet::new();
+        let mut lowers = Vec::with_capacity(self.layers.len());
+        for layer in self
+            .layers
+            .iter()
+            .rev()
+            .filter(|layer| seen.insert(**layer))
+        {
+            lowers.push(layers.unpacked(*layer, task)?);
+        }
+        lowers.reverse();
+        Ok(lowers)
     }
 
     /// Reads files of the tree, where the user and group files are asked for by name.

@@ -39,10 +39,7 @@ pub(crate) fn run(
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
     let account = account(op, root, layers, task)?;
-    let mut lowers = Vec::with_capacity(root.layers.len());
-    for layer in &root.layers {
-        lowers.push(layers.unpacked(*layer, task)?);
-    }
+    let lowers = root.lowers(layers, task)?;
     let spec = SandboxSpec {
         root: RootSpec::Overlay {
             lowers,
