@@ -72,8 +72,10 @@ impl Config {
         root: Option<PathBuf>,
         environment: Environment,
     ) -> Result<Self, Failure> {
+        let root = store_root(root, &environment)?;
         Ok(Self {
-            root: store_root(root, &environment)?,
+            // Steps run with another working directory.
+            root: std::path::absolute(&root).unwrap_or(root),
             color: environment.has_live_terminal() && environment.os("NO_COLOR").is_none(),
             environment,
         })

@@ -47,3 +47,20 @@ fn report(panic: &PanicHookInfo<'_>) -> Report {
     );
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_bug() {
+        assert_eq!(
+            guard(|| panic!("on purpose")).map_err(|failure| failure.exit),
+            Ok(Exit::Bug)
+        );
+        assert_eq!(
+            guard(|| Ok(Exit::Done)).map_err(|failure| failure.exit),
+            Ok(Exit::Done)
+        );
+    }
+}

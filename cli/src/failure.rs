@@ -205,7 +205,10 @@ impl Report {
             label: diagnostic.label.clone(),
         };
         // A diagnostic has no field for causes; the engine puts them among the notes.
-        let cause = |note: &String| note.strip_prefix("caused by: ").map(str::to_owned);
+        let cause = |note: &String| {
+            note.strip_prefix("caused by: ")
+                .map(|text| without_number(text).to_owned())
+        };
         let notes = diagnostic.notes.iter();
         Self {
             severity: diagnostic.severity,
@@ -246,13 +249,15 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// What the system said, without its number.
+/// What the system said, in the middle of a sentence.
 fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_lowercase()
+    without_number(&error.to_string()).to_lowercase()
+}
+
+/// `No such file or directory (os error 2)` says it twice.
+fn without_number(text: &str) -> &str {
+    text.split_once(" (os error ")
+        .map_or(text, |(words, _)| words)
 }
 
 /// The chain below an error. Many errors repeat their source in their own text; those are left out.
@@ -263,7 +268,7 @@ fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     while let Some(cause) = next {
         let text = cause.to_string();
         if !shown.contains(&text) {
-            causes.push(text.clone());
+            causes.push(without_number(&text).to_owned());
             shown = text;
         }
         next = cause.source();

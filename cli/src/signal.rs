@@ -1,12 +1,16 @@
-//! SIGINT and SIGTERM: the first asks the build to stop and clean up, the second ends kiln at once.
+//! SIGINT and SIGTERM: the first asks the build to stop and clean up, the second, or five seconds more, end kiln at once.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use kiln_executor::Cancel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// How long cleaning up may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Turns signals into a request to stop, from its making to the end of the process.
 #[derive(Clone)]
@@ -45,10 +49,21 @@ impl Interrupt {
 
     fn received(&self, signal: i32) {
         if self.first.swap(signal, Ordering::SeqCst) != 0 {
-            // Someone is in a hurry. What is left behind is swept by the next run.
-            crate::say("\u{1b}[?25h");
-            std::process::exit(128 + signal);
+            give_up(signal);
         }
+        // Steps end at once, but a transfer may hang on a network that does not answer.
+        std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE);
+            give_up(signal);
+        });
         self.cancel.request();
     }
+}
+
+/// Ends kiln without waiting for anything. What is left behind is swept by the next run.
+fn give_up(signal: i32) -> ! {
+    if std::io::stderr().is_terminal() {
+        crate::say("\u{1b}[?25h");
+    }
+    std::process::exit(128 + signal);
 }

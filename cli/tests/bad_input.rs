@@ -147,6 +147,19 @@ fn damaged_blobs_are_made_again_by_the_next_build() {
 }
 
 #[test]
+fn a_check_that_is_an_error_fails_the_build() {
+    // R-CHK-1
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "# check=error=true\nFROM scratch AS Upper\nLABEL a=1\n",
+    )]);
+    let outcome = env.kiln(&["build", "."]);
+    assert_eq!(outcome.code, 5, "{}", outcome.stderr);
+    let verdict = "error[check-failed]: lint violation found for rules: StageNameCasing";
+    assert!(outcome.stderr.contains(verdict), "{}", outcome.stderr);
+}
+
+#[test]
 fn usage_errors_are_exit_two() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);
     let lines: [&[&str]; 6] = [

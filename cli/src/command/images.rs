@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 use kiln_cache::Store;
 use kiln_executor::images::StoredImage;
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: ListFormat,
-    /// Only images of this name, with or without a tag
+    /// Only images of this name, with or without a tag; `*`, `?`, `[ab]` and `{a,b}` as in a shell
     #[arg(value_name = "REPOSITORY[:TAG]")]
     filter: Option<String>,
 }
@@ -53,9 +54,10 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
+    let filter = Filter::new(args.filter.as_deref())?;
     let session = Session::open(config)?;
     let mut images = stored::all(&session.services())?;
-    images.retain(|image| is_asked(args.filter.as_deref(), image.reference.as_ref()));
+    images.retain(|image| filter.takes(image.reference.as_ref()));
     images.sort_by_key(|image| std::cmp::Reverse(image.record.created_at));
     let rows: Vec<_> = images
         .iter()
@@ -90,17 +92,39 @@ fn row(args: &Args, store: &Store, image: &StoredImage) -> Row {
     }
 }
 
-/// Whether a name is `filter`, or a tag of it.
-fn is_asked(filter: Option<&str>, name: Option<&Reference>) -> bool {
-    let Some(filter) = filter else { return true };
-    let (Some(name), Ok(asked)) = (name, filter.parse::<Reference>()) else {
-        return false;
-    };
-    let has_tag = filter
-        .rsplit('/')
-        .next()
-        .is_some_and(|last| last.contains(':'));
-    name.name() == asked.name() && (!has_tag || name.tag() == asked.tag())
+/// Which names are listed.
+#[derive(Debug)]
+enum Filter {
+    Everything,
+    /// A shell pattern that the whole familiar name must match, with its tag or without; `*` stops at `/`.
+    Names(GlobMatcher),
+}
+
+impl Filter {
+    fn new(asked: Option<&str>) -> Result<Self, Failure> {
+        let Some(pattern) = asked else {
+            return Ok(Self::Everything);
+        };
+        // A name spelled out in full is the same name.
+        let familiar = pattern
+            .strip_prefix("docker.io/library/")
+            .or_else(|| pattern.strip_prefix("docker.io/"));
+        let glob = GlobBuilder::new(familiar.unwrap_or(pattern))
+            .literal_separator(true)
+            .build();
+        glob.map(|glob| Self::Names(glob.compile_matcher()))
+            .map_err(|error| Failure::usage(format!("`{pattern}` is no pattern: {}", error.kind())))
+    }
+
+    fn takes(&self, name: Option<&Reference>) -> bool {
+        match (self, name) {
+            (Self::Everything, _) => true,
+            (Self::Names(_), None) => false,
+            (Self::Names(pattern), Some(name)) => {
+                pattern.is_match(name.familiar()) || pattern.is_match(repository(name))
+            }
+        }
+    }
 }
 
 /// The name people write, without its tag.
@@ -160,20 +184,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_is_a_name_or_a_tag() {
+    fn the_filter_is_a_pattern_over_names() {
         let name: Reference = "127.0.0.1:5000/team/app:1.2".parse().unwrap();
         let cases = [
             (None, true),
             (Some("127.0.0.1:5000/team/app"), true),
             (Some("127.0.0.1:5000/team/app:1.2"), true),
             (Some("127.0.0.1:5000/team/app:1.3"), false),
+            (Some("*/team/app"), true),
+            (Some("*/*/a*:1.?"), true),
+            (Some("*/app"), false),
             (Some("app"), false),
-            (Some("Not a name"), false),
         ];
         for (filter, expected) in cases {
-            assert_eq!(is_asked(filter, Some(&name)), expected, "{filter:?}");
+            assert_eq!(
+                Filter::new(filter).unwrap().takes(Some(&name)),
+                expected,
+                "{filter:?}"
+            );
         }
-        assert!(!is_asked(Some("app"), None));
+        let alpine: Reference = "alpine".parse().unwrap();
+        assert!(
+            Filter::new(Some("docker.io/library/alpine"))
+                .unwrap()
+                .takes(Some(&alpine))
+        );
+        assert!(!Filter::new(Some("alpine")).unwrap().takes(None));
+        assert_eq!(Filter::new(Some("[")).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
