@@ -21,7 +21,7 @@ pub(crate) struct Tally {
     skipped_themselves: usize,
     pub(crate) failed: usize,
     /// By tier and reason: how many, and which as far as they have names.
-    skipped: BTreeMap<(String, String), (usize, Vec<String>)>,
+    skipped: BTreeMap<(String, String), (usize, BTreeSet<String>)>,
     /// Names of failed tests, as far as they are known.
     failures: BTreeSet<String>,
     /// The test whose output is being shown.
@@ -109,7 +109,7 @@ impl Tally {
             .or_default();
         entry.0 += count;
         if !name.is_empty() {
-            entry.1.push(name.to_owned());
+            entry.1.insert(name.to_owned());
         }
     }
 

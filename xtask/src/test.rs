@@ -332,7 +332,7 @@ fn watch(name: &str, runner: Runner, command: &mut Command, tally: &mut Tally) -
     Ok(())
 }
 
-/// Leaves out what tests that passed printed; nextest shows it because skips are told there.
+/// Leaves out what tests that passed printed. Nextest prints it because skips are told there; the report tells them again.
 #[derive(Default)]
 struct Chatter {
     hidden: bool,
@@ -348,7 +348,7 @@ impl Chatter {
         if text.starts_with("Summary [") || text.starts_with("────") {
             self.hidden = false;
         }
-        !self.hidden || text.starts_with("skipped: ") || text.contains(" TESTS SKIPPED: ")
+        !self.hidden
     }
 }
 
