@@ -131,7 +131,8 @@ impl Failure {
         let nowhere = Arc::new(Source::new("", ""));
         let mut diagnostic = error.diagnostic();
         diagnostic.span = diagnostic.span.filter(|_| source.is_some());
-        let report = Report::from_diagnostic(source.unwrap_or(&nowhere), &diagnostic);
+        let mut report = Report::from_diagnostic(source.unwrap_or(&nowhere), &diagnostic);
+        report.causes = causes(&*error.cause);
         Self {
             exit: error.kind().into(),
             reports: vec![report],
@@ -204,22 +205,13 @@ impl Report {
             span,
             label: diagnostic.label.clone(),
         };
-        // A diagnostic has no field for causes; the engine puts them among the notes.
-        let cause = |note: &String| {
-            note.strip_prefix("caused by: ")
-                .map(|text| without_number(text).to_owned())
-        };
-        let notes = diagnostic.notes.iter();
         Self {
             severity: diagnostic.severity,
             code: Some(diagnostic.code.as_str().to_owned()),
             message: diagnostic.message.clone(),
             place: diagnostic.span.map(place),
-            causes: notes.clone().filter_map(cause).collect(),
-            notes: notes
-                .filter(|note| cause(note).is_none())
-                .cloned()
-                .collect(),
+            causes: Vec::new(),
+            notes: diagnostic.notes.clone(),
             help: diagnostic.help.clone(),
         }
     }

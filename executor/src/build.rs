@@ -144,10 +144,7 @@ fn resolve_base(
         cause: Box::new(cause),
     })?;
     Ok(BaseImage {
-        manifest_digest: image
-            .record
-            .manifest
-            .map_or(image.record.config, |manifest| manifest.digest),
+        manifest_digest: image.record.manifest.map(|manifest| manifest.digest),
         config: image.config,
     })
 }

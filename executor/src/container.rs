@@ -61,6 +61,7 @@ fn run_in(
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
+    services.can_run()?;
     let _held = services.store.lock_shared()?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();

@@ -10,7 +10,7 @@ use kiln_registry::RegistryError;
 use thiserror::Error;
 
 use crate::op::file::{CopyError, MkdirError};
-use crate::sandbox::{ExitStatus, SandboxError};
+use crate::sandbox::{ExitStatus, SandboxError, Unavailable};
 
 /// What sort of failure it was; the command line maps it to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +56,9 @@ pub enum Cause {
     /// The step's program could not be started, or the sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// No step can run on this machine as it is.
+    #[error("{}", .0.reason)]
+    NoSandbox(Unavailable),
     /// A user or group of `USER` is not in the image (R-RT-9).
     #[error("{0}")]
     User(String),
@@ -150,11 +153,23 @@ impl Cause {
         }
     }
 
+    /// What progress says of the vertex: short, as the vertex's name stands above it.
+    pub(crate) fn in_progress(&self) -> String {
+        match self {
+            Cause::Run {
+                status: ExitStatus::Code(code),
+                ..
+            } => format!("exit status {code}"),
+            Cause::Run { status, .. } => ended(*status),
+            other => other.to_string(),
+        }
+    }
+
     fn code(&self) -> Code {
         Code(match self {
             Cause::Run { .. } => "run-failed",
             Cause::Sandbox(error) if is_program(error) => "run-failed",
-            Cause::Sandbox(_) => "sandbox",
+            Cause::Sandbox(_) | Cause::NoSandbox(_) => "sandbox",
             Cause::User(_) => "user-not-found",
             Cause::Copy(_) => "copy-failed",
             Cause::Mkdir(_) => "workdir-failed",
@@ -180,6 +195,7 @@ impl Cause {
             Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
+            | Cause::NoSandbox(_)
             | Cause::LayerLost(_)
             | Cause::Store(_)
             | Cause::File { .. }
@@ -227,6 +243,7 @@ impl BuildError {
                 "the image may not exist, or need credentials in `$DOCKER_CONFIG/config.json`"
                     .to_owned(),
             ),
+            Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
             Cause::Store(error) => error.help(),
             _ => None,
         }
@@ -240,9 +257,6 @@ impl BuildError {
         };
         let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), span);
         diagnostic.label = self.place.clone();
-        for cause in causes(&*self.cause) {
-            diagnostic = diagnostic.note(format!("caused by: {cause}"));
-        }
         match &*self.cause {
             Cause::Run { how, .. } => diagnostic = diagnostic.note(how.clone()),
             Cause::SourceNotFound { notes, help, .. } => {
@@ -254,11 +268,6 @@ impl BuildError {
         diagnostic.help.extend(self.help());
         diagnostic
     }
-}
-
-/// The errors behind an error, outermost first.
-fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'e {
-    std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string)
 }
 
 /// Whether the program itself was at fault, not the sandbox.

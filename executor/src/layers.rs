@@ -218,7 +218,7 @@ impl<'a> Layers<'a> {
     fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
         let staging = self.store.layers().stage()?;
         let directory = staging.create_fs()?;
-        let options = UnpackOptions::privileged(Whiteouts::Overlay { userxattr: false });
+        let options = unpack_options();
         let (changeset, summary) = self.with_tar(layer, task, |reader| {
             tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))
         })?;
@@ -322,6 +322,19 @@ pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
     let text = descriptor.digest().to_string();
     text.parse()
         .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
+}
+
+/// As root all a layer says is done. Anybody else gets the content alone, which is enough to copy from and to export:
+/// who owns what is in the changeset.
+fn unpack_options() -> UnpackOptions {
+    let privileged = rustix::process::geteuid().is_root();
+    let whiteouts = Whiteouts::Overlay {
+        userxattr: !privileged,
+    };
+    match privileged {
+        true => UnpackOptions::privileged(whiteouts),
+        false => UnpackOptions::unprivileged(whiteouts),
+    }
 }
 
 /// How a blob made here is remembered, so that the same request finds it again.

@@ -1,10 +1,13 @@
 //! What a build works with.
 
+use std::sync::OnceLock;
+
 use kiln_cache::Store;
 use kiln_registry::Client;
 
+use crate::error::Cause;
 use crate::layers::Layers;
-use crate::sandbox::Launcher;
+use crate::sandbox::{self, Launcher, Unavailable};
 
 /// The store, the registries and the sandbox of one run of kiln.
 pub struct Services<'a> {
@@ -16,6 +19,7 @@ pub struct Services<'a> {
     pub launcher: &'a Launcher,
     /// Layers in the forms that steps need.
     pub layers: Layers<'a>,
+    sandbox: OnceLock<Result<(), Unavailable>>,
 }
 
 impl<'a> Services<'a> {
@@ -26,6 +30,16 @@ impl<'a> Services<'a> {
             registry,
             launcher,
             layers: Layers::new(store, registry),
+            sandbox: OnceLock::new(),
         }
+    }
+
+    /// Whether steps can run on this machine; found out once.
+    pub(crate) fn can_run(&self) -> Result<(), Cause> {
+        let probe = || sandbox::probe(self.store.root()).map(|_| ());
+        self.sandbox
+            .get_or_init(probe)
+            .clone()
+            .map_err(Cause::NoSandbox)
     }
 }

@@ -201,7 +201,7 @@ impl Solver<'_> {
             Ok(step) => step,
             Err(Cause::Canceled) => return Err(Cause::Canceled), // the task says so when dropped
             Err(cause) => {
-                task.fail(cause.to_string());
+                task.fail(cause.in_progress());
                 return Err(cause);
             }
         };
@@ -323,6 +323,7 @@ impl Solver<'_> {
         root: &RootFs,
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        self.services.can_run()?;
         let layers = &self.services.layers;
         let tree = root.tree(layers, task)?;
         let staging = self.services.store.layers().stage()?;

@@ -42,10 +42,18 @@ pub struct BaseKey {
 /// What a name was resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseImage {
-    /// Digest of its manifest; of its config for an image that has no manifest.
-    pub manifest_digest: Digest,
+    /// Digest of its manifest; `None` for an image that was made here and has none.
+    pub manifest_digest: Option<Digest>,
     /// Its config, history and diff ids included.
     pub config: ImageConfig,
+}
+
+impl BaseImage {
+    /// The name it was asked for by, with its digest where it has one.
+    pub(crate) fn name(&self, reference: &Reference) -> Reference {
+        self.manifest_digest
+            .map_or_else(|| reference.clone(), |digest| reference.with_digest(digest))
+    }
 }
 
 /// The answers to [`BaseRequest`]s.

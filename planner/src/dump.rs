@@ -101,7 +101,9 @@ fn write_source(out: &mut String, source: &SourceOp) -> fmt::Result {
             diff_ids,
         } => {
             writeln!(out, "  image {reference}")?;
-            writeln!(out, "  manifest {manifest_digest}")?;
+            if let Some(digest) = manifest_digest {
+                writeln!(out, "  manifest {digest}")?;
+            }
             diff_ids
                 .iter()
                 .try_for_each(|diff_id| writeln!(out, "  layer {diff_id}"))

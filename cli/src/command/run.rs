@@ -7,7 +7,7 @@ use std::path::Path;
 use kiln_executor::container::{self, RunOptions};
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
-use kiln_executor::sandbox::{ExitStatus, MountSpec, SandboxError, Stdio, probe};
+use kiln_executor::sandbox::{ExitStatus, MountSpec, SandboxError, Stdio};
 use kiln_executor::{BuildError, Cause};
 use kiln_image::{Platform, Reference};
 
@@ -60,9 +60,6 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
     let image = find_or_pull(&session, config, &args.image)?;
     let options = options(&args, config, &image)?;
-    probe(session.store.root()).map_err(|unavailable| {
-        Failure::new(Exit::Environment, "sandbox", &unavailable.reason).help(&unavailable.remedy)
-    })?;
     let (status, _) = session.watch(ProgressMode::None, |watched| {
         let start = |stdio| {
             let cancel = &watched.interrupt.cancel;

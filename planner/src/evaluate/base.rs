@@ -68,8 +68,7 @@ impl Builder<'_> {
             return self.guessed_state();
         };
         let platform = self.image_platform(stage, base);
-        let reference = reference.with_digest(base.manifest_digest);
-        let name = naming.next(&format!("FROM {reference}"), false);
+        let name = naming.next(&format!("FROM {}", base.name(reference)), false);
         let output = self.image_vertex(key, base, name, Some(index), &platform);
         let mut config = base.config.clone();
         config.created = None;
@@ -131,7 +130,7 @@ impl Builder<'_> {
                     ));
                     return None;
                 };
-                let name = format!("FROM {}", key.reference.with_digest(base.manifest_digest));
+                let name = format!("FROM {}", base.name(&key.reference));
                 Some(self.image_vertex(key, base, name, None, &platform))
             }
         }

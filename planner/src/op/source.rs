@@ -10,7 +10,7 @@ pub enum SourceOp {
         /// The name it was asked for by.
         reference: Reference,
         /// What the name stood for; as in [`BaseImage`](crate::BaseImage).
-        manifest_digest: Digest,
+        manifest_digest: Option<Digest>,
         /// Its layers, bottom first; never empty (an image without layers is [`SourceOp::Scratch`], R-FROM-15).
         diff_ids: Vec<DiffId>,
     },

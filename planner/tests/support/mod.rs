@@ -44,7 +44,7 @@ pub fn resolve_and_plan(
                 .iter()
                 .find(|(name, _)| name.parse() == Ok(request.reference.clone()));
             let config = described.map_or_else(|| config(ANY_IMAGE), |(_, config)| config.clone());
-            let manifest_digest = Digest::of(request.reference.to_string().as_bytes());
+            let manifest_digest = Some(Digest::of(request.reference.to_string().as_bytes()));
             bases.insert(
                 request.key(),
                 BaseImage {
