@@ -110,6 +110,14 @@ impl Timestamp {
     pub const fn from_secs(secs: i64) -> Self {
         Self { secs, nanos: 0 }
     }
+
+    /// Whether both may be one moment: a time that went through a layer has whole seconds. Two times with a
+    /// fraction have to be equal, or whether a file that is written again with the same content counts as changed
+    /// would depend on the clock.
+    pub const fn may_equal(self, other: Self) -> bool {
+        let truncated = self.nanos == 0 || other.nanos == 0;
+        self.secs == other.secs && (truncated || self.nanos == other.nanos)
+    }
 }
 
 impl Kind {
@@ -171,10 +179,10 @@ impl Node {
         self.kind.is_directory()
     }
 
-    /// Whether writing both to a layer gives the same entry: mtimes count in whole seconds, hard links don't.
+    /// Whether this object, found where `other` was, is one that nobody wrote (R-LAY-7); hard links don't count.
     pub fn same_in_layer(&self, other: &Self) -> bool {
         self.metadata.same_but_mtime(&other.metadata)
-            && self.metadata.mtime.secs == other.metadata.mtime.secs
+            && self.metadata.mtime.may_equal(other.metadata.mtime)
             && self.kind.same_content(&other.kind)
     }
 }

@@ -282,6 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_written_again_within_a_second_is_a_change() {
+        // R-LAY-7
+        let at = |nanos| {
+            let mut node = file(b"x", 1);
+            node.metadata.mtime.nanos = nanos;
+            node
+        };
+        let put_over = |before: Node, after: Node| {
+            let mut lower = Tree::new();
+            lower.apply(0, &[(path("x"), Change::Put(before))].into_iter().collect());
+            let mut changeset: Changeset = [(path("x"), Change::Put(after))].into_iter().collect();
+            changeset.normalise(&lower);
+            changeset.iter().count()
+        };
+        assert_eq!(put_over(at(5), at(5)), 0);
+        assert_eq!(put_over(at(5), at(6)), 1);
+        // What a layer brought has lost its fraction.
+        assert_eq!(put_over(at(5), at(0)), 0);
+        assert_eq!(put_over(at(0), at(6)), 0);
+    }
+
+    #[test]
     fn an_opaque_directory_hides_at_every_depth() {
         // R-LAY-4
         let deep = vec![

@@ -102,6 +102,10 @@ pub fn copy(
                     landing.make_destination()?;
                 }
                 for piece in pieces(op, source_index, source, trees)? {
+                    if !op.parents {
+                        // Each match of a wildcard is a copy of its own.
+                        links.next_source();
+                    }
                     let from = Source {
                         input: *input,
                         tree,
@@ -307,7 +311,7 @@ struct Links {
 }
 
 impl Links {
-    /// Files of another source, or of an archive, are never names of one file with those before.
+    /// Files of another source, of another match, or of an archive, are never names of one file with those before.
     fn next_source(&mut self) {
         self.sources += 1;
     }
