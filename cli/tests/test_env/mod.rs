@@ -178,15 +178,20 @@ fn busybox_root() -> Vec<u8> {
             "etc/passwd",
             b"root:x:0:0:root:/root:/bin/sh\nbuilder:x:1000:1000::/tmp:/bin/sh\n".to_vec(),
         ),
-        ("etc/group", b"root:x:0:\nbuilder:x:1000:\n".to_vec()),
+        (
+            "etc/group",
+            b"root:x:0:\nbuilder:x:1000:\nstaff:x:50:builder\n".to_vec(),
+        ),
     ] {
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(contents.len() as u64);
         tar.append_data(&mut header, name, &contents[..]).unwrap();
     }
     for applet in [
-        "sh", "echo", "cat", "true", "false", "kill", "ls", "id", "sleep", "env", "pwd", "touch",
-        "mkdir", "tty", "stat",
+        "cat", "chmod", "chown", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "id",
+        "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mv", "printf", "pwd", "rm", "rmdir",
+        "sed", "seq", "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "truncate",
+        "tty", "wc",
     ] {
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
