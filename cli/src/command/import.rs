@@ -29,7 +29,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
-    let source = args.file.display().to_string();
+    // Where the tar lay is nobody's business: the same tar gives the same history anywhere.
+    let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+    let source = name.to_string_lossy().into_owned();
     let reader: Box<dyn Read> = match args.file == Path::new("-") {
         true => Box::new(std::io::stdin().lock()),
         false => Box::new(
