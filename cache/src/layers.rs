@@ -16,9 +16,9 @@ use kiln_image::{Changeset, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::cas::VerifiedReader;
-use crate::framed;
+use crate::framed::{self, Framed};
 use crate::store::read_file;
-use crate::tmp::{TmpPath, create_dir};
+use crate::tmp::{TmpPath, create_dir, remove_all};
 use crate::{Store, StoreError};
 
 /// The forms that are made in a [`LayerStaging`].
@@ -76,10 +76,19 @@ impl<'s> Layers<'s> {
             || !self.blobs(layer).is_empty()
     }
 
-    /// What the layer does; `None` if that is not known, or its stored form is damaged.
+    /// What the layer does; `None` if that is not known. A damaged form is removed, so that the layer counts as one
+    /// that is not there.
     pub fn changeset(&self, layer: &DiffId) -> Result<Option<Changeset>, StoreError> {
-        let body = framed::read(&self.dir(layer).join("changeset")).whole();
-        Ok(body.and_then(|bytes| Changeset::from_bytes(&bytes).ok()))
+        let path = self.dir(layer).join("changeset");
+        let stored = match framed::read(&path) {
+            Framed::Absent => return Ok(None),
+            Framed::Whole(bytes) => Changeset::from_bytes(&bytes).ok(),
+            Framed::Damaged => None,
+        };
+        if stored.is_none() {
+            remove_all(&path);
+        }
+        Ok(stored)
     }
 
     /// Stores what the layer does and the size of its uncompressed tar in bytes.
@@ -105,6 +114,24 @@ impl<'s> Layers<'s> {
     pub fn fs_dir(&self, layer: &DiffId) -> Option<PathBuf> {
         let fs = self.dir(layer).join("fs");
         (fs.is_dir() && self.is_sure(layer)).then_some(fs)
+    }
+
+    /// Takes the unpacked form out of use, for whoever found that its files are not what the changeset says. It stays
+    /// beside, where a step that stands on it finds its files still, and goes with the layer.
+    pub fn discard_unpacked(&self, layer: &DiffId) -> Result<(), StoreError> {
+        let _alone = self.store.lock_layer(layer)?;
+        let dir = self.dir(layer);
+        let (fs, damaged) = (dir.join("fs"), dir.join("damaged"));
+        let earlier = self.store.tmp_path()?;
+        for (from, to) in [(&damaged, earlier.as_path()), (&fs, &damaged)] {
+            match fs::rename(from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("take out of use", from)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The layer's uncompressed tar, verified while it is read; `None` if it isn't kept.
@@ -373,6 +400,28 @@ mod tests {
         let mut damaged = store.layers().tar(&layer()).unwrap().unwrap();
         assert!(damaged.read_to_end(&mut read).is_err());
         assert!(store.layers().tar(&layer()).unwrap().is_none());
+        assert!(!store.layers().contains(&layer()));
+    }
+
+    #[test]
+    fn a_damaged_unpacked_form_is_made_anew() {
+        let (_dir, store) = store();
+        for content in ["first", "second", "third"] {
+            commit_fs(&store, content);
+            let fs = store.layers().fs_dir(&layer()).unwrap();
+            assert_eq!(fs::read(fs.join("f")).unwrap(), content.as_bytes());
+            store.layers().discard_unpacked(&layer()).unwrap();
+            assert!(!store.layers().contains(&layer()));
+        }
+        store.layers().discard_unpacked(&layer()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_changeset_makes_the_layer_a_miss() {
+        let (_dir, store) = store();
+        commit_fs(&store, "x");
+        fs::write(store.layers().dir(&layer()).join("changeset"), "torn").unwrap();
+        assert_eq!(store.layers().changeset(&layer()).unwrap(), None);
         assert!(!store.layers().contains(&layer()));
     }
 

@@ -9,6 +9,7 @@
 //!     meta                    size of its tar
 //!     blob-<hex>              a compressed form that is, or was, in blobs/
 //!     fs/                     unpacked, for overlayfs
+//!     damaged/                an fs/ whose files were found changed; not used again
 //!     tar                     the uncompressed tar
 //!     unsynced                not yet surely on the disk: holds the id of the boot that wrote it
 //!   actions/<hex of key>      what a step gave: result or alias; a digest in front          (records)

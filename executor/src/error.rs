@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kiln_cache::StoreError;
-use kiln_image::DiffId;
+use kiln_image::{DiffId, ImagePath};
 use kiln_parser::{Code, Diagnostic, Span};
 use kiln_registry::RegistryError;
 use thiserror::Error;
@@ -91,6 +91,14 @@ pub enum Cause {
     /// A layer is gone or damaged, and can't be had again.
     #[error("layer {0} is not in the store any more")]
     LayerLost(DiffId),
+    /// Files of an unpacked layer are not what the layer put there. They are out of use already.
+    #[error("the store's files of layer {layer} are damaged: `/{path}` is not what it was")]
+    LayerDamaged {
+        /// The layer.
+        layer: DiffId,
+        /// The file that was looked at.
+        path: ImagePath,
+    },
     /// A feature of the Dockerfile language that kiln does not have yet.
     #[error("{0}")]
     Unsupported(String),
@@ -178,7 +186,7 @@ impl Cause {
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
             Cause::Image(_) => "image",
-            Cause::LayerLost(_) | Cause::Store(_) => "store",
+            Cause::LayerLost(_) | Cause::LayerDamaged { .. } | Cause::Store(_) => "store",
             Cause::File { .. } | Cause::Layer { .. } => "io",
             Cause::Canceled => "canceled",
         })
@@ -197,6 +205,7 @@ impl Cause {
             Cause::Sandbox(_)
             | Cause::NoSandbox(_)
             | Cause::LayerLost(_)
+            | Cause::LayerDamaged { .. }
             | Cause::Store(_)
             | Cause::File { .. }
             | Cause::Layer { .. } => ErrorKind::Environment,
@@ -231,6 +240,9 @@ impl BuildError {
             }
             Cause::LayerLost(_) => {
                 Some("pull its image again, or build with `--no-cache`".to_owned())
+            }
+            Cause::LayerDamaged { .. } => {
+                Some("they are not used again: build once more, and look after the disk".to_owned())
             }
             Cause::Registry(RegistryError::Unreachable { .. }) => Some(
                 "check the name and the network; an image that is in the store is not asked for"

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::{CompressedBlob, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
-use kiln_image::tar::{self, Limits, Nothing, UnpackOptions, Whiteouts};
+use kiln_image::tar::{self, ApplyError, Limits, Nothing, UnpackOptions, Whiteouts, WriteError};
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
@@ -119,13 +119,29 @@ impl<'a> Layers<'a> {
         let shown = directory.join(path.to_string());
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
         let mut bytes = Vec::new();
-        let mut reader = contents
-            .open(path, node)
-            .map_err(Cause::file("read", &shown))?;
+        let mut reader = contents.open(path, node).map_err(|error| {
+            if is_another_file(&error) {
+                return self.unreadable(layer, path);
+            }
+            Cause::file("read", &shown)(error)
+        })?;
         reader
             .read_to_end(&mut bytes)
             .map_err(Cause::file("read", &shown))?;
         Ok(bytes)
+    }
+
+    /// The cause behind a file's content that could not be had from the layer's directory. If the file is not what the
+    /// layer put there, the directory is taken out of use, so that the next build makes it anew.
+    pub(crate) fn unreadable(&self, layer: DiffId, path: &ImagePath) -> Cause {
+        locked(&self.directories).remove(&layer);
+        match self.store.layers().discard_unpacked(&layer) {
+            Ok(()) => Cause::LayerDamaged {
+                layer,
+                path: path.clone(),
+            },
+            Err(error) => error.into(),
+        }
     }
 
     /// Makes sure that the store itself has the layer in some form, and knows what it does.
@@ -195,8 +211,12 @@ impl<'a> Layers<'a> {
             .changeset(&layer)?
             .ok_or(Cause::LayerLost(layer))?;
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let written =
-            tar::write_layer(&changeset, &contents, out).map_err(Cause::layer("write", layer))?;
+        let written = tar::write_layer(&changeset, &contents, out).map_err(|error| {
+            match changed_file(&error) {
+                Some(path) => self.unreadable(layer, path),
+                None => Cause::layer("write", layer)(error),
+            }
+        })?;
         if written.diff_id != layer {
             return Err(Cause::LayerLost(layer));
         }
@@ -315,6 +335,33 @@ impl<'a> Layers<'a> {
             "the content of layer {layer} has diff id {found}: the image's config and its layers don't belong together"
         )))
     }
+}
+
+/// The file that is not what the changeset says, if that is why no tar could be written.
+pub(crate) fn changed_file(error: &WriteError) -> Option<&ImagePath> {
+    match error {
+        WriteError::ContentChanged { path, .. } => Some(path),
+        WriteError::Content { path, source } if is_another_file(source) => Some(path),
+        _ => None,
+    }
+}
+
+/// The file that is not what the changeset says, if that is why a tree could not be written.
+pub(crate) fn changed_source(error: &ApplyError) -> Option<&ImagePath> {
+    match error {
+        ApplyError::ContentChanged { path } => Some(path),
+        ApplyError::Content { path, source } if is_another_file(source) => Some(path),
+        _ => None,
+    }
+}
+
+/// Whether opening a file failed because it is gone, or something else is there.
+fn is_another_file(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
+    )
 }
 
 /// The digest a descriptor names; only sha256 is used.

@@ -12,6 +12,7 @@ use crate::Services;
 use crate::build::Built;
 use crate::error::Cause;
 use crate::event::Task;
+use crate::layers::{changed_file, changed_source};
 
 /// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
 pub(super) fn write_tar(
@@ -21,8 +22,10 @@ pub(super) fn write_tar(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     let (changeset, contents) = whole_tree(built, services, task)?;
-    write_layer(&changeset, &contents, out)
-        .map_err(Cause::layer("write", "of the root filesystem"))?;
+    write_layer(&changeset, &contents, out).map_err(|error| match changed_file(&error) {
+        Some(path) => contents.unreadable(built, services, path),
+        None => Cause::layer("write", "of the root filesystem")(error),
+    })?;
     Ok(())
 }
 
@@ -36,8 +39,12 @@ pub(super) fn write_files(
     let (changeset, contents) = whole_tree(built, services, task)?;
     std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
     let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
-    apply_changeset(&changeset, &contents, directory, &options)
-        .map_err(Cause::layer("write", "of the root filesystem"))
+    apply_changeset(&changeset, &contents, directory, &options).map_err(
+        |error| match changed_source(&error) {
+            Some(path) => contents.unreadable(built, services, path),
+            None => Cause::layer("write", "of the root filesystem")(error),
+        },
+    )
 }
 
 fn whole_tree(
@@ -91,6 +98,16 @@ fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {
 struct MergedContents {
     layers: HashMap<ImagePath, usize>,
     directories: Vec<DirContents>,
+}
+
+impl MergedContents {
+    /// Why the file's content is not what its layer put there.
+    fn unreadable(&self, built: &Built, services: &Services<'_>, path: &ImagePath) -> Cause {
+        let index = self.layers.get(path).copied();
+        let layer = index.and_then(|index| built.root.layers.get(index));
+        let layer = layer.expect("every file of the tree is of one of its layers");
+        services.layers.unreadable(*layer, path)
+    }
 }
 
 impl Contents for MergedContents {

@@ -17,7 +17,7 @@ use super::file::{
 };
 use crate::error::Cause;
 use crate::event::Task;
-use crate::layers::Layers;
+use crate::layers::{Layers, changed_file};
 use crate::rootfs::RootFs;
 use crate::solve::{Output, Solver, Step};
 use crate::source::context::Context;
@@ -213,8 +213,8 @@ fn make(
     let outcome = copy(op, &borrowed(trees), &Archives::new(), &destination)?;
     let contents = SourceContents::of(&outcome.origins, sources, trees, layers, task)?;
     let staging = solver.services.store.layers().stage()?;
-    let summary =
-        write_layer(&outcome.changeset, &contents, staging.create_tar()?).map_err(write_error)?;
+    let summary = write_layer(&outcome.changeset, &contents, staging.create_tar()?)
+        .map_err(|error| contents.write_error(error, layers))?;
     staging.commit(&summary.diff_id, &outcome.changeset, summary.size)?;
     Ok((
         summary.diff_id,
@@ -226,15 +226,6 @@ fn make(
 pub(crate) fn creation_time(solver: &Solver<'_>) -> Timestamp {
     let now = || jiff::Timestamp::now().as_second();
     Timestamp::from_secs(solver.plan.source_date_epoch.unwrap_or_else(now))
-}
-
-fn write_error(error: WriteError) -> Cause {
-    match error {
-        WriteError::ContentChanged { path, .. } => Cause::ContextChanged {
-            path: path.to_string(),
-        },
-        error => Cause::layer("write", "of the copy")(error),
-    }
 }
 
 /// A source that is not there, with what is known about it.
@@ -351,6 +342,25 @@ impl<'a> SourceContents<'a> {
             trees,
             directories,
         })
+    }
+}
+
+impl SourceContents<'_> {
+    /// A file that is not what its tree says was changed in the context, or damaged in the store.
+    fn write_error(&self, error: WriteError, layers: &Layers<'_>) -> Cause {
+        let Some(Origin::Input { input, path }) =
+            changed_file(&error).and_then(|path| self.origins.get(path))
+        else {
+            return Cause::layer("write", "of the copy")(error);
+        };
+        match (&self.sources.0[input], self.trees[input].0.lookup(path)) {
+            (From::Root(root), Some(found)) => {
+                layers.unreadable(root.layers[found.layer as usize], path)
+            }
+            _ => Cause::ContextChanged {
+                path: path.to_string(),
+            },
+        }
     }
 }
 

@@ -1,0 +1,75 @@
+//! kiln in the hands of the unlucky and the hostile: damage in the store, odd files, steps that misbehave.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use std::path::PathBuf;
+
+use test_env::{TestEnv, files_below};
+
+/// The stored file of this name that belongs to an unpacked layer.
+fn unpacked(env: &TestEnv, name: &str) -> Option<PathBuf> {
+    files_below(&env.root().join("layers"))
+        .into_iter()
+        .find(|path| path.ends_with(format!("fs/{name}")))
+}
+
+#[test]
+fn sandbox_a_damaged_layer_is_told_and_made_anew() {
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM busybox AS made\nRUN echo whole > /made\nFROM scratch\nCOPY --from=made /made /copied\n",
+    )]);
+    if !env.import_busybox() {
+        return;
+    }
+    for damage in ["", "torn!\n"] {
+        env.kiln(&["build", "--target", "made", "."]).succeeds();
+        let file = unpacked(&env, "made").unwrap();
+        std::fs::write(&file, damage).unwrap();
+        let to_tar = [
+            "build",
+            "--target",
+            "made",
+            "-o",
+            "type=tar,dest=out.tar",
+            ".",
+        ];
+        let failed = env.kiln(&to_tar);
+        assert_eq!(failed.code, 3, "{}", failed.stderr);
+        assert!(
+            failed.error().contains("damaged: `/made`"),
+            "{}",
+            failed.stderr
+        );
+        assert!(failed.error().contains("help: "), "{}", failed.stderr);
+        let again = env.kiln(&to_tar).succeeds();
+        assert!(!again.stderr.contains("CACHED"), "{}", again.stderr);
+        assert_eq!(
+            std::fs::read_to_string(unpacked(&env, "made").unwrap()).unwrap(),
+            "whole\n"
+        );
+    }
+}
+
+#[test]
+fn sandbox_a_damaged_source_of_a_copy_is_told_and_made_anew() {
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM busybox AS made\nRUN echo whole > /made\nFROM scratch\nCOPY --from=made /made /copied\n",
+    )]);
+    if !env.import_busybox() {
+        return;
+    }
+    env.kiln(&["build", "--target", "made", "."]).succeeds();
+    std::fs::remove_file(unpacked(&env, "made").unwrap()).unwrap();
+    let failed = env.kiln(&["build", "."]);
+    assert_eq!(failed.code, 3, "{}", failed.stderr);
+    assert!(
+        failed.error().contains("damaged: `/made`"),
+        "{}",
+        failed.stderr
+    );
+    env.kiln(&["build", "."]).succeeds();
+}
