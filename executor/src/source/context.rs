@@ -3,6 +3,7 @@
 //! It is listed when the first step needs it, and a file is read only when a step selects it. What a file's digest
 //! was last time is remembered with its stat (`kiln_cache::checksum`), so an untouched context costs its walk.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -65,7 +66,7 @@ impl Context {
         self.listed().map(|_| ())
     }
 
-    /// The tree with the digests of all files at and below `paths`.
+    /// The tree with the digests of the files at `paths`.
     pub(crate) fn tree_with(&self, paths: &[ImagePath]) -> Result<Arc<Tree>, Cause> {
         let listed = self.listed()?;
         let mut held = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,12 +74,11 @@ impl Context {
             let all: Changeset = listed.found.iter().map(Found::change).collect();
             Arc::new(Tree::of(&all))
         });
+        let wanted: HashSet<&ImagePath> = paths.iter().collect();
         let unread: Vec<&Found> = listed
             .found
             .iter()
-            .filter(|found| {
-                is_file(&found.node) && paths.iter().any(|path| found.path.starts_with(path))
-            })
+            .filter(|found| is_file(&found.node) && wanted.contains(&found.path))
             .filter(|found| is_unread(tree, &found.path))
             .collect();
         if !unread.is_empty() {
