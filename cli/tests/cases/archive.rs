@@ -43,14 +43,14 @@ impl ArchivedImage {
     /// The config without dates, digests and the machine's own architecture.
     pub fn config(&self) -> String {
         let mut config = self.config.clone();
-        config.remove("created");
+        config.shift_remove("created");
         config.insert("architecture".to_owned(), "[ARCHITECTURE]".into());
         config.insert(
             "rootfs".to_owned(),
             format!("[{} LAYERS]", self.layers.len()).into(),
         );
         for entry in config["history"].as_array_mut().into_iter().flatten() {
-            entry.as_object_mut().unwrap().remove("created");
+            entry.as_object_mut().unwrap().shift_remove("created");
         }
         serde_json::to_string_pretty(&config).unwrap() + "\n"
     }
