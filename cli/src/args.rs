@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Inspect(command::inspect::Args),
     Tag(command::tag::Args),
     Rmi(command::rmi::Args),
+    Prune(command::prune::Args),
     Pull(command::pull::Args),
     Push(command::push::Args),
     Save(command::save::Args),

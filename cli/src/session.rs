@@ -33,8 +33,9 @@ impl Session {
     }
 
     /// The engine's view of it.
-    pub(crate) fn services(&self) -> Services<'_> {
+    pub(crate) fn services(&self) -> Result<Services<'_>, Failure> {
         Services::new(&self.store, &self.registry, &self.launcher)
+            .map_err(|error| Failure::from_store(&error))
     }
 
     /// Does `work` with its progress shown, and tells what was seen. SIGINT and SIGTERM ask it to stop.
@@ -53,7 +54,7 @@ impl Session {
         };
         let (result, account) = progress::watch(mode, self.color, |sink| {
             let watched = Watched {
-                services: self.services(),
+                services: self.services()?,
                 reporter: Reporter::new(sink),
                 interrupt: &interrupt,
             };

@@ -74,14 +74,13 @@ impl From<StoreError> for BuildFailure {
     }
 }
 
-/// Builds. The store is held against collection meanwhile.
+/// Builds.
 pub fn build(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Built, BuildFailure> {
-    let _held = services.store.lock_shared()?;
     let bases = resolve_bases(request, services, reporter)?;
     let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
     let context = request

@@ -62,7 +62,6 @@ fn run_in(
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
     services.can_run()?;
-    let _held = services.store.lock_shared()?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
     let root = RootFs::base(OutputId::image(&layers), layers);

@@ -52,7 +52,7 @@ struct Row {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
-    let image = stored::find(&session.services(), &args.image)?;
+    let image = stored::find(&session.services()?, &args.image)?;
     let rows = rows(args, &session.store, &image);
     let mut out = io::stdout().lock();
     match (args.quiet, args.format) {

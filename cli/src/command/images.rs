@@ -56,7 +56,7 @@ struct Row {
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let filter = Filter::new(args.filter.as_deref())?;
     let session = Session::open(config)?;
-    let mut images = stored::all(&session.services())?;
+    let mut images = stored::all(&session.services()?)?;
     images.retain(|image| filter.takes(image.reference.as_ref()));
     images.sort_by_key(|image| std::cmp::Reverse(image.record.created_at));
     let rows: Vec<_> = images

@@ -34,7 +34,7 @@ enum Format {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
-    let services = session.services();
+    let services = session.services()?;
     let mut objects = Vec::new();
     for text in &args.images {
         let image = stored::find(&services, text)?;

@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod rmi;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args, config),
         Command::Tag(args) => tag::run(&args, config),
         Command::Rmi(args) => rmi::run(&args, config),
+        Command::Prune(args) => prune::run(&args, config),
         Command::Pull(args) => pull::run(&args, config),
         Command::Push(args) => push::run(&args, config),
         Command::Save(args) => save::run(&args, config),

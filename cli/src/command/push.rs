@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
     let session = Session::open(config)?;
-    stored::find(&session.services(), &args.image.to_string())?;
+    stored::find(&session.services()?, &args.image.to_string())?;
     let (pushed, _) = session.watch(mode, |watched| {
         images::push(&watched.services, &args.image, &watched.reporter)
             .map_err(Failure::from_engine)

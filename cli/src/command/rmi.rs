@@ -24,7 +24,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
-    let services = session.services();
+    let services = session.services()?;
     let mut out = std::io::stdout().lock();
     for text in &args.images {
         match stored::find(&services, text) {

@@ -111,7 +111,7 @@ fn no_terminal(error: io::Error) -> Failure {
 
 /// The image in the store, or else from its registry.
 fn find_or_pull(session: &Session, config: &Config, text: &str) -> Result<StoredImage, Failure> {
-    let missing = match stored::find(&session.services(), text) {
+    let missing = match stored::find(&session.services()?, text) {
         Err(failure) if failure.exit == Exit::Failed => failure,
         found => return found,
     };

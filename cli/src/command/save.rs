@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         );
     }
     let session = Session::open(config)?;
-    let services = session.services();
+    let services = session.services()?;
     let images = args
         .images
         .iter()

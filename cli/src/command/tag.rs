@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         return Err(Failure::usage("a new name cannot have a digest"));
     }
     let session = Session::open(config)?;
-    let services = session.services();
+    let services = session.services()?;
     let image = stored::find(&services, &args.source)?;
     images::tag(&services, &image, &args.target).map_err(Failure::from_engine)?;
     Ok(Exit::Done)
