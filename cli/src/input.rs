@@ -79,9 +79,14 @@ impl Input {
         check_context(context)?;
         let (dockerfile, ignore_beside) = match file {
             Some(file) if file == Path::new("-") => (from_stdin()?, None),
-            file => {
-                let path = file.map_or_else(|| default_dockerfile(context), Path::to_owned);
-                (from_file(&path, context)?, Some(with_suffix(&path)))
+            Some(file) => {
+                let opened = File::open(file); // a pipe is as good: `-f <(generate)`
+                (read_from(opened, file, context)?, Some(with_suffix(file)))
+            }
+            None => {
+                let path = default_dockerfile(context);
+                let opened = open_regular(&path);
+                (read_from(opened, &path, context)?, Some(with_suffix(&path)))
             }
         };
         let found = ignore_file(context, ignore_beside)?;
@@ -139,9 +144,31 @@ fn from_stdin() -> Result<Arc<Source>, Failure> {
     Ok(Arc::new(Source::from_bytes("-", &bytes)))
 }
 
-fn from_file(path: &Path, context: &Path) -> Result<Arc<Source>, Failure> {
+/// Opens a file of the context, in which anything may lie: a pipe that nobody writes to would be waited for for ever.
+fn open_regular(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let found = file.metadata()?.file_type();
+    match found.is_file() || found.is_dir() {
+        true => Ok(file), // that it is a directory is told when it is read
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
+}
+
+fn read_from(
+    opened: io::Result<File>,
+    path: &Path,
+    context: &Path,
+) -> Result<Arc<Source>, Failure> {
     let name = shown(path);
-    let bytes = File::open(path)
+    let bytes = opened
         .and_then(|mut file| limited(&mut file))
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => not_found(&name, context),
@@ -157,7 +184,7 @@ fn ignore_file(
 ) -> Result<Option<(String, IgnoreFile)>, Failure> {
     for path in beside.into_iter().chain([context.join(".dockerignore")]) {
         let name = shown(&path);
-        match File::open(&path).and_then(|mut file| limited(&mut file)) {
+        match open_regular(&path).and_then(|mut file| limited(&mut file)) {
             Ok(bytes) => return Ok(Some((name.clone(), parse_ignore(&name, &bytes)?))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Failure::unreadable(&path, &error)),

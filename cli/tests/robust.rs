@@ -73,3 +73,34 @@ fn sandbox_a_damaged_source_of_a_copy_is_told_and_made_anew() {
     );
     env.kiln(&["build", "."]).succeeds();
 }
+
+/// Makes a named pipe in the context.
+fn pipe(env: &TestEnv, name: &str) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let path = env.work().join(name);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+#[test]
+fn pipes_that_nobody_writes_to_are_not_waited_for() {
+    let env = TestEnv::new();
+    pipe(&env, "Dockerfile");
+    let failed = env.kiln(&["build", "."]);
+    failed.fails_with(
+        3,
+        "error: could not read `./Dockerfile`: not a regular file",
+    );
+
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY . /\n")]);
+    pipe(&env, ".dockerignore");
+    let failed = env.kiln(&["build", "."]);
+    failed.fails_with(
+        3,
+        "error: could not read `./.dockerignore`: not a regular file",
+    );
+
+    // R-COPY-19: one that is copied is copied as a pipe.
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY . /\n")]);
+    pipe(&env, "pipe");
+    env.kiln(&["build", "."]).succeeds();
+}
