@@ -21,23 +21,31 @@
 //! files (COPY, ADD, WORKDIR). Metadata instructions make no vertices; their effect is in the config and in the
 //! operations after them. Stages that the target doesn't need are dropped (R-STG-2).
 //!
+//! [`outline`] and [`targets`] answer smaller questions about a Dockerfile, without any image.
+//!
 //! The plan carries all that an executor needs and nothing of how it does it: no digests of files, no cache keys.
 //! What is wrong with a Dockerfile is told as [`Diagnostic`](kiln_parser::Diagnostic)s, all of them, not only the first.
 
+mod argument;
 mod base;
 mod chmod;
 mod code;
+mod doc_comment;
 mod evaluate;
 mod graph;
 mod op;
 mod options;
+mod outline;
 mod paths;
 mod plan;
 mod resolve;
 mod scope;
+mod stage;
+mod targets;
 
 pub mod dump;
 
+pub use argument::{Argument, ArgumentOrigin};
 pub use base::{BaseImage, BaseKey, BaseRequest, Bases, base_images};
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};
@@ -47,4 +55,7 @@ pub use op::{
     SecretMount, Sharing, SourceOp, SshMount, TmpfsMount,
 };
 pub use options::{Entitlements, NoCache, PlanOptions};
-pub use plan::{HistoryStep, Plan, StageSummary, plan};
+pub use outline::{Outline, OutlineArgument, OutlineMount, outline};
+pub use plan::{HistoryStep, Plan, plan};
+pub use stage::{Need, NeedReason, StageSummary};
+pub use targets::{Target, targets};

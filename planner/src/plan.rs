@@ -1,11 +1,13 @@
 //! What is to be built.
 
 use kiln_image::{DiffId, History, ImageConfig, Platform};
-use kiln_parser::{Diagnostic, Parsed, Span, Variables};
+use kiln_parser::{Diagnostic, Parsed, Variables};
 
 use crate::evaluate::Builder;
-use crate::resolve::{Resolution, ResolvedStage};
-use crate::{Bases, Graph, PlanOptions, VertexId, code, graph, scope};
+use crate::resolve::Resolution;
+use crate::{
+    Argument, Bases, Graph, PlanOptions, StageSummary, VertexId, code, graph, scope, stage,
+};
 
 /// A build: what to do, and the image it gives.
 ///
@@ -25,6 +27,10 @@ pub struct Plan {
     pub base_layers: Vec<DiffId>,
     /// All stages of the Dockerfile, the dropped ones too, by index.
     pub stages: Vec<StageSummary>,
+    /// The stage to build, by index.
+    pub target_stage: usize,
+    /// The ARGs before the first FROM.
+    pub global_arguments: Vec<Argument>,
     /// The platform of the result.
     pub platform: Platform,
     /// Seconds since 1970 for all dates of the result (R-SDE-1).
@@ -42,19 +48,6 @@ pub struct HistoryStep {
     pub entry: History,
     /// The vertex whose change is the entry's layer; `None` for an entry without a layer.
     pub vertex: Option<VertexId>,
-}
-
-/// A stage of the Dockerfile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageSummary {
-    /// Its name in lower case.
-    pub name: Option<String>,
-    /// Its base, expanded.
-    pub base: String,
-    /// Its FROM.
-    pub span: Span,
-    /// The vertex of its final filesystem; `None` when the target doesn't need the stage.
-    pub output: Option<VertexId>,
 }
 
 /// Makes the plan.
@@ -79,6 +72,7 @@ pub fn plan(
     let Builder {
         graph,
         mut states,
+        arguments,
         diagnostics: told,
         ..
     } = builder;
@@ -110,8 +104,11 @@ pub fn plan(
         base_layers: target.base_layers,
         stages: summaries(
             &resolution,
+            arguments,
             outputs.into_iter().map(|output| output.and_then(place)),
         ),
+        target_stage: resolution.target,
+        global_arguments: resolution.globals.arguments.clone(),
         platform: target.platform,
         source_date_epoch,
         unused_build_args: scope::unused(&parsed.dockerfile, options),
@@ -133,15 +130,22 @@ fn errors_of(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
 
 fn summaries(
     resolution: &Resolution<'_>,
+    arguments: Vec<Vec<Argument>>,
     outputs: impl Iterator<Item = Option<VertexId>>,
 ) -> Vec<StageSummary> {
-    let summary = |(resolved, output): (&ResolvedStage<'_>, Option<VertexId>)| StageSummary {
-        name: resolved.stage.name().map(str::to_owned),
-        base: resolved.base_text.clone(),
-        span: resolved.stage.span,
-        output,
-    };
-    resolution.stages.iter().zip(outputs).map(summary).collect()
+    let resolved = resolution.stages.iter().zip(stage::needs(resolution));
+    resolved
+        .zip(arguments)
+        .zip(outputs)
+        .map(|(((resolved, needs), arguments), output)| StageSummary {
+            name: resolved.stage.name().map(str::to_owned),
+            base: resolved.base_text.clone(),
+            span: resolved.stage.span,
+            needs,
+            arguments,
+            output,
+        })
+        .collect()
 }
 
 /// R-LABEL-2

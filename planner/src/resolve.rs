@@ -40,7 +40,8 @@ pub(crate) struct ResolvedStage<'a> {
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) reachable: bool,
     triggers_known: bool,
-    dependencies: Vec<Dependency>,
+    /// The stages it reads, in the order of the file.
+    pub(crate) dependencies: Vec<Dependency>,
     images: Vec<(Reference, Span)>,
 }
 
@@ -71,11 +72,11 @@ pub(crate) enum Origin {
 
 /// That a stage reads another one.
 #[derive(Debug, Clone)]
-struct Dependency {
-    stage: usize,
-    span: Span,
+pub(crate) struct Dependency {
+    pub(crate) stage: usize,
+    pub(crate) span: Span,
     /// The target of the mount, for `RUN --mount`.
-    mount: Option<String>,
+    pub(crate) mount: Option<String>,
 }
 
 /// A `from` in an instruction.

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use kiln_image::Platform;
-use kiln_parser::{Diagnostic, Dockerfile, Variables};
+use kiln_parser::{ArgPair, Diagnostic, Dockerfile, Variables};
 
-use crate::{PlanOptions, code};
+use crate::{Argument, ArgumentOrigin, PlanOptions, code};
 
 /// Build arguments that mean something without an ARG (R-ARG-11).
 const STEERING_ARGS: [&str; 9] = [
@@ -82,6 +82,8 @@ pub(crate) struct Globals {
     pub(crate) values: Environment,
     /// The ARGs, those without a value too.
     pub(crate) declared: HashSet<String>,
+    /// The same in order, with where their values came from.
+    pub(crate) arguments: Vec<Argument>,
 }
 
 impl Globals {
@@ -94,6 +96,7 @@ impl Globals {
         let mut globals = Globals {
             values: automatic(options),
             declared: HashSet::new(),
+            arguments: Vec::new(),
         };
         for pair in dockerfile
             .global_args
@@ -101,20 +104,58 @@ impl Globals {
             .flat_map(|statement| &statement.instruction.pairs)
         {
             globals.declared.insert(pair.name.value.clone());
-            if let Some(value) = options.build_arg(&pair.name) {
-                globals.values.set(&pair.name, value);
-            } else if let Some(default) = &pair.default {
-                match default.expand(&globals.values) {
-                    Ok(expanded) => globals.values.set(&pair.name, &expanded.text),
-                    Err(error) => diagnostics.push(Diagnostic::error(
-                        code::EXPANSION,
-                        error.to_string(),
-                        default.span,
-                    )),
-                }
-            }
+            globals.declare(pair, options, diagnostics);
         }
         globals
+    }
+
+    fn declare(
+        &mut self,
+        pair: &ArgPair,
+        options: &PlanOptions,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let name = &pair.name;
+        let origin = if let Some(value) = options.build_arg(name) {
+            self.values.set(name, value);
+            ArgumentOrigin::BuildArg
+        } else if let Some(default) = &pair.default {
+            match default.expand(&self.values) {
+                Ok(expanded) => self.values.set(name, &expanded.text),
+                Err(error) => diagnostics.push(Diagnostic::error(
+                    code::EXPANSION,
+                    error.to_string(),
+                    default.span,
+                )),
+            }
+            ArgumentOrigin::Default
+        } else {
+            self.origin(name)
+        };
+        self.arguments.push(Argument {
+            name: name.value.clone(),
+            value: self.values.lookup(name).map(str::to_owned),
+            origin,
+            span: name.span,
+        });
+    }
+
+    /// Where the value that a name has by now came from.
+    fn origin(&self, name: &str) -> ArgumentOrigin {
+        let declared = self.arguments.iter().rev().find(|one| one.name == name);
+        match (declared, self.values.lookup(name)) {
+            (Some(argument), _) => argument.origin,
+            (None, Some(_)) => ArgumentOrigin::Automatic,
+            (None, None) => ArgumentOrigin::Unset,
+        }
+    }
+
+    /// The same as a stage sees it that declares the name without a default.
+    pub(crate) fn origin_in_stages(&self, name: &str) -> ArgumentOrigin {
+        match self.origin(name) {
+            ArgumentOrigin::Default => ArgumentOrigin::Global,
+            origin => origin,
+        }
     }
 }
 

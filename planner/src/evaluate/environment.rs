@@ -3,6 +3,7 @@
 use kiln_parser::{Arg, Env, Spanned, Variables, Word};
 
 use super::Evaluator;
+use crate::{Argument, ArgumentOrigin};
 
 impl Evaluator<'_, '_> {
     /// `ARG A=1 B`: earlier pairs are seen by later defaults (R-ARG-4).
@@ -10,10 +11,9 @@ impl Evaluator<'_, '_> {
         let mut shown = Vec::with_capacity(arg.pairs.len());
         for pair in &arg.pairs {
             let name = pair.name.value.as_str();
-            let value = match self.arg_value(name, pair.default.as_ref()) {
-                Ok(value) => value,
-                Err(Told) => continue,
-            };
+            let value = self.arg_value(name, pair.default.as_ref());
+            self.note_argument(&pair.name, &value);
+            let Ok((value, _)) = value else { continue };
             if !self.state.args.iter().any(|declared| declared == name) {
                 self.state.args.push(name.to_owned());
             }
@@ -30,20 +30,45 @@ impl Evaluator<'_, '_> {
         &mut self,
         name: &str,
         default: Option<&Spanned<Word>>,
-    ) -> Result<Option<String>, Told> {
+    ) -> Result<(Option<String>, ArgumentOrigin), Told> {
         if let Some(value) = self.builder.options.build_arg(name) {
-            return Ok(Some(value.to_owned()));
+            return Ok((Some(value.to_owned()), ArgumentOrigin::BuildArg));
         }
-        match default {
-            Some(default) => self.expand(default).map(Some).ok_or(Told),
-            None => Ok(self
-                .builder
-                .resolution
-                .globals
-                .values
-                .lookup(name)
-                .map(str::to_owned)),
+        if let Some(default) = default {
+            let value = self.expand(default).ok_or(Told)?;
+            return Ok((Some(value), ArgumentOrigin::Default));
         }
+        let globals = &self.builder.resolution.globals;
+        Ok(match globals.values.lookup(name) {
+            Some(value) => (Some(value.to_owned()), globals.origin_in_stages(name)),
+            None if self.state.environment.lookup(name).is_some() => {
+                (None, ArgumentOrigin::Environment)
+            }
+            None => (None, ArgumentOrigin::Unset),
+        })
+    }
+
+    /// Remembers what an ARG came to.
+    fn note_argument(
+        &mut self,
+        name: &Spanned<String>,
+        value: &Result<(Option<String>, ArgumentOrigin), Told>,
+    ) {
+        let (value, origin) = match value {
+            Ok((None, origin)) => (
+                self.state.environment.lookup(name).map(str::to_owned),
+                *origin,
+            ),
+            Ok((value, origin)) => (value.clone(), *origin),
+            Err(Told) => (None, ArgumentOrigin::Default),
+        };
+        let argument = Argument {
+            name: name.value.clone(),
+            value,
+            origin,
+            span: self.place(name.span),
+        };
+        self.builder.arguments[self.index].push(argument);
     }
 
     /// `ENV A=1 B=2`: all see the variables from before (R-ENV-4).

@@ -28,7 +28,8 @@ use kiln_parser::{
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
 use crate::scope::Environment;
 use crate::{
-    BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, Vertex, VertexId, code,
+    Argument, BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, Vertex, VertexId,
+    code,
 };
 
 use name::Naming;
@@ -44,6 +45,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) graph: Graph,
     /// What the stages came to; `None` for those not needed or not possible.
     pub(crate) states: Vec<Option<StageState>>,
+    /// The ARGs of each stage as they were evaluated, by index.
+    pub(crate) arguments: Vec<Vec<Argument>>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Sources that are used from several places.
     context: Option<VertexId>,
@@ -108,6 +111,7 @@ impl<'a> Builder<'a> {
             bases,
             graph: Graph::new(),
             states: Vec::new(),
+            arguments: vec![Vec::new(); resolution.stages.len()],
             diagnostics: Vec::new(),
             context: None,
             scratch: None,
