@@ -104,3 +104,19 @@ fn pipes_that_nobody_writes_to_are_not_waited_for() {
     pipe(&env, "pipe");
     env.kiln(&["build", "."]).succeeds();
 }
+
+#[test]
+fn sandbox_a_flood_of_output_is_clipped_and_its_end_shown() {
+    // R-RT-19
+    let flood = "FROM busybox\nRUN busybox yes | head -n 3000000; echo why it failed; exit 3\n";
+    let env = TestEnv::with_files(&[("Dockerfile", flood)]);
+    if !env.import_busybox() {
+        return;
+    }
+    let failed = env.kiln(&["build", "--progress=plain", "."]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.stderr.len() < 4 << 20, "{}", failed.stderr.len());
+    for shown in ["[output clipped, log limit ", " why it failed\n"] {
+        assert!(failed.stderr.contains(shown), "{shown}");
+    }
+}

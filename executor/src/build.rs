@@ -13,8 +13,9 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
+use crate::op::LogLimit;
 use crate::rootfs::RootFs;
-use crate::solve::{Solved, solve};
+use crate::solve::{SolveOptions, Solved, solve};
 use crate::source::context::{Context, ContextOptions};
 
 /// How many vertices run at once. RUNs mostly wait, so more than there are cores.
@@ -33,6 +34,8 @@ pub struct BuildRequest<'a> {
     pub context: Option<ContextOptions>,
     /// When to ask registries for base images.
     pub pull: PullPolicy,
+    /// How much of what steps print is passed on.
+    pub log_limit: LogLimit,
 }
 
 /// A finished build.
@@ -96,8 +99,11 @@ pub fn build(
         &plan,
         services,
         context.as_ref(),
-        name,
-        DEFAULT_JOBS,
+        SolveOptions {
+            build_name: name,
+            jobs: DEFAULT_JOBS,
+            log_limit: request.log_limit,
+        },
         reporter,
         cancel,
     );

@@ -30,5 +30,6 @@ pub use build::{BuildFailure, BuildRequest, Built, build};
 pub use cancel::Cancel;
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
+pub use op::LogLimit;
 pub use services::Services;
 pub use source::context::ContextOptions;

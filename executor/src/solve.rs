@@ -24,7 +24,7 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::op::exec::{self, Scratch};
-use crate::op::{copy, mkdir};
+use crate::op::{LogLimit, copy, mkdir};
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
@@ -54,16 +54,26 @@ pub(crate) struct Solver<'a> {
     pub solved: Solved,
     /// Names the Dockerfile, so that a miss can be compared with the same step's last key.
     pub build_name: String,
+    log_limit: LogLimit,
     halt: Cancel,
 }
 
-/// Runs everything the plan's target needs, at most `jobs` vertices at a time.
+/// How a plan is solved.
+pub(crate) struct SolveOptions {
+    /// Names the Dockerfile, see [`Solver::build_name`].
+    pub build_name: String,
+    /// How many vertices run at a time at most.
+    pub jobs: usize,
+    /// How much of what steps print is passed on.
+    pub log_limit: LogLimit,
+}
+
+/// Runs everything the plan's target needs.
 pub(crate) fn solve(
     plan: &Plan,
     services: &Services<'_>,
     context: Option<&Context>,
-    build_name: String,
-    jobs: usize,
+    options: SolveOptions,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Solved, BuildError> {
@@ -78,11 +88,12 @@ pub(crate) fn solve(
         context,
         reporter,
         solved: Solved::waiting_for(plan.graph.node_count()),
-        build_name,
+        build_name: options.build_name,
+        log_limit: options.log_limit,
         halt,
     };
     let first_failure = Mutex::new(None);
-    let ended = schedule::run(&plan.graph, jobs, |id| {
+    let ended = schedule::run(&plan.graph, options.jobs, |id| {
         solver.vertex(id).map_err(|cause| {
             let vertex = &plan.graph[id];
             let failure = BuildError {
@@ -337,8 +348,8 @@ impl Solver<'_> {
             op,
             root,
             &scratch,
-            layers,
-            self.services.launcher,
+            self.services,
+            self.log_limit,
             task,
             &self.halt,
         )?;

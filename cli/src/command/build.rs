@@ -91,6 +91,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         } else {
             PullPolicy::Missing
         },
+        log_limit: options::log_limit(|name| config.variable(name)),
     };
     let (result, account) = session.watch(mode, |watched| {
         make(&watched, &request, &args.tags, &outputs)

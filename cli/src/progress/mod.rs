@@ -9,7 +9,7 @@ mod lines;
 mod plain;
 mod tty;
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,9 @@ fn draw(mut renderer: Box<dyn Renderer>, events: &Receiver<Event>) -> Account {
 fn renderer(mode: ProgressMode, color: bool) -> Box<dyn Renderer> {
     match mode {
         ProgressMode::Tty => Box::new(tty::Tty::new(color)),
-        ProgressMode::Auto | ProgressMode::Plain => Box::new(plain::Plain::new(std::io::stderr())),
+        ProgressMode::Auto | ProgressMode::Plain => {
+            Box::new(plain::Plain::new(BufWriter::new(std::io::stderr())))
+        }
         ProgressMode::Rawjson => Box::new(json::Json::new(std::io::stderr())),
         ProgressMode::Quiet | ProgressMode::None => Box::new(Silent),
     }

@@ -180,6 +180,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
             }
             EventKind::VertexCanceled { vertex } => self.end(*vertex, "CANCELED", at),
         }
+        let _ = self.out.flush(); // once an event: a step may print thousands of lines at once
     }
 
     fn tick(&mut self) {

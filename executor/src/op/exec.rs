@@ -1,15 +1,19 @@
 //! RUN: one process in a sandbox over the layers so far, its output passed on as it comes, and what it changed.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kiln_parser::{Network as NetworkFlag, Security};
 use kiln_planner::{ExecOp, Mount, TmpfsMount};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::file::{Accounts, RunUser};
+use super::log_limit::{Clip, LogLimit};
+use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::{Stream, Task};
@@ -33,11 +37,12 @@ pub(crate) fn run(
     op: &ExecOp,
     root: &RootFs,
     scratch: &Scratch<'_>,
-    layers: &Layers<'_>,
-    launcher: &Launcher,
+    services: &Services<'_>,
+    log_limit: LogLimit,
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
+    let layers = &services.layers;
     let account = account(op, root, layers, task)?;
     let lowers = root.lowers(layers, task)?;
     let spec = SandboxSpec {
@@ -58,7 +63,7 @@ pub(crate) fn run(
         mounts: mounts(op)?,
         ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
     };
-    run_to_end(&spec, launcher, task, cancel)
+    run_to_end(&spec, services.launcher, log_limit, task, cancel)
 }
 
 fn account(
@@ -148,6 +153,7 @@ fn unsupported(feature: &str) -> Cause {
 fn run_to_end(
     spec: &SandboxSpec,
     launcher: &Launcher,
+    log_limit: LogLimit,
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
@@ -162,7 +168,8 @@ fn run_to_end(
         let step = step.clone();
         move || step.kill()
     });
-    pass_on(stdout, stderr, task).map_err(Cause::file("read the output of", "the step"))?;
+    pass_on(stdout, stderr, log_limit, task)
+        .map_err(Cause::file("read the output of", "the step"))?;
     let status = step.wait()?;
     if cancel.requested() {
         return Err(Cause::Canceled);
@@ -176,16 +183,22 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Cause> {
 }
 
 /// Reports both outputs until both are closed, which is when the last process of the step is gone.
-fn pass_on(stdout: OwnedFd, stderr: OwnedFd, task: &Task<'_>) -> io::Result<()> {
+fn pass_on(stdout: OwnedFd, stderr: OwnedFd, limit: LogLimit, task: &Task<'_>) -> io::Result<()> {
+    let started = Instant::now();
     let mut open = vec![
-        (Stream::Stdout, std::fs::File::from(stdout)),
-        (Stream::Stderr, std::fs::File::from(stderr)),
+        (Stream::Stdout, File::from(stdout), Clip::new(limit)),
+        (Stream::Stderr, File::from(stderr), Clip::new(limit)),
     ];
+    let log = |stream, data: Vec<u8>| {
+        if !data.is_empty() {
+            task.log(stream, &data);
+        }
+    };
     let mut buffer = vec![0; 64 * 1024];
     while !open.is_empty() {
         let mut polled: Vec<PollFd<'_>> = open
             .iter()
-            .map(|(_, file)| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN))
+            .map(|(_, file, _)| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN))
             .collect();
         match poll(&mut polled, None) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -193,16 +206,19 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, task: &Task<'_>) -> io::Result<()> 
         };
         let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut still_open = Vec::with_capacity(open.len());
-        for ((stream, mut file), ready) in open.into_iter().zip(ready) {
+        for ((stream, mut file, mut clip), ready) in open.into_iter().zip(ready) {
             if ready {
                 match file.read(&mut buffer) {
-                    Ok(0) => continue,
-                    Ok(count) => task.log(stream, &buffer[..count]),
+                    Ok(0) => {
+                        log(stream, clip.finish());
+                        continue;
+                    }
+                    Ok(count) => log(stream, clip.push(&buffer[..count], started.elapsed())),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
-            still_open.push((stream, file));
+            still_open.push((stream, file, clip));
         }
         open = still_open;
     }

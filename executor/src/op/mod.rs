@@ -4,4 +4,7 @@ mod archive;
 pub(crate) mod copy;
 pub(crate) mod exec;
 pub mod file;
+mod log_limit;
 pub(crate) mod mkdir;
+
+pub use log_limit::LogLimit;

@@ -1,5 +1,6 @@
-//! A build's flags as the planner's options. Clauses R-CLI-4, R-LABEL-2, R-SDE-1.
+//! A build's flags as the planner's options. Clauses R-CLI-4, R-LABEL-2, R-RT-19, R-SDE-1.
 
+use kiln_executor::LogLimit;
 use kiln_image::Platform;
 use kiln_planner::{NoCache, PlanOptions};
 
@@ -22,6 +23,20 @@ pub(super) fn plan_options(args: &Args, config: &Config) -> PlanOptions {
         NoCache::None
     };
     options
+}
+
+/// BuildKit's variables: a number of bytes, or -1 for no limit. What is no number is passed over, as there.
+pub(super) fn log_limit(environment: impl Fn(&str) -> Option<String>) -> LogLimit {
+    let limit = |name, default| match environment(name).and_then(|value| value.parse::<i64>().ok())
+    {
+        Some(bytes) => u64::try_from(bytes).ok(),
+        None => default,
+    };
+    let default = LogLimit::default();
+    LogLimit {
+        size: limit("BUILDKIT_STEP_LOG_MAX_SIZE", default.size),
+        speed: limit("BUILDKIT_STEP_LOG_MAX_SPEED", default.speed),
+    }
 }
 
 /// `K=V` as it is, `K` with the environment's value if it has one. `SOURCE_DATE_EPOCH` of the environment is passed on
@@ -91,6 +106,19 @@ mod tests {
             build_args(&epoch, environment),
             [pair("SOURCE_DATE_EPOCH", "0")]
         );
+    }
+
+    #[test]
+    fn log_limits_come_from_buildkits_variables() {
+        // R-RT-19
+        let environment = |name: &str| match name {
+            "BUILDKIT_STEP_LOG_MAX_SIZE" => Some("-1".to_owned()),
+            "BUILDKIT_STEP_LOG_MAX_SPEED" => Some("10".to_owned()),
+            _ => None,
+        };
+        let (size, speed) = (None, Some(10));
+        assert_eq!(log_limit(environment), LogLimit { size, speed });
+        assert_eq!(log_limit(|_| None), LogLimit::default());
     }
 
     #[test]
