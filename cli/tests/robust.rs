@@ -4,7 +4,10 @@
 
 mod test_env;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use test_env::{TestEnv, files_below};
 
@@ -119,4 +122,42 @@ fn sandbox_a_flood_of_output_is_clipped_and_its_end_shown() {
     for shown in ["[output clipped, log limit ", " why it failed\n"] {
         assert!(failed.stderr.contains(shown), "{shown}");
     }
+}
+
+/// Starts a build and returns when a line of its progress has `text`.
+fn started(env: &TestEnv, text: &str) -> Child {
+    let mut command = env.command(&["build", "--progress=plain", "."]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(text)));
+    std::thread::spawn(move || lines.count());
+    child
+}
+
+#[test]
+fn sandbox_who_waits_for_anothers_step_can_be_stopped() {
+    let step = "FROM busybox\nRUN echo begun; sleep 60\n";
+    let env = TestEnv::with_files(&[("Dockerfile", step)]);
+    if !env.import_busybox() {
+        return;
+    }
+    let mut working = started(&env, " begun");
+    let mut waiting = started(&env, "RUN echo begun");
+    let asked = Instant::now();
+    for (child, code) in [(&mut waiting, 130), (&mut working, 143)] {
+        let signal = if code == 130 { "-INT" } else { "-TERM" };
+        let mut kill = Command::new("kill");
+        assert!(
+            kill.args([signal, &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+    assert!(asked.elapsed().as_secs() < 4, "{:?}", asked.elapsed());
+    assert_eq!(
+        std::fs::read_dir(env.root().join("tmp")).unwrap().count(),
+        0
+    );
 }

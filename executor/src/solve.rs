@@ -10,10 +10,11 @@
 //! that was done again with the same outcome does not disturb the ones after it.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kiln_cache::{ActionResult, CacheKey, OutputId, Preimage, key};
+use kiln_cache::{ActionResult, CacheKey, KeyLock, OutputId, Preimage, key};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_upper;
 use kiln_image::{Changeset, DiffId, tar};
@@ -29,6 +30,9 @@ use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
 use crate::source::context::Context;
+
+/// How often a step asks whether another process is done with the same work.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a vertex gave.
 #[derive(Clone)]
@@ -283,7 +287,7 @@ impl Solver<'_> {
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
-        let _alone = self.services.store.lock_key(&key)?;
+        let _alone = self.hold(&key)?;
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
@@ -299,6 +303,23 @@ impl Solver<'_> {
             result,
             cached: false,
         })
+    }
+
+    /// Holds a key, which another process may be working on: waits for it, or for the build to be stopped. It asks time
+    /// and again, as nothing wakes a thread out of flock(2).
+    fn hold(&self, key: &CacheKey) -> Result<KeyLock, Cause> {
+        let (stop, stopped) = mpsc::channel();
+        let _hook = self.halt.on_request(move || {
+            let _ = stop.send(()); // who waits may be gone already
+        });
+        loop {
+            if let Some(held) = self.services.store.try_lock_key(key)? {
+                return Ok(held);
+            }
+            if stopped.recv_timeout(ASK_AGAIN).is_ok() {
+                return Err(Cause::Canceled);
+            }
+        }
     }
 
     fn mkdir(
