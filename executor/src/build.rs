@@ -86,24 +86,12 @@ pub fn build(
 ) -> Result<Built, BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
     let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
-    let context = request
-        .context
-        .clone()
-        .map(|options| Context::new(options, services.store));
-    let name = format!(
-        "{} {}",
-        context.as_ref().map_or("", Context::shown),
-        request.source.name()
-    );
+    let context = context(request, services);
     let solved = solve(
         &plan,
         services,
         context.as_ref(),
-        SolveOptions {
-            build_name: name,
-            jobs: DEFAULT_JOBS,
-            log_limit: request.log_limit,
-        },
+        solve_options(request, context.as_ref()),
         reporter,
         cancel,
     );
@@ -114,8 +102,27 @@ pub fn build(
     Ok(assemble(plan, &solved?)?)
 }
 
+/// The build context, not read yet.
+pub(crate) fn context(request: &BuildRequest<'_>, services: &Services<'_>) -> Option<Context> {
+    let options = request.context.clone();
+    options.map(|options| Context::new(options, services.store))
+}
+
+/// How its plan is solved. Its name is what is the same the next time this Dockerfile is built.
+pub(crate) fn solve_options(request: &BuildRequest<'_>, context: Option<&Context>) -> SolveOptions {
+    SolveOptions {
+        build_name: format!(
+            "{} {}",
+            context.map_or("", Context::shown),
+            request.source.name()
+        ),
+        jobs: DEFAULT_JOBS,
+        log_limit: request.log_limit,
+    }
+}
+
 /// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).
-fn resolve_bases(
+pub(crate) fn resolve_bases(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,

@@ -1,8 +1,9 @@
 //! Do what must be done: run vertices in order, in parallel, in sandboxes; emit layers; export images.
 //!
 //! [`build`] takes a parsed Dockerfile to an image: it resolves base images, plans, solves the plan and puts the
-//! image together. [`export`] hands an image to a sink; [`images`] has what can be done with images without a
-//! build, and [`container`] runs a program in one. All of them report what happens as [`Event`]s and print nothing.
+//! image together. [`fn@preview`] says what that would do. [`export`] hands an image to a sink; [`images`] has what can
+//! be done with images without a build, and [`container`] runs a program in one. All of them report what happens as
+//! [`Event`]s and print nothing.
 //!
 //! Start reading at [`mod@build`], then `solve` (one vertex: look up, do, record), then the operations in `op`.
 //! [`sandbox`] runs a process in namespaces; [`sys`] is the only place with unsafe code.
@@ -18,6 +19,7 @@ mod inflight;
 mod layers;
 mod network_files;
 pub mod op;
+pub mod preview;
 mod rootfs;
 pub mod sandbox;
 mod schedule;
@@ -31,5 +33,6 @@ pub use cancel::Cancel;
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
 pub use op::LogLimit;
+pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use services::Services;
 pub use source::context::ContextOptions;

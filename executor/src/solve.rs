@@ -86,29 +86,15 @@ pub(crate) fn solve(
         let halt = halt.clone();
         move || halt.request()
     });
-    let solver = Solver {
-        plan,
-        services,
-        context,
-        reporter,
-        solved: Solved::waiting_for(plan.graph.node_count()),
-        build_name: options.build_name,
-        log_limit: options.log_limit,
-        halt,
-    };
+    let jobs = options.jobs;
+    let solver = Solver::new(plan, services, context, options, reporter, halt);
     let first_failure = Mutex::new(None);
-    let ended = schedule::run(&plan.graph, options.jobs, |id| {
+    let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
-            let vertex = &plan.graph[id];
-            let failure = BuildError {
-                span: vertex.span,
-                place: place(&vertex.name),
-                cause: Box::new(cause),
-            };
             first_failure
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(failure);
+                .get_or_insert(failure(&plan.graph[id], cause));
             solver.halt.request();
         })
     });
@@ -121,6 +107,15 @@ pub(crate) fn solve(
             ended.expect("every failure has been noted");
             Ok(solver.solved)
         }
+    }
+}
+
+/// A cause with the step it belongs to.
+pub(crate) fn failure(vertex: &Vertex, cause: Cause) -> BuildError {
+    BuildError {
+        span: vertex.span,
+        place: place(&vertex.name),
+        cause: Box::new(cause),
     }
 }
 
@@ -159,6 +154,29 @@ impl Solved {
     }
 }
 
+impl<'a> Solver<'a> {
+    /// With nothing solved yet. `halt` stops what runs.
+    pub(crate) fn new(
+        plan: &'a Plan,
+        services: &'a Services<'a>,
+        context: Option<&'a Context>,
+        options: SolveOptions,
+        reporter: &'a Reporter<'a>,
+        halt: Cancel,
+    ) -> Self {
+        Solver {
+            plan,
+            services,
+            context,
+            reporter,
+            solved: Solved::waiting_for(plan.graph.node_count()),
+            build_name: options.build_name,
+            log_limit: options.log_limit,
+            halt,
+        }
+    }
+}
+
 impl Solver<'_> {
     fn vertex(&self, id: VertexId) -> Result<(), Cause> {
         if self.halt.requested() {
@@ -175,11 +193,16 @@ impl Solver<'_> {
                 self.layer(id, vertex, |root, task| self.mkdir(vertex, op, root, task))
             }
         }?;
-        let _ = self.solved.outputs[id.index()].set(output);
+        self.keep(id, output);
         Ok(())
     }
 
-    fn source(&self, vertex: &Vertex, source: &SourceOp) -> Result<Output, Cause> {
+    /// Notes what a vertex gave.
+    pub(crate) fn keep(&self, id: VertexId, output: Output) {
+        let _ = self.solved.outputs[id.index()].set(output);
+    }
+
+    pub(crate) fn source(&self, vertex: &Vertex, source: &SourceOp) -> Result<Output, Cause> {
         Ok(match source {
             SourceOp::Scratch => {
                 Output::Root(Arc::new(RootFs::base(OutputId::scratch(), Vec::new())))
@@ -220,19 +243,18 @@ impl Solver<'_> {
                 return Err(cause);
             }
         };
-        let layer = step.result.layer.expect("a recorded step has a layer");
-        let output = RootFs::with_layer(&root, step.result.output, layer);
+        let output = step.output_on(&root);
         if step.cached {
             task.cached();
         } else {
             task.done();
         }
         let _ = self.solved.results[id.index()].set(step.result);
-        Ok(Output::Root(Arc::new(output)))
+        Ok(output)
     }
 
     /// The root filesystem a vertex modifies: its input 0.
-    fn root_of(&self, id: VertexId) -> Arc<RootFs> {
+    pub(crate) fn root_of(&self, id: VertexId) -> Arc<RootFs> {
         let root = inputs(&self.plan.graph, id)[0];
         self.solved
             .root(root)
@@ -255,6 +277,14 @@ impl Solver<'_> {
             .split_once(']')
             .map_or(vertex.name.as_str(), |(number, _)| number);
         preimage.of_step(format!("{} {number}", self.build_name))
+    }
+
+    pub(crate) fn mkdir_key(&self, vertex: &Vertex, op: &MkdirOp, root: &RootFs) -> Preimage {
+        self.of_step(vertex, key::mkdir(op, root.id))
+    }
+
+    pub(crate) fn exec_key(&self, vertex: &Vertex, op: &ExecOp, root: &RootFs) -> Preimage {
+        self.of_step(vertex, key::exec(op, &vertex.platform, root.id, &[]))
     }
 
     /// The recorded result, unless the vertex must not use one.
@@ -329,7 +359,7 @@ impl Solver<'_> {
         root: &Arc<RootFs>,
         task: &Task<'_>,
     ) -> Result<Step, Cause> {
-        let preimage = self.of_step(vertex, key::mkdir(op, root.id));
+        let preimage = self.mkdir_key(vertex, op, root);
         self.once(vertex, root, &preimage, task, || {
             mkdir::make(op, root, copy::creation_time(self), self.services, task)
         })
@@ -342,7 +372,7 @@ impl Solver<'_> {
         root: &Arc<RootFs>,
         task: &Task<'_>,
     ) -> Result<Step, Cause> {
-        let preimage = self.of_step(vertex, key::exec(op, &vertex.platform, root.id, &[]));
+        let preimage = self.exec_key(vertex, op, root);
         self.once(vertex, root, &preimage, task, || {
             self.run(vertex, op, root, task)
         })
@@ -393,6 +423,18 @@ impl Solver<'_> {
 pub(crate) struct Step {
     pub result: ActionResult,
     pub cached: bool,
+}
+
+impl Step {
+    /// `root` with what the step put on it.
+    pub(crate) fn output_on(&self, root: &Arc<RootFs>) -> Output {
+        let layer = self.result.layer.expect("a recorded step has a layer");
+        Output::Root(Arc::new(RootFs::with_layer(
+            root,
+            self.result.output,
+            layer,
+        )))
+    }
 }
 
 fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {

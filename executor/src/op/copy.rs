@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use kiln_cache::{FileDigest, OutputId, Selected, key};
+use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::{WriteError, write_layer};
 use kiln_image::{Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
@@ -32,10 +32,20 @@ pub(crate) fn solve(
     task: &Task<'_>,
 ) -> Result<Step, Cause> {
     let step = look_up_or_copy(solver, id, vertex, op, root, task)?;
+    on_root(solver, op, root, step, task)
+}
+
+/// What a copy gives on this root. A linked layer is the same on any root; what comes out on this one is not.
+pub(crate) fn on_root(
+    solver: &Solver<'_>,
+    op: &CopyOp,
+    root: &RootFs,
+    step: Step,
+    task: &Task<'_>,
+) -> Result<Step, Cause> {
     if !op.link {
         return Ok(step);
     }
-    // A linked layer is the same on any root; what comes out on this one is not.
     let Step { mut result, cached } = step;
     if let Some(layer) = result.layer {
         result.output = root
@@ -53,22 +63,14 @@ fn look_up_or_copy(
     root: &Arc<RootFs>,
     task: &Task<'_>,
 ) -> Result<Step, Cause> {
-    let keyed_root = if op.link {
-        OutputId::scratch()
-    } else {
-        root.id
-    };
+    let keyed_root = keyed_root(op, root.id);
     let sources = Sources::of(solver, id, op);
-    let by_output =
-        key::copy_by_output(op, keyed_root, &sources.outputs()).map(|preimage| preimage.key());
+    let by_output = sources.key(op, keyed_root);
     if let Some(step) = by_output.and_then(|key| solver.look_up(vertex, &key)) {
         return Ok(step);
     }
     let trees = sources.trees(op, &solver.services.layers, task)?;
-    let read = select(op, &borrowed(&trees)).map_err(|error| not_found(error, op, &sources))?;
-    let preimage = solver
-        .of_step(vertex, key::copy(op, keyed_root, &selections(&read)))
-        .with_files(files(&read));
+    let preimage = preimage(solver, vertex, op, keyed_root, &sources, &trees)?;
     let step = solver.once(vertex, root, &preimage, task, || {
         make(solver, op, root, &sources, &trees, task)
     })?;
@@ -80,6 +82,66 @@ fn look_up_or_copy(
             .alias(&key, &preimage.key())?;
     }
     Ok(step)
+}
+
+/// What is known of a copy before it is done.
+pub(crate) enum Peek {
+    /// It was done before.
+    Hit(CacheKey, Step),
+    /// It was not.
+    Miss(Preimage),
+    /// The store doesn't know what is in the root filesystem that this input reads from.
+    NotHere(usize),
+}
+
+/// Looks a copy up without pulling anything.
+pub(crate) fn peek(
+    solver: &Solver<'_>,
+    id: VertexId,
+    vertex: &Vertex,
+    op: &CopyOp,
+    keyed_root: OutputId,
+    task: &Task<'_>,
+) -> Result<Peek, Cause> {
+    let sources = Sources::of(solver, id, op);
+    if let Some(key) = sources.key(op, keyed_root)
+        && let Some(step) = solver.look_up(vertex, &key)
+    {
+        return Ok(Peek::Hit(key, step));
+    }
+    if let Some(input) = sources.not_here(solver) {
+        return Ok(Peek::NotHere(input));
+    }
+    let trees = sources.trees(op, &solver.services.layers, task)?;
+    let preimage = preimage(solver, vertex, op, keyed_root, &sources, &trees)?;
+    let key = preimage.key();
+    Ok(match solver.look_up(vertex, &key) {
+        Some(step) => Peek::Hit(key, step),
+        None => Peek::Miss(preimage),
+    })
+}
+
+/// The root that a copy's key is over: none of its own for a linked one (R-CACHE-8).
+pub(crate) fn keyed_root(op: &CopyOp, root: OutputId) -> OutputId {
+    match op.link {
+        true => OutputId::scratch(),
+        false => root,
+    }
+}
+
+/// What the key over the content is made of.
+fn preimage(
+    solver: &Solver<'_>,
+    vertex: &Vertex,
+    op: &CopyOp,
+    keyed_root: OutputId,
+    sources: &Sources<'_>,
+    trees: &Trees,
+) -> Result<Preimage, Cause> {
+    let read = select(op, &borrowed(trees)).map_err(|error| not_found(error, op, sources))?;
+    Ok(solver
+        .of_step(vertex, key::copy(op, keyed_root, &selections(&read)))
+        .with_files(files(&read)))
 }
 
 /// What a copy reads from, by input number.
@@ -107,6 +169,22 @@ impl<'a> Sources<'a> {
             }
         };
         Sources(inputs.map(|input| (input, from(input))).collect())
+    }
+
+    /// The key over the outputs that are read from; `None` with the build context among them.
+    fn key(&self, op: &CopyOp, keyed_root: OutputId) -> Option<CacheKey> {
+        key::copy_by_output(op, keyed_root, &self.outputs()).map(|preimage| preimage.key())
+    }
+
+    /// The first input whose files are not known without a pull.
+    fn not_here(&self, solver: &Solver<'_>) -> Option<usize> {
+        let layers = solver.services.store.layers();
+        let is_here = |from: &From<'_>| match from {
+            From::Context(_) => true,
+            From::Root(root) => root.layers.iter().all(|layer| layers.contains(layer)),
+        };
+        let mut inputs = self.0.iter();
+        inputs.find_map(|(input, from)| (!is_here(from)).then_some(*input))
     }
 
     /// The outputs of the inputs, position by position.
