@@ -161,3 +161,61 @@ fn sandbox_who_waits_for_anothers_step_can_be_stopped() {
         0
     );
 }
+
+#[test]
+fn sandbox_more_layers_than_the_kernel_stacks_are_refused_in_words() {
+    let copies: String = (0..501)
+        .map(|number| format!("COPY f /f{number}\n"))
+        .collect();
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", &format!("FROM busybox\n{copies}RUN true\n")),
+        ("f", "x"),
+    ]);
+    if !env.import_busybox() {
+        return;
+    }
+    env.kiln(&["build", "."]).fails_with(
+        1,
+        "error[too-many-layers]: 502 layers are too many for a RUN to stand on: the kernel stacks 500",
+    );
+}
+
+#[test]
+fn sandbox_a_store_may_have_a_path_of_odd_characters() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo x > /x\n")]);
+    if !env.import_busybox() {
+        return;
+    }
+    let root = env.work().join("a:b,c d%e");
+    std::fs::rename(env.root(), &root).unwrap();
+    let mut build = env.command(&["build", "."]);
+    env.outcome(build.env("KILN_ROOT", &root)).succeeds();
+}
+
+#[test]
+fn exported_files_are_no_newer_than_the_fixed_date() {
+    // R-SDE-2
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY . /\n"), ("old", "")]);
+    let old = std::fs::File::options()
+        .write(true)
+        .open(env.work().join("old"))
+        .unwrap();
+    old.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(7))
+        .unwrap();
+    let mut build = env.command(&["build", "-o", "type=tar,dest=/dev/stdout", "."]);
+    let output = build.env("SOURCE_DATE_EPOCH", "1000").output().unwrap();
+    let mut tar = tar::Archive::new(&output.stdout[..]);
+    let times: Vec<_> = tar
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            (path, entry.header().mtime().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        times,
+        [("Dockerfile".to_owned(), 1000), ("old".to_owned(), 7)]
+    );
+}

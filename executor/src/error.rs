@@ -12,6 +12,9 @@ use thiserror::Error;
 use crate::op::file::{CopyError, MkdirError};
 use crate::sandbox::{ExitStatus, SandboxError, Unavailable};
 
+/// How many lower layers overlayfs takes (`OVL_MAX_STACK`).
+pub(crate) const MOST_LAYERS: usize = 500;
+
 /// What sort of failure it was; the command line maps it to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -99,6 +102,12 @@ pub enum Cause {
         /// The file that was looked at.
         path: ImagePath,
     },
+    /// More layers than the kernel can stack for a RUN.
+    #[error("{count} layers are too many for a RUN to stand on: the kernel stacks {MOST_LAYERS}")]
+    TooManyLayers {
+        /// How many there are, equal ones counted once.
+        count: usize,
+    },
     /// A feature of the Dockerfile language that kiln does not have yet.
     #[error("{0}")]
     Unsupported(String),
@@ -183,6 +192,7 @@ impl Cause {
             Cause::Mkdir(_) => "workdir-failed",
             Cause::SourceNotFound { .. } => "copy-source-not-found",
             Cause::ContextChanged { .. } => "context-changed",
+            Cause::TooManyLayers { .. } => "too-many-layers",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
             Cause::Image(_) => "image",
@@ -197,6 +207,7 @@ impl Cause {
             Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => {
                 ErrorKind::Build
             }
+            Cause::TooManyLayers { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
             Cause::Unsupported(_) => ErrorKind::Input,
@@ -241,6 +252,9 @@ impl BuildError {
             Cause::LayerLost(_) => {
                 Some("pull its image again, or build with `--no-cache`".to_owned())
             }
+            Cause::TooManyLayers { .. } => Some(
+                "join steps, or copy what they made into a new stage with `COPY --from`".to_owned(),
+            ),
             Cause::LayerDamaged { .. } => {
                 Some("they are not used again: build once more, and look after the disk".to_owned())
             }
@@ -257,6 +271,10 @@ impl BuildError {
             ),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
             Cause::Store(error) => error.help(),
+            cause if is_full(cause) => Some(
+                "the disk is full: make room, or give the store or the output another place"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -280,6 +298,15 @@ impl BuildError {
         diagnostic.help.extend(self.help());
         diagnostic
     }
+}
+
+/// Whether a full disk is behind it.
+fn is_full(cause: &Cause) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let first: Option<&(dyn std::error::Error + 'static)> = Some(cause);
+    std::iter::successors(first, |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 /// Whether the program itself was at fault, not the sandbox.

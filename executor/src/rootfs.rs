@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use kiln_cache::OutputId;
 use kiln_image::{DiffId, ImagePath, NodeRef, Tree};
 
-use crate::error::Cause;
+use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
 use crate::layers::Layers;
 
@@ -76,14 +76,21 @@ impl RootFs {
         task: &Task<'_>,
     ) -> Result<Vec<PathBuf>, Cause> {
         let mut seen = HashSet::new();
-        let mut lowers = Vec::with_capacity(self.layers.len());
-        for layer in self
+        let different: Vec<DiffId> = self
             .layers
             .iter()
             .rev()
-            .filter(|layer| seen.insert(**layer))
-        {
-            lowers.push(layers.unpacked(*layer, task)?);
+            .copied()
+            .filter(|layer| seen.insert(*layer))
+            .collect();
+        if different.len() > MOST_LAYERS {
+            return Err(Cause::TooManyLayers {
+                count: different.len(),
+            });
+        }
+        let mut lowers = Vec::with_capacity(different.len());
+        for layer in different {
+            lowers.push(layers.unpacked(layer, task)?);
         }
         lowers.reverse();
         Ok(lowers)

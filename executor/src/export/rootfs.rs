@@ -6,7 +6,7 @@ use std::path::Path;
 
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_layer};
-use kiln_image::{Changeset, ImagePath, Node, Tree};
+use kiln_image::{Change, Changeset, ImagePath, Node, Timestamp, Tree};
 
 use crate::Services;
 use crate::build::Built;
@@ -63,7 +63,11 @@ fn whole_tree(
         layers: layers_of(&tree),
         directories,
     };
-    Ok((single_links(tree.to_changeset(), &tree), contents))
+    let mut changeset = single_links(tree.to_changeset(), &tree);
+    if let Some(epoch) = built.source_date_epoch {
+        changeset = not_after(&changeset, Timestamp::from_secs(epoch));
+    }
+    Ok((changeset, contents))
 }
 
 /// Hard links hold within a layer only, and two layers may use the same number for theirs.
@@ -73,7 +77,7 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
         .iter()
         .map(|(path, change)| {
             let mut change = change.clone();
-            if let kiln_image::Change::Put(Node {
+            if let Change::Put(Node {
                 kind:
                     kiln_image::Kind::File {
                         link: Some(link), ..
@@ -86,6 +90,18 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
             (path.clone(), change)
         })
         .collect()
+}
+
+/// No file newer than the fixed date (R-SDE-2).
+fn not_after(changeset: &Changeset, latest: Timestamp) -> Changeset {
+    let clamped = |(path, change): (&ImagePath, &Change)| {
+        let mut change = change.clone();
+        if let Change::Put(node) = &mut change {
+            node.metadata.mtime = node.metadata.mtime.min(latest);
+        }
+        (path.clone(), change)
+    };
+    changeset.iter().map(clamped).collect()
 }
 
 fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {

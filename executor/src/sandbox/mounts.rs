@@ -156,7 +156,7 @@ fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<Own
 }
 
 /// A path as overlayfs wants it inside an option string.
-fn escape(path: &Path) -> Vec<u8> {
+pub(super) fn escape(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes().iter();
     bytes
         .flat_map(|byte| {

@@ -1,10 +1,13 @@
 //! Which way of sandboxing works here.
 
+use super::mounts::escape;
 use crate::sys::{Context as _, Error, Result};
 use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_string, fsopen};
 use rustix::thread::CapabilitySet as KernelSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 /// A rung of the sandbox ladder.
@@ -80,7 +83,12 @@ fn try_overlay(store: &Path) -> Result<()> {
     ] {
         let path = dir.path().join(name);
         std::fs::create_dir(&path).call("mkdir", || path.display().to_string())?;
-        fsconfig_set_string(&fs, option, &path)
+        // The one option that takes a list, and so has characters of its own.
+        let value = match option {
+            "lowerdir" => OsString::from_vec(escape(&path)),
+            _ => path.into_os_string(),
+        };
+        fsconfig_set_string(&fs, option, value)
             .call("fsconfig", || format!("overlay, {option}"))?;
     }
     fsconfig_create(fs.as_fd()).call("fsconfig", || "overlay, create".into())

@@ -12,6 +12,7 @@ use kiln_image::{Digest, ImagePath, Kind, Metadata, Node, Timestamp};
 use kiln_parser::IgnoreFile;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 /// One object of a context. A file's digest is not known yet: it is [`Digest`] zero until somebody needs it.
 #[derive(Debug, Clone)]
@@ -69,22 +70,25 @@ fn walk_entry(
     let text = path.to_string();
     let ignored = ignore.ignores(&text);
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()), // gone since it was listed
-        result => result?,
+        Err(Errno::NOENT) => return Ok(Vec::new()), // gone since it was listed
+        result => result.map_err(|errno| named(&path, errno))?,
     };
     let file_type = FileType::from_raw_mode(stat.st_mode);
     if file_type != FileType::Directory {
         if ignored {
             return Ok(Vec::new());
         }
-        let node = node(parent, name, &stat)?;
+        let node = node(parent, name, &stat).map_err(|errno| named(&path, errno))?;
         return Ok(vec![Found { path, node, stat }]);
     }
     if ignored && !ignore.may_reinclude_below(&text) {
         return Ok(Vec::new());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        result => result.map_err(|errno| named(&path, errno))?,
+    };
     let mut below = walk_directory(&fd, &path, ignore)?;
     if ignored && below.is_empty() {
         return Ok(below);
@@ -95,7 +99,15 @@ fn walk_entry(
     Ok(below)
 }
 
-fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<Node> {
+/// What went wrong, and where below the context.
+fn named(path: &ImagePath, errno: Errno) -> io::Error {
+    io::Error::new(
+        errno.kind(),
+        format!("`{path}`: {}", io::Error::from(errno)),
+    )
+}
+
+fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<Node> {
     let link = (stat.st_nlink > 1).then(|| hard_link_group(stat));
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File {
