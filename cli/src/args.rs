@@ -129,14 +129,14 @@ mod tests {
             2
         );
         assert_eq!(
-            args.build_args[0],
+            args.recipe.build_args[0],
             KeyValue {
                 key: "K".into(),
                 value: Some("V".into())
             }
         );
         assert_eq!(
-            args.build_args[1],
+            args.recipe.build_args[1],
             KeyValue {
                 key: "E".into(),
                 value: None
@@ -144,8 +144,8 @@ mod tests {
         );
         assert_eq!(args.outputs.len(), 2);
         assert_eq!(args.progress, Some(ProgressMode::Plain));
-        assert!(args.no_cache && args.pull && !args.quiet);
-        assert_eq!(args.context.as_os_str(), ".");
+        assert!(args.recipe.no_cache && args.recipe.pull && !args.quiet);
+        assert_eq!(args.recipe.context.as_os_str(), ".");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod human;
 mod input;
 mod output;
 mod progress;
+mod recipe;
 mod render;
 mod session;
 mod signal;

@@ -1,7 +1,7 @@
 //! `kiln build`: a Dockerfile and a context in, an image out.
 
 mod checks;
-mod options;
+mod log_limit;
 mod outputs;
 mod report;
 mod results;
@@ -11,17 +11,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_executor::export::{ExportOptions, export};
-use kiln_executor::images::PullPolicy;
 use kiln_executor::{BuildFailure, BuildRequest, Built};
-use kiln_image::{Platform, Reference};
+use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
 
-use crate::args::{KeyValue, ProgressMode};
+use crate::args::ProgressMode;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::input::Input;
 use crate::output::Output;
+use crate::recipe::Recipe;
 use crate::session::{Session, Watched};
 use results::Results;
 
@@ -31,27 +30,8 @@ pub(crate) struct Args {
     /// Name of the image; may be repeated
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
     pub(crate) tags: Vec<Reference>,
-    /// The Dockerfile, `-` for stdin [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// Stage to build [default: the last]
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
-    /// Value of an ARG; KEY alone takes it from the environment
-    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
-    pub(crate) build_args: Vec<KeyValue>,
-    /// Label of the image
-    #[arg(long = "label", value_name = "KEY[=VALUE]")]
-    pub(crate) labels: Vec<KeyValue>,
-    /// Run every step again
-    #[arg(long)]
-    pub(crate) no_cache: bool,
-    /// Ask registries for base images even if they are in the store
-    #[arg(long)]
-    pub(crate) pull: bool,
-    /// Platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
     /// How to show progress [env: BUILDKIT_PROGRESS] [default: auto]
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
@@ -68,30 +48,23 @@ pub(crate) struct Args {
     /// Show no progress, print the image id
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Folder that COPY and ADD take files from, or `-` to read only a Dockerfile from stdin
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let outputs = outputs::outputs(&args)?;
     let mode = config.progress(args.progress, args.quiet)?;
-    let input = Input::read(&args.context, args.file.as_deref())?;
+    let input = args.recipe.read()?;
     let source = Arc::clone(&input.dockerfile);
     let parsed = parse(&source)?;
     let session = Session::open(config)?;
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options: options::plan_options(&args, config),
+        options: args.recipe.plan_options(config),
         context: Some(input.context.clone()),
-        pull: if args.pull {
-            PullPolicy::Always
-        } else {
-            PullPolicy::Missing
-        },
-        log_limit: options::log_limit(|name| config.variable(name)),
+        pull: args.recipe.pull_policy(),
+        log_limit: log_limit::log_limit(|name| config.variable(name)),
     };
     let (result, account) = session.watch(mode, |watched| {
         make(&watched, &request, &args.tags, &outputs)

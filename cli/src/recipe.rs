@@ -1,0 +1,153 @@
+//! What is built, as flags say it: the Dockerfile, the context, and all that changes what they mean. Shared by the
+//! commands that build, or look at what a build would do. Clauses R-CLI-4, R-LABEL-2, R-SDE-1.
+
+use std::path::PathBuf;
+
+use kiln_executor::images::PullPolicy;
+use kiln_image::Platform;
+use kiln_planner::{NoCache, PlanOptions};
+
+use crate::args::KeyValue;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::input::Input;
+
+// No doc comment: clap would take it for the command's own.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Recipe {
+    /// The Dockerfile, `-` for stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Value of an ARG; KEY alone takes it from the environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    pub(crate) build_args: Vec<KeyValue>,
+    /// Label of the image
+    #[arg(long = "label", value_name = "KEY[=VALUE]")]
+    pub(crate) labels: Vec<KeyValue>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Ask registries for base images even if they are in the store
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Platform to build for [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// Folder that COPY and ADD take files from, or `-` to read only a Dockerfile from stdin
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+}
+
+impl Recipe {
+    /// Reads the Dockerfile and its ignore file.
+    pub(crate) fn read(&self) -> Result<Input, Failure> {
+        Input::read(&self.context, self.file.as_deref())
+    }
+
+    /// What the plan depends on besides the Dockerfile.
+    pub(crate) fn plan_options(&self, config: &Config) -> PlanOptions {
+        let machine = Platform::host();
+        let platform = self.platform.clone().unwrap_or_else(|| machine.clone());
+        let mut options = PlanOptions::new(platform);
+        options.target = self.target.clone();
+        options.build_args = build_args(&self.build_args, |name| config.variable(name));
+        options.labels = labels(&self.labels);
+        options.platform_requested = self.platform.is_some();
+        options.build_platform = machine;
+        options.no_cache = if self.no_cache {
+            NoCache::All
+        } else {
+            NoCache::None
+        };
+        options
+    }
+
+    /// When registries are asked.
+    pub(crate) fn pull_policy(&self) -> PullPolicy {
+        match self.pull {
+            true => PullPolicy::Always,
+            false => PullPolicy::Missing,
+        }
+    }
+}
+
+/// `K=V` as it is, `K` with the environment's value if it has one. `SOURCE_DATE_EPOCH` of the environment is passed on
+/// unless it was given.
+fn build_args(
+    given: &[KeyValue],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
+    const EPOCH: &str = "SOURCE_DATE_EPOCH";
+    let value = |arg: &KeyValue| arg.value.clone().or_else(|| environment(&arg.key));
+    let mut all: Vec<_> = given
+        .iter()
+        .filter_map(|arg| Some((arg.key.clone(), value(arg)?)))
+        .collect();
+    if !given.iter().any(|arg| arg.key == EPOCH) {
+        all.extend(environment(EPOCH).map(|value| (EPOCH.to_owned(), value)));
+    }
+    all
+}
+
+/// `K` alone is a label with an empty value.
+fn labels(given: &[KeyValue]) -> Vec<(String, String)> {
+    given
+        .iter()
+        .map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(key: &str, value: Option<&str>) -> KeyValue {
+        KeyValue {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+        }
+    }
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_name_alone_takes_the_environment() {
+        // R-CLI-4, R-SDE-1
+        let environment = |name: &str| match name {
+            "HERE" => Some("there".to_owned()),
+            "SOURCE_DATE_EPOCH" => Some("7".to_owned()),
+            _ => None,
+        };
+        let args = [
+            given("A", Some("1")),
+            given("HERE", None),
+            given("GONE", None),
+            given("E", Some("")),
+        ];
+        let expected = [
+            pair("A", "1"),
+            pair("HERE", "there"),
+            pair("E", ""),
+            pair("SOURCE_DATE_EPOCH", "7"),
+        ];
+        assert_eq!(build_args(&args, environment), expected);
+        let epoch = [given("SOURCE_DATE_EPOCH", Some("0"))];
+        assert_eq!(
+            build_args(&epoch, environment),
+            [pair("SOURCE_DATE_EPOCH", "0")]
+        );
+    }
+
+    #[test]
+    fn a_label_alone_is_empty() {
+        assert_eq!(
+            labels(&[given("a", None), given("b", Some("=c"))]),
+            [pair("a", ""), pair("b", "=c")]
+        );
+    }
+}
