@@ -6,6 +6,7 @@ use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, Timestamp, 
 use kiln_planner::{Chmod, CopyOp};
 
 use super::copy::without_single_links;
+use super::mkdir::inherit_group;
 use super::{CopyError, CopyOutcome, Origin, Owner};
 
 /// Mode of directories that have no model.
@@ -88,7 +89,7 @@ impl<'a> Landing<'a> {
             Some((false, _)) => return Err(CopyError::ToNonDirectory { path: dest }),
             None => {
                 self.make_parents(&dest)?;
-                self.made_directory()
+                self.made_directory(&dest)
             }
         };
         metadata.mtime = mtime.unwrap_or(metadata.mtime);
@@ -112,7 +113,7 @@ impl<'a> Landing<'a> {
             Some(_) => Ok(()),
             None => {
                 self.make_parents(&dest)?;
-                let node = Node::directory(self.made_directory());
+                let node = Node::directory(self.made_directory(&dest));
                 self.put(dest, node, None);
                 Ok(())
             }
@@ -171,7 +172,7 @@ impl<'a> Landing<'a> {
                 Some(node) if node.kind.is_directory() => {}
                 Some(_) => return Err(CopyError::DestinationNotDirectory { path: above }),
                 None => {
-                    let node = Node::directory(self.made_directory());
+                    let node = Node::directory(self.made_directory(&above));
                     self.put(above, node, None);
                 }
             }
@@ -180,12 +181,12 @@ impl<'a> Landing<'a> {
     }
 
     /// What a directory gets that isn't copied from one: an octal `--chmod` counts, a symbolic one doesn't (R-COPY-17).
-    fn made_directory(&self) -> Metadata {
-        let mode = match &self.op.chmod {
-            Some(Chmod::Octal(mode)) => *mode,
-            _ => DIRECTORY_MODE,
-        };
-        let mut metadata = Metadata::with_mode(mode);
+    fn made_directory(&self, path: &ImagePath) -> Metadata {
+        let mut metadata = Metadata::with_mode(DIRECTORY_MODE);
+        inherit_group(&mut metadata, path, &self.tree);
+        if let Some(Chmod::Octal(mode)) = &self.op.chmod {
+            metadata.mode = *mode;
+        }
         metadata.mtime = self.created;
         self.own(&mut metadata);
         metadata

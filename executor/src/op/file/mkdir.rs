@@ -5,6 +5,8 @@ use kiln_planner::MkdirOp;
 
 use super::{Owner, OwnerError, ReadFile};
 
+const SETGID: u32 = 0o2000;
+
 /// Why a working directory can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MkdirError {
@@ -61,13 +63,13 @@ pub fn mkdir(
         "" => Owner::ROOT,
         owner => Owner::lookup(owner, tree, read)?,
     };
-    let metadata = Metadata {
-        uid: owner.uid,
-        gid: owner.gid,
-        mtime: created,
-        ..Metadata::directory()
-    };
     let path = &resolved.path;
+    let mut metadata = Metadata::directory();
+    inherit_group(&mut metadata, path, tree);
+    metadata.mtime = created;
+    if !op.owner.is_empty() {
+        (metadata.uid, metadata.gid) = (owner.uid, owner.gid);
+    }
     let missing = path
         .ancestors()
         .chain([path.clone()])
@@ -76,6 +78,19 @@ pub fn mkdir(
     let mut changes: Changeset = missing.map(made).collect();
     changes.normalise(tree);
     Ok(changes)
+}
+
+/// Gives a directory that is made at `path` what mkdir(2) does where the nearest one above is setgid: its group, and the
+/// bit. Debian's `/var/local` is one of these.
+pub(super) fn inherit_group(metadata: &mut Metadata, path: &ImagePath, tree: &Tree) {
+    let above = path
+        .ancestors()
+        .filter_map(|above| tree.directory(&above))
+        .last();
+    if let Some(above) = above.filter(|above| above.metadata.mode & SETGID != 0) {
+        metadata.mode |= SETGID;
+        metadata.gid = above.metadata.gid;
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +138,17 @@ mod tests {
                 list("/a", owner, "etc/passwd"),
                 [format!("a/ 755 {expected}")],
                 "{owner}"
+            );
+        }
+        // As mkdir(2) does, and BuildKit by it.
+        for (owner, expected) in [("", "0:6"), ("7", "7:7")] {
+            assert_eq!(
+                list("/a/b/c", owner, "a/ 2775 5:6"),
+                [
+                    "a/ 2775 5:6".to_owned(),
+                    format!("a/b/ 2755 {expected}"),
+                    format!("a/b/c/ 2755 {expected}")
+                ]
             );
         }
         let time = made("/a", "", "")
