@@ -1,6 +1,8 @@
 //! Parser directives: `# name = value` lines at the head of the file (R-DIR).
 
-use nom::bytes::complete::take_while;
+mod foreign;
+
+use nom::bytes::complete::{tag, take_while};
 use nom::character::complete::{char, satisfy};
 use nom::combinator::{recognize, rest, verify};
 use nom::sequence::preceded;
@@ -16,36 +18,53 @@ use crate::{
 const NAMES: [&str; 3] = ["syntax", "escape", "check"];
 
 /// What the head of a file says, and where the first line after it starts.
+///
+/// Two readers look at it. The one that finds `escape`, and what is given twice, takes indented lines but no shebang; the one that
+/// finds `syntax` and `check` skips a shebang but takes no indented lines (R-DIR-5, R-DIR-6). Each stops for good at the first line
+/// that it does not take.
 pub(crate) fn read(source: &Source, diagnostics: &mut Vec<Diagnostic>) -> (Directives, usize) {
     let mut head = Head {
         directives: Directives::default(),
         seen: Vec::new(),
-        past_shebang: false,
+        reads_escape: true,
+        reads_syntax: true,
         diagnostics,
     };
     let mut end = 0;
     for (index, line) in PhysicalLines::new(source.text()).enumerate() {
-        // Only the escape directive minds a shebang line (R-DIR-6).
         if index == 0 && line.text.starts_with("#!") {
-            head.past_shebang = true;
+            head.reads_escape = false;
         } else if !head.line(line.text, line.start) {
             break;
         }
         end = line.start + line.raw.len();
     }
-    (head.directives, end)
+    let mut directives = head.directives;
+    if directives.syntax.is_none() {
+        directives.syntax = foreign::syntax(source.text());
+    }
+    (directives, end)
 }
 
-/// `directive = *space "#" *space name *space "=" *space value`, the value trimmed and not empty (R-DIR-1)
-fn directive(text: &str) -> IResult<&str, (&str, &str)> {
-    let space =
-        |text| take_while::<_, &str, nom::error::Error<&str>>(char::is_whitespace).parse(text);
+/// `space = *( tab | LF | FF | CR | " " )`
+fn space(text: &str) -> IResult<&str, &str> {
+    take_while(is_space).parse(text)
+}
+
+fn is_space(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\u{c}' | '\r' | ' ')
+}
+
+/// `directive = mark space name space "=" space value`, the value trimmed and not empty (R-DIR-1)
+fn directive<'a>(text: &'a str, mark: &str) -> IResult<&'a str, (&'a str, &'a str)> {
     let alphanumeric = take_while(|c: char| c.is_ascii_alphanumeric());
     let name = recognize((satisfy(|c| c.is_ascii_alphabetic()), alphanumeric));
-    let value = verify(rest.map(str::trim), |value: &str| !value.is_empty());
-    let head = (space, char('#'), space);
+    let value = verify(
+        rest.map(|value: &str| value.trim_matches(is_space)),
+        |value: &str| !value.is_empty(),
+    );
     (
-        preceded(head, name),
+        preceded((tag(mark), space), name),
         preceded((space, char('='), space), value),
     )
         .parse(text)
@@ -54,40 +73,51 @@ fn directive(text: &str) -> IResult<&str, (&str, &str)> {
 struct Head<'d> {
     directives: Directives,
     seen: Vec<String>,
-    past_shebang: bool,
+    /// Whether the reader of `escape` has not stopped.
+    reads_escape: bool,
+    /// Whether the reader of `syntax` and `check` has not stopped.
+    reads_syntax: bool,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl Head<'_> {
     /// Takes a line; `false` when it ends the head (R-DIR-2).
-    fn line(&mut self, text: &str, start: usize) -> bool {
-        let Ok((_, (name, value))) = directive(text) else {
+    fn line(&mut self, line: &str, start: usize) -> bool {
+        let text = line.trim_start();
+        let start = start + line.len() - text.len();
+        let Ok((_, (name, value))) = directive(text, "#") else {
             return false;
         };
         let name = name.to_ascii_lowercase();
         if !NAMES.contains(&name.as_str()) {
             return false;
         }
+        self.reads_syntax &= text.len() == line.len();
         let at = start + nom::Offset::offset(text, value);
         let value = Spanned::new(value, Span::new(at, at + value.len()));
-        if self.seen.contains(&name) {
+        if !self.seen.contains(&name) {
+            self.take(&name, value);
+            self.seen.push(name);
+        } else if self.reads_escape {
             let message = format!("only one `{name}` directive can be used");
-            let visible = Span::new(start + text.len() - text.trim_start().len(), value.span.end);
             self.diagnostics.push(Diagnostic::error(
                 code::DUPLICATE_DIRECTIVE,
                 message,
-                visible,
+                Span::new(start, value.span.end),
             ));
-            return true;
         }
-        match name.as_str() {
-            "escape" if self.past_shebang => return true,
-            "escape" => self.escape(value),
-            "check" => self.check(value),
-            _ => self.directives.syntax = Some(value.map(str::to_owned)),
+        self.reads_escape || self.reads_syntax
+    }
+
+    fn take(&mut self, name: &str, value: Spanned<&str>) {
+        match name {
+            "escape" if self.reads_escape => self.escape(value),
+            "check" if self.reads_syntax => self.check(value),
+            "syntax" if self.reads_syntax => {
+                self.directives.syntax = Some(value.map(str::to_owned));
+            }
+            _ => {}
         }
-        self.seen.push(name);
-        true
     }
 
     fn escape(&mut self, value: Spanned<&str>) {
@@ -244,6 +274,40 @@ mod tests {
         assert_eq!(head("#escape=x").1, ["invalid-escape"]); // R-DIR-4
         assert_eq!(head("#escape=` x").1, ["invalid-escape"]);
         assert_eq!(head("#check=foo=1").1, ["invalid-check"]); // R-DIR-9
+    }
+
+    #[test]
+    fn indented_directives_hide_the_syntax() {
+        // R-DIR-5
+        let (directives, errors) = head("  # syntax=a\n# check=foo\n\t#escape=`\nFROM a");
+        assert_eq!((directives.syntax, directives.check), (None, None));
+        assert_eq!((directives.escape, errors.len()), (Escape::Backtick, 0));
+    }
+
+    #[test]
+    fn the_syntax_may_stand_in_a_file_of_another_kind() {
+        // R-DIR-7
+        let syntax = |text: &str| head(text).0.syntax.map(|syntax| syntax.value);
+        assert_eq!(syntax("// syntax=a/b:1 x\n{}").as_deref(), Some("a/b:1 x"));
+        assert_eq!(
+            syntax("#!/usr/bin/x\n//check=x\n//SYNTAX = a\n").as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            syntax(" {\"a\": [{\"syntax\": 1}], \"syntax\": \"a\\u0062\"}").as_deref(),
+            Some("ab")
+        );
+        assert_eq!(syntax("\u{FEFF}{\"syntax\":\"a\"}").as_deref(), Some("a"));
+        for none in [
+            " // syntax=a",
+            "// x\n// syntax=a",
+            "{\"syntax\": 1}",
+            "{\"syntax\": \"a\"} FROM x",
+            "[\"syntax\"]",
+            "FROM a\n// syntax=a",
+        ] {
+            assert_eq!(syntax(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
 use nom::character::complete::{char, digit1, one_of};
-use nom::combinator::{map, map_opt, opt, recognize, value};
+use nom::combinator::{map, map_opt, opt, recognize, value, verify};
 use nom::multi::{fold_many0, separated_list0};
-use nom::sequence::{delimited, preceded};
+use nom::sequence::{delimited, preceded, separated_pair};
 use nom::{IResult, Parser};
 
 /// How deep arrays and objects may nest before the text no longer counts as JSON.
@@ -38,7 +38,7 @@ pub(crate) fn exec_form(text: &str) -> ExecForm<'_> {
 }
 
 /// A string as written and what it stands for; `None` for any other value.
-type Element<'a> = Option<(&'a str, String)>;
+pub(crate) type Element<'a> = Option<(&'a str, String)>;
 
 /// `space = *( " " | tab | LF | CR )`
 fn space(text: &str) -> IResult<&str, &str> {
@@ -61,7 +61,7 @@ fn array(text: &str, depth: usize) -> IResult<&str, Vec<Element<'_>>> {
 fn element(text: &str, depth: usize) -> IResult<&str, Element<'_>> {
     let other = alt((
         value((), |text| array(text, depth + 1)),
-        value((), |text| object(text, depth + 1)),
+        value((), |text| members(text, depth + 1)),
         value((), number),
         value((), alt((tag("true"), tag("false"), tag("null")))),
     ));
@@ -77,17 +77,25 @@ fn element(text: &str, depth: usize) -> IResult<&str, Element<'_>> {
     .parse(text)
 }
 
+/// A member of an object: its name, and its value when that is a string.
+pub(crate) type Member<'a> = (String, Element<'a>);
+
+/// Reads a text that is a JSON object as a whole.
+pub(crate) fn object(text: &str) -> Option<Vec<Member<'_>>> {
+    let text = text.trim_start();
+    if !text.starts_with('{') {
+        return None;
+    }
+    let (rest, members) = members(text, 0).ok()?;
+    rest.trim_start().is_empty().then_some(members)
+}
+
 /// `object = "{" [ member *( "," member ) ] "}"`, `member = space string space ":" element`
-fn object(text: &str, depth: usize) -> IResult<&str, ()> {
-    let member = (delimited(space, string, space), char(':'), |text| {
-        element(text, depth)
-    });
-    let members = separated_list0(char(','), value((), member));
-    value(
-        (),
-        delimited(char('{'), members, preceded(space, char('}'))),
-    )
-    .parse(text)
+fn members(text: &str, depth: usize) -> IResult<&str, Vec<Member<'_>>> {
+    let name = delimited(space, string, space);
+    let member = separated_pair(name, char(':'), |text| element(text, depth));
+    let members = separated_list0(char(','), member);
+    delimited(char('{'), members, preceded(space, char('}'))).parse(text)
 }
 
 /// `number = [ "-" ] ( "0" | nonzero *digit ) [ "." 1*digit ] [ ( "e" | "E" ) [ "+" | "-" ] 1*digit ]`
@@ -101,7 +109,12 @@ fn number(text: &str) -> IResult<&str, &str> {
     ));
     let fraction = opt((char('.'), digit1));
     let exponent = opt((one_of("eE"), opt(one_of("+-")), digit1));
-    recognize((opt(char('-')), whole, fraction, exponent)).parse(text)
+    let number = recognize((opt(char('-')), whole, fraction, exponent));
+    // What no 64-bit float can hold is no number to Go.
+    verify(number, |number: &str| {
+        number.parse().is_ok_and(f64::is_finite)
+    })
+    .parse(text)
 }
 
 /// `string = '"' *( plain | escape ) '"'`, `plain` being anything but `"`, `\` and control characters

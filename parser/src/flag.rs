@@ -87,10 +87,11 @@ pub(crate) fn split<'a>(line: &LogicalLine, text: &'a str, escape: Escape) -> (V
     let mut rest = text.trim_start();
     while let Ok((after, word)) = flag_word(rest, escape) {
         rest = after.trim_start();
-        if word == "--" {
+        let flag = read(line, word, escape);
+        if flag.name.is_empty() && flag.value.is_none() {
             break;
         }
-        flags.push(read(line, word, escape));
+        flags.push(flag);
     }
     (flags, rest.trim())
 }
@@ -331,6 +332,7 @@ mod tests {
         // R-FLAG-1
         assert_eq!(flags("-- --from=x").2, "--from=x");
         assert_eq!(flags("--").2, "");
+        assert_eq!(flags("--'' --from=x").2, "--from=x");
         assert_eq!(flags("a --from=x").2, "a --from=x");
         assert_eq!(
             flags("--exclude=a --exclude=b z").0.list("exclude").len(),

@@ -229,5 +229,9 @@ fn unknown(line: &LogicalLine, written: &str) -> Diagnostic {
         }
     });
     let message = format!("unknown instruction `{written}`");
-    Diagnostic::error(code::UNKNOWN_INSTRUCTION, message, line.place(written)).did_you_mean(near)
+    let diagnostic = Diagnostic::error(code::UNKNOWN_INSTRUCTION, message, line.place(written));
+    if written.starts_with("//") {
+        return diagnostic.help("comments start with `#`");
+    }
+    diagnostic.did_you_mean(near)
 }

@@ -149,12 +149,98 @@ fn wrong_files_give_the_expected_diagnostics() {
     report(&failures);
 }
 
+/// The signs that stand for characters one can't see, or that would end a line.
+const SIGNS: [(char, &str); 6] = [
+    ('␣', " "),
+    ('⇥', "\t"),
+    ('␍', "\r"),
+    ('⏎', "\n"),
+    ('⍽', "\u{a0}"),
+    ('⌖', "\u{feff}"),
+];
+
+/// Puts the characters in the place of their signs.
+fn seen(text: &str) -> String {
+    SIGNS
+        .iter()
+        .fold(text.to_owned(), |text, (sign, character)| {
+            text.replace(*sign, character)
+        })
+}
+
+/// Runs the cases of `parse/<name>.txt`: `=== title`, a Dockerfile, `---`, what `actual` is to say of it.
+fn small_files(name: &str, actual: impl Fn(&Source) -> String) {
+    let path = testdata("parse").join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    let (head, cases) = text.split_once("\n=== ").unwrap();
+    let (mut failures, mut blessed) = (Vec::new(), format!("{head}\n"));
+    let mut titles = std::collections::HashSet::new();
+    for case in cases.split("\n=== ") {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (file, expected) = rest
+            .rsplit_once("---\n")
+            .or_else(|| rest.rsplit_once("---"))
+            .unwrap_or_else(|| panic!("{title}: no `---`"));
+        assert!(titles.insert(title), "{title}: twice");
+        let actual = actual(&Source::new("Dockerfile", seen(file)));
+        let (actual, expected) = (actual.trim_end(), expected.trim_end());
+        if actual != expected {
+            failures.push(format!(
+                "{name}: {title}\n--- expected\n{expected}\n--- actual\n{actual}"
+            ));
+        }
+        writeln!(blessed, "=== {title}\n{file}---\n{actual}\n").unwrap();
+    }
+    if blessing() {
+        fs::write(path, format!("{}\n", blessed.trim_end())).unwrap();
+    } else {
+        report(&failures);
+    }
+}
+
+/// A tree or diagnostics without their places.
+fn placeless(text: &str) -> String {
+    let is_place = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_digit())
+            && word.contains(':')
+            && word.contains('-')
+            && !word.contains(|c: char| !c.is_ascii_digit() && c != ':' && c != '-')
+    };
+    let mut lines = String::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let words = line.trim_start().split(' ');
+        let words: Vec<&str> = words.filter(|word| !is_place(word)).collect();
+        writeln!(lines, "{}{}", &line[..indent], words.join(" ")).unwrap();
+    }
+    lines.replace(" at\n", "\n")
+}
+
+#[test]
+fn odd_but_right_files_are_read() {
+    small_files("accept.txt", |source| {
+        let parsed = parse(source);
+        let tree = if parsed.has_errors() {
+            String::new()
+        } else {
+            placeless(&dump(&parsed, source))
+        };
+        tree + &plain(source, &parsed.diagnostics)
+    });
+}
+
+#[test]
+fn wrong_files_are_refused() {
+    small_files("reject.txt", |source| {
+        let mut errors = parse(source).diagnostics;
+        errors.retain(Diagnostic::is_error);
+        plain(source, &errors)
+    });
+}
+
 /// Takes a cell of `words/*.txt` apart: blanks are written as in the specification, `␣` and `⇥`.
 fn cell(text: &str) -> String {
-    text.trim()
-        .replace('␣', " ")
-        .replace('⇥', "\t")
-        .replace('⏎', "\n")
+    seen(text.trim())
 }
 
 /// `NAME=value` lines at the head set variables, `escape` lines the escape character; other lines are `input | expected`, or

@@ -12,11 +12,9 @@
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till, take_while, take_while1};
-use nom::character::complete::{anychar, char, none_of, one_of};
+use nom::character::complete::{anychar, char, one_of};
 use nom::combinator::{opt, recognize, success, value};
 use nom::error::ParseError;
-use nom::multi::many0_count;
-use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
 use crate::Escape;
@@ -358,8 +356,8 @@ fn replace(text: &str, mode: Mode) -> Parsed<'_, Change> {
     Ok((rest, Change::Replace { all, pattern, with }))
 }
 
-/// Splits a line into shell words without expanding it: quotes and escapes stay in the words, blanks after `<<` belong to the word
-/// (R-HD-2). `None` when quotes are unbalanced.
+/// Splits a line into shell words without expanding it: quotes, escapes and `${…}` stay in the words, blanks after `<<` belong to
+/// the word (R-HD-2). `None` when quotes are unbalanced or a `${…}` is none that expansion knows: then there are no words at all.
 pub(crate) fn shell_words(text: &str) -> Option<Vec<&str>> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
@@ -371,28 +369,32 @@ pub(crate) fn shell_words(text: &str) -> Option<Vec<&str>> {
     Some(words)
 }
 
-/// `shell-word = 1*( single | double | "\" any | "<<" *space | any-but-space )`
+/// How the words of a whole line are read: the escape is `\` whatever the directive says (R-HD-2).
+const LINE: Mode = Mode {
+    escape: '\\',
+    quotes: true,
+    keep_escapes: true,
+    depth: 0,
+};
+
+/// `shell-word = 1*( single | double | "\" any | dollar | "<<" *space | any-but-space )`
 fn shell_word(text: &str) -> Parsed<'_, ()> {
+    let special = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '\\' | '$' | '<');
     let mut rest = text;
-    while rest.chars().next().is_some_and(|c| !c.is_whitespace()) {
-        let single = recognize(delimited(char('\''), take_till(|c| c == '\''), char('\'')));
-        let heredoc = recognize((tag("<<"), take_while(char::is_whitespace)));
-        (rest, _) = alt((
-            single,
-            raw_double,
-            raw_escape,
-            heredoc,
-            recognize(none_of("'\"")),
-        ))
-        .parse(rest)?;
+    while let Some(first) = rest.chars().next().filter(|c| !c.is_whitespace()) {
+        (rest, _) = match first {
+            '\'' => recognize(single).parse(rest)?,
+            '"' => recognize(|text| double(text, LINE)).parse(rest)?,
+            '\\' => raw_escape(rest)?,
+            '$' => recognize(|text| dollar(text, LINE)).parse(rest)?,
+            '<' => {
+                let heredoc = recognize((tag("<<"), take_while(char::is_whitespace)));
+                alt((heredoc, tag("<"))).parse(rest)?
+            }
+            _ => take_while1(|c| !special(c)).parse(rest)?,
+        };
     }
     Ok((rest, ()))
-}
-
-/// `double = '"' *( "\" any | any-but-'"' ) '"'`, kept as written
-fn raw_double(text: &str) -> Parsed<'_, &str> {
-    let inner = many0_count(alt((raw_escape, take_while1(|c| c != '"' && c != '\\'))));
-    recognize(delimited(char('"'), inner, char('"'))).parse(text)
 }
 
 /// `"\" any`, kept as written
