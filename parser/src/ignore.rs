@@ -3,8 +3,10 @@
 //! The pattern language is neither gitignore's nor the shell's; the table of R-IGN-8 is followed to the letter, including its
 //! suffix and prefix tests. Fixed patterns are compared as strings; others go through the matcher of [`crate::pattern`].
 
+mod regex;
+
 use crate::go_match::{clean, validate};
-use crate::pattern::{self, Class, Token, Wild};
+use crate::pattern::{self, Token};
 
 /// An ignore file's rules.
 #[derive(Debug, Clone, Default)]
@@ -212,9 +214,9 @@ impl Matcher {
             return Some(Matcher::Prefix(prefix.to_owned()));
         }
         let literal = pattern
-            .find(['*', '?', '[', ']', '\\'])
+            .find(['*', '?', '[', ']', '\\', '^'])
             .unwrap_or(pattern.len());
-        let tokens = tokens(&pattern[literal..])?;
+        let tokens = regex::tokens(&pattern[literal..], literal == 0)?;
         let (prefix, ending) = (pattern[..literal].to_owned(), ending(&tokens));
         Some(Matcher::Wildcards {
             prefix,
@@ -257,31 +259,6 @@ fn is_below(path: &str, dir: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The rows of R-IGN-8 for a pattern with wildcards. `None` for a class that no regular expression accepts.
-fn tokens(pattern: &str) -> Option<Vec<Token>> {
-    let mut tokens = Vec::new();
-    let mut rest = pattern;
-    while let Some(first) = rest.chars().next() {
-        if let Some(after) = rest.strip_prefix("**") {
-            rest = after.strip_prefix('/').unwrap_or(after);
-            match rest {
-                "" => tokens.push(Token::Many(Wild::NotNewline)),
-                _ => tokens.extend([Token::MaybeDirs, Token::DirsEnd]),
-            }
-            continue;
-        }
-        rest = &rest[first.len_utf8()..];
-        tokens.push(match first {
-            '*' => Token::Many(Wild::NotSlash),
-            '?' => Token::One(Wild::NotSlash),
-            '\\' => Token::Char(take_char(&mut rest)?),
-            '[' => Token::Class(class(&mut rest)?),
-            other => Token::Char(other),
-        });
-    }
-    Some(tokens)
-}
-
 /// The characters at the end that stand for themselves.
 fn ending(tokens: &[Token]) -> String {
     let fixed = tokens.iter().rev().map_while(|token| match token {
@@ -290,40 +267,6 @@ fn ending(tokens: &[Token]) -> String {
     });
     let reversed: Vec<char> = fixed.collect();
     reversed.into_iter().rev().collect()
-}
-
-fn take_char(rest: &mut &str) -> Option<char> {
-    let character = rest.chars().next()?;
-    *rest = &rest[character.len_utf8()..];
-    Some(character)
-}
-
-/// A class after its `[`: as a regular expression has it, so that it may match a `/`; `!` is an ordinary member.
-fn class(rest: &mut &str) -> Option<Class> {
-    let negated = rest.starts_with('^');
-    if negated {
-        take_char(rest)?;
-    }
-    let mut ranges = Vec::new();
-    loop {
-        let low = match take_char(rest)? {
-            ']' => return Some(Class { negated, ranges }),
-            '\\' => take_char(rest)?,
-            other => other,
-        };
-        let mut high = low;
-        if rest.starts_with('-') {
-            take_char(rest)?;
-            high = match take_char(rest)? {
-                '\\' => take_char(rest)?,
-                other => other,
-            };
-        }
-        if high < low {
-            return None;
-        }
-        ranges.push((low, high));
-    }
 }
 
 #[cfg(test)]
@@ -484,7 +427,87 @@ mod tests {
         );
     }
 
+    /// R-IGN-8 read once more, as plainly as can be: for patterns without brackets.
+    fn plainly(pattern: &str, path: &str) -> bool {
+        let special = |text: &str| text.contains(['*', '?', '\\']);
+        match pattern.strip_prefix("**") {
+            Some(rest) if !special(rest) => {
+                return path.ends_with(rest) || rest.strip_prefix('/') == Some(path);
+            }
+            _ => {}
+        }
+        match pattern.strip_suffix("**") {
+            Some(start) if !special(start) => path.starts_with(start),
+            _ => {
+                let (pattern, path): (Vec<char>, Vec<char>) =
+                    (pattern.chars().collect(), path.chars().collect());
+                try_all(&pattern, &path)
+            }
+        }
+    }
+
+    fn try_all(pattern: &[char], path: &[char]) -> bool {
+        match pattern {
+            [] => path.is_empty(),
+            ['*', '*'] => true,
+            ['*', '*', '/', rest @ ..] | ['*', '*', rest @ ..] => {
+                let ends = (0..path.len()).filter(|at| path[*at] == '/');
+                try_all(rest, path) || { ends }.any(|at| try_all(rest, &path[at + 1..]))
+            }
+            ['*', rest @ ..] => {
+                let longest = path.iter().take_while(|c| **c != '/').count();
+                (0..=longest).any(|length| try_all(rest, &path[length..]))
+            }
+            ['?', rest @ ..] => path
+                .split_first()
+                .is_some_and(|(first, path)| *first != '/' && try_all(rest, path)),
+            ['\\', first, rest @ ..] | [first, rest @ ..] => {
+                path.first() == Some(first) && try_all(rest, &path[1..])
+            }
+        }
+    }
+
+    /// The last line that matches a path or a directory above it (R-IGN-6).
+    fn plain_verdict(lines: &[(bool, String)], path: &str) -> bool {
+        let parents: Vec<String> = (1..=path.split('/').count())
+            .map(|length| path.split('/').take(length).collect::<Vec<_>>().join("/"))
+            .collect();
+        let mut ignored = false;
+        for (exception, pattern) in lines {
+            if parents.iter().any(|parent| plainly(pattern, parent)) {
+                ignored = !exception;
+            }
+        }
+        ignored
+    }
+
     proptest! {
+        #[test]
+        fn agrees_with_a_plain_reading(
+            lines in prop::collection::vec((any::<bool>(), "(\\*\\*/?|[ab.*?]|\\\\[ab*?]){1,6}(/[ab*?]{1,3}){0,2}"), 0..5),
+            path in "[ab.*]{1,3}(/[ab.]{1,2}){0,3}",
+        ) {
+            // R-IGN-3: what is not clean is another pattern once it is.
+            let lines: Vec<(bool, String)> = lines
+                .into_iter()
+                .map(|(exception, pattern)| (exception, rooted(&pattern)))
+                .collect();
+            let file: String = lines
+                .iter()
+                .map(|(exception, pattern)| format!("{}{pattern}\n", if *exception { "!" } else { "" }))
+                .collect();
+            let rules = IgnoreFile::parse(&file).unwrap();
+            prop_assert_eq!(rules.ignores(&path), plain_verdict(&lines, &path), "{}", file);
+        }
+
+        #[test]
+        fn any_file_has_verdicts(file in "\\PC{0,30}(\n\\PC{0,20}){0,3}", path in "\\PC{0,20}") {
+            if let Ok(rules) = IgnoreFile::parse(&file) {
+                prop_assert_eq!(rules.verdict(&path).ignored, rules.ignores(&path));
+                let _ = rules.may_reinclude_below(&path);
+            }
+        }
+
         #[test]
         fn never_panics_and_never_misses(patterns in "([!*?a/\\[\\]^.\\\\-]{0,6}\n){0,4}", path in "[a.]{1,2}(/[a.]{1,2}){0,3}") {
             if let Ok(rules) = IgnoreFile::parse(&patterns) {

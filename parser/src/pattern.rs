@@ -14,6 +14,8 @@ pub(crate) enum Token {
     Many(Wild),
     /// One character of a class.
     Class(Class),
+    /// Any number of characters of a class.
+    Repeat(Class),
     /// What follows up to the next [`Token::DirsEnd`] may be left out: always stands just before it.
     MaybeDirs,
     /// Any number of characters other than newline, the last one a slash.
@@ -39,7 +41,7 @@ impl Wild {
 }
 
 /// `[a-z]`, `[^a-z]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Class {
     /// `[^`: accepts what is in none of the ranges.
     pub(crate) negated: bool,
@@ -69,7 +71,8 @@ const FEW: usize = 2;
 
 /// Whether the tokens match the whole text.
 pub(crate) fn matches(tokens: &[Token], text: &str) -> bool {
-    let repeats = |token: &&Token| matches!(token, Token::Many(_) | Token::DirsEnd);
+    let repeats =
+        |token: &&Token| matches!(token, Token::Many(_) | Token::Repeat(_) | Token::DirsEnd);
     if tokens.iter().filter(repeats).count() <= FEW {
         matches_by_trying(tokens, text)
     } else {
@@ -85,13 +88,18 @@ fn matches_by_trying(mut tokens: &[Token], mut text: &str) -> bool {
             Token::One(wild) => first.is_some_and(|first| wild.accepts(first)),
             Token::Class(class) => first.is_some_and(|first| class.accepts(first)),
             Token::Many(wild) => {
-                return tails(text, *wild).any(|tail| matches_by_trying(after, tail));
+                return tails(text, |c| wild.accepts(c)).any(|tail| matches_by_trying(after, tail));
+            }
+            Token::Repeat(class) => {
+                return tails(text, |c| class.accepts(c))
+                    .any(|tail| matches_by_trying(after, tail));
             }
             Token::MaybeDirs => {
                 return matches_by_trying(&after[1..], text) || matches_by_trying(after, text);
             }
             Token::DirsEnd => {
-                let below = tails(text, Wild::NotNewline).filter_map(|tail| tail.strip_prefix('/'));
+                let below = tails(text, |c| Wild::NotNewline.accepts(c))
+                    .filter_map(|tail| tail.strip_prefix('/'));
                 return { below }.any(|tail| matches_by_trying(after, tail));
             }
         };
@@ -104,10 +112,10 @@ fn matches_by_trying(mut tokens: &[Token], mut text: &str) -> bool {
     text.is_empty()
 }
 
-/// The text, and what remains of it as long as its first character is of a kind.
-fn tails(text: &str, wild: Wild) -> impl Iterator<Item = &str> {
+/// The text, and what remains of it as long as its first character is accepted.
+fn tails(text: &str, accepts: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(text), move |text| {
-        let first = text.chars().next().filter(|first| wild.accepts(*first))?;
+        let first = text.chars().next().filter(|first| accepts(*first))?;
         Some(&text[first.len_utf8()..])
     })
 }
@@ -206,6 +214,7 @@ impl States {
                 Some(Token::One(wild)) => (false, wild.accepts(character)),
                 Some(Token::Many(wild)) => (wild.accepts(character), false),
                 Some(Token::Class(class)) => (false, class.accepts(character)),
+                Some(Token::Repeat(class)) => (class.accepts(character), false),
                 Some(Token::DirsEnd) => (character != '\n', character == '/'),
             };
             if stays {
@@ -229,7 +238,7 @@ fn add(list: &mut Vec<usize>, seen: &mut [bool], tokens: &[Token], state: usize)
     push(list, state);
     while let Some(&state) = list.get(at) {
         match tokens.get(state) {
-            Some(Token::Many(_)) => push(list, state + 1),
+            Some(Token::Many(_) | Token::Repeat(_)) => push(list, state + 1),
             Some(Token::MaybeDirs) => {
                 push(list, state + 1);
                 push(list, state + 2);
@@ -252,6 +261,10 @@ mod tests {
             Just(Token::One(Wild::NotSlash)),
             Just(Token::Many(Wild::NotSlash)),
             Just(Token::Many(Wild::NotNewline)),
+            Just(Token::Repeat(Class {
+                negated: false,
+                ranges: vec![('a', 'a'), ('/', '/')]
+            })),
             Just(Token::Class(Class {
                 negated: true,
                 ranges: vec![('a', 'a')]
