@@ -27,6 +27,7 @@ fn report(report: &Report, color: bool) -> String {
     let level = match report.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Advice => Level::INFO.with_name("advice"),
     };
     let mut title = level.primary_title(shown(&report.message));
     if let Some(code) = &report.code {

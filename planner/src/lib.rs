@@ -41,9 +41,11 @@ mod plan;
 mod resolve;
 mod scope;
 mod stage;
+mod survey;
 mod targets;
 
 pub mod dump;
+pub mod lint;
 
 pub use argument::{Argument, ArgumentOrigin};
 pub use base::{BaseImage, BaseKey, BaseRequest, Bases, base_images};
@@ -58,4 +60,5 @@ pub use options::{Entitlements, NoCache, PlanOptions};
 pub use outline::{Outline, OutlineArgument, OutlineMount, outline};
 pub use plan::{HistoryStep, Plan, plan};
 pub use stage::{Need, NeedReason, StageSummary};
+pub use survey::{ContextRead, Survey, SurveyedStage, survey};
 pub use targets::{Target, targets};

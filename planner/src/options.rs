@@ -32,6 +32,8 @@ pub struct PlanOptions {
     pub extra_hosts: Vec<(String, String)>,
     /// Seconds since 1970 for all dates of the result; the build arg or global ARG `SOURCE_DATE_EPOCH` wins (R-SDE-1).
     pub source_date_epoch: Option<i64>,
+    /// Whether stages that the target doesn't need are evaluated too, for checks (R-CHK-5).
+    pub all_stages: bool,
 }
 
 impl PlanOptions {
@@ -52,6 +54,7 @@ impl PlanOptions {
             hostname: None,
             extra_hosts: Vec::new(),
             source_date_epoch: None,
+            all_stages: false,
         }
     }
 

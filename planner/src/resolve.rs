@@ -115,7 +115,12 @@ impl<'a> Resolution<'a> {
                 add_dependencies(&mut stages, index, statement, None, diagnostics);
             }
         }
-        fire_triggers(&mut stages, target, bases, diagnostics);
+        let needed = if options.all_stages {
+            (0..stages.len()).collect()
+        } else {
+            vec![target]
+        };
+        fire_triggers(&mut stages, &needed, bases, diagnostics);
         check_order(&stages, diagnostics);
         let missing = missing_images(&stages, options, bases);
         Some(Resolution {
@@ -459,12 +464,12 @@ fn mount_from(mount: &Spanned<MountFlag>) -> Option<FromName<'_>> {
 /// Reads the triggers of the bases of reachable stages until no more stages become reachable (R-ONB-3, R-ONB-4).
 fn fire_triggers(
     stages: &mut [ResolvedStage<'_>],
-    target: usize,
+    needed: &[usize],
     bases: &Bases,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     loop {
-        mark_reachable(stages, target);
+        mark_reachable(stages, needed);
         let Some(next) = (0..stages.len())
             .find(|index| stages[*index].reachable && !stages[*index].triggers_known)
         else {
@@ -552,9 +557,9 @@ pub(crate) fn in_trigger(diagnostic: Diagnostic, text: &str, from: Span) -> Diag
     .note(format!("in the trigger `ONBUILD {first_line}` of the base"))
 }
 
-/// Marks the stages that the target needs (R-STG-2).
-fn mark_reachable(stages: &mut [ResolvedStage<'_>], target: usize) {
-    let mut waiting = vec![target];
+/// Marks the needed stages and those they need in turn (R-STG-2).
+fn mark_reachable(stages: &mut [ResolvedStage<'_>], needed: &[usize]) {
+    let mut waiting = needed.to_vec();
     let mut seen = HashSet::new();
     while let Some(index) = waiting.pop() {
         if seen.insert(index) {

@@ -1,0 +1,37 @@
+//! Several CMD, ENTRYPOINT or HEALTHCHECK in a stage, of which only the last counts.
+
+use super::{Rule, Severity};
+use crate::lint::finding::Found;
+use crate::lint::subject::Subject;
+
+pub(super) static RULE: Rule = Rule {
+    id: "MultipleInstructionsDisallowed",
+    severity: Severity::Warning,
+    experimental: false,
+    summary: "Multiple instructions of the same type should not be used in the same stage",
+    page: include_str!("multiple-instructions-disallowed.md"),
+    check,
+};
+
+fn check(subject: &Subject<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (_, stage) in subject.stages() {
+        for keyword in ["CMD", "ENTRYPOINT", "HEALTHCHECK"] {
+            let all: Vec<_> = stage
+                .statements
+                .iter()
+                .filter(|statement| statement.instruction.keyword() == keyword)
+                .collect();
+            let earlier = all.split_last().map_or(&[][..], |(_, earlier)| earlier);
+            let message = format!(
+                "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
+            );
+            found.extend(
+                earlier
+                    .iter()
+                    .map(|statement| Found::new(statement.span, message.clone())),
+            );
+        }
+    }
+    found
+}
