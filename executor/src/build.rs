@@ -1,5 +1,6 @@
 //! From a parsed Dockerfile to an image in hand.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kiln_cache::StoreError;
@@ -85,7 +86,18 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Built, BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
-    let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
+    build_on(request, &bases, services, reporter, cancel)
+}
+
+/// Builds on base images that were resolved before, for callers that want a look at them first.
+pub fn build_on(
+    request: &BuildRequest<'_>,
+    bases: &Bases,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+    cancel: &Cancel,
+) -> Result<Built, BuildFailure> {
+    let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
     let context = context(request, services);
     let solved = solve(
         &plan,
@@ -122,7 +134,7 @@ pub(crate) fn solve_options(request: &BuildRequest<'_>, context: Option<&Context
 }
 
 /// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).
-pub(crate) fn resolve_bases(
+pub fn resolve_bases(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
@@ -141,6 +153,39 @@ pub(crate) fn resolve_bases(
         };
         bases.extend(missing.iter().map(BaseRequest::key).zip(resolved));
     }
+}
+
+/// As [`resolve_bases`], for checks: what can't be had is left out, and told. With `offline` no registry is asked.
+pub fn resolve_known_bases(
+    request: &BuildRequest<'_>,
+    offline: bool,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> (Bases, Vec<BuildError>) {
+    let (mut bases, mut errors) = (Bases::new(), Vec::new());
+    let mut asked = HashSet::new();
+    // What is wrong with the Dockerfile is told by the checks themselves.
+    while let Ok(missing) = base_images(request.parsed, &request.options, &bases) {
+        let mut new = missing;
+        new.retain(|base| asked.insert(base.key()));
+        if new.is_empty() {
+            break;
+        }
+        for base in new {
+            let policy = if offline {
+                PullPolicy::Never
+            } else {
+                request.pull
+            };
+            match resolve_base(&base, policy, services, reporter) {
+                Ok(image) => {
+                    bases.insert(base.key(), image);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    (bases, errors)
 }
 
 fn resolve_base(

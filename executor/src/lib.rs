@@ -28,7 +28,9 @@ mod solve;
 mod source;
 pub mod sys;
 
-pub use build::{BuildFailure, BuildRequest, Built, build};
+pub use build::{
+    BuildFailure, BuildRequest, Built, build, build_on, resolve_bases, resolve_known_bases,
+};
 pub use cancel::Cancel;
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};

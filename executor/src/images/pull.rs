@@ -21,6 +21,8 @@ pub enum PullPolicy {
     Missing,
     /// Always (`--pull`).
     Always,
+    /// Never: what the store doesn't have is not there.
+    Never,
 }
 
 /// Finds an image by name, asking its registry as `policy` says. Layers are not pulled yet.
@@ -31,11 +33,14 @@ pub(crate) fn resolve(
     policy: PullPolicy,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
-    if policy == PullPolicy::Missing
+    if policy != PullPolicy::Always
         && let Some(image) = found::find_by_name(services, reference)?
         && platform.matches(&image.config.platform())
     {
         return Ok(image);
+    }
+    if policy == PullPolicy::Never {
+        return Err(Cause::Image(format!("`{reference}` is not in the store")));
     }
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
     match fetch(services, reference, platform, &task) {
