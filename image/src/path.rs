@@ -161,8 +161,9 @@ impl ImagePath {
 
 /// Componentwise order: a slash sorts before every byte a name can have.
 fn compare(left: &[u8], right: &[u8]) -> Ordering {
-    let shared = left.iter().zip(right).position(|(a, b)| a != b);
-    let Some(at) = shared else {
+    let equal = equal_blocks(left, right);
+    let mut rest = left[equal..].iter().zip(&right[equal..]);
+    let Some(at) = rest.position(|(a, b)| a != b).map(|at| equal + at) else {
         return left.len().cmp(&right.len());
     };
     match (left[at], right[at]) {
@@ -170,6 +171,14 @@ fn compare(left: &[u8], right: &[u8]) -> Ordering {
         (_, b'/') => Ordering::Greater,
         (a, b) => a.cmp(&b),
     }
+}
+
+/// How many bytes at the start are equal, in whole blocks: deep paths share thousands of bytes, which the machine
+/// compares faster together.
+fn equal_blocks(left: &[u8], right: &[u8]) -> usize {
+    const BLOCK: usize = 16;
+    let blocks = left.chunks_exact(BLOCK).zip(right.chunks_exact(BLOCK));
+    blocks.take_while(|(a, b)| a == b).count() * BLOCK
 }
 
 impl Ord for ImagePath {
@@ -233,6 +242,22 @@ mod tests {
 
     fn path(text: &str) -> ImagePath {
         ImagePath::clean(text.as_bytes())
+    }
+
+    #[test]
+    fn long_paths_are_in_the_same_order_as_short_ones() {
+        for length in 0..40 {
+            let front = "f".repeat(length);
+            let named = |rest: &str| path(&format!("{front}{rest}"));
+            let ordered = [
+                named("a"),
+                named("a/b"),
+                named("a-b"),
+                named("ab"),
+                named("b"),
+            ];
+            assert!(ordered.is_sorted(), "{length}");
+        }
     }
 
     #[test]

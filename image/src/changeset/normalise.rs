@@ -150,16 +150,21 @@ impl Changeset {
             if parent == previous {
                 continue;
             }
-            for ancestor in path.ancestors() {
+            // From the bottom up, to the first one that is there: what is above it was looked at for it.
+            let above = |path: &ImagePath| path.parent().filter(|parent| !parent.is_root());
+            let mut next = above(path);
+            while let Some(ancestor) = next {
                 let described =
                     matches!(self.changes.get(&ancestor), Some(change) if is_directory(change));
-                if !described && !missing.contains_key(&ancestor) {
-                    let metadata = lower
-                        .directory(&ancestor)
-                        .map(|directory| directory.metadata.clone());
-                    let node = Node::directory(metadata.unwrap_or(Metadata::directory()));
-                    missing.insert(ancestor, Change::Put(node));
+                if described || missing.contains_key(&ancestor) {
+                    break;
                 }
+                let metadata = lower
+                    .directory(&ancestor)
+                    .map(|directory| directory.metadata.clone());
+                let node = Node::directory(metadata.unwrap_or(Metadata::directory()));
+                next = above(&ancestor);
+                missing.insert(ancestor, Change::Put(node));
             }
             previous = parent;
         }
@@ -244,6 +249,17 @@ mod tests {
             Change::Remove => format!("-{path}"),
         };
         changeset.iter().map(show).collect()
+    }
+
+    #[test]
+    fn depth_costs_little() {
+        let deep = path(&"d/".repeat(2000));
+        let mut changeset = Changeset::new();
+        changeset.put(deep.child(b"f"), file(b"x", 1));
+        changeset.normalise(&lower());
+        assert_eq!(changeset.iter().count(), 2001);
+        changeset.normalise(&lower()); // a minute of work, were every ancestor of every path looked up
+        assert_eq!(changeset.iter().count(), 2001);
     }
 
     #[test]
