@@ -1,5 +1,6 @@
 //! Tables in Docker's shape: a heading in capitals, columns at least ten wide, three spaces between them.
 
+use std::fmt;
 use std::io::{self, Write};
 
 const MINIMUM_WIDTH: usize = 10;
@@ -9,6 +10,7 @@ const PADDING: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    minimum_width: usize,
 }
 
 impl Table {
@@ -16,6 +18,15 @@ impl Table {
     pub(crate) fn new(heading: &[&str]) -> Self {
         Self {
             rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()],
+            minimum_width: MINIMUM_WIDTH,
+        }
+    }
+
+    /// With columns as narrow as their contents, which is buildx's shape.
+    pub(crate) fn without_minimum(self) -> Self {
+        Self {
+            minimum_width: 0,
+            ..self
         }
     }
 
@@ -26,16 +37,7 @@ impl Table {
 
     /// Writes heading and rows, one line each.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let widths = self.widths();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
-            }
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        write!(out, "{self}")
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -48,8 +50,23 @@ impl Table {
                 .unwrap_or(0)
         };
         (0..columns)
-            .map(|column| (widest(column) + PADDING).max(MINIMUM_WIDTH))
+            .map(|column| (widest(column) + PADDING).max(self.minimum_width))
             .collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths = self.widths();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
     }
 }
 

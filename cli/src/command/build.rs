@@ -16,6 +16,7 @@ use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
 
 use crate::args::ProgressMode;
+use crate::command::call::{self, Call};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -32,6 +33,10 @@ pub(crate) struct Args {
     pub(crate) tags: Vec<Reference>,
     #[command(flatten)]
     pub(crate) recipe: Recipe,
+    /// What to do: build, outline (print what the target takes from outside) or targets (print what can be built), with
+    /// `,format=json` as JSON [default: build]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) call: Option<Call>,
     /// How to show progress [env: BUILDKIT_PROGRESS] [default: auto]
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) progress: Option<ProgressMode>,
@@ -56,12 +61,16 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(args.progress, args.quiet)?;
     let input = args.recipe.read()?;
     let source = Arc::clone(&input.dockerfile);
+    let options = args.recipe.plan_options(config);
+    if let Some(Call::Print(question)) = args.call {
+        return call::run(question, &source, &options);
+    }
     let parsed = parse(&source)?;
     let session = Session::open(config)?;
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options: args.recipe.plan_options(config),
+        options,
         context: Some(input.context.clone()),
         pull: args.recipe.pull_policy(),
         log_limit: log_limit::log_limit(|name| config.variable(name)),

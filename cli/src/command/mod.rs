@@ -1,11 +1,13 @@
 //! The commands, one file each: its arguments, what it does, its tests.
 
 pub(crate) mod build;
+pub(crate) mod call;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -23,6 +25,7 @@ use crate::failure::Failure;
 pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
     match command {
         Command::Build(args) => build::run(args, config),
+        Command::Plan(args) => plan::run(&args, config),
         Command::Run(args) => run::run(args, config),
         Command::Images(args) => images::run(&args, config),
         Command::History(args) => history::run(&args, config),
