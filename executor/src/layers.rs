@@ -356,12 +356,14 @@ pub(crate) fn changed_source(error: &ApplyError) -> Option<&ImagePath> {
 }
 
 /// Whether opening a file failed because it is gone, or something else is there.
-fn is_another_file(error: &io::Error) -> bool {
+pub(crate) fn is_another_file(error: &io::Error) -> bool {
     use io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
-    )
+    let is_link = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP);
+    is_link
+        || matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
+        )
 }
 
 /// The digest a descriptor names; only sha256 is used.
@@ -410,4 +412,20 @@ fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(),
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_exchanged_is_told_from_one_that_cannot_be_read() {
+        let failed = |errno: rustix::io::Errno| io::Error::from(errno);
+        for exchanged in [rustix::io::Errno::NOENT, rustix::io::Errno::LOOP] {
+            assert!(is_another_file(&failed(exchanged)), "{exchanged}");
+        }
+        for unreadable in [rustix::io::Errno::ACCESS, rustix::io::Errno::IO] {
+            assert!(!is_another_file(&failed(unreadable)), "{unreadable}");
+        }
+    }
 }

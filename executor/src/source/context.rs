@@ -15,6 +15,7 @@ use kiln_parser::IgnoreFile;
 
 use super::walk::{self, Found, UNREAD};
 use crate::error::Cause;
+use crate::layers::is_another_file;
 
 /// Which directory, and what of it counts.
 #[derive(Debug, Clone)]
@@ -174,6 +175,11 @@ impl Context {
             ChecksumError::Changed { path } => Cause::ContextChanged {
                 path: path.to_string(),
             },
+            ChecksumError::Read { path, source } if is_another_file(&source) => {
+                Cause::ContextChanged {
+                    path: path.to_string(),
+                }
+            }
             ChecksumError::Read { path, source } => Cause::File {
                 act: "read",
                 path: self.options.root.join(path.to_string()),
