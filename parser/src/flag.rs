@@ -27,35 +27,52 @@ pub(crate) type Known = [(&'static str, Takes)];
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Cooked {
     pub(crate) text: String,
-    /// For each byte of `text`, its offset in the source.
-    offsets: Vec<usize>,
+    /// The stretches that stand in the source as they are here: where each starts in `text`, and in the source.
+    stretches: Vec<(usize, usize)>,
     /// Just after the last byte in the source, closing quote included.
     end: usize,
 }
 
 impl Cooked {
-    fn push(&mut self, character: char, span: Span) {
-        self.text.push(character);
-        self.offsets.extend(span.range().take(character.len_utf8()));
-        self.offsets.resize(self.text.len(), span.start);
-        self.end = span.end;
+    /// Adds a slice of the line.
+    fn push(&mut self, line: &LogicalLine, part: &str) {
+        let before = self.text.len();
+        let stretches = line.stretches(part);
+        self.stretches
+            .extend(stretches.map(|(at, source)| (before + at, source)));
+        self.text.push_str(part);
+    }
+
+    fn source_offset(&self, offset: usize) -> usize {
+        let after = self.stretches.partition_point(|(at, _)| *at <= offset);
+        match after.checked_sub(1).map(|index| self.stretches[index]) {
+            Some((at, source)) if offset < self.text.len() => source + (offset - at),
+            _ => self.end,
+        }
     }
 
     /// Where a byte range of the text stands in the source.
     pub(crate) fn span_of(&self, start: usize, end: usize) -> Span {
-        let from = self.offsets.get(start).copied().unwrap_or(self.end);
-        let last = end
-            .checked_sub(1)
-            .filter(|last| *last >= start)
-            .and_then(|last| self.offsets.get(last));
-        Span::new(from, last.map_or(from, |last| last + 1))
+        let from = self.source_offset(start);
+        match end.checked_sub(1).filter(|last| *last >= start) {
+            Some(last) if end <= self.text.len() => Span::new(from, self.source_offset(last) + 1),
+            _ => Span::new(from, from),
+        }
     }
 
     fn split_off(&mut self, at: usize) -> Cooked {
-        let (text, offsets) = (self.text.split_off(at), self.offsets.split_off(at));
-        let end = self.end;
-        self.end = offsets.first().copied().unwrap_or(end);
-        Cooked { text, offsets, end }
+        let (start, end) = (self.source_offset(at), self.end);
+        let text = self.text.split_off(at);
+        let first = self.stretches.partition_point(|(from, _)| *from <= at);
+        let later = self.stretches.split_off(first);
+        let later = later.into_iter().map(|(from, source)| (from - at, source));
+        let stretches = std::iter::once((0, start)).chain(later).collect();
+        self.end = start;
+        Cooked {
+            text,
+            stretches,
+            end,
+        }
     }
 }
 
@@ -128,25 +145,26 @@ fn quoted(text: &str, escape: Escape) -> IResult<&str, &str> {
 /// Takes quotes and escapes out of a flag word and splits it at its first `=` (R-FLAG-2).
 fn read(line: &LogicalLine, word: &str, escape: Escape) -> Flag {
     let mut cooked = Cooked::default();
-    let mut open = None;
+    let (mut open, mut run) = (None, 0);
     let mut characters = word.char_indices();
-    while let Some((mut at, mut character)) = characters.next() {
-        if open == Some(character) {
-            open = None;
+    while let Some((at, character)) = characters.next() {
+        let quote = match open {
+            Some(quote) => quote == character,
+            None => matches!(character, '\'' | '"'),
+        };
+        if !quote && character != escape.char() {
             continue;
         }
-        if open.is_none() && matches!(character, '\'' | '"') {
-            open = Some(character);
-            continue;
+        cooked.push(line, &word[run..at]);
+        run = at + character.len_utf8();
+        if quote {
+            open = open.is_none().then_some(character);
+        } else {
+            // Whatever it is, it stands for itself.
+            characters.next();
         }
-        if character == escape.char() {
-            let Some(escaped) = characters.next() else {
-                break;
-            };
-            (at, character) = escaped;
-        }
-        cooked.push(character, line.place(&word[at..at + character.len_utf8()]));
     }
+    cooked.push(line, &word[run..]);
     let span = line.place(word);
     cooked.end = span.end;
     named(cooked, span)

@@ -156,6 +156,20 @@ impl LogicalLine {
         Spanned::new(value, self.place(part))
     }
 
+    /// The stretches of a part of `text` that are unbroken in the source: where each starts in the part, and in the source. `part` must
+    /// be a slice of `text`.
+    pub(crate) fn stretches(&self, part: &str) -> impl Iterator<Item = (usize, usize)> {
+        let start = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
+        let end = start + part.len();
+        let first = self.segments.partition_point(|(at, _)| *at <= start);
+        let later = self.segments[first..]
+            .iter()
+            .take_while(move |(at, _)| *at < end)
+            .map(move |(at, source)| (at - start, *source));
+        let here = (start < end).then(|| (0, self.source_offset(start)));
+        here.into_iter().chain(later)
+    }
+
     fn source_offset(&self, offset: usize) -> usize {
         let index = self
             .segments

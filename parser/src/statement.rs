@@ -171,9 +171,9 @@ fn may_open_heredocs(line: &LogicalLine, text: &str, escape: Escape) -> bool {
     let (written, rest) = first_word(text);
     let rest = rest.unwrap_or(&text[text.len()..]);
     match keyword(written) {
-        Some("ADD" | "COPY" | "RUN") => {
+        Some("ADD" | "COPY" | "RUN") if text.contains("<<") => {
             let (_, arguments) = flag::split(line, rest, escape);
-            text.contains("<<") && !matches!(exec_form(arguments), ExecForm::Strings(_))
+            !matches!(exec_form(arguments), ExecForm::Strings(_))
         }
         Some("ONBUILD") if !matches!(keyword(first_word(rest).0), Some("ONBUILD")) => {
             may_open_heredocs(line, rest, escape)
