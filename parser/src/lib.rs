@@ -35,6 +35,7 @@ pub mod code;
 pub mod dump;
 pub mod go_match;
 pub mod instruction;
+pub mod print;
 
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use dockerfile::{

@@ -5,13 +5,17 @@
 // Tests read the cases themselves; the rule is for the library.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod tree;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use kiln_parser::dump::dump;
-use kiln_parser::{Diagnostic, Escape, Severity, Source, Word, parse};
+use kiln_parser::print::print;
+use kiln_parser::{Diagnostic, Escape, Parsed, Severity, Source, Word, parse};
+use tree::placeless;
 
 fn testdata(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -109,6 +113,21 @@ fn plain(source: &Source, diagnostics: &[Diagnostic]) -> String {
     text
 }
 
+/// Prints a tree and reads it again; returns what is not the same.
+fn print_differs(parsed: &Parsed, source: &Source) -> Option<String> {
+    let printed = Source::new("printed", print(&parsed.dockerfile));
+    let again = parse(&printed);
+    let (before, after) = (placeless(parsed, source), placeless(&again, &printed));
+    (before != after).then(|| {
+        format!(
+            "{}\n--- became\n{}\n--- tree\n{before}\n--- became\n{after}\n{:?}",
+            source.text(),
+            printed.text(),
+            again.diagnostics
+        )
+    })
+}
+
 #[test]
 fn good_files_give_the_expected_tree() {
     let mut failures = Vec::new();
@@ -123,6 +142,7 @@ fn good_files_give_the_expected_tree() {
             ));
             continue;
         }
+        failures.extend(print_differs(&parsed, &source));
         let mut actual = dump(&parsed, &source);
         actual.push_str(&plain(&source, &parsed.diagnostics));
         failures.extend(compare(&case.join("expected.ast"), &actual));
@@ -198,24 +218,6 @@ fn small_files(name: &str, actual: impl Fn(&Source) -> String) {
     }
 }
 
-/// A tree or diagnostics without their places.
-fn placeless(text: &str) -> String {
-    let is_place = |word: &str| {
-        word.starts_with(|c: char| c.is_ascii_digit())
-            && word.contains(':')
-            && word.contains('-')
-            && !word.contains(|c: char| !c.is_ascii_digit() && c != ':' && c != '-')
-    };
-    let mut lines = String::new();
-    for line in text.lines() {
-        let indent = line.len() - line.trim_start().len();
-        let words = line.trim_start().split(' ');
-        let words: Vec<&str> = words.filter(|word| !is_place(word)).collect();
-        writeln!(lines, "{}{}", &line[..indent], words.join(" ")).unwrap();
-    }
-    lines.replace(" at\n", "\n")
-}
-
 #[test]
 fn odd_but_right_files_are_read() {
     small_files("accept.txt", |source| {
@@ -223,7 +225,8 @@ fn odd_but_right_files_are_read() {
         let tree = if parsed.has_errors() {
             String::new()
         } else {
-            placeless(&dump(&parsed, source))
+            assert_eq!(print_differs(&parsed, source), None);
+            placeless(&parsed, source)
         };
         tree + &plain(source, &parsed.diagnostics)
     });
