@@ -71,10 +71,11 @@ pub fn preview(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
+    cancel: &Cancel,
 ) -> Result<Preview, BuildFailure> {
     let bases = build::resolve_bases(request, services, reporter)?;
     let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
-    let states = states(&plan, request, services)?;
+    let states = states(&plan, request, services, cancel)?;
     Ok(Preview {
         plan,
         bases: sorted(bases),
@@ -98,6 +99,7 @@ fn states(
     plan: &Plan,
     request: &BuildRequest<'_>,
     services: &Services<'_>,
+    cancel: &Cancel,
 ) -> Result<Vec<Option<KeyState>>, BuildError> {
     let context = build::context(request, services);
     let silent = |_: Event| {};
@@ -108,9 +110,9 @@ fn states(
         context.as_ref(),
         build::solve_options(request, context.as_ref()),
         &reporter,
-        Cancel::default(),
+        cancel.clone(),
     );
-    Walk::new(&solver).states()
+    Walk::new(&solver).states(cancel)
 }
 
 /// A walk over a plan's vertices.
@@ -130,12 +132,15 @@ impl<'s> Walk<'s> {
     }
 
     /// The states of all vertices. A vertex is added to a plan after all that it reads, so the order of indices will do.
-    fn states(&self) -> Result<Vec<Option<KeyState>>, BuildError> {
+    fn states(&self, cancel: &Cancel) -> Result<Vec<Option<KeyState>>, BuildError> {
         let graph = &self.solver.plan.graph;
         let state = |id| {
             let vertex = &graph[id];
-            self.state(id, vertex)
-                .map_err(|cause| failure(vertex, cause))
+            let state = match cancel.requested() {
+                true => Err(Cause::Canceled),
+                false => self.state(id, vertex),
+            };
+            state.map_err(|cause| failure(vertex, cause))
         };
         graph.node_indices().map(state).collect()
     }

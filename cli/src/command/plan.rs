@@ -86,7 +86,8 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
 
 fn look(watched: &Watched<'_>, request: &BuildRequest<'_>) -> Result<Picture, Failure> {
     let source = Arc::new(request.source.clone());
-    match preview(request, &watched.services, &watched.reporter) {
+    let cancel = &watched.interrupt.cancel;
+    match preview(request, &watched.services, &watched.reporter, cancel) {
         Ok(preview) => Ok(Picture::of(&preview, &source)),
         Err(BuildFailure::Dockerfile(diagnostics)) => Err(Failure::from_diagnostics(
             Exit::Usage,
