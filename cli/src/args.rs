@@ -28,6 +28,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(command::build::Args),
+    Check(command::check::Args),
     Plan(command::plan::Args),
     Run(command::run::Args),
     Images(command::images::Args),

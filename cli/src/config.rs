@@ -113,6 +113,11 @@ impl Config {
         })
     }
 
+    /// Whether text to stdout may carry colour.
+    pub(crate) fn colors_stdout(&self) -> bool {
+        self.color && std::io::stdout().is_terminal()
+    }
+
     /// A variable of the client's environment, for `--build-arg K` and `-e K`.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.environment

@@ -76,7 +76,7 @@ impl Recipe {
 
 /// `K=V` as it is, `K` with the environment's value if it has one. `SOURCE_DATE_EPOCH` of the environment is passed on
 /// unless it was given.
-fn build_args(
+pub(crate) fn build_args(
     given: &[KeyValue],
     environment: impl Fn(&str) -> Option<String>,
 ) -> Vec<(String, String)> {

@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_executor::export::{ExportOptions, export};
-use kiln_executor::{BuildFailure, BuildRequest, Built};
+use kiln_executor::{BuildFailure, BuildRequest, Built, build_on, resolve_bases};
 use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
+use kiln_planner::lint::Finding;
 
 use crate::args::ProgressMode;
 use crate::command::call::{self, Call};
+use crate::command::check;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -33,7 +35,7 @@ pub(crate) struct Args {
     pub(crate) tags: Vec<Reference>,
     #[command(flatten)]
     pub(crate) recipe: Recipe,
-    /// What to do: build, outline (print what the target takes from outside) or targets (print what can be built), with
+    /// What to do: build, check, outline (print what the target takes from outside) or targets (print what can be built), with
     /// `,format=json` as JSON [default: build]
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<Call>,
@@ -53,10 +55,20 @@ pub(crate) struct Args {
     /// Show no progress, print the image id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Check the Dockerfile, build nothing: `--call=check`
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
+    let check = |format| check::run_for_build(&args.recipe, format, config);
+    match args.call {
+        Some(Call::Check { json: true }) => return check(check::Format::Json),
+        Some(Call::Check { json: false }) => return check(check::Format::Text),
+        _ if args.check => return check(check::Format::Text),
+        _ => {}
+    }
     let outputs = outputs::outputs(&args)?;
     let mode = config.progress(args.progress, args.quiet)?;
     let input = args.recipe.read()?;
@@ -78,8 +90,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let (result, account) = session.watch(mode, |watched| {
         make(&watched, &request, &args.tags, &outputs)
     });
-    let (built, results) = result.inspect_err(|_| report::tail(mode, &account))?;
-    report::warnings(mode, config, &source, &parsed, &built);
+    let (built, results, findings) = result.inspect_err(|_| report::tail(mode, &account))?;
+    report::warnings(mode, config, &source, &findings, &built);
     report::made(mode, &results, &outputs);
     leave(&args, &results)
 }
@@ -94,7 +106,6 @@ fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
             &parsed.diagnostics,
         ));
     }
-    checks::enforce(&parsed.dockerfile, source, &parsed.diagnostics)?;
     Ok(parsed)
 }
 
@@ -104,7 +115,7 @@ fn make(
     request: &BuildRequest<'_>,
     tags: &[Reference],
     outputs: &[Output],
-) -> Result<(Built, Results), Failure> {
+) -> Result<(Built, Results, Vec<Finding>), Failure> {
     let source = Arc::new(request.source.clone());
     let Watched {
         services,
@@ -119,15 +130,16 @@ fn make(
             source.name()
         ))
         .done();
-    let built = kiln_executor::build(request, services, reporter, &interrupt.cancel).map_err(
-        |failure| match failure {
-            BuildFailure::Dockerfile(diagnostics) => {
-                Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
-            }
-            BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
-        },
-    )?;
-    checks::enforce(&request.parsed.dockerfile, &source, &built.warnings)?;
+    let failed = |failure| match failure {
+        BuildFailure::Dockerfile(diagnostics) => {
+            Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
+        }
+        BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
+    };
+    let bases = resolve_bases(request, services, reporter).map_err(failed)?;
+    // Before anything runs (R-CHK-1).
+    let findings = checks::enforced(request, &source, &bases)?;
+    let built = build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
     let mut results = Results {
         id: built.id,
         manifest: None,
@@ -145,7 +157,7 @@ fn make(
             results.add(exported, names);
         }
     }
-    Ok((built, results))
+    Ok((built, results, findings))
 }
 
 /// What scripts read afterwards: the files asked for, and the id on stdout of a quiet build.

@@ -18,6 +18,11 @@ use crate::table::Table;
 pub(crate) enum Call {
     /// Make the image.
     Build,
+    /// Look for what is likely not meant (R-CHK).
+    Check {
+        /// `format=json`
+        json: bool,
+    },
     /// Answer a question.
     Print(Question),
 }
@@ -45,8 +50,9 @@ impl FromStr for Call {
     fn from_str(text: &str) -> Result<Self, String> {
         match fields(text)? {
             ("build", _) => Ok(Self::Build),
+            ("check", json) => Ok(Self::Check { json }),
             ("outline" | "targets", _) => text.parse().map(Self::Print),
-            _ => Err("it is one of build, outline, targets".to_owned()),
+            _ => Err("it is one of build, check, outline, targets".to_owned()),
         }
     }
 }
@@ -228,6 +234,8 @@ mod tests {
         let outline = print(About::Outline, false);
         let targets = print(About::Targets, true);
         assert_eq!("build".parse(), Ok(Call::Build));
+        let check = Call::Check { json: true };
+        assert_eq!("check,format=json".parse(), Ok(check));
         assert_eq!("outline".parse(), Ok(Call::Print(outline)));
         assert_eq!("method=outline".parse(), Ok(outline));
         assert_eq!("targets,format=json".parse(), Ok(targets));

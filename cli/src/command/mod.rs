@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, what it does, its tests.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod call;
 pub(crate) mod history;
 pub(crate) mod images;
@@ -25,6 +26,7 @@ use crate::failure::Failure;
 pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
     match command {
         Command::Build(args) => build::run(args, config),
+        Command::Check(args) => check::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
         Command::Run(args) => run::run(args, config),
         Command::Images(args) => images::run(&args, config),

@@ -11,6 +11,7 @@ mod config;
 mod finding;
 mod fix;
 mod rule;
+mod secret_files;
 mod shell;
 mod subject;
 

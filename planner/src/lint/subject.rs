@@ -1,8 +1,8 @@
 //! What the rules look at.
 
 use kiln_parser::{
-    Code, CommandLine, Dockerfile, IgnoreFile, Instruction, Parsed, Run, Script, Source, Span,
-    Spanned, Stage, Statement,
+    Code, Dockerfile, IgnoreFile, Instruction, Parsed, Run, Script, Source, Span, Spanned, Stage,
+    Statement,
 };
 
 use super::finding::Found;
@@ -146,6 +146,21 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// A stage from its FROM to the end of its last instruction.
+    pub(super) fn stage_span(&self, stage: &Stage) -> Span {
+        let last = stage.statements.last();
+        last.map_or(stage.span, |last| stage.span.to(last.span))
+    }
+
+    /// Whether a stage sets or declares a variable.
+    pub(super) fn sets_variable(&self, stage: &Stage, name: &str) -> bool {
+        stage.statements.iter().any(|it| match &it.instruction {
+            Instruction::Env(env) => env.pairs.iter().any(|(key, _)| key.raw() == name),
+            Instruction::Arg(arg) => arg.pairs.iter().any(|pair| pair.name.value == name),
+            _ => false,
+        })
+    }
+
     /// The text of a span.
     pub(super) fn text(&self, span: Span) -> &'a str {
         self.source.snippet(span)
@@ -222,9 +237,4 @@ fn is_posix(shell: &[String]) -> bool {
         program.rsplit('/').next().unwrap_or(program)
     });
     ["sh", "bash", "ash", "dash", "ksh", "zsh"].contains(&program)
-}
-
-/// Whether a CMD or ENTRYPOINT is in shell form.
-pub(super) fn is_shell_form(command: &CommandLine) -> bool {
-    matches!(command, CommandLine::Shell(_))
 }

@@ -18,11 +18,17 @@ pub fn config(json: &str) -> ImageConfig {
     ImageConfig::from_json(json.as_bytes()).unwrap()
 }
 
+#[allow(dead_code)]
+pub fn any_config() -> ImageConfig {
+    config(ANY_IMAGE)
+}
+
 pub fn options() -> PlanOptions {
     PlanOptions::new("linux/amd64".parse().unwrap())
 }
 
 /// Resolves what is asked for, as often as it takes, and plans. The names asked for come first.
+#[allow(dead_code)]
 pub fn resolve_and_plan(
     parsed: &Parsed,
     options: &PlanOptions,

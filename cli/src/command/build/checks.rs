@@ -1,83 +1,115 @@
-//! Warnings and what the `# check=` directive says about them. Clauses R-CHK-1, R-CHK-3.
+//! The checks of a build: BuildKit's rules, before anything runs. Clauses R-CHK-1, R-CHK-8.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_parser::{Diagnostic, Dockerfile, Severity, Source};
+use kiln_executor::BuildRequest;
+use kiln_parser::{Diagnostic, Source};
+use kiln_planner::lint::{self, ContextView, Finding, Subject};
+use kiln_planner::{Bases, survey};
 
+use crate::command::check;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// The warnings that the Dockerfile does not ask to skip.
-pub(super) fn counted<'d>(
-    dockerfile: &'d Dockerfile,
-    diagnostics: &'d [Diagnostic],
-) -> impl Iterator<Item = &'d Diagnostic> {
-    let skip = dockerfile
-        .directives
-        .check
-        .as_ref()
-        .map(|check| &check.skip);
-    diagnostics.iter().filter(move |found| {
-        found.severity == Severity::Warning
-            && !skip.is_some_and(|skip| skip.contains(found.code.as_str()))
-    })
+/// What was found. With `error=true`, any finding is a failure.
+pub(super) fn enforced(
+    request: &BuildRequest<'_>,
+    source: &Arc<Source>,
+    bases: &Bases,
+) -> Result<Vec<Finding>, Failure> {
+    let rules = check::rules(request.parsed, &request.options)?;
+    let survey = survey(request.parsed, &request.options, bases);
+    let context = request.context.as_ref().map(|context| ContextView {
+        ignore: &context.ignore,
+        visible: &[],
+    });
+    let subject = Subject::new(source, request.parsed, &survey, context);
+    let findings = lint::check_for_build(&subject, &rules);
+    if rules.error && !findings.is_empty() {
+        return Err(refused(source, &findings));
+    }
+    Ok(findings)
 }
 
-/// With `# check=error=true`, a warning is a failure.
-pub(super) fn enforce(
-    dockerfile: &Dockerfile,
-    source: &Arc<Source>,
-    diagnostics: &[Diagnostic],
-) -> Result<(), Failure> {
-    let strict = dockerfile
-        .directives
-        .check
-        .as_ref()
-        .is_some_and(|check| check.error == Some(true));
-    let found: Vec<_> = counted(dockerfile, diagnostics).cloned().collect();
-    if !strict || found.is_empty() {
-        return Ok(());
-    }
-    let rules: BTreeSet<_> = found.iter().map(|warning| warning.code.as_str()).collect();
+fn refused(source: &Arc<Source>, findings: &[Finding]) -> Failure {
+    let rules: BTreeSet<_> = findings.iter().map(|finding| finding.rule.id).collect();
     let rules = rules.into_iter().collect::<Vec<_>>().join(", ");
-    let mut failure = Failure::from_diagnostics(Exit::Check, source, &found);
+    let diagnostics: Vec<Diagnostic> = findings
+        .iter()
+        .map(|finding| finding.diagnostic.clone())
+        .collect();
+    let mut failure = Failure::from_diagnostics(Exit::Check, source, &diagnostics);
     let verdict = Failure::new(
         Exit::Check,
         "check-failed",
         format!("lint violation found for rules: {rules}"),
     )
-    .note("the Dockerfile says `# check=error=true`");
+    .note("the Dockerfile, or the build argument `BUILDKIT_DOCKERFILE_CHECK`, says `error=true`");
     failure.reports.extend(verdict.reports);
-    Err(failure)
+    failure
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_executor::LogLimit;
+    use kiln_executor::images::PullPolicy;
+    use kiln_planner::PlanOptions;
 
-    fn outcome(directive: &str) -> (usize, Option<Exit>) {
+    fn outcome(directive: &str, build_arg: Option<&str>) -> Result<usize, Exit> {
         let text = format!("{directive}FROM scratch AS Upper\n");
         let source = Arc::new(Source::new("Dockerfile", text));
         let parsed = kiln_parser::parse(&source);
-        let count = counted(&parsed.dockerfile, &parsed.diagnostics).count();
-        let failure = enforce(&parsed.dockerfile, &source, &parsed.diagnostics).err();
-        (count, failure.map(|failure| failure.exit))
+        let mut options = PlanOptions::new(kiln_image::Platform::host());
+        let name = "BUILDKIT_DOCKERFILE_CHECK".to_owned();
+        options
+            .build_args
+            .extend(build_arg.map(|value| (name, value.to_owned())));
+        let request = BuildRequest {
+            source: &source,
+            parsed: &parsed,
+            options,
+            context: None,
+            pull: PullPolicy::Missing,
+            log_limit: LogLimit::default(),
+        };
+        let findings = enforced(&request, &source, &Bases::new());
+        findings
+            .map(|found| found.len())
+            .map_err(|failure| failure.exit)
     }
 
     #[test]
     fn the_directive_skips_or_sharpens() {
         // R-CHK-1, R-CHK-3
         let cases = [
-            ("", (1, None)),
-            ("# check=skip=StageNameCasing\n", (0, None)),
-            ("# check=skip=all\n", (0, None)),
-            ("# check=skip=Other\n", (1, None)),
-            ("# check=error=true\n", (1, Some(Exit::Check))),
-            ("# check=skip=StageNameCasing;error=true\n", (0, None)),
+            ("", Ok(1)),
+            ("# check=skip=StageNameCasing\n", Ok(0)),
+            ("# check=skip=all\n", Ok(0)),
+            ("# check=skip=stagenamecasing\n", Ok(1)),
+            ("# check=skip=Other\n", Ok(1)),
+            ("# check=error=true\n", Err(Exit::Check)),
+            ("# check=skip=StageNameCasing;error=true\n", Ok(0)),
         ];
         for (directive, expected) in cases {
-            assert_eq!(outcome(directive), expected, "{directive}");
+            assert_eq!(outcome(directive, None), expected, "{directive}");
+        }
+    }
+
+    #[test]
+    fn the_build_argument_replaces_the_directive() {
+        // R-CHK-2
+        let cases = [
+            ("skip=all", Ok(0)),
+            ("skip=Other", Ok(1)),
+            ("error=true", Err(Exit::Check)),
+            ("nonsense", Err(Exit::Usage)),
+        ];
+        for (value, expected) in cases {
+            let directive = "# check=skip=StageNameCasing;error=true\n";
+            let actual = outcome(directive, Some(value));
+            assert_eq!(actual, expected, "{value}");
         }
     }
 }

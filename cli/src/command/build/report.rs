@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use kiln_executor::Built;
 use kiln_image::Reference;
-use kiln_parser::{Parsed, Severity, Source};
+use kiln_parser::{Severity, Source};
+use kiln_planner::lint::Finding;
 
-use super::checks;
 use super::results::Results;
 use crate::args::ProgressMode;
 use crate::config::Config;
@@ -26,22 +26,20 @@ pub(super) fn tail(mode: ProgressMode, account: &Account) {
     }
 }
 
-/// Warnings of the parser and the planner, and build arguments that nothing used.
+/// What the checks found, and build arguments that nothing used.
 pub(super) fn warnings(
     mode: ProgressMode,
     config: &Config,
     source: &Arc<Source>,
-    parsed: &Parsed,
+    findings: &[Finding],
     built: &Built,
 ) {
     if !is_for_people(mode) {
         return;
     }
-    let warnings = [&parsed.diagnostics, &built.warnings]
-        .into_iter()
-        .flat_map(|found| checks::counted(&parsed.dockerfile, found));
-    let mut reports: Vec<_> = warnings
-        .map(|warning| Report::from_diagnostic(source, warning))
+    let mut reports: Vec<_> = findings
+        .iter()
+        .map(|finding| Report::from_diagnostic(source, &finding.diagnostic))
         .collect();
     reports.extend(built.unused_build_args.iter().map(|name| Report {
         severity: Severity::Warning,
@@ -50,7 +48,6 @@ pub(super) fn warnings(
             format!("build argument `{name}` is not declared by any ARG"),
         )
     }));
-    reports.dedup();
     crate::say(&render::reports(&reports, config.color));
 }
 

@@ -39,7 +39,25 @@ rules! {
     invalid_definition_description
     expose_proto_casing
     expose_invalid_format
-    // Those of kiln.
+    // Those of kiln, in the order of a build.
+    unpinned_base
+    apt_update_alone
+    apt_upgrade
+    apt_key
+    install_recommends
+    package_lists_left
+    package_cache_left
+    cleanup_in_later_layer
+    sudo
+    cd_without_effect
+    pipe_without_pipefail
+    add_instead_of_copy
+    copy_before_install
+    context_clutter
+    secret_copied
+    changing_value_early
+    shell_entrypoint_drops_cmd
+    root_server
 }
 
 /// A check.

@@ -1,0 +1,308 @@
+//! `kiln check`, `kiln build --check`: what a Dockerfile says that is likely not meant. Clauses R-CHK-1..9.
+
+mod github;
+mod json;
+mod sarif;
+mod text;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use kiln_executor::event::Reporter;
+use kiln_executor::images::PullPolicy;
+use kiln_executor::{BuildError, BuildRequest, ContextOptions, LogLimit, resolve_known_bases};
+use kiln_image::Platform;
+use kiln_parser::{Diagnostic, Parsed, Severity, Source};
+use kiln_planner::lint::{self, CheckConfig, ContextView, Finding, Subject};
+use kiln_planner::{Bases, PlanOptions, survey};
+
+use crate::args::KeyValue;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::{Failure, Report};
+use crate::input::Input;
+use crate::recipe::{self, Recipe};
+use crate::session::Session;
+
+/// Check a Dockerfile without building it
+///
+/// Exit code 5 tells of warnings, 2 of errors; advice alone is 0.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The Dockerfile, `-` for stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Stage to check, with those it needs [default: all]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Value of an ARG; KEY alone takes it from the environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<KeyValue>,
+    /// Platform to check for [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// How to print what is found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    format: Format,
+    /// Change the Dockerfile where that is mechanical
+    #[arg(long)]
+    fix: bool,
+    /// Ask no registry about base images
+    #[arg(long)]
+    offline: bool,
+    /// Print what a rule is about
+    #[arg(long, value_name = "RULE", exclusive = true)]
+    explain: Option<String>,
+    /// Folder that COPY and ADD take files from
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    context: PathBuf,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// The object that BuildKit gives
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub's workflows
+    Github,
+}
+
+/// All that was found.
+struct Checked {
+    source: Arc<Source>,
+    findings: Vec<Finding>,
+    /// What keeps the Dockerfile from being built.
+    errors: Vec<Diagnostic>,
+    /// Base images that could not be had.
+    unresolved: Vec<BuildError>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
+    if let Some(rule) = &args.explain {
+        return explain(rule);
+    }
+    let machine = Platform::host();
+    let platform = args.platform.clone();
+    let mut options = PlanOptions::new(platform.clone().unwrap_or_else(|| machine.clone()));
+    options.target = args.target.clone();
+    options.build_args = recipe::build_args(&args.build_args, |name| config.variable(name));
+    options.platform_requested = platform.is_some();
+    options.build_platform = machine;
+    let request = Request {
+        input: Input::read(&args.context, args.file.as_deref())?,
+        options,
+        pull: PullPolicy::Missing,
+        offline: args.offline,
+        fix: args.fix,
+    };
+    let checked = request.check(config)?;
+    for error in &checked.unresolved {
+        crate::say(&crate::render::reports(
+            &[not_looked_up(error)],
+            config.color,
+        ));
+    }
+    print(&checked, args.format, config)?;
+    checked.verdict()
+}
+
+/// `kiln build --check`: a base image that can't be had is an error, as in a build.
+pub(crate) fn run_for_build(
+    recipe: &Recipe,
+    format: Format,
+    config: &Config,
+) -> Result<Exit, Failure> {
+    let request = Request {
+        input: recipe.read()?,
+        options: recipe.plan_options(config),
+        pull: recipe.pull_policy(),
+        offline: false,
+        fix: false,
+    };
+    let checked = request.check(config)?;
+    print(&checked, format, config)?;
+    match checked.unresolved.first() {
+        Some(error) if checked.errors.is_empty() => {
+            Err(Failure::from_build_error(Some(&checked.source), error))
+        }
+        _ => checked.verdict(),
+    }
+}
+
+/// What to check, and how.
+struct Request {
+    input: Input,
+    options: PlanOptions,
+    pull: PullPolicy,
+    offline: bool,
+    fix: bool,
+}
+
+impl Request {
+    fn check(mut self, config: &Config) -> Result<Checked, Failure> {
+        // R-CHK-5
+        self.options.all_stages = self.options.target.is_none();
+        let mut source = Arc::clone(&self.input.dockerfile);
+        let mut parsed = kiln_parser::parse(&source);
+        let rules = rules(&parsed, &self.options)?;
+        let (bases, unresolved) = self.bases(&source, &parsed, config)?;
+        let visible = visible_names(&self.input.context);
+        let context = ContextView {
+            ignore: &self.input.context.ignore,
+            visible: &visible,
+        };
+        if self.fix {
+            let fixed = lint::fix_all(&source, &self.options, &bases, Some(context), &rules);
+            source = write_fixed(&source, fixed)?;
+            parsed = kiln_parser::parse(&source);
+        }
+        let survey = survey(&parsed, &self.options, &bases);
+        let subject = Subject::new(&source, &parsed, &survey, Some(context));
+        let findings = lint::check(&subject, &rules);
+        let told = parsed.diagnostics.iter().chain(&survey.diagnostics);
+        let errors = told.filter(|told| told.is_error()).cloned().collect();
+        Ok(Checked {
+            source,
+            findings,
+            errors,
+            unresolved,
+        })
+    }
+
+    /// The base images, as far as they can be had.
+    fn bases(
+        &self,
+        source: &Source,
+        parsed: &Parsed,
+        config: &Config,
+    ) -> Result<(Bases, Vec<BuildError>), Failure> {
+        if parsed.has_errors() {
+            return Ok((Bases::new(), Vec::new()));
+        }
+        let session = match Session::open(config) {
+            Ok(session) => session,
+            // A check needs no store; it only knows less.
+            Err(_) if self.offline => return Ok((Bases::new(), Vec::new())),
+            Err(failure) => return Err(failure),
+        };
+        let request = BuildRequest {
+            source,
+            parsed,
+            options: self.options.clone(),
+            context: None,
+            pull: self.pull,
+            log_limit: LogLimit::default(),
+        };
+        let silent = |_| {};
+        let reporter = Reporter::new(&silent);
+        let services = session.services()?;
+        Ok(resolve_known_bases(
+            &request,
+            self.offline,
+            &services,
+            &reporter,
+        ))
+    }
+}
+
+impl Checked {
+    fn warnings(&self) -> usize {
+        let findings = self.findings.iter();
+        findings
+            .filter(|finding| finding.rule.severity == Severity::Warning)
+            .count()
+    }
+
+    fn verdict(&self) -> Result<Exit, Failure> {
+        if !self.errors.is_empty() {
+            let failure = Failure::from_diagnostics(Exit::Usage, &self.source, &self.errors);
+            return Err(failure);
+        }
+        Ok(match self.warnings() {
+            0 => Exit::Done,
+            _ => Exit::Check,
+        })
+    }
+}
+
+/// What the file and the build argument say about checks (R-CHK-2).
+pub(super) fn rules(parsed: &Parsed, options: &PlanOptions) -> Result<CheckConfig, Failure> {
+    const NAME: &str = "BUILDKIT_DOCKERFILE_CHECK";
+    CheckConfig::of(&parsed.dockerfile, options.build_arg(NAME)).map_err(|problem| {
+        Failure::usage(format!("the build argument `{NAME}` is wrong: {problem}"))
+    })
+}
+
+/// Names in the context's folder that the ignore file lets through.
+fn visible_names(context: &ContextOptions) -> Vec<String> {
+    let entries = std::fs::read_dir(&context.root).into_iter().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| !context.ignore.ignores(name))
+        .collect();
+    names.sort();
+    names
+}
+
+fn write_fixed(source: &Source, fixed: String) -> Result<Arc<Source>, Failure> {
+    let path = Path::new(source.name());
+    if source.name() == "-" {
+        return Err(Failure::usage(
+            "stdin cannot be fixed; name a file with `-f`",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Failure::unreadable(path, &error))?;
+    if bytes != source.text().as_bytes() {
+        return Err(Failure::usage(format!(
+            "`{}` is not valid UTF-8, or it changed just now; it was left as it is",
+            source.name()
+        )));
+    }
+    if fixed != source.text() {
+        std::fs::write(path, &fixed).map_err(|error| Failure::unwritable(path, &error))?;
+    }
+    Ok(Arc::new(Source::new(source.name(), fixed)))
+}
+
+fn not_looked_up(error: &BuildError) -> Report {
+    Report {
+        severity: Severity::Advice,
+        notes: vec!["checks that depend on what the image sets say nothing".to_owned()],
+        ..Report::error(None, format!("a base image is not known: {}", error.cause))
+    }
+}
+
+fn print(checked: &Checked, format: Format, config: &Config) -> Result<(), Failure> {
+    let text = match format {
+        Format::Text => text::text(checked, config.colors_stdout()),
+        Format::Json => json::json(checked),
+        Format::Sarif => sarif::sarif(checked),
+        Format::Github => github::github(checked),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn explain(name: &str) -> Result<Exit, Failure> {
+    let Some(rule) = lint::find(name) else {
+        let ids = lint::rules().iter().map(|rule| rule.id);
+        let failure = Failure::usage(format!("there is no rule `{name}`"));
+        return Err(match kiln_parser::suggest(name, ids.clone()) {
+            Some(near) => failure.help(format!("did you mean `{near}`?")),
+            None => failure.help(format!(
+                "the rules are {}",
+                ids.collect::<Vec<_>>().join(", ")
+            )),
+        });
+    };
+    std::io::stdout().write_all(rule.page.as_bytes())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,33 @@
+//! `apt-get upgrade` in a RUN.
+
+use super::{Rule, Severity};
+use crate::lint::finding::Found;
+use crate::lint::subject::Subject;
+
+pub(super) static RULE: Rule = Rule {
+    id: "K-apt-upgrade",
+    severity: Severity::Advice,
+    experimental: false,
+    summary: "A newer base image is better than an upgrade in a layer",
+    page: include_str!("apt-upgrade.md"),
+    check,
+};
+
+fn check(subject: &Subject<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for run in subject.all_scripts() {
+        for command in &run.script.commands {
+            if let Some(upgrade @ ("upgrade" | "dist-upgrade" | "full-upgrade")) = command.apt() {
+                let message = format!(
+                    "`{} {upgrade}` makes every build another image",
+                    command.name()
+                );
+                let help = "build on a newer base image instead";
+                let span = subject.place(run.statement.span, upgrade);
+                found.push(Found::new(span, message).help(help));
+                break;
+            }
+        }
+    }
+    found
+}

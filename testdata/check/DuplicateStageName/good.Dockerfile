@@ -1,0 +1,2 @@
+FROM debian:12 AS base
+FROM alpine:3.22 AS tools

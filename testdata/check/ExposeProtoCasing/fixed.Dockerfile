@@ -1,0 +1,3 @@
+FROM alpine:3.22
+EXPOSE 80/tcp 53/udp 8080
+EXPOSE 70-72/tcp

@@ -1,0 +1,3 @@
+FROM debian:12 AS base
+FROM debian:12 AS two
+COPY --from=Base /a /

@@ -1,0 +1,4 @@
+FROM nginx:1.29 AS a
+WORKDIR /srv
+FROM a
+WORKDIR html
