@@ -21,7 +21,7 @@
 //! files (COPY, ADD, WORKDIR). Metadata instructions make no vertices; their effect is in the config and in the
 //! operations after them. Stages that the target doesn't need are dropped (R-STG-2).
 //!
-//! [`outline`] and [`targets`] answer smaller questions about a Dockerfile, without any image.
+//! [`fn@outline`] and [`fn@targets`] answer smaller questions about a Dockerfile, without any image.
 //!
 //! The plan carries all that an executor needs and nothing of how it does it: no digests of files, no cache keys.
 //! What is wrong with a Dockerfile is told as [`Diagnostic`](kiln_parser::Diagnostic)s, all of them, not only the first.

@@ -64,7 +64,10 @@ pub(crate) fn needs(resolution: &Resolution<'_>) -> Vec<Vec<Need>> {
                 span: resolved.stage.span,
             });
         }
-        for read in &resolved.dependencies {
+        let mut dependencies: Vec<_> = resolved.dependencies.iter().collect();
+        // Those of triggers were found last, and stand at the FROM.
+        dependencies.sort_by_key(|read| read.span.start);
+        for read in dependencies {
             let reason = match read.mount {
                 Some(_) => NeedReason::Mount,
                 None => NeedReason::Copy,

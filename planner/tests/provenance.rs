@@ -75,3 +75,20 @@ fn stages_know_what_needs_them() {
     assert_eq!(why(3), [None]);
     assert_eq!(plan.target_stage, 3);
 }
+
+#[test]
+fn what_triggers_need_stands_at_their_from() {
+    // R-STG-2, R-ONB-3, R-ONB-7
+    let text = "FROM base AS a\nFROM base AS b\nONBUILD COPY --from=a x y\nFROM b\n\
+                RUN --mount=from=a,target=/a true\n";
+    let plan = planned(text, &options());
+    let reasons: Vec<_> = plan.stages[0]
+        .needs
+        .iter()
+        .filter_map(|need| match need {
+            Need::Target => None,
+            Need::Stage { reason, .. } => Some(*reason),
+        })
+        .collect();
+    assert_eq!(reasons, [NeedReason::Copy, NeedReason::Mount]);
+}
