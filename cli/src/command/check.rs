@@ -104,7 +104,8 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         fix: args.fix,
     };
     let checked = request.check(config)?;
-    for error in &checked.unresolved {
+    // Who asks no registry knows that some images are not known.
+    for error in checked.unresolved.iter().filter(|_| !args.offline) {
         crate::say(&crate::render::reports(
             &[not_looked_up(error)],
             config.color,

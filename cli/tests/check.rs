@@ -1,0 +1,198 @@
+//! `kiln check`, `kiln build --check`, and checks that stop a build. Clauses R-CHK-1..9.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use test_env::TestEnv;
+
+const CASING: &str = "FROM scratch AS Base\nCOPY a /\n";
+
+fn env(dockerfile: &str) -> TestEnv {
+    TestEnv::with_files(&[("Dockerfile", dockerfile), ("a", "")])
+}
+
+#[test]
+fn a_finding_is_shown_with_its_line() {
+    // R-CHK-6
+    let outcome = env(CASING).kiln(&["check"]);
+    let expected = "\
+Check complete, 1 warning has been found!
+
+warning[StageNameCasing]: Stage name 'Base' should be lowercase
+  --> Dockerfile:1:17
+   |
+ 1 | FROM scratch AS Base
+   |                 ^^^^
+   = note: see `kiln check --explain StageNameCasing`; `--fix` mends it
+";
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!(outcome.code, 5, "{}", outcome.stderr);
+}
+
+#[test]
+fn nothing_found_is_told_too() {
+    // R-CHK-6
+    let good = env("FROM scratch\nCOPY a /\n");
+    for command in [
+        &["check"][..],
+        &["build", "--check", "."],
+        &["build", "--call=check", "."],
+    ] {
+        let outcome = good.kiln(command);
+        assert_eq!(outcome.stdout, "Check complete, no warnings found.\n");
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn advice_alone_is_no_warning() {
+    let outcome = env("FROM unknown\n").kiln(&["check", "--offline"]);
+    assert!(
+        outcome
+            .stdout
+            .starts_with("Check complete, no warnings found.\n\nadvice[K-unpinned-base]"),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn errors_come_after_the_warnings() {
+    // R-CHK-6
+    let outcome = env("FROM scratch AS Base\nCOPPY a /\n").kiln(&["check"]);
+    assert!(outcome.stdout.contains("warning[StageNameCasing]"));
+    outcome.fails_with(2, "error[unknown-instruction]: unknown instruction `COPPY`");
+}
+
+#[test]
+fn all_stages_are_checked_unless_there_is_a_target() {
+    // R-CHK-5
+    let stages = env("FROM scratch AS a\nCOPY $x /\nFROM scratch AS b\nCOPY a /\n");
+    let count = |args: &[&str]| stages.kiln(args).stdout.matches("[UndefinedVar]").count();
+    assert_eq!(count(&["check"]), 1);
+    assert_eq!(count(&["check", "--target", "b"]), 0);
+    assert_eq!(count(&["build", "--check", "."]), 1);
+}
+
+#[test]
+fn comments_configure_one_instruction() {
+    // R-CHK-4
+    let env = env(
+        "# the file begins\n\n# check=skip=StageNameCasing because it is known\nFROM scratch AS One\nFROM scratch AS Two\n# check=skip=all\nMAINTAINER a\n",
+    );
+    let outcome = env.kiln(&["check"]);
+    assert!(!outcome.stdout.contains("'One'"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("'Two'"), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("Maintainer"), "{}", outcome.stdout);
+}
+
+#[test]
+fn json_is_as_buildkit_has_it() {
+    // R-CHK-7
+    let outcome = env(CASING).kiln(&["build", "--call=check,format=json", "."]);
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let warning = &value["warnings"][0];
+    assert_eq!(warning["ruleName"], "StageNameCasing");
+    assert_eq!(warning["detail"], "Stage name 'Base' should be lowercase");
+    assert_eq!(
+        warning["url"],
+        "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/"
+    );
+    let range = &warning["location"]["ranges"][0];
+    assert_eq!(range["start"]["line"], 1);
+    assert_eq!(range["start"]["character"], 16);
+    assert_eq!(value["sources"][0]["filename"], "Dockerfile");
+    assert_eq!(
+        value["sources"][0]["data"],
+        "RlJPTSBzY3JhdGNoIEFTIEJhc2UKQ09QWSBhIC8K"
+    );
+    assert_eq!(outcome.code, 5);
+}
+
+#[test]
+fn machines_get_the_same_findings() {
+    let env = env(CASING);
+    let sarif = env.kiln(&["check", "--format", "sarif"]).stdout;
+    let log: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "StageNameCasing");
+    let region = &result["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(region["startColumn"], 17);
+    let github = env.kiln(&["check", "--format", "github"]).stdout;
+    assert_eq!(
+        github,
+        "::warning file=Dockerfile,line=1,endLine=1,col=17,endColumn=21,title=StageNameCasing::Stage name 'Base' should be lowercase\n"
+    );
+}
+
+#[test]
+fn fix_changes_what_is_mechanical_and_nothing_else() {
+    let env = env("FROM  scratch As Base\r\ncopy a /\r\nENV A b c\r\nCOPY $x /");
+    let outcome = env.kiln(&["check", "--fix"]);
+    let fixed = std::fs::read_to_string(env.work().join("Dockerfile")).unwrap();
+    assert_eq!(
+        fixed,
+        "FROM  scratch AS base\r\nCOPY a /\r\nENV A=\"b c\"\r\nCOPY $x /"
+    );
+    assert!(outcome.stdout.contains("UndefinedVar"), "what is left");
+    assert_eq!(outcome.code, 5);
+    env.kiln(&["check", "--fix"]);
+    let again = std::fs::read_to_string(env.work().join("Dockerfile")).unwrap();
+    assert_eq!(fixed, again);
+}
+
+#[test]
+fn what_cannot_be_fixed_exactly_is_left_alone() {
+    let env = env("");
+    let bytes = b"FROM scratch AS Base\nLABEL a=\xff\n";
+    std::fs::write(env.work().join("Dockerfile"), bytes).unwrap();
+    env.kiln(&["check", "--fix"]).fails_with(
+        2,
+        "error: `Dockerfile` is not valid UTF-8, or it changed just now; it was left as it is",
+    );
+    assert_eq!(std::fs::read(env.work().join("Dockerfile")).unwrap(), bytes);
+    let outcome = env.kiln_with_stdin(&["check", "--fix", "-f", "-"], CASING.as_bytes());
+    assert_eq!(outcome.code, 2);
+}
+
+#[test]
+fn rules_are_explained() {
+    let env = env("");
+    for name in ["StageNameCasing", "stage-name-casing", "k-sudo", "sudo"] {
+        let outcome = env.kiln(&["check", "--explain", name]);
+        assert!(outcome.stdout.starts_with("# "), "{name}");
+    }
+    let outcome = env.kiln(&["check", "--explain", "StageNameCasin"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("did you mean `StageNameCasing`?"));
+}
+
+#[test]
+fn error_true_stops_a_build_before_it_runs() {
+    // R-CHK-1: the missing source of the COPY is not looked for.
+    let text = "# check=error=true\nFROM scratch AS Base\nCOPY missing /\n";
+    let outcome = env(text).kiln(&["build", "."]);
+    assert_eq!(outcome.code, 5, "{}", outcome.stderr);
+    assert!(
+        outcome
+            .stderr
+            .contains("lint violation found for rules: StageNameCasing"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!outcome.stderr.contains("COPY missing / "));
+    // R-CHK-2: the build argument replaces the directive.
+    let argument = "BUILDKIT_DOCKERFILE_CHECK=skip=StageNameCasing";
+    let outcome = env(text).kiln(&["build", "--build-arg", argument, "."]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn rules_of_kilns_own_stop_no_build() {
+    let text = "# check=error=true\nFROM scratch\nCOPY id_rsa /\n";
+    let env = TestEnv::with_files(&[("Dockerfile", text), ("id_rsa", "")]);
+    assert_eq!(env.kiln(&["build", "."]).code, 0);
+    assert_eq!(env.kiln(&["check"]).code, 5);
+}
