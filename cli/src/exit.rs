@@ -7,7 +7,7 @@
 //! | 2 | the command line or the Dockerfile is wrong |
 //! | 3 | the environment cannot: privileges, kernel, a store that cannot be written |
 //! | 4 | a registry or the network |
-//! | 5 | a check or a policy failed |
+//! | 5 | a check has warnings, or one stopped a build |
 //! | 70 | a bug of kiln |
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
@@ -28,7 +28,7 @@ pub(crate) enum Exit {
     Environment,
     /// A registry or the network.
     Registry,
-    /// A build check failed (`# check=error=true`).
+    /// A check has warnings, or one stopped a build (`# check=error=true`).
     Check,
     /// A bug of kiln.
     Bug,

@@ -1,8 +1,8 @@
 //! The commands, one file each: its arguments, what it does, its tests.
 
 pub(crate) mod build;
-pub(crate) mod check;
 pub(crate) mod call;
+pub(crate) mod check;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
