@@ -1,6 +1,6 @@
 //! Do what must be done: run vertices in order, in parallel, in sandboxes; emit layers; export images.
 //!
-//! [`build`] takes a parsed Dockerfile to an image: it resolves base images, plans, solves the plan and puts the
+//! [`fn@build`] takes a parsed Dockerfile to an image: it resolves base images, plans, solves the plan and puts the
 //! image together. [`fn@preview`] says what that would do. [`export`] hands an image to a sink; [`images`] has what can
 //! be done with images without a build, and [`container`] runs a program in one. All of them report what happens as
 //! [`Event`]s and print nothing.
