@@ -42,6 +42,7 @@ const CASES: &[Case] = cases![
     sandbox_gives_exactly_the_environment,
     sandbox_has_the_standard_mounts,
     sandbox_has_the_standard_devices,
+    sandbox_opens_no_device_it_made,
     sandbox_hides_the_masked_paths,
     sandbox_protects_the_read_only_paths,
     sandbox_has_dockers_capabilities,
@@ -92,19 +93,23 @@ fn main() -> ExitCode {
 
 fn harness(args: &[String]) -> ExitCode {
     let exact = args.iter().any(|arg| arg == "--exact");
-    let filters: Vec<_> = args
-        .iter()
-        .filter(|arg| !arg.starts_with('-') && *arg != "terse")
-        .collect();
+    let (mut filters, mut skipped) = (Vec::new(), Vec::new());
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--skip" => skipped.extend(rest.next()),
+            "terse" => {}
+            filter if !filter.starts_with('-') => filters.push(arg),
+            _ => {}
+        }
+    }
+    let matches = |name: &str, filter: &str| match exact {
+        true => name == filter,
+        false => name.contains(filter),
+    };
     let wanted = |name: &str| {
-        filters.is_empty()
-            || filters.iter().any(|filter| {
-                if exact {
-                    name == *filter
-                } else {
-                    name.contains(*filter)
-                }
-            })
+        (filters.is_empty() || filters.iter().any(|filter| matches(name, filter)))
+            && !skipped.iter().any(|filter| matches(name, filter))
     };
     let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
     if args.iter().any(|arg| arg == "--ignored") {
@@ -544,9 +549,9 @@ fn sandbox_has_the_standard_mounts() {
             .collect::<Vec<_>>()
     };
     for (target, options, kind) in [
-        ("/", "rw", "overlay"),
+        ("/", "rw,nodev", "overlay"),
         ("/proc", "rw,nosuid,nodev,noexec", "proc"),
-        ("/dev", "rw,nosuid", "tmpfs"),
+        ("/dev", "rw,nosuid,nodev", "tmpfs"),
         ("/dev/pts", "rw,nosuid,noexec", "devpts"),
         ("/dev/shm", "rw,nosuid,nodev,noexec", "tmpfs"),
         ("/dev/mqueue", "rw,nosuid,nodev,noexec", "mqueue"),
@@ -569,6 +574,21 @@ fn sandbox_has_the_standard_mounts() {
         "mounts of the host:\n{}",
         ran.output
     );
+}
+
+/// Nodes can be made, as layers may hold them, but lead to no device of the host: not in the root, not in `/dev`, not in a bind.
+fn sandbox_opens_no_device_it_made() {
+    let image = Image::new();
+    let shared = image.dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let script = "for at in / /dev/ /bind/; do
+            mknod ${at}node c 1 5 || echo not made; head -c 1 ${at}node >/dev/null 2>&1 && echo opened ${at}node
+        done; echo x >/dev/null && head -c 1 /dev/zero | wc -c";
+    let ran = image.shell_with(script, |spec| {
+        spec.mounts.push(MountSpec::bind(&shared, "/bind", true));
+    });
+    prints(&ran, "1\n");
+    assert_eq!(image.changes(), ["node"]);
 }
 
 fn sandbox_has_the_standard_devices() {

@@ -68,6 +68,7 @@ pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
 
 fn directory(path: &Path) -> Result<Root> {
     let tree = copy_tree(CWD, path)?;
+    sys::mount_setattr(&tree, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Tree)?;
     attach_above_host(&tree)?;
     Ok(Root::new(tree, None))
 }
@@ -110,7 +111,7 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result
     }
     let _ = fsconfig_set_flag(&fs, "volatile"); // only saves time; Linux 5.10
     create(&fs, "overlay")?;
-    Ok(detach(&fs, "overlay", MountAttrFlags::empty())?)
+    Ok(detach(&fs, "overlay", MountAttrFlags::MOUNT_ATTR_NODEV)?)
 }
 
 /// What the kernel may have other defaults for, and what would put more than plain changes into the upper directory.
@@ -148,7 +149,7 @@ fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<Own
         "overlay",
         upper,
         "overlay",
-        MountFlags::empty(),
+        MountFlags::NODEV,
         options.as_c_str(),
     )
     .call("mount", args)?;
@@ -227,7 +228,14 @@ fn devices(root: &Root) -> Result<()> {
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))
             .call("mkdirat", || format!("/dev/{name}"))?;
     }
-    Ok(())
+    // A step may make device nodes, as an image may have them, but only these can be opened: each is a mount of its own,
+    // and everything else is `nodev`. Otherwise `mknod` and `cat` would read the host's disks.
+    for (name, ..) in NODES {
+        let path = format!("/dev/{name}");
+        let node = root.open_without_links(&path)?;
+        attach(copy_tree(&node, Path::new(""))?, &node, &path)?;
+    }
+    sys::mount_setattr(&dev, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Mount)
 }
 
 /// The terminal that is standard input. Its descriptor belongs to kiln's mounts, of which ours are a copy, so it is found again by name;
@@ -315,9 +323,9 @@ fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKin
         StubKind::File
     };
     let copy = copy_tree(&found, Path::new(""))?;
-    if !writable {
-        sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
-    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, !writable);
+    sys::mount_setattr(&copy, attributes, Reach::Tree)?;
     Ok((copy, kind))
 }
 
