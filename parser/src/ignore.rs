@@ -364,7 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn the_consequences_of_r_ign_9() {
+    fn the_consequences_of_the_table() {
+        // R-IGN-9
         alone("**foo", "afoo", true);
         alone("**fo?", "afoo", false);
         alone("**fo?", "x/foo", true);

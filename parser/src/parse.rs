@@ -246,6 +246,19 @@ mod tests {
     }
 
     #[test]
+    fn places_are_all_lines_of_an_instruction() {
+        // R-ERR-1, R-HD-8, R-LEX-12
+        let source = Source::new(
+            "Dockerfile",
+            "FROM a\nRUN <<E \\\n cat\nx\nE\nLABEL a=b \\\n# c\n c=d\n",
+        );
+        let parsed = parse(&source);
+        let lines =
+            |index: usize| source.lines_of(parsed.dockerfile.stages[0].statements[index].span);
+        assert_eq!((lines(0), lines(1)), (2..=5, 6..=8));
+    }
+
+    #[test]
     fn hostile_files_take_linear_time() {
         let texts = [
             "FROM a\n".repeat(50_000),

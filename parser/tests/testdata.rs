@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_parser::dump::dump;
 use kiln_parser::print::print;
-use kiln_parser::{Diagnostic, Escape, Parsed, Severity, Source, Word, parse};
+use kiln_parser::{Diagnostic, Escape, IgnoreFile, Parsed, Severity, Source, Word, parse};
 use tree::placeless;
 
 fn testdata(folder: &str) -> PathBuf {
@@ -300,5 +300,41 @@ fn words_expand_as_the_table_says() {
         }
     }
     assert!(count > 50, "the table of section 2 is in the file");
+    report(&failures);
+}
+
+/// The context of `ignore/verdicts.txt`.
+const CONTEXT: &str = "a.txt b.md d/a.txt d/b.md d/e/a.txt d/e/f/g.txt foo foobar k/foo x.log .git/c .dockerignore [x] ^y !z";
+
+#[test]
+fn ignore_files_remove_what_the_table_says() {
+    let text = fs::read_to_string(testdata("ignore/verdicts.txt")).unwrap();
+    let mut failures = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        // A comment has no ` | `.
+        let Some((file, expected)) = line.rsplit_once(" | ") else {
+            continue;
+        };
+        let removed = match IgnoreFile::parse(&seen(file).replace(';', "\n")) {
+            Err(_) => "error".to_owned(),
+            Ok(rules) => {
+                let removed: Vec<&str> = CONTEXT
+                    .split(' ')
+                    .filter(|path| rules.ignores(path))
+                    .collect();
+                if removed.is_empty() {
+                    "none".to_owned()
+                } else {
+                    removed.join(" ")
+                }
+            }
+        };
+        if removed != expected {
+            failures.push(format!(
+                "ignore/verdicts.txt:{}: `{file}` removes {removed}, not {expected}",
+                index + 1
+            ));
+        }
+    }
     report(&failures);
 }

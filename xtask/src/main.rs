@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod fuzz;
 mod package;
 mod process;
 mod registry;
@@ -27,6 +28,8 @@ enum Chore {
     Check,
     /// Rewrite the expectations of snapshot tests; review the diff afterwards
     Bless,
+    /// Fuzz the parser: a target of `parser/fuzz`, for so many seconds
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Check => check::run(),
         Chore::Bless => check::bless(),
+        Chore::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {
         Ok(code) => code,
