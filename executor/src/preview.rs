@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_cache::{CacheKey, MissReason, OutputId, Preimage};
 use kiln_image::{Platform, Reference};
-use kiln_planner::{BaseImage, Bases, CopyOp, FileOp, Op, Plan, Vertex, VertexId, inputs, plan};
+use kiln_planner::{
+    BaseImage, Bases, CopyOp, ExecOp, FileOp, Op, Plan, Vertex, VertexId, inputs, plan,
+};
 
 use crate::Services;
 use crate::build::{self, BuildFailure, BuildRequest};
@@ -155,7 +157,7 @@ impl<'s> Walk<'s> {
             Op::File(FileOp::Mkdir(op)) => {
                 self.keyed(id, vertex, |root| self.solver.mkdir_key(vertex, op, root))
             }
-            Op::Exec(op) => self.keyed(id, vertex, |root| self.solver.exec_key(vertex, op, root)),
+            Op::Exec(op) => self.exec(id, vertex, op)?,
         };
         let waits_for = match &state {
             KeyState::Hit { .. } => self.unknown_input(id, 0),
@@ -185,6 +187,21 @@ impl<'s> Walk<'s> {
             Some(step) => self.hit(id, key, &root, &step),
             None => self.miss(vertex, &preimage),
         }
+    }
+
+    fn exec(&self, id: VertexId, vertex: &Vertex, op: &ExecOp) -> Result<KeyState, Cause> {
+        if let Some(waits_for) = self.unknown_input(id, 0) {
+            return Ok(KeyState::Unknown { waits_for });
+        }
+        let task = self.solver.reporter.start(&vertex.name);
+        let root = self.solver.root_of(id);
+        Ok(match self.solver.peek_exec(id, vertex, op, &root, &task)? {
+            Peek::Hit(key, step) => self.hit(id, key, &root, &step),
+            Peek::Miss(preimage) => self.miss(vertex, &preimage),
+            Peek::NotHere(input) => KeyState::Unknown {
+                waits_for: inputs(&self.solver.plan.graph, id)[input],
+            },
+        })
     }
 
     /// A linked copy needs its sources alone to be found, and its root for what comes out.

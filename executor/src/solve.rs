@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kiln_cache::{ActionResult, CacheKey, KeyLock, OutputId, Preimage, key};
+use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, key};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_upper;
 use kiln_image::{Changeset, DiffId, tar};
@@ -24,8 +24,10 @@ use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
+use crate::op::copy::Peek;
 use crate::op::exec::{self, Scratch};
-use crate::op::{LogLimit, copy, mkdir};
+use crate::op::mounts::{self, Source};
+use crate::op::{LogLimit, cache_mount, copy, mkdir};
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
@@ -88,6 +90,7 @@ pub(crate) fn solve(
     });
     let jobs = options.jobs;
     let solver = Solver::new(plan, services, context, options, reporter, halt);
+    solver.empty_caches().map_err(BuildError::new)?;
     let first_failure = Mutex::new(None);
     let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
@@ -178,6 +181,16 @@ impl<'a> Solver<'a> {
 }
 
 impl Solver<'_> {
+    /// Empties the cache mounts of steps that must run again, before any of them does (R-CACHE-24).
+    fn empty_caches(&self) -> Result<(), Cause> {
+        for vertex in self.plan.graph.node_weights() {
+            if let (true, Op::Exec(op)) = (vertex.no_cache, &vertex.op) {
+                cache_mount::empty_all(self.services.store, op)?;
+            }
+        }
+        Ok(())
+    }
+
     fn vertex(&self, id: VertexId) -> Result<(), Cause> {
         if self.halt.requested() {
             return Err(Cause::Canceled);
@@ -185,7 +198,9 @@ impl Solver<'_> {
         let vertex = &self.plan.graph[id];
         let output = match &vertex.op {
             Op::Source(source) => self.source(vertex, source),
-            Op::Exec(op) => self.layer(id, vertex, |root, task| self.exec(vertex, op, root, task)),
+            Op::Exec(op) => self.layer(id, vertex, |root, task| {
+                self.exec(id, vertex, op, root, task)
+            }),
             Op::File(FileOp::Copy(op)) => self.layer(id, vertex, |root, task| {
                 copy::solve(self, id, vertex, op, root, task)
             }),
@@ -283,8 +298,54 @@ impl Solver<'_> {
         self.of_step(vertex, key::mkdir(op, root.id))
     }
 
-    pub(crate) fn exec_key(&self, vertex: &Vertex, op: &ExecOp, root: &RootFs) -> Preimage {
-        self.of_step(vertex, key::exec(op, &vertex.platform, root.id, &[]))
+    /// The key's preimage of a RUN with mounts that are known by `inputs`.
+    fn exec_key(
+        &self,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: &RootFs,
+        inputs: &[Option<InputId>],
+    ) -> Preimage {
+        self.of_step(vertex, key::exec(op, &vertex.platform, root.id, inputs))
+    }
+
+    /// The key of a RUN over the outputs that its mounts read from, where there are any and all have one.
+    fn exec_key_by_output(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: &RootFs,
+    ) -> Option<CacheKey> {
+        let inputs = mounts::by_output(self, id, op)?;
+        Some(self.exec_key(vertex, op, root, &inputs).key())
+    }
+
+    /// Looks a RUN up without pulling anything.
+    pub(crate) fn peek_exec(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: &RootFs,
+        task: &Task<'_>,
+    ) -> Result<Peek, Cause> {
+        let by_output = self.exec_key_by_output(id, vertex, op, root);
+        if let Some(key) = by_output
+            && let Some(step) = self.look_up(vertex, &key)
+        {
+            return Ok(Peek::Hit(key, step));
+        }
+        if let Some(input) = mounts::not_here(self, id, op) {
+            return Ok(Peek::NotHere(input));
+        }
+        let sources = mounts::sources(self, id, vertex, op, task)?;
+        let preimage = self.exec_key(vertex, op, root, &mounts::by_content(&sources));
+        let key = preimage.key();
+        Ok(match self.look_up(vertex, &key) {
+            Some(step) => Peek::Hit(key, step),
+            None => Peek::Miss(preimage),
+        })
     }
 
     /// The recorded result, unless the vertex must not use one.
@@ -335,15 +396,20 @@ impl Solver<'_> {
         })
     }
 
-    /// Holds a key, which another process may be working on: waits for it, or for the build to be stopped. It asks time
-    /// and again, as nothing wakes a thread out of flock(2).
+    /// Holds a key, which another process may be working on.
     fn hold(&self, key: &CacheKey) -> Result<KeyLock, Cause> {
+        self.until(|| Ok(self.services.store.try_lock_key(key)?))
+    }
+
+    /// Waits until what another process holds can be had, or for the build to be stopped. It asks time and again, as
+    /// nothing wakes a thread out of flock(2).
+    pub(crate) fn until<T>(&self, ask: impl Fn() -> Result<Option<T>, Cause>) -> Result<T, Cause> {
         let (stop, stopped) = mpsc::channel();
         let _hook = self.halt.on_request(move || {
             let _ = stop.send(()); // who waits may be gone already
         });
         loop {
-            if let Some(held) = self.services.store.try_lock_key(key)? {
+            if let Some(held) = ask()? {
                 return Ok(held);
             }
             if stopped.recv_timeout(ASK_AGAIN).is_ok() {
@@ -367,15 +433,25 @@ impl Solver<'_> {
 
     fn exec(
         &self,
+        id: VertexId,
         vertex: &Vertex,
         op: &ExecOp,
         root: &Arc<RootFs>,
         task: &Task<'_>,
     ) -> Result<Step, Cause> {
-        let preimage = self.exec_key(vertex, op, root);
-        self.once(vertex, root, &preimage, task, || {
-            self.run(vertex, op, root, task)
-        })
+        let by_output = self.exec_key_by_output(id, vertex, op, root);
+        if let Some(step) = by_output.and_then(|key| self.look_up(vertex, &key)) {
+            return Ok(step);
+        }
+        let sources = mounts::sources(self, id, vertex, op, task)?;
+        let preimage = self.exec_key(vertex, op, root, &mounts::by_content(&sources));
+        let step = self.once(vertex, root, &preimage, task, || {
+            self.run(vertex, op, root, &sources, task)
+        })?;
+        if let Some(key) = by_output {
+            self.services.store.actions().alias(&key, &preimage.key())?;
+        }
+        Ok(step)
     }
 
     fn run(
@@ -383,6 +459,7 @@ impl Solver<'_> {
         vertex: &Vertex,
         op: &ExecOp,
         root: &RootFs,
+        sources: &[Option<Source<'_>>],
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         self.services.can_run()?;
@@ -395,10 +472,12 @@ impl Solver<'_> {
             upper: &upper,
             work: &work,
         };
+        let mut mounts = mounts::make(self, op, sources, task)?;
         let status = exec::run(
             op,
             root,
             &scratch,
+            std::mem::take(&mut mounts.specs),
             self.services,
             self.log_limit,
             task,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_parser::{Network as NetworkFlag, Security};
-use kiln_planner::{ExecOp, Mount, TmpfsMount};
+use kiln_planner::ExecOp;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::file::{Accounts, RunUser};
@@ -32,11 +32,12 @@ pub(crate) struct Scratch<'a> {
     pub work: &'a Path,
 }
 
-/// Runs the step to its end. Its changes are in `scratch.upper` afterwards, whatever the status.
+/// Runs the step to its end, with what `RUN --mount` asks for `mounted`. Its changes are in `scratch.upper` afterwards, whatever the status.
 pub(crate) fn run(
     op: &ExecOp,
     root: &RootFs,
     scratch: &Scratch<'_>,
+    mounted: Vec<MountSpec>,
     services: &Services<'_>,
     log_limit: LogLimit,
     task: &Task<'_>,
@@ -60,7 +61,7 @@ pub(crate) fn run(
         },
         hostname: op.hostname.clone(),
         network: network(op.network),
-        mounts: mounts(op)?,
+        mounts: mounts(op, mounted)?,
         ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
     };
     run_to_end(&spec, services.launcher, log_limit, task, cancel)
@@ -97,7 +98,7 @@ fn network(flag: NetworkFlag) -> Network {
     }
 }
 
-fn mounts(op: &ExecOp) -> Result<Vec<MountSpec>, Cause> {
+fn mounts(op: &ExecOp, asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
     if op.security == Security::Insecure {
         return Err(unsupported("RUN --security=insecure"));
     }
@@ -121,27 +122,8 @@ fn mounts(op: &ExecOp) -> Result<Vec<MountSpec>, Cause> {
             },
         });
     }
-    for mount in &op.mounts {
-        mounts.push(match mount {
-            Mount::Tmpfs(tmpfs) if !tmpfs.read_only => tmpfs_mount(tmpfs),
-            Mount::Tmpfs(_) => return Err(unsupported("RUN --mount=type=tmpfs with `ro`")),
-            Mount::Bind(_) => return Err(unsupported("RUN --mount=type=bind")),
-            Mount::Cache(_) => return Err(unsupported("RUN --mount=type=cache")),
-            Mount::Secret(_) => return Err(unsupported("RUN --mount=type=secret")),
-            Mount::Ssh(_) => return Err(unsupported("RUN --mount=type=ssh")),
-        });
-    }
+    mounts.extend(asked);
     Ok(mounts)
-}
-
-fn tmpfs_mount(tmpfs: &TmpfsMount) -> MountSpec {
-    MountSpec {
-        target: tmpfs.target.clone(),
-        kind: MountKind::Tmpfs {
-            size: tmpfs.size,
-            mode: 0o1777,
-        },
-    }
 }
 
 fn unsupported(feature: &str) -> Cause {

@@ -1,0 +1,74 @@
+//! `RUN --mount` across builds and processes: all of it needs the sandbox.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use test_env::TestEnv;
+
+/// A step that can tell whether somebody else is in the same cache at the same time: it makes a directory and takes it away.
+const ALONE: &str =
+    "for i in $(seq 200); do mkdir /c/busy || exit 1; rmdir /c/busy || exit 1; done; touch /c/$WHO";
+
+#[test]
+fn sandbox_processes_take_turns_with_a_locked_cache() {
+    // R-MNT-10
+    let dockerfile =
+        format!("FROM busybox\nARG WHO\nRUN --mount=type=cache,target=/c,sharing=locked {ALONE}\n");
+    let env = TestEnv::with_files(&[("Dockerfile", &dockerfile)]);
+    if !env.import_busybox() {
+        return;
+    }
+    let build = |who: &str| {
+        let mut command = env.command(&["build", "--build-arg", &format!("WHO={who}"), "."]);
+        command.stderr(std::process::Stdio::null());
+        command.spawn().unwrap()
+    };
+    let (mut one, mut two) = (build("one"), build("two"));
+    assert!(one.wait().unwrap().success());
+    assert!(two.wait().unwrap().success());
+    env.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/c ls /c/one /c/two\n",
+    );
+    env.kiln(&["build", "."]).succeeds();
+}
+
+#[test]
+fn sandbox_steps_that_share_a_cache_run_at_the_same_time() {
+    // R-MNT-10: each step waits for what the other one writes.
+    let meet = |own: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c echo > /c/{own}; while ! test -e /c/{other}; do :; done\n"
+        )
+    };
+    let dockerfile = format!(
+        "FROM busybox AS a\n{}FROM busybox AS b\n{}FROM busybox\nCOPY --from=a /tmp /a\nCOPY --from=b /tmp /b\n",
+        meet("a", "b"),
+        meet("b", "a")
+    );
+    let env = TestEnv::with_files(&[("Dockerfile", &dockerfile)]);
+    if env.import_busybox() {
+        env.kiln(&["build", "."]).succeeds();
+    }
+}
+
+#[test]
+fn sandbox_private_caches_are_apart_while_in_use() {
+    // R-MNT-10: with one directory, the second `mkdir` would fail.
+    let step = |own: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/meet --mount=type=cache,id=p,target=/c,sharing=private \
+             mkdir /c/busy && touch /meet/{own} && while ! test -e /meet/{other}; do :; done\n"
+        )
+    };
+    let dockerfile = format!(
+        "FROM busybox AS a\n{}FROM busybox AS b\n{}FROM busybox\nCOPY --from=a /tmp /a\nCOPY --from=b /tmp /b\n",
+        step("a", "b"),
+        step("b", "a")
+    );
+    let env = TestEnv::with_files(&[("Dockerfile", &dockerfile)]);
+    if env.import_busybox() {
+        env.kiln(&["build", "."]).succeeds();
+    }
+}

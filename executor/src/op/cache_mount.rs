@@ -1,0 +1,160 @@
+//! Directories of `RUN --mount=type=cache`: they outlive builds and are in no layer and no key.
+//!
+//! ```text
+//! mounts/<digest of the id>/<digest of mode, owner and first content>-<number>        the directory
+//! mounts/<digest of the id>/<digest of mode, owner and first content>-<number>.lock   held with flock(2) by its users
+//! ```
+//!
+//! Numbers above 0 are for users that don't want to share (R-MNT-10): a shared cache is held by many at once, a private
+//! and a locked one by one alone. The kernel lets go of what a dead process held.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use kiln_cache::Store;
+use kiln_image::Digest;
+use kiln_planner::{CacheMount, ExecOp, Mount, Sharing};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+
+use crate::error::Cause;
+
+/// A cache directory, held as long as this lives.
+pub(crate) struct CacheDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Which directories a mount can use: its path below `mounts/`, but for the number. `content` is what a new one starts with.
+pub(crate) fn name(mount: &CacheMount, content: Option<Digest>) -> String {
+    let CacheMount { mode, uid, gid, .. } = mount;
+    let variant = format!("{mode:?} {uid:?} {gid:?} {content:?}");
+    let variant = Digest::of(variant.as_bytes()).hex();
+    format!("{}/{}", id_name(&mount.id), &variant[..16])
+}
+
+fn id_name(id: &str) -> String {
+    Digest::of(id.as_bytes()).hex()[..32].to_owned()
+}
+
+/// Takes hold of a directory as the mount's sharing says; `None` when it has to wait for another user.
+pub(crate) fn take(
+    store: &Store,
+    name: &str,
+    mount: &CacheMount,
+) -> Result<Option<CacheDir>, Cause> {
+    let how = match mount.sharing {
+        Sharing::Shared => FlockOperation::NonBlockingLockShared,
+        Sharing::Private | Sharing::Locked => FlockOperation::NonBlockingLockExclusive,
+    };
+    let mut number = 0;
+    loop {
+        let path = store.mounts_dir().join(format!("{name}-{number}"));
+        let held = hold(&path, how)?;
+        if held.is_some() || mount.sharing == Sharing::Locked {
+            return Ok(held);
+        }
+        number += 1;
+    }
+}
+
+/// Empties all caches of a step that are not in use (R-CACHE-24).
+pub(crate) fn empty_all(store: &Store, op: &ExecOp) -> Result<(), Cause> {
+    for mount in &op.mounts {
+        if let Mount::Cache(cache) = mount {
+            empty(store, &store.mounts_dir().join(id_name(&cache.id)))?;
+        }
+    }
+    Ok(())
+}
+
+fn empty(store: &Store, caches: &Path) -> Result<(), Cause> {
+    let Ok(entries) = fs::read_dir(caches) else {
+        return Ok(()); // never used
+    };
+    for entry in entries {
+        let path = entry.map_err(Cause::file("read", caches))?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        if let Some(_held) = hold(&path, FlockOperation::NonBlockingLockExclusive)? {
+            let gone = store.scratch_dir()?;
+            fs::rename(&path, gone.path().join("old")).map_err(Cause::file("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn hold(path: &Path, how: FlockOperation) -> Result<Option<CacheDir>, Cause> {
+    let lock_path = path.with_extension("lock");
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Cause::file("create", parent))?;
+    }
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let lock = options
+        .open(&lock_path)
+        .map_err(Cause::file("open", &lock_path))?;
+    loop {
+        match flock(&lock, how) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(Cause::file("lock", lock_path)(errno.into())),
+        }
+    }
+    Ok(Some(CacheDir {
+        path: path.to_owned(),
+        _lock: lock,
+    }))
+}
+
+impl CacheDir {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory if it is not there: with what `content` puts into the directory that it is given and returns
+    /// the place of, else empty, with the mount's mode and owner (R-MNT-9).
+    pub(crate) fn fill(
+        &self,
+        store: &Store,
+        mount: &CacheMount,
+        content: impl FnOnce(&Path) -> Result<Option<PathBuf>, Cause>,
+    ) -> Result<(), Cause> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        let scratch = store.scratch_dir()?;
+        let chosen = mount.mode.is_some() || mount.uid.is_some() || mount.gid.is_some();
+        let made = match chosen && mount.source == "/" {
+            true => None,
+            false => content(scratch.path())?,
+        };
+        let made = match made {
+            Some(made) => made,
+            None => empty_directory(&scratch.path().join("new"), mount)?,
+        };
+        match renameat_with(CWD, &made, CWD, &self.path, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()), // another user of a shared cache was faster
+            Err(errno) => Err(Cause::file("create", &self.path)(errno.into())),
+        }
+    }
+}
+
+fn empty_directory(path: &Path, mount: &CacheMount) -> Result<PathBuf, Cause> {
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(Cause::file("create", path))?;
+    let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1))
+            .map_err(Cause::file("change the owner of", path))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mount.mode.unwrap_or(0o755)))
+        .map_err(Cause::file("change the mode of", path))?;
+    Ok(path.to_owned())
+}

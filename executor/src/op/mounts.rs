@@ -1,0 +1,448 @@
+//! `RUN --mount`: what mounts are known by, and where what they show comes from.
+//!
+//! A source is looked at as a tree, the same way COPY does it, so its key is the content of what is selected (R-CACHE-2),
+//! and what `.dockerignore` leaves out is not there (R-MNT-8). What a step then sees is a copy of that selection in a
+//! directory of its own: right owners, no way to what lies beside it, and writes that nobody keeps (R-MNT-7). Only where
+//! one unpacked layer already holds the selection and nothing else, and the step can't write, the layer's own directory
+//! is mounted.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_cache::{InputId, ScratchDir};
+use kiln_image::contents::{Contents, DirContents};
+use kiln_image::tar::{ApplyError, UnpackOptions, Whiteouts, apply_changeset};
+use kiln_image::{Change, Changeset, ImagePath, Kind, Node, NodeRef, Tree};
+use kiln_planner::{BindMount, CacheMount, ExecOp, Mount, TmpfsMount, Vertex, VertexId};
+
+use super::cache_mount::{self, CacheDir};
+use crate::error::Cause;
+use crate::event::Task;
+use crate::layers::changed_source;
+use crate::rootfs::RootFs;
+use crate::sandbox::{MountKind, MountSpec};
+use crate::solve::{Output, Solver};
+use crate::source::context::Context;
+
+/// Name of a selection in the directory it is copied to.
+const COPIED: &str = "source";
+
+/// What a mount shows, or a new cache starts with: an object of a tree and all below it.
+pub(crate) struct Source<'a> {
+    origin: Origin<'a>,
+    tree: Arc<Tree>,
+    path: ImagePath,
+}
+
+enum Origin<'a> {
+    Context(&'a Context),
+    Root(Arc<RootFs>),
+}
+
+/// The mounts of a step, ready. What they stand on goes when this is dropped; caches stay.
+#[derive(Default)]
+pub(crate) struct Mounts {
+    pub specs: Vec<MountSpec>,
+    copies: Vec<ScratchDir>,
+    caches: BTreeMap<String, CacheDir>,
+}
+
+/// The input and path that a mount reads from.
+fn input(mount: &Mount) -> Option<(usize, &str)> {
+    match mount {
+        Mount::Bind(bind) => Some((bind.input, &bind.source)),
+        Mount::Cache(cache) => Some((cache.input?, &cache.source)),
+        Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => None,
+    }
+}
+
+/// What the sources are known by without a look at their trees, position by position. `None` with the build context
+/// among them, which has no output, and with no sources at all.
+pub(crate) fn by_output(
+    solver: &Solver<'_>,
+    id: VertexId,
+    op: &ExecOp,
+) -> Option<Vec<Option<InputId>>> {
+    let mut ids = Vec::with_capacity(op.mounts.len());
+    for mount in &op.mounts {
+        ids.push(match input(mount) {
+            None => None,
+            Some((number, _)) => match solver.input(id, number) {
+                Output::Root(root) => Some(InputId::Output(root.id)),
+                Output::Context => return None,
+            },
+        });
+    }
+    ids.iter().any(Option::is_some).then_some(ids)
+}
+
+/// The first input that a mount reads whose files are not known without a pull.
+pub(crate) fn not_here(solver: &Solver<'_>, id: VertexId, op: &ExecOp) -> Option<usize> {
+    let layers = solver.services.store.layers();
+    let mut numbers = op.mounts.iter().filter_map(input).map(|(number, _)| number);
+    numbers.find(|number| match solver.input(id, *number) {
+        Output::Root(root) => !root.layers.iter().all(|layer| layers.contains(layer)),
+        Output::Context => false,
+    })
+}
+
+/// The sources of a step's mounts, position by position.
+pub(crate) fn sources<'a>(
+    solver: &'a Solver<'_>,
+    id: VertexId,
+    vertex: &Vertex,
+    op: &ExecOp,
+    task: &Task<'_>,
+) -> Result<Vec<Option<Source<'a>>>, Cause> {
+    let source = |mount| match input(mount) {
+        None => Ok(None),
+        Some((number, path)) => Source::find(solver, id, vertex, number, path, task).map(Some),
+    };
+    op.mounts.iter().map(source).collect()
+}
+
+/// What the sources are known by: the content of what they select.
+pub(crate) fn by_content(sources: &[Option<Source<'_>>]) -> Vec<Option<InputId>> {
+    let id = |source: &Option<Source<'_>>| source.as_ref().map(Source::id);
+    sources.iter().map(id).collect()
+}
+
+/// Makes everything the mounts stand on.
+pub(crate) fn make(
+    solver: &Solver<'_>,
+    op: &ExecOp,
+    sources: &[Option<Source<'_>>],
+    task: &Task<'_>,
+) -> Result<Mounts, Cause> {
+    let mut mounts = Mounts::default();
+    mounts.take_caches(solver, op, sources, task)?;
+    for (mount, source) in op.mounts.iter().zip(sources) {
+        match (mount, source) {
+            (Mount::Bind(bind), Some(source)) => mounts.bind(solver, bind, source, task)?,
+            (Mount::Cache(cache), source) => mounts.cache(cache, source.as_ref()),
+            (Mount::Tmpfs(tmpfs), _) => mounts.tmpfs(solver, tmpfs)?,
+            (Mount::Bind(_), None) => {}
+            (Mount::Secret(_), _) => return Err(unsupported("secret")),
+            (Mount::Ssh(_), _) => return Err(unsupported("ssh")),
+        }
+    }
+    Ok(mounts)
+}
+
+fn unsupported(kind: &str) -> Cause {
+    Cause::Unsupported(format!(
+        "`RUN --mount=type={kind}` is not supported by this version of kiln"
+    ))
+}
+
+impl Mounts {
+    fn bind(
+        &mut self,
+        solver: &Solver<'_>,
+        bind: &BindMount,
+        source: &Source<'_>,
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        let in_place = match bind.writable {
+            true => None,
+            false => source.in_one_layer(solver, task)?,
+        };
+        let kind = match in_place {
+            Some(layer) => MountKind::Bind {
+                source: layer,
+                inside: source.path.to_string(),
+                writable: false,
+            },
+            None => {
+                let scratch = solver.services.store.scratch_dir()?;
+                let copied = source.copy_to(scratch.path(), solver, task)?;
+                self.copies.push(scratch);
+                MountKind::Bind {
+                    source: copied,
+                    inside: String::new(),
+                    writable: bind.writable,
+                }
+            }
+        };
+        self.specs.push(MountSpec {
+            target: bind.target.clone(),
+            kind,
+        });
+        Ok(())
+    }
+
+    /// Takes hold of all caches of the step before anything is done with one, in the same order in every build, so that
+    /// two steps never wait for each other.
+    fn take_caches(
+        &mut self,
+        solver: &Solver<'_>,
+        op: &ExecOp,
+        sources: &[Option<Source<'_>>],
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        let mut wanted = BTreeMap::new();
+        for (mount, source) in op.mounts.iter().zip(sources) {
+            if let Mount::Cache(cache) = mount {
+                let source = source.as_ref();
+                wanted.insert(cache_name(cache, source), (cache, source));
+            }
+        }
+        for (name, (cache, source)) in wanted {
+            let held = solver.until(|| cache_mount::take(&solver.services.store, &name, cache))?;
+            held.fill(&solver.services.store, cache, |directory| match source {
+                Some(source) => source.copy_to(directory, solver, task).map(Some),
+                None => Ok(None),
+            })?;
+            self.caches.insert(name, held);
+        }
+        Ok(())
+    }
+
+    fn cache(&mut self, cache: &CacheMount, source: Option<&Source<'_>>) {
+        let held = &self.caches[&cache_name(cache, source)];
+        self.specs.push(MountSpec::bind(
+            held.path(),
+            &*cache.target,
+            !cache.read_only,
+        ));
+    }
+
+    /// One that can't be written to is an empty directory, whatever it is made of.
+    fn tmpfs(&mut self, solver: &Solver<'_>, tmpfs: &TmpfsMount) -> Result<(), Cause> {
+        const MODE: u32 = 0o1777; // R-MNT-12
+        if !tmpfs.read_only {
+            self.specs.push(MountSpec {
+                target: tmpfs.target.clone(),
+                kind: MountKind::Tmpfs {
+                    size: tmpfs.size,
+                    mode: MODE,
+                },
+            });
+            return Ok(());
+        }
+        let scratch = solver.services.store.scratch_dir()?;
+        let empty = scratch.path().join(COPIED);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&empty)
+            .map_err(Cause::file("create", &empty))?;
+        std::fs::set_permissions(&empty, Permissions::from_mode(MODE))
+            .map_err(Cause::file("change the mode of", &empty))?;
+        self.copies.push(scratch);
+        self.specs
+            .push(MountSpec::bind(empty, &*tmpfs.target, false));
+        Ok(())
+    }
+}
+
+fn cache_name(cache: &CacheMount, source: Option<&Source<'_>>) -> String {
+    cache_mount::name(cache, source.map(Source::digest))
+}
+
+impl<'a> Source<'a> {
+    fn find(
+        solver: &'a Solver<'_>,
+        id: VertexId,
+        vertex: &Vertex,
+        number: usize,
+        path: &str,
+        task: &Task<'_>,
+    ) -> Result<Self, Cause> {
+        let (origin, tree) = match solver.input(id, number) {
+            Output::Root(root) => (
+                Origin::Root(root.clone()),
+                root.tree(&solver.services.layers, task)?,
+            ),
+            Output::Context => {
+                let context = solver.context.expect("a context output has a context");
+                (Origin::Context(context), context.tree_with(&[])?)
+            }
+        };
+        let resolved = tree.resolve(&ImagePath::root(), path.as_bytes(), true).ok();
+        let Some(resolved) = resolved.filter(|resolved| resolved.exists) else {
+            return Err(not_found(&origin, vertex, path));
+        };
+        let mut found = Source {
+            origin,
+            tree,
+            path: resolved.path,
+        };
+        found.read_files()?;
+        Ok(found)
+    }
+
+    /// Brings in the digests of the context's files.
+    fn read_files(&mut self) -> Result<(), Cause> {
+        if let Origin::Context(context) = self.origin {
+            let all: Vec<ImagePath> = self.tree.walk(&self.path).map(|(path, _)| path).collect();
+            self.tree = context.tree_with(&all)?;
+        }
+        Ok(())
+    }
+}
+
+impl Source<'_> {
+    fn id(&self) -> InputId {
+        InputId::Content(self.digest())
+    }
+
+    fn digest(&self) -> kiln_image::Digest {
+        self.tree
+            .content_digest(&self.path, true)
+            .expect("what was resolved is there")
+    }
+
+    /// The directory of the one layer that has all of this and nothing else below it, if there is one.
+    fn in_one_layer(&self, solver: &Solver<'_>, task: &Task<'_>) -> Result<Option<PathBuf>, Cause> {
+        let Origin::Root(root) = &self.origin else {
+            return Ok(None);
+        };
+        let mut numbers = self.tree.walk(&self.path).map(|(_, node)| node.layer);
+        let Some(number) = numbers.next() else {
+            return Ok(None);
+        };
+        if self.path.is_root() || numbers.any(|other| other != number) {
+            return Ok(None);
+        }
+        let layer = root.layers[number as usize];
+        let changeset = solver.services.layers.changeset(layer, task)?;
+        let plain = |(path, change): (&ImagePath, &Change)| {
+            !path.starts_with(&self.path) || matches!(change, Change::Put(_))
+        };
+        match changeset.iter().all(plain) {
+            true => solver.services.layers.unpacked(layer, task).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Copies it into an empty directory; returns where it is then.
+    fn copy_to(
+        &self,
+        directory: &Path,
+        solver: &Solver<'_>,
+        task: &Task<'_>,
+    ) -> Result<PathBuf, Cause> {
+        let contents = self.contents(solver, task)?;
+        let whiteouts = Whiteouts::Ignore;
+        let options = match rustix::process::geteuid().is_root() {
+            true => UnpackOptions::privileged(whiteouts),
+            false => UnpackOptions::unprivileged(whiteouts),
+        };
+        apply_changeset(&self.changeset(), &contents, directory, &options)
+            .map_err(|error| self.copy_error(error, solver))?;
+        Ok(directory.join(COPIED))
+    }
+
+    /// What makes it below [`COPIED`].
+    fn changeset(&self) -> Changeset {
+        let top = ImagePath::clean(COPIED.as_bytes());
+        let put = |(path, found): (ImagePath, NodeRef<'_>)| {
+            let below = path.strip_prefix(&self.path).unwrap_or_default();
+            (top.join(&below), Change::Put(unshared(found)))
+        };
+        self.tree.walk(&self.path).map(put).collect()
+    }
+
+    fn contents(&self, solver: &Solver<'_>, task: &Task<'_>) -> Result<SourceContents<'_>, Cause> {
+        let mut layers = BTreeMap::new();
+        if let Origin::Root(root) = &self.origin {
+            for (_, node) in self.tree.walk(&self.path) {
+                if !matches!(node.kind, Kind::File { .. }) || layers.contains_key(&node.layer) {
+                    continue;
+                }
+                let layer = root.layers[node.layer as usize];
+                let directory = solver.services.layers.unpacked(layer, task)?;
+                let contents =
+                    DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+                layers.insert(node.layer, contents);
+            }
+        }
+        Ok(SourceContents {
+            source: self,
+            layers,
+        })
+    }
+
+    fn original(&self, copied: &ImagePath) -> ImagePath {
+        let top = ImagePath::clean(COPIED.as_bytes());
+        self.path
+            .join(&copied.strip_prefix(&top).unwrap_or_default())
+    }
+
+    /// A file that is not what its tree says was changed in the context, or damaged in the store.
+    fn copy_error(&self, error: ApplyError, solver: &Solver<'_>) -> Cause {
+        let Some(path) = changed_source(&error).map(|copied| self.original(copied)) else {
+            return Cause::layer("copy", "of the mount")(error);
+        };
+        match (&self.origin, self.tree.lookup(&path)) {
+            (Origin::Root(root), Some(found)) => {
+                let layer = root.layers[found.layer as usize];
+                solver.services.layers.unreadable(layer, &path)
+            }
+            _ => Cause::ContextChanged {
+                path: path.to_string(),
+            },
+        }
+    }
+}
+
+/// Hard links hold within a layer only, and two layers may use the same number for theirs.
+fn unshared(found: NodeRef<'_>) -> Node {
+    let mut node = found.node();
+    if let Kind::File {
+        link: Some(link), ..
+    } = &mut node.kind
+    {
+        *link = link
+            .wrapping_mul(31)
+            .wrapping_add(u64::from(found.layer) << 48);
+    }
+    node
+}
+
+/// The files of a source, each from where it is now.
+struct SourceContents<'a> {
+    source: &'a Source<'a>,
+    layers: BTreeMap<u32, DirContents>,
+}
+
+impl Contents for SourceContents<'_> {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        let path = self.source.original(path);
+        match self.source.origin {
+            Origin::Context(context) => Ok(context.open(&path, node)?),
+            Origin::Root(_) => {
+                let found = self.source.tree.lookup(&path);
+                let layer = found.ok_or(io::ErrorKind::NotFound)?.layer;
+                self.layers[&layer].open(&path, node)
+            }
+        }
+    }
+}
+
+/// A source that is not there, with what is known about it (R-MNT-7).
+fn not_found(origin: &Origin<'_>, vertex: &Vertex, path: &str) -> Cause {
+    let (path, origin, (notes, help)) = match origin {
+        Origin::Context(context) => (
+            path.trim_start_matches('/'),
+            "the build context",
+            context.explain_missing(path),
+        ),
+        Origin::Root(_) => (
+            path,
+            "the stage or image that `from` names",
+            (Vec::new(), Vec::new()),
+        ),
+    };
+    Cause::SourceNotFound {
+        path: path.to_owned(),
+        origin: origin.to_owned(),
+        span: vertex.span.unwrap_or_default(),
+        notes,
+        help,
+    }
+}
