@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kiln_cache::StoreError;
+use kiln_image::tar::ReadError;
 use kiln_image::{DiffId, ImagePath};
 use kiln_parser::{Code, Diagnostic, Span};
 use kiln_registry::RegistryError;
@@ -90,6 +91,15 @@ pub enum Cause {
     ContextChanged {
         /// Below the context.
         path: String,
+    },
+    /// An archive that ADD should unpack is damaged, hostile or too large (R-ADD-2).
+    #[error("could not unpack `{path}`: {}", chain(.source))]
+    Archive {
+        /// The archive, below the context.
+        path: ImagePath,
+        /// What is wrong with it.
+        #[source]
+        source: ReadError,
     },
     /// A layer is gone or damaged, and can't be had again.
     #[error("layer {0} is not in the store any more")]
@@ -192,6 +202,7 @@ impl Cause {
             Cause::Mkdir(_) => "workdir-failed",
             Cause::SourceNotFound { .. } => "copy-source-not-found",
             Cause::ContextChanged { .. } => "context-changed",
+            Cause::Archive { .. } => "archive",
             Cause::TooManyLayers { .. } => "too-many-layers",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
@@ -207,7 +218,7 @@ impl Cause {
             Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => {
                 ErrorKind::Build
             }
-            Cause::TooManyLayers { .. } => ErrorKind::Build,
+            Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
             Cause::Unsupported(_) => ErrorKind::Input,
@@ -257,6 +268,9 @@ impl BuildError {
             ),
             Cause::LayerDamaged { .. } => {
                 Some("they are not used again: build once more, and look after the disk".to_owned())
+            }
+            Cause::Archive { .. } => {
+                Some("`ADD --unpack=false` copies it as it is, for a RUN to unpack".to_owned())
             }
             Cause::Registry(RegistryError::Unreachable { .. }) => Some(
                 "check the name and the network; an image that is in the store is not asked for"
@@ -317,6 +331,15 @@ fn is_program(error: &SandboxError) -> bool {
             | SandboxError::ProgramNotExecutable { .. }
             | SandboxError::WorkingDirectory { .. }
     )
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn ended(status: ExitStatus) -> String {

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
+use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, Store, key};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::{WriteError, write_layer};
 use kiln_image::{Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
 use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
 
-use super::archive;
+use super::archive::Unpacked;
 use super::file::{
-    Archives, CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, select,
+    CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, named_files, select,
     selected_files,
 };
 use crate::error::Cause;
@@ -220,6 +220,27 @@ impl<'a> Sources<'a> {
         }
         Ok(trees)
     }
+
+    /// Reads the archives among the files that ADD names in the build context (R-ADD-2).
+    fn unpack(
+        &self,
+        op: &CopyOp,
+        trees: &Trees,
+        store: &Store,
+        task: &Task<'_>,
+    ) -> Result<Unpacked, Cause> {
+        let mut unpacked = Unpacked::default();
+        for (input, path) in named_files(op, &borrowed(trees))? {
+            if let (From::Context(context), Some(found)) =
+                (&self.0[&input], trees[&input].0.lookup(&path))
+            {
+                let node = found.node();
+                let open = || context.open(&path, &node);
+                unpacked.read(input, &path, &node, open, store, task)?;
+            }
+        }
+        Ok(unpacked)
+    }
 }
 
 fn borrowed(trees: &Trees) -> SourceTrees<'_> {
@@ -276,11 +297,10 @@ fn make(
     task: &Task<'_>,
 ) -> Result<(DiffId, Arc<Changeset>), Cause> {
     let layers = &solver.services.layers;
-    if op.unpack {
-        archive::refuse(op, &borrowed(trees), |input, path, node| {
-            open_source(sources, layers, trees, input, path, node, task)
-        })?;
-    }
+    let archives = match op.unpack {
+        true => sources.unpack(op, trees, solver.services.store, task)?,
+        false => Unpacked::default(),
+    };
     let tree = root.tree(layers, task)?;
     let read = root.reader(layers, task);
     let destination = Destination {
@@ -288,8 +308,8 @@ fn make(
         read: &read,
         created: creation_time(solver),
     };
-    let outcome = copy(op, &borrowed(trees), &Archives::new(), &destination)?;
-    let contents = SourceContents::of(&outcome.origins, sources, trees, layers, task)?;
+    let outcome = copy(op, &borrowed(trees), &archives.members(), &destination)?;
+    let contents = SourceContents::of(&outcome.origins, sources, trees, &archives, layers, task)?;
     let staging = solver.services.store.layers().stage()?;
     let summary = write_layer(&outcome.changeset, &contents, staging.create_tar()?)
         .map_err(|error| contents.write_error(error, layers))?;
@@ -336,53 +356,12 @@ fn not_found(error: CopyError, op: &CopyOp, sources: &Sources<'_>) -> Cause {
     }
 }
 
-fn open_source(
-    sources: &Sources<'_>,
-    layers: &Layers<'_>,
-    trees: &Trees,
-    input: usize,
-    path: &ImagePath,
-    node: &Node,
-    task: &Task<'_>,
-) -> Result<Vec<u8>, Cause> {
-    let shown = || path.to_string();
-    let mut start = Vec::new();
-    let read = |mut reader: Box<dyn Read + '_>, start: &mut Vec<u8>| {
-        reader
-            .by_ref()
-            .take(archive::HEAD)
-            .read_to_end(start)
-            .map_err(Cause::file("read", shown()))
-    };
-    match &sources.0[&input] {
-        From::Context(context) => {
-            let reader = context
-                .open(path, node)
-                .map_err(Cause::file("read", shown()))?;
-            read(reader, &mut start)?;
-        }
-        From::Root(root) => {
-            let found = trees[&input]
-                .0
-                .lookup(path)
-                .expect("it was found in this tree");
-            let directory = layers.unpacked(root.layers[found.layer as usize], task)?;
-            let contents =
-                DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-            let reader = contents
-                .open(path, node)
-                .map_err(Cause::file("read", shown()))?;
-            read(reader, &mut start)?;
-        }
-    }
-    Ok(start)
-}
-
 /// The contents of a copy's files, each from where it is now.
 struct SourceContents<'a> {
     origins: &'a BTreeMap<ImagePath, Origin>,
     sources: &'a Sources<'a>,
     trees: &'a Trees,
+    archives: &'a Unpacked,
     /// Unpacked layers of the roots that are read from, by input and index.
     directories: HashMap<(usize, u32), DirContents>,
 }
@@ -393,6 +372,7 @@ impl<'a> SourceContents<'a> {
         origins: &'a BTreeMap<ImagePath, Origin>,
         sources: &'a Sources<'a>,
         trees: &'a Trees,
+        archives: &'a Unpacked,
         layers: &Layers<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
@@ -418,6 +398,7 @@ impl<'a> SourceContents<'a> {
             origins,
             sources,
             trees,
+            archives,
             directories,
         })
     }
@@ -456,7 +437,12 @@ impl Contents for SourceContents<'_> {
                     self.directories[&(*input, found.layer)].open(path, node)
                 }
             },
-            Some(Origin::Archive { .. }) | None => Err(io::ErrorKind::NotFound.into()),
+            Some(Origin::Archive {
+                input,
+                archive,
+                content,
+            }) => self.archives.open(*input, archive, *content, node),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }

@@ -4,13 +4,16 @@
 //! layers whose media type is wrong, and every other engine goes by the magic number too. Writing is
 //! deterministic: the same input and level give the same bytes on any machine, with any number of threads and
 //! however the input was cut into writes, because a layer's name in a registry is the digest of these bytes.
+//! bzip2 and xz are read only: archives that ADD unpacks may have them (R-ADD-2).
 
 mod gzip;
 
 use std::fmt;
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 
 pub use gzip::ParallelGzipWriter;
 
@@ -23,6 +26,10 @@ pub enum Algorithm {
     Gzip,
     /// zstd, RFC 8878; one or more frames.
     Zstd,
+    /// bzip2; one or more streams. Only read.
+    Bzip2,
+    /// xz; one or more streams. Only read.
+    Xz,
 }
 
 /// How a blob is to be compressed (R-MAN-4).
@@ -75,7 +82,12 @@ enum DecoderInner<R: Read> {
     Plain(Rewound<R>),
     Gzip(Box<MultiGzDecoder<Rewound<R>>>),
     Zstd(Box<zstd::Decoder<'static, Rewound<R>>>),
+    Bzip2(Box<MultiBzDecoder<Rewound<R>>>),
+    Xz(Box<XzReader<Rewound<R>>>),
 }
+
+/// Most memory for what an xz stream looks back on, in KiB: `xz -9` needs half of it, the format allows 4 GiB.
+const XZ_MEMORY: u32 = 128 << 10;
 
 /// A writer that compresses what it is given; [`Encoder::finish`] must be called.
 pub struct Encoder<W: Write> {
@@ -103,6 +115,11 @@ pub fn decoder<R: Read>(mut reader: R) -> io::Result<Decoder<R>> {
         Algorithm::None => DecoderInner::Plain(rewound),
         Algorithm::Gzip => DecoderInner::Gzip(Box::new(MultiGzDecoder::new(rewound))),
         Algorithm::Zstd => DecoderInner::Zstd(Box::new(zstd::Decoder::with_buffer(rewound)?)),
+        Algorithm::Bzip2 => DecoderInner::Bzip2(Box::new(MultiBzDecoder::new(rewound))),
+        Algorithm::Xz => {
+            let reader = XzReader::new_mem_limit(rewound, true, XZ_MEMORY);
+            DecoderInner::Xz(Box::new(reader))
+        }
     };
     Ok(Decoder { inner })
 }
@@ -121,7 +138,7 @@ pub fn encoder<W: Write>(compression: Compression, out: W) -> io::Result<Encoder
 
 impl Algorithm {
     /// How many bytes [`Algorithm::detect`] wants to see.
-    pub const MAGIC_LENGTH: usize = 4;
+    pub const MAGIC_LENGTH: usize = 10;
 
     /// What the first bytes of a blob say it is compressed with.
     pub fn detect(start: &[u8]) -> Self {
@@ -130,6 +147,34 @@ impl Algorithm {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A zstd skippable frame, which zstd's own seekable format starts with.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            // With what a first block, or the end, begins with: a tar's first name may well begin with `BZh`.
+            [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x31,
+                0x41,
+                0x59,
+                0x26,
+                0x53,
+                0x59,
+                ..,
+            ]
+            | [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x17,
+                0x72,
+                0x45,
+                0x38,
+                0x50,
+                0x90,
+                ..,
+            ] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             _ => Self::None,
         }
     }
@@ -141,6 +186,8 @@ impl fmt::Display for Algorithm {
             Self::None => "uncompressed",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
         })
     }
 }
@@ -214,6 +261,8 @@ impl<R: Read> Decoder<R> {
             DecoderInner::Plain(_) => Algorithm::None,
             DecoderInner::Gzip(_) => Algorithm::Gzip,
             DecoderInner::Zstd(_) => Algorithm::Zstd,
+            DecoderInner::Bzip2(_) => Algorithm::Bzip2,
+            DecoderInner::Xz(_) => Algorithm::Xz,
         }
     }
 
@@ -223,6 +272,8 @@ impl<R: Read> Decoder<R> {
             DecoderInner::Plain(rewound) => rewound,
             DecoderInner::Gzip(gzip) => gzip.into_inner(),
             DecoderInner::Zstd(zstd) => zstd.finish(),
+            DecoderInner::Bzip2(bzip2) => bzip2.into_inner(),
+            DecoderInner::Xz(xz) => xz.into_inner(),
         };
         rewound.into_inner().into_inner().1
     }
@@ -234,6 +285,8 @@ impl<R: Read> Read for Decoder<R> {
             DecoderInner::Plain(plain) => plain.read(buffer),
             DecoderInner::Gzip(gzip) => gzip.read(buffer),
             DecoderInner::Zstd(zstd) => zstd.read(buffer),
+            DecoderInner::Bzip2(bzip2) => bzip2.read(buffer),
+            DecoderInner::Xz(xz) => xz.read(buffer),
         }
     }
 }
@@ -357,6 +410,28 @@ mod tests {
             .concat();
             assert_eq!(unpacked(&two).unwrap(), b"one two");
         }
+    }
+
+    /// `two\n`, as `bzip2` and `xz` write it.
+    const BZIP2: &str =
+        "425a68393141592653592eb71ad700000141800010000084802000219a68334d073c5dc914e14240badc6b5c";
+    const XZ: &str = "fd377a585a000004e6d6b4460200210116000000742fe5a301000374776f0a006506d6ffc4c0f93a00011c046f2c9cc11fb6f37d010000000004595a";
+
+    #[test]
+    fn what_is_only_read_comes_out() {
+        // R-ADD-2
+        for (algorithm, hex) in [(Algorithm::Bzip2, BZIP2), (Algorithm::Xz, XZ)] {
+            let bytes: Vec<u8> = (0..hex.len() / 2)
+                .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            assert_eq!(Algorithm::detect(&bytes), algorithm);
+            assert_eq!(unpacked(&bytes).unwrap(), b"two\n");
+            let twice = [&bytes[..], &bytes].concat();
+            assert_eq!(unpacked(&twice).unwrap(), b"two\ntwo\n", "{algorithm}");
+            assert!(unpacked(&bytes[..bytes.len() - 3]).is_err(), "{algorithm}");
+        }
+        assert_eq!(Algorithm::detect(b"BZh9 is a name"), Algorithm::None);
+        assert!(Compression::parse("xz", None).is_err());
     }
 
     #[test]

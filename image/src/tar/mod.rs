@@ -8,14 +8,17 @@
 //! - [`read_layer`]: tar to changeset; a [`Sink`] sees each entry as it goes by.
 //! - [`unpack`]: tar to changeset and to files below a directory, in one pass.
 //! - [`apply_changeset`]: changeset and contents to files below a directory.
+//! - [`read_archive`]: any tar to its members, for ADD, to which they are no layer.
 
 mod apply;
+mod extract;
 mod header;
 mod member;
 mod read;
 mod write;
 
 pub use apply::{ApplyError, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
+pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
 pub use write::{WriteError, write_draft, write_layer};
 

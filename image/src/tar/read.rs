@@ -76,22 +76,22 @@ pub struct Nothing;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The stream itself failed.
-    #[error("could not read the layer tar")]
+    #[error("could not read the tar")]
     Input(#[source] io::Error),
     /// The stream ends in the middle.
-    #[error("the layer tar ends within `{path}`")]
+    #[error("the tar ends within `{path}`")]
     Truncated {
         /// The entry that is not whole.
         path: String,
     },
     /// Not a tar, or damaged.
-    #[error("the layer tar has no valid header at byte {offset}")]
+    #[error("the tar has no valid header at byte {offset}")]
     Checksum {
         /// Where the header should be, from the start of the uncompressed tar.
         offset: u64,
     },
     /// A field of a header makes no sense.
-    #[error("the layer tar has a malformed {field} for `{path}`")]
+    #[error("the tar has a malformed {field} for `{path}`")]
     Field {
         /// The entry.
         path: String,
@@ -99,10 +99,10 @@ pub enum ReadError {
         field: &'static str,
     },
     /// A PAX record makes no sense.
-    #[error("the layer tar has a malformed PAX record")]
+    #[error("the tar has a malformed PAX record")]
     PaxRecord,
     /// The headers of one entry are too long.
-    #[error("the headers of `{path}` in the layer tar are longer than {limit} bytes")]
+    #[error("the headers of `{path}` in the tar are longer than {limit} bytes")]
     HeaderTooLong {
         /// The entry, or the header itself if nothing better is known.
         path: String,
@@ -110,7 +110,7 @@ pub enum ReadError {
         limit: u64,
     },
     /// Something kiln doesn't read.
-    #[error("`{path}` in the layer tar: {what} are not supported")]
+    #[error("`{path}` in the tar: {what} are not supported")]
     Unsupported {
         /// The entry.
         path: String,
@@ -118,10 +118,10 @@ pub enum ReadError {
         what: String,
     },
     /// A name that would leave the root, or has a NUL.
-    #[error("the layer tar has a name that is not allowed")]
+    #[error("the tar has a name that is not allowed")]
     Name(#[from] PathError),
     /// A name that is too long.
-    #[error("the layer tar has a name longer than {limit} bytes, `{start}…`")]
+    #[error("the tar has a name longer than {limit} bytes, `{start}…`")]
     NameTooLong {
         /// How the name starts.
         start: String,
@@ -129,13 +129,13 @@ pub enum ReadError {
         limit: usize,
     },
     /// A whiteout of nothing that can be removed.
-    #[error("`{path}` in the layer tar removes nothing that can have a name")]
+    #[error("`{path}` in the tar removes nothing that can have a name")]
     Whiteout {
         /// The whiteout.
         path: ImagePath,
     },
     /// An entry below a symlink or file of the same layer.
-    #[error("`{path}` in the layer tar is below `{parent}`, which is not a directory")]
+    #[error("`{path}` in the tar is below `{parent}`, which is not a directory")]
     NotADirectory {
         /// The entry.
         path: ImagePath,
@@ -143,12 +143,10 @@ pub enum ReadError {
         parent: ImagePath,
     },
     /// The root is not a directory.
-    #[error("the layer tar makes the root directory something else")]
+    #[error("the tar makes the root directory something else")]
     Root,
     /// A hard link to nothing that comes before it.
-    #[error(
-        "`{path}` in the layer tar is a hard link to `{target}`, which is no earlier file of this layer"
-    )]
+    #[error("`{path}` in the tar is a hard link to `{target}`, which is no earlier file there")]
     HardLink {
         /// The link.
         path: ImagePath,
@@ -156,13 +154,13 @@ pub enum ReadError {
         target: ImagePath,
     },
     /// Too many entries.
-    #[error("the layer tar has more than {limit} entries")]
+    #[error("the tar has more than {limit} entries")]
     TooManyEntries {
         /// The limit.
         limit: u64,
     },
     /// Too long a stream.
-    #[error("the layer tar is longer than {limit} bytes")]
+    #[error("the tar is longer than {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -505,7 +503,8 @@ fn is_directory(change: &Change) -> bool {
     change.node().is_some_and(Node::is_directory)
 }
 
-fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
+/// Where a member is; its name may be hostile.
+pub(super) fn checked_path(member: &Member, limits: &Limits) -> Result<ImagePath, ReadError> {
     if member.name.len() > limits.name {
         let start = String::from_utf8_lossy(&member.name[..limits.name.min(64)]).into_owned();
         return Err(ReadError::NameTooLong {
@@ -513,7 +512,11 @@ fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
             limit: limits.name,
         });
     }
-    let path = ImagePath::parse(&member.name)?;
+    Ok(ImagePath::parse(&member.name)?)
+}
+
+fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
+    let path = checked_path(member, limits)?;
     // What overlayfs would take for a whiteout is one for everybody.
     if member.kind == MemberKind::CharDevice && member.device == (0, 0) && !path.is_root() {
         return Ok(Meaning::Whiteout(path));
@@ -530,7 +533,7 @@ fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
     }
 }
 
-fn node_of(member: Member) -> Node {
+pub(super) fn node_of(member: Member) -> Node {
     let Member {
         mode,
         uid,

@@ -56,7 +56,7 @@ fn nothing_is_reached_through_what_is_no_directory() {
         let error = read_members(&[through, plain("d/passwd", b"x")]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`d/passwd` in the layer tar is below `d`, which is not a directory"
+            "`d/passwd` in the tar is below `d`, which is not a directory"
         );
     }
     let below = [
@@ -298,7 +298,7 @@ fn what_kiln_does_not_read_is_refused_by_name() {
     let error = read_members(&[sparse]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`holes` in the layer tar: sparse files are not supported"
+        "`holes` in the tar: sparse files are not supported"
     );
     let pax_sparse = [pax(&[("GNU.sparse.major", b"1")]), plain("holes", b"")];
     assert!(matches!(
@@ -308,7 +308,7 @@ fn what_kiln_does_not_read_is_refused_by_name() {
     let odd = read_members(&[member("odd", EntryType::new(b'Q'))]).unwrap_err();
     assert_eq!(
         odd.to_string(),
-        "`odd` in the layer tar: members of type `Q` are not supported"
+        "`odd` in the tar: members of type `Q` are not supported"
     );
 }
 

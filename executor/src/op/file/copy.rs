@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use kiln_image::tar::ArchiveMember;
 use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, NodeRef, Timestamp, Tree};
 use kiln_planner::{CopyOp, CopySourceOp};
 
@@ -21,8 +22,8 @@ pub struct Destination<'a> {
     pub created: Timestamp,
 }
 
-/// What the archives among ADD's sources hold: by input and path, links followed, each as a changeset.
-pub type Archives<'a> = BTreeMap<(usize, ImagePath), &'a Changeset>;
+/// What the archives among ADD's sources hold: by input and path, links followed, each with its members in order.
+pub type Archives<'a> = BTreeMap<(usize, ImagePath), &'a [ArchiveMember]>;
 
 /// What a copy does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub enum Origin {
         input: usize,
         /// The archive, links followed.
         archive: ImagePath,
-        /// The member's path.
-        member: ImagePath,
+        /// Where it starts among the contents of the archive, in bytes.
+        content: u64,
     },
     /// Here.
     Inline(Vec<u8>),
@@ -256,31 +257,28 @@ fn land(
     }
 }
 
-/// An archive's members replace what is there; `--chmod` has no effect on them (R-ADD-3, R-ADD-4).
+/// An archive's members replace what is there, each as it comes; `--chmod` has no effect on them (R-ADD-3, R-ADD-4).
 fn land_archive(
     landing: &mut Landing<'_>,
     links: &mut Links,
     from: &Source<'_>,
     archive: &ImagePath,
-    members: &Changeset,
+    members: &[ArchiveMember],
 ) -> Result<(), CopyError> {
     links.next_source();
     let base = landing.unpack_directory()?;
-    for (member, change) in members {
-        let Some(node) = change.node() else {
-            continue;
-        };
+    for member in members {
         let origin = || Origin::Archive {
             input: from.input,
             archive: archive.clone(),
-            member: member.clone(),
+            content: member.content,
         };
-        let origin = matches!(node.kind, Kind::File { .. }).then(origin);
+        let origin = matches!(member.node.kind, Kind::File { .. }).then(origin);
         let node = Node {
-            metadata: node.metadata.clone(),
-            kind: links.renumbered(&node.kind, 0),
+            metadata: member.node.metadata.clone(),
+            kind: links.renumbered(&member.node.kind, 0),
         };
-        landing.member(&base, member, node, origin)?;
+        landing.member(&base, &member.path, node, origin)?;
     }
     Ok(())
 }

@@ -44,6 +44,12 @@ pub enum CopyError {
         /// The destination, links followed.
         path: ImagePath,
     },
+    /// The directory of an archive's member is something else, or behind a link that leads nowhere (R-ADD-4).
+    #[error("cannot unpack `{member}`: what it is in is not a directory")]
+    MemberPlace {
+        /// The member, as the archive has it.
+        member: ImagePath,
+    },
     /// A directory meets something else at its destination (R-COPY-11).
     #[error("cannot copy to non-directory: `/{path}`")]
     ToNonDirectory {

@@ -1,6 +1,7 @@
 //! Where copied objects land, and with what metadata (R-COPY-10, R-COPY-11, R-COPY-16..18, R-COPY-26, R-COPY-28).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
 use kiln_planner::{Chmod, CopyOp};
@@ -11,6 +12,9 @@ use super::{CopyError, CopyOutcome, Origin, Owner};
 
 /// Mode of directories that have no model.
 const DIRECTORY_MODE: u32 = 0o755;
+
+/// As many links as the kernel follows.
+const MOST_LINKS: usize = 40;
 
 /// A destination that fills up: each source sees what the ones before it left.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ impl<'a> Landing<'a> {
 
     /// The layer: normalised over `lower`.
     pub(super) fn finish(self, lower: &Tree) -> CopyOutcome {
-        let puts: BTreeMap<ImagePath, (Node, Option<Origin>)> = self.puts.into_iter().collect();
+        let puts = in_place(self.puts);
         let mut origins: BTreeMap<ImagePath, Origin> = BTreeMap::new();
         let split = |(path, (node, origin)): (ImagePath, (Node, Option<Origin>))| {
             origins.extend(origin.map(|origin| (path.clone(), origin)));
@@ -97,10 +101,18 @@ impl<'a> Landing<'a> {
         Ok(dest)
     }
 
-    /// The destination of an archive's content: a directory, made if it isn't there.
+    /// The destination of an archive's content: a directory, made 0755 if it isn't there, whatever `--chmod` says
+    /// (R-ADD-3).
     pub(super) fn unpack_directory(&mut self) -> Result<ImagePath, CopyError> {
-        self.make_destination()?;
-        self.destination()
+        let dest = self.destination()?;
+        for place in dest.ancestors().chain([dest.clone()]) {
+            match self.tree.lookup(&place) {
+                Some(node) if node.kind.is_directory() => {}
+                Some(_) => return Err(CopyError::DestinationNotDirectory { path: place }),
+                None => self.plain_directory(place),
+            }
+        }
+        Ok(dest)
     }
 
     /// Makes the destination a directory if it isn't there.
@@ -142,7 +154,7 @@ impl<'a> Landing<'a> {
         }
     }
 
-    /// An archive's member: it replaces what is there, and its path may lead through links below the root.
+    /// An archive's member: it replaces what is there, but a directory keeps what is in it.
     pub(super) fn member(
         &mut self,
         base: &ImagePath,
@@ -150,13 +162,72 @@ impl<'a> Landing<'a> {
         mut node: Node,
         origin: Option<Origin>,
     ) -> Result<(), CopyError> {
+        // The root of an archive says nothing about the destination.
         let (Some(above), Some(name)) = (member.parent(), member.file_name()) else {
             return Ok(());
         };
-        let above = self.tree.resolve(base, above.as_bytes(), true)?.path;
+        let above = self.directory_below(base, &above, member)?;
         self.own(&mut node.metadata);
         self.put(above.child(name), node, origin);
         Ok(())
+    }
+
+    /// The directory that a member is in. Links on the way are followed, with `base` as their root: no archive gets out of
+    /// where it is unpacked. Directories that no member made are made, but not what a link only promises.
+    fn directory_below(
+        &mut self,
+        base: &ImagePath,
+        above: &ImagePath,
+        member: &ImagePath,
+    ) -> Result<ImagePath, CopyError> {
+        let usual = base.join(above);
+        if self.tree.directory(&usual).is_some() {
+            return Ok(usual);
+        }
+        let refused = || CopyError::MemberPlace {
+            member: member.clone(),
+        };
+        let mut at = ImagePath::root();
+        let parts = above.components().map(|part| (part.to_vec(), false));
+        let mut pending: VecDeque<(Vec<u8>, bool)> = parts.collect();
+        let mut links = 0;
+        while let Some((part, of_link)) = pending.pop_front() {
+            match &part[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at = at.parent().unwrap_or(at);
+                    continue;
+                }
+                _ => {}
+            }
+            let below = at.child(&part);
+            let place = base.join(&below);
+            match self.tree.lookup(&place).map(|node| node.kind) {
+                Some(Kind::Directory) => at = below,
+                Some(Kind::Symlink { target }) if links < MOST_LINKS => {
+                    links += 1;
+                    if target.starts_with(b"/") {
+                        at = ImagePath::root();
+                    }
+                    let parts = target.split(|&byte| byte == b'/').rev();
+                    parts.for_each(|part| pending.push_front((part.to_vec(), true)));
+                }
+                None if !of_link => {
+                    self.plain_directory(place);
+                    at = below;
+                }
+                _ => return Err(refused()),
+            }
+        }
+        Ok(base.join(&at))
+    }
+
+    fn plain_directory(&mut self, path: ImagePath) {
+        let mut metadata = Metadata::with_mode(DIRECTORY_MODE);
+        inherit_group(&mut metadata, &path, &self.tree);
+        metadata.mtime = self.created;
+        self.own(&mut metadata);
+        self.put(path, Node::directory(metadata), None);
     }
 
     fn destination(&self) -> Result<ImagePath, CopyError> {
@@ -211,4 +282,29 @@ impl<'a> Landing<'a> {
         self.tree.put(0, &path, node.clone());
         self.puts.push((path, (node, origin)));
     }
+}
+
+/// What is where in the end: the last one at each path, and nothing below what became something else than a directory.
+fn in_place(
+    puts: Vec<(ImagePath, (Node, Option<Origin>))>,
+) -> BTreeMap<ImagePath, (Node, Option<Origin>)> {
+    let mut placed: BTreeMap<ImagePath, (Node, Option<Origin>)> = BTreeMap::new();
+    for (path, put) in puts {
+        let was_directory = placed
+            .get(&path)
+            .is_some_and(|(node, _)| node.is_directory());
+        if was_directory && !put.0.is_directory() {
+            let after = (Bound::Excluded(&path), Bound::Unbounded);
+            let below = placed.range::<ImagePath, _>(after).map(|(below, _)| below);
+            let gone: Vec<ImagePath> = below
+                .take_while(|below| below.starts_with(&path))
+                .cloned()
+                .collect();
+            for path in gone {
+                placed.remove(&path);
+            }
+        }
+        placed.insert(path, put);
+    }
+    placed
 }

@@ -87,6 +87,27 @@ pub fn selected_files(
     Ok(files)
 }
 
+/// The regular files that sources name themselves, links followed, with the input they are in: those that could be
+/// archives (R-ADD-2).
+pub fn named_files(
+    op: &CopyOp,
+    trees: &SourceTrees<'_>,
+) -> Result<Vec<(usize, ImagePath)>, CopyError> {
+    let mut files = Vec::new();
+    for (source_index, source) in op.sources.iter().enumerate() {
+        let CopySourceOp::Path { input, .. } = source else {
+            continue;
+        };
+        for piece in pieces(op, source_index, source, trees)? {
+            match piece {
+                Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((*input, path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(files)
+}
+
 fn is_file(kind: &Kind) -> bool {
     matches!(kind, Kind::File { .. })
 }

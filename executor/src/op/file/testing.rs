@@ -1,6 +1,7 @@
 //! Trees and copies written as text, for tests.
 #![allow(clippy::unwrap_used)]
 
+use kiln_image::tar::ArchiveMember;
 use kiln_image::{Change, Changeset, Digest, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
 use kiln_parser::Span;
 use kiln_planner::{Chmod, CopyOp, CopySourceOp};
@@ -28,6 +29,17 @@ pub(super) fn changes(text: &str) -> Changeset {
             )
         })
         .collect()
+}
+
+/// The same as members of an archive, in order; the content of the first is at 0, of the second at 1, and so on.
+pub(super) fn members(text: &str) -> Vec<ArchiveMember> {
+    let lines = text.split(';').map(str::trim).enumerate();
+    let member = |(at, line): (usize, &str)| ArchiveMember {
+        path: path(line.split(' ').next().unwrap()),
+        node: node(line),
+        content: at as u64,
+    };
+    lines.map(member).collect()
 }
 
 fn node(line: &str) -> Node {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::testing::{changes, listing, op, path, tree};
+use super::super::testing::{listing, members, op, path, tree};
 use super::*;
 use crate::op::file::OwnerError;
 
@@ -489,8 +489,11 @@ fn inline_files() {
 #[test]
 fn archives_are_unpacked_into_the_destination() {
     // R-ADD-3, R-ADD-4
-    let members = changes("b/ 700 3:4; b/x 4755 3:4; b/h #1; b/i #1; lib/y; old");
-    let (from, dest) = (tree("a.tar; f"), tree("o/lib ->../real; o/old/z; real/"));
+    let members = members("./ 700; b/ 700 3:4; b/x 4755 3:4; b/h #1; b/i #1; lib/y; old; in/to/f");
+    let (from, dest) = (
+        tree("a.tar; f"),
+        tree("o/lib ->../../real; o/real/; o/old/z; real/"),
+    );
     let trees = SourceTrees::from([(
         1,
         SourceTree {
@@ -498,7 +501,7 @@ fn archives_are_unpacked_into_the_destination() {
             is_context: true,
         },
     )]);
-    let archives = Archives::from([((1, path("a.tar")), &members)]);
+    let archives = Archives::from([((1, path("a.tar")), &members[..])]);
     let destination = Destination {
         tree: &dest,
         read: &read,
@@ -513,23 +516,85 @@ fn archives_are_unpacked_into_the_destination() {
         "o/b/i 644 0:0 #0",
         "o/b/x 4755 3:4",
         "o/f 777 0:0",
+        "o/in/ 755 0:0",
+        "o/in/to/ 755 0:0",
+        "o/in/to/f 644 0:0",
         "o/old 644 0:0",
-        "real/ 755 0:0",
-        "real/y 644 0:0",
+        "o/real/ 755 0:0",
+        "o/real/y 644 0:0",
     ];
     assert_eq!(listing(&outcome.changeset), expected);
     let origin = Origin::Archive {
         input: 1,
         archive: path("a.tar"),
-        member: path("lib/y"),
+        content: members
+            .iter()
+            .position(|one| one.path == path("lib/y"))
+            .unwrap() as u64,
     };
-    assert_eq!(outcome.origins[&path("real/y")], origin);
+    assert_eq!(outcome.origins[&path("o/real/y")], origin);
     assert_eq!(
         listing(&add("--chown=9 a.tar /n").unwrap().changeset)[..2],
         ["n/ 755 9:9", "n/b/ 700 9:9"]
     );
     let error = add("a.tar /o/old/z").unwrap_err().to_string();
     assert_eq!(error, "mkdir `/o/old/z`: not a directory");
+}
+
+#[test]
+fn members_of_archives_come_one_after_the_other_and_stay_below_the_destination() {
+    // R-ADD-4
+    let unpacked = |text: &str, dest: &str| {
+        let members = members(text);
+        let (from, dest) = (tree("a.tar"), tree(dest));
+        let source = SourceTree {
+            tree: &from,
+            is_context: true,
+        };
+        let archives = Archives::from([((1, path("a.tar")), &members[..])]);
+        let destination = Destination {
+            tree: &dest,
+            read: &read,
+            created: NOW,
+        };
+        let trees = SourceTrees::from([(1, source)]);
+        copy(&op("--chmod=700 a.tar /o"), &trees, &archives, &destination)
+            .map(|outcome| listing(&outcome.changeset))
+            .map_err(|error| error.to_string())
+    };
+    let lands = |text: &str, dest: &str, expected: &[&str]| {
+        assert_eq!(
+            unpacked(text, dest).unwrap(),
+            expected,
+            "{text} onto `{dest}`"
+        );
+    };
+    lands("e/x; e", "a", &["o/ 755 0:0", "o/e 644 0:0"]);
+    lands(
+        "e; e/; e/x",
+        "a",
+        &["o/ 755 0:0", "o/e/ 755 0:0", "o/e/x 644 0:0"],
+    );
+    lands(
+        "l ->z; z/; l/x",
+        "a",
+        &[
+            "o/ 755 0:0",
+            "o/l 777 0:0 ->z",
+            "o/z/ 755 0:0",
+            "o/z/x 644 0:0",
+        ],
+    );
+    let up = ["o/ 755 0:0", "o/up 777 0:0 ->../../etc"];
+    let refused = "cannot unpack `up/x`: what it is in is not a directory";
+    lands("up ->../../etc", "etc/", &up);
+    assert_eq!(
+        unpacked("up ->../../etc; up/x", "etc/").unwrap_err(),
+        refused
+    );
+    assert_eq!(unpacked("up ->/etc; up/x", "etc/").unwrap_err(), refused);
+    assert_eq!(unpacked("up ->up; up/x", "a").unwrap_err(), refused);
+    assert_eq!(unpacked("up; up/x", "a").unwrap_err(), refused);
 }
 
 proptest! {

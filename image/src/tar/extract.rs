@@ -1,0 +1,312 @@
+//! A tar read as a person's archive, as `tar -x` does, not as a layer (R-ADD-2..4).
+//!
+//! The members come out in the order they have, for whoever puts them somewhere to repeat: a later one replaces an
+//! earlier one of the same name, and a name may lead through a link that was put before. What means something in a
+//! layer means nothing here: `.wh.x` is a file of that name. Names are as hostile as a layer's and are read by the same
+//! rules, which refuse `..`; where links lead is for the reader of the members to bound.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+
+use super::Limits;
+use super::member::{MemberKind, Members};
+use super::read::{ReadError, checked_path, node_of};
+use crate::{DigestReader, ImagePath, Kind, Node};
+
+/// How much of what could be an archive is looked at for its first header, in bytes.
+const FIRST_HEADER: u64 = 4 << 20;
+
+/// One member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveMember {
+    /// Where it is to be; the root for the directory that is unpacked to.
+    pub path: ImagePath,
+    /// What it is. Hard links have the node of what they link to; the numbers of their groups are in order of appearance.
+    pub node: Node,
+    /// Where the content of a regular file starts in what [`read_archive`] wrote, in bytes; else 0.
+    pub content: u64,
+}
+
+/// Why an archive could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The archive itself is at fault.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The contents could not be written.
+    #[error("could not write the contents of the archive")]
+    Write(#[source] io::Error),
+}
+
+/// Whether an uncompressed stream is a tar: it begins with a whole header. An empty one, and zeros, are none.
+///
+/// Streams that can't be read are none either.
+pub fn is_archive(reader: impl Read) -> bool {
+    let mut members = Members::new(reader.take(FIRST_HEADER), Limits::default().header);
+    // Members of kinds that can't be unpacked are members.
+    matches!(
+        members.next(),
+        Ok(Some(_)) | Err(ReadError::Unsupported { .. })
+    )
+}
+
+/// Reads an uncompressed tar to its end mark, and writes the contents of its files to `contents`, one after the other.
+pub fn read_archive(
+    reader: impl Read,
+    limits: &Limits,
+    contents: &mut dyn Write,
+) -> Result<Vec<ArchiveMember>, ArchiveError> {
+    let stream = reader.take(limits.size.saturating_add(1));
+    let mut members = Members::new(stream, limits.header);
+    let mut archive = Archive::default();
+    let result = archive.read(&mut members, limits, contents);
+    if members.reader().limit() == 0 {
+        return Err(ReadError::TooLarge { limit: limits.size }.into());
+    }
+    result?;
+    Ok(archive.members)
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Archive {
+    members: Vec<ArchiveMember>,
+    /// The last member of each name.
+    names: HashMap<ImagePath, usize>,
+    written: u64,
+    next_link: u64,
+}
+
+impl Archive {
+    fn read<R: Read>(
+        &mut self,
+        members: &mut Members<R>,
+        limits: &Limits,
+        contents: &mut dyn Write,
+    ) -> Result<(), ArchiveError> {
+        while let Some(member) = members.next()? {
+            if self.members.len() as u64 >= limits.entries {
+                return Err(ReadError::TooManyEntries {
+                    limit: limits.entries,
+                }
+                .into());
+            }
+            let path = checked_path(&member, limits)?;
+            if path.is_root() && member.kind != MemberKind::Directory {
+                return Err(ReadError::Root.into());
+            }
+            if member.kind == MemberKind::CharDevice && member.device == (0, 0) {
+                return Err(ReadError::Unsupported {
+                    path: path.to_string(),
+                    what: "devices that overlayfs takes for removals".to_owned(),
+                }
+                .into());
+            }
+            if member.kind == MemberKind::HardLink {
+                let target = ImagePath::parse(&member.link).map_err(ReadError::from)?;
+                self.link(path, target)?;
+                continue;
+            }
+            let content = self.written;
+            let mut node = node_of(member);
+            if let Kind::File { size, digest, .. } = &mut node.kind {
+                let mut reader = DigestReader::new(&mut *members);
+                copy(&mut reader, contents, &path)?;
+                *digest = reader.finish().1;
+                self.written += *size;
+            }
+            self.push(path, node, content);
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: ImagePath, target: ImagePath) -> Result<(), ReadError> {
+        if path == target && self.names.contains_key(&path) {
+            return Ok(());
+        }
+        let linked = self.names.get(&target).map(|&at| &mut self.members[at]);
+        let Some(linked) = linked.filter(|linked| !linked.node.is_directory()) else {
+            return Err(ReadError::HardLink { path, target });
+        };
+        if let Kind::File { link, .. } = &mut linked.node.kind
+            && link.is_none()
+        {
+            *link = Some(self.next_link);
+            self.next_link += 1;
+        }
+        let (node, content) = (linked.node.clone(), linked.content);
+        self.push(path, node, content);
+        Ok(())
+    }
+
+    fn push(&mut self, path: ImagePath, node: Node, content: u64) {
+        self.names.insert(path.clone(), self.members.len());
+        self.members.push(ArchiveMember {
+            path,
+            node,
+            content,
+        });
+    }
+}
+
+/// Copies a file's content, keeping apart which side failed.
+fn copy(
+    reader: &mut impl Read,
+    writer: &mut dyn Write,
+    path: &ImagePath,
+) -> Result<(), ArchiveError> {
+    let mut chunk = [0; 32 << 10];
+    loop {
+        match reader.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(read) => writer
+                .write_all(&chunk[..read])
+                .map_err(ArchiveError::Write)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ReadError::of_content(path, error).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tar::{Builder, EntryType, Header};
+
+    use super::*;
+
+    /// A tar of `name`, `name=content`, `name/`, `name->target` and `name=>other`.
+    fn tar_of(members: &[&str]) -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        for member in members {
+            let mut header = Header::new_gnu();
+            header.set_mode(0o640);
+            let (name, link, content) = if let Some((name, target)) = member.split_once("->") {
+                header.set_entry_type(EntryType::Symlink);
+                (name, target, "")
+            } else if let Some((name, other)) = member.split_once("=>") {
+                header.set_entry_type(EntryType::Link);
+                (name, other, "")
+            } else {
+                let (name, content) = member.split_once('=').unwrap_or((member, ""));
+                let is_directory = name.ends_with('/');
+                header.set_entry_type(match is_directory {
+                    true => EntryType::Directory,
+                    false => EntryType::Regular,
+                });
+                (name, "", content)
+            };
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            builder.append(&header, content.as_bytes()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn read(members: &[&str]) -> Result<(Vec<String>, Vec<u8>), ArchiveError> {
+        let mut contents = Vec::new();
+        let found = read_archive(&tar_of(members)[..], &Limits::default(), &mut contents)?;
+        let shown = |member: ArchiveMember| {
+            let what = match member.node.kind {
+                Kind::Directory => "/".to_owned(),
+                Kind::File { size, link, .. } => {
+                    let link = link.map(|link| format!(" #{link}")).unwrap_or_default();
+                    format!(" {}+{size}{link}", member.content)
+                }
+                _ => "->".to_owned(),
+            };
+            format!("{}{what}", member.path)
+        };
+        Ok((found.into_iter().map(shown).collect(), contents))
+    }
+
+    fn refused(members: &[&str]) -> String {
+        read(members).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn archives_are_told_by_their_first_header() {
+        // R-ADD-2
+        assert!(is_archive(&tar_of(&["f"])[..]));
+        assert!(is_archive(&tar_of(&["f"])[..512]));
+        assert!(!is_archive(&tar_of(&["f"])[..511]));
+        assert!(!is_archive(&tar_of(&[])[..]));
+        assert!(!is_archive(io::empty()));
+        assert!(!is_archive(&[0; 4096][..]));
+        assert!(!is_archive(&b"plain text ".repeat(100)[..]));
+        let mut sparse = Header::new_gnu();
+        sparse.set_entry_type(EntryType::GNUSparse);
+        sparse.set_size(0);
+        sparse.set_cksum();
+        assert!(is_archive(&sparse.as_bytes()[..]));
+    }
+
+    #[test]
+    fn members_come_in_their_order_with_their_contents() {
+        // R-ADD-4
+        let (members, contents) = read(&[
+            "./", "f=one", "d/", "d/g=two2", "h=>f", "f=3", "l->d", "l/x",
+        ])
+        .unwrap();
+        let expected = [
+            "/", "f 0+3 #0", "d/", "d/g 3+4", "h 0+3 #0", "f 7+1", "l->", "l/x 8+0",
+        ];
+        assert_eq!(members, expected);
+        assert_eq!(contents, b"onetwo23");
+    }
+
+    #[test]
+    fn what_removes_in_a_layer_is_a_file() {
+        let (members, _) = read(&["d/.wh.x=1", ".wh..wh..opq", ".wh..wh.aufs"]).unwrap();
+        assert_eq!(
+            members,
+            ["d/.wh.x 0+1", ".wh..wh..opq 1+0", ".wh..wh.aufs 1+0"]
+        );
+    }
+
+    #[test]
+    fn hostile_archives_are_refused() {
+        assert!(refused(&["../up"]).contains("not allowed"));
+        assert!(refused(&["a/../../up"]).contains("not allowed"));
+        assert!(refused(&["f", "h=>../f"]).contains("not allowed"));
+        assert!(refused(&["h=>/etc/passwd"]).contains("hard link"));
+        assert!(refused(&["d/", "h=>d"]).contains("hard link"));
+        let cut = &tar_of(&["f=content"])[..515];
+        let error = read_archive(cut, &Limits::default(), &mut io::sink()).unwrap_err();
+        assert!(matches!(
+            error,
+            ArchiveError::Read(ReadError::Truncated { .. })
+        ));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let limits = |entries, size| Limits {
+            entries,
+            size,
+            ..Limits::default()
+        };
+        let tar = tar_of(&["a=1", "b=2"]);
+        let read = |limits| read_archive(&tar[..], &limits, &mut io::sink()).map(|all| all.len());
+        assert_eq!(read(limits(2, 1 << 20)).unwrap(), 2);
+        let many = read(limits(1, 1 << 20)).unwrap_err();
+        assert!(matches!(
+            many,
+            ArchiveError::Read(ReadError::TooManyEntries { .. })
+        ));
+        let large = read(limits(2, 700)).unwrap_err();
+        assert!(matches!(
+            large,
+            ArchiveError::Read(ReadError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn a_failing_writer_is_not_the_archives_fault() {
+        let error = read_archive(&tar_of(&["a=1"])[..], &Limits::default(), &mut &mut [][..]);
+        assert!(matches!(error.unwrap_err(), ArchiveError::Write(_)));
+    }
+}
