@@ -180,6 +180,28 @@ fn good_dockerfiles_give_nothing() {
 }
 
 #[test]
+fn fixes_of_every_dockerfile_are_idempotent_and_break_nothing() {
+    let mut folders = vec![root().join("..")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with("Dockerfile") {
+                let source = Source::new(path.display().to_string(), read(&path));
+                let fixed = Surroundings::nothing().fixed(&source);
+                let fixed = parse(&Source::new(source.name(), fixed));
+                let (before, after) = (parse(&source).has_errors(), fixed.has_errors());
+                assert_eq!(before, after, "{}", path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "only {count} files");
+}
+
+#[test]
 fn the_examples_of_the_pages_are_right() {
     for rule in lint::rules() {
         if NOT_BY_EXAMPLE.contains(&rule.id) {

@@ -346,6 +346,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([a-z =<>&|;()'\"`$\\\\{}\n#é]|\\$\\(|<<){0,40}") {
+            read(&text);
+        }
+    }
+
     #[test]
     fn subcommands_of_apt_come_after_options() {
         let script = read("apt-get -qq -o A::B=1 -y install x").unwrap();
