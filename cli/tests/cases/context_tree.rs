@@ -8,11 +8,14 @@
 //! 0644 name |                a FIFO
 //! name -> target             a symbolic link
 //! name => name               another name of a file
+//! name tar f=text d/ d/.wh.x= l->f h=>f      an archive of files, directories and links of 7:8
+//! name tar.gz f=text
 //! ```
 //!
 //! Directories come before what is in them. All times are [`TIME`].
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +58,13 @@ fn make_object(root: &Path, line: &str) -> (PathBuf, Option<u32>) {
     match what.split_once(' ') {
         Some(("->", target)) => symlink(word(target).0, &path).unwrap(),
         Some(("=>", other)) => fs::hard_link(root.join(word(other).0), &path).unwrap(),
+        Some(("tar", members)) => fs::write(&path, tar_of(members)).unwrap(),
+        Some(("tar.gz", members)) => {
+            let file = fs::File::create(&path).unwrap();
+            let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            gzip.write_all(&tar_of(members)).unwrap();
+            gzip.finish().unwrap();
+        }
         _ if what == "|" => {
             rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
         }
@@ -62,6 +72,34 @@ fn make_object(root: &Path, line: &str) -> (PathBuf, Option<u32>) {
         _ => fs::write(&path, word(what).0).unwrap(),
     }
     (path, mode)
+}
+
+/// An archive of what the words say, in their order; files have mode 4640, directories 0750.
+fn tar_of(members: &str) -> Vec<u8> {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
+    let mut archive = tar::Builder::new(Vec::new());
+    for member in members.split(' ') {
+        let parts = |sign| member.split_once(sign);
+        let (kind, name, link, content) = match (parts("->"), parts("=>"), parts("=")) {
+            (Some((name, target)), ..) => (Symlink, name, target, ""),
+            (_, Some((name, other)), _) => (Link, name, other, ""),
+            (.., Some((name, content))) => (Regular, name, "", content),
+            _ => (Directory, member, "", ""),
+        };
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(if kind == Directory { 0o750 } else { 0o4640 });
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(TIME.unsigned_abs());
+        header.set_size(content.len() as u64);
+        // Not by way of paths: names may be hostile.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        archive.append(&header, content.as_bytes()).unwrap();
+    }
+    archive.into_inner().unwrap()
 }
 
 /// The first word, without its quotes, and what follows.
