@@ -4,7 +4,7 @@
 
 mod test_env;
 
-use test_env::TestEnv;
+use test_env::{TestEnv, files_below};
 
 /// A step that can tell whether somebody else is in the same cache at the same time: it makes a directory and takes it away.
 const ALONE: &str =
@@ -70,5 +70,60 @@ fn sandbox_private_caches_are_apart_while_in_use() {
     let env = TestEnv::with_files(&[("Dockerfile", &dockerfile)]);
     if env.import_busybox() {
         env.kiln(&["build", "."]).succeeds();
+    }
+}
+
+/// Bytes that must be nowhere but in the step.
+const VALUE: &str = "hunter2-tOpSecret";
+
+#[test]
+fn sandbox_a_secret_is_in_the_step_and_nowhere_else() {
+    // R-MNT-13..15, R-CACHE-6
+    let dockerfile = "FROM busybox\n\
+        RUN --mount=type=secret,id=f test $(wc -c < /run/secrets/f) = 17 && stat -c '%a %u:%g' /run/secrets/f && \
+        ! touch /run/secrets/f\n\
+        RUN --mount=type=secret,id=e,env=TOKEN,target=/t,mode=0444,uid=7 test ${#TOKEN} = 17 && stat -c '%a %u:%g' /t\n\
+        RUN --mount=type=secret,id=gone,env=NONE --mount=type=secret,id=gone test -n \"${NONE+set}\" && \
+        ! test -e /run/secrets/gone\n";
+    let env = TestEnv::with_files(&[("Dockerfile", dockerfile), (".dockerignore", "*\n")]);
+    env.write("value", VALUE);
+    if !env.import_busybox() {
+        return;
+    }
+    let build = |value: &str| {
+        let mut command = env.command(&[
+            "build",
+            "--progress=rawjson",
+            "--secret=id=f,src=value",
+            "--secret=id=e,env=TOKEN",
+            "-o=type=oci,dest=out.tar",
+            ".",
+        ]);
+        env.outcome(command.env("TOKEN", value)).succeeds()
+    };
+    let outcome = build(VALUE);
+    env.write("value", "another");
+    let again = build("another");
+    assert!(again.stderr.contains("cached"), "{}", again.stderr);
+    let printed = outcome.stdout + &outcome.stderr + &again.stderr;
+    assert!(!printed.contains(VALUE));
+    let left = [env.work(), env.root()];
+    for path in left.iter().flat_map(|dir| files_below(dir)) {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes
+            .windows(VALUE.len())
+            .any(|bytes| bytes == VALUE.as_bytes());
+        assert!(!found, "{}", path.display());
+    }
+}
+
+#[test]
+fn sandbox_a_secret_that_is_needed_must_be_given() {
+    // R-MNT-15
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=nope,required true\n";
+    let env = TestEnv::with_files(&[("Dockerfile", dockerfile)]);
+    if env.import_busybox() {
+        let outcome = env.kiln(&["build", "."]);
+        outcome.fails_with(1, "error[secret]: secret nope: not found");
     }
 }

@@ -16,6 +16,7 @@ use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
 use crate::op::LogLimit;
 use crate::rootfs::RootFs;
+use crate::secrets::Secrets;
 use crate::solve::{SolveOptions, Solved, solve};
 use crate::source::context::{Context, ContextOptions};
 
@@ -37,6 +38,8 @@ pub struct BuildRequest<'a> {
     pub pull: PullPolicy,
     /// How much of what steps print is passed on.
     pub log_limit: LogLimit,
+    /// Secrets that steps may ask for.
+    pub secrets: Secrets,
 }
 
 /// A finished build.
@@ -130,6 +133,7 @@ pub(crate) fn solve_options(request: &BuildRequest<'_>, context: Option<&Context
         ),
         jobs: DEFAULT_JOBS,
         log_limit: request.log_limit,
+        secrets: request.secrets.clone(),
     }
 }
 

@@ -118,6 +118,9 @@ pub enum Cause {
         /// How many there are, equal ones counted once.
         count: usize,
     },
+    /// A secret that a RUN needs was not given, or can't be what is asked (R-MNT-15).
+    #[error("{0}")]
+    Secret(String),
     /// A feature of the Dockerfile language that kiln does not have yet.
     #[error("{0}")]
     Unsupported(String),
@@ -204,6 +207,7 @@ impl Cause {
             Cause::ContextChanged { .. } => "context-changed",
             Cause::Archive { .. } => "archive",
             Cause::TooManyLayers { .. } => "too-many-layers",
+            Cause::Secret(_) => "secret",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
             Cause::Image(_) => "image",
@@ -221,6 +225,7 @@ impl Cause {
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
+            Cause::Secret(_) => ErrorKind::Build,
             Cause::Unsupported(_) => ErrorKind::Input,
             Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,

@@ -31,6 +31,7 @@ use crate::op::{LogLimit, cache_mount, copy, mkdir};
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
+use crate::secrets::Secrets;
 use crate::source::context::Context;
 
 /// How often a step asks whether another process is done with the same work.
@@ -60,6 +61,7 @@ pub(crate) struct Solver<'a> {
     pub solved: Solved,
     /// Names the Dockerfile, so that a miss can be compared with the same step's last key.
     pub build_name: String,
+    pub secrets: Secrets,
     log_limit: LogLimit,
     halt: Cancel,
 }
@@ -72,6 +74,8 @@ pub(crate) struct SolveOptions {
     pub jobs: usize,
     /// How much of what steps print is passed on.
     pub log_limit: LogLimit,
+    /// What `RUN --mount=type=secret` can ask for.
+    pub secrets: Secrets,
 }
 
 /// Runs everything the plan's target needs.
@@ -174,6 +178,7 @@ impl<'a> Solver<'a> {
             reporter,
             solved: Solved::waiting_for(plan.graph.node_count()),
             build_name: options.build_name,
+            secrets: options.secrets,
             log_limit: options.log_limit,
             halt,
         }
@@ -468,16 +473,16 @@ impl Solver<'_> {
         let staging = self.services.store.layers().stage()?;
         let (upper, work) = (staging.create_fs()?, staging.create_work()?);
         exec::dress(&upper, &tree.root().metadata)?;
+        let mounts = mounts::make(self, op, sources, task)?;
         let scratch = Scratch {
             upper: &upper,
             work: &work,
+            mounts: &mounts,
         };
-        let mut mounts = mounts::make(self, op, sources, task)?;
         let status = exec::run(
             op,
             root,
             &scratch,
-            std::mem::take(&mut mounts.specs),
             self.services,
             self.log_limit,
             task,

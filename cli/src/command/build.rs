@@ -5,6 +5,7 @@ mod log_limit;
 mod outputs;
 mod report;
 mod results;
+mod secret;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,6 +47,10 @@ pub(crate) struct Args {
     /// [default: type=image]
     #[arg(short = 'o', long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<Output>,
+    /// Secret for `RUN --mount=type=secret`: id=ID[,src=FILE|,env=VARIABLE]; may be repeated [default: the variable ID, else
+    /// the file ID]
+    #[arg(long = "secret", value_name = "SECRET")]
+    pub(crate) secrets: Vec<secret::SecretFlag>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -86,6 +91,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         context: Some(input.context.clone()),
         pull: args.recipe.pull_policy(),
         log_limit: log_limit::log_limit(|name| config.variable(name)),
+        secrets: secret::secrets(&args.secrets, |name| config.variable(name))?,
     };
     let (result, account) = session.watch(mode, |watched| {
         make(&watched, &request, &args.tags, &outputs)

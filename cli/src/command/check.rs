@@ -201,6 +201,7 @@ impl Request {
             context: None,
             pull: self.pull,
             log_limit: LogLimit::default(),
+            secrets: kiln_executor::Secrets::default(),
         };
         let silent = |_| {};
         let reporter = Reporter::new(&silent);

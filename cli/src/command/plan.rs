@@ -63,6 +63,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         context: Some(input.context.clone()),
         pull: args.recipe.pull_policy(),
         log_limit: LogLimit::default(),
+        secrets: kiln_executor::Secrets::default(),
     };
     let session = Session::open(config)?;
     let mode = config.progress(None, false)?;

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::file::{Accounts, RunUser};
 use super::log_limit::{Clip, LogLimit};
+use super::mounts::Mounts;
 use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::Cause;
@@ -24,20 +25,21 @@ use crate::sandbox::{
     ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, SandboxSpec, Stdio, User,
 };
 
-/// Where the step writes: two empty directories on the store's filesystem.
+/// What was made for the step alone: where it writes, two empty directories on the store's filesystem, and its mounts.
 pub(crate) struct Scratch<'a> {
     /// Becomes the layer's content.
     pub upper: &'a Path,
     /// Overlayfs' own.
     pub work: &'a Path,
+    /// What `RUN --mount` asks for.
+    pub mounts: &'a Mounts,
 }
 
-/// Runs the step to its end, with what `RUN --mount` asks for `mounted`. Its changes are in `scratch.upper` afterwards, whatever the status.
+/// Runs the step to its end. Its changes are in `scratch.upper` afterwards, whatever the status.
 pub(crate) fn run(
     op: &ExecOp,
     root: &RootFs,
     scratch: &Scratch<'_>,
-    mounted: Vec<MountSpec>,
     services: &Services<'_>,
     log_limit: LogLimit,
     task: &Task<'_>,
@@ -52,7 +54,7 @@ pub(crate) fn run(
             upper: scratch.upper.to_owned(),
             work: scratch.work.to_owned(),
         },
-        env: environment(op, &account),
+        env: environment(op, scratch.mounts.env.clone(), &account),
         cwd: op.cwd.clone(),
         user: User {
             uid: account.uid,
@@ -61,7 +63,7 @@ pub(crate) fn run(
         },
         hostname: op.hostname.clone(),
         network: network(op.network),
-        mounts: mounts(op, mounted)?,
+        mounts: mounts(op, scratch.mounts.specs.clone())?,
         ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
     };
     run_to_end(&spec, services.launcher, log_limit, task, cancel)
@@ -81,10 +83,15 @@ fn account(
         .map_err(|error| Cause::User(error.to_string()))
 }
 
-/// The step's environment in order, then proxies, then `HOME` where nobody set it (R-RT-1).
-fn environment(op: &ExecOp, account: &RunUser) -> Vec<(String, String)> {
+/// The step's environment in order, then proxies, secrets, then `HOME` where nobody set it (R-RT-1).
+fn environment(
+    op: &ExecOp,
+    secrets: Vec<(String, String)>,
+    account: &RunUser,
+) -> Vec<(String, String)> {
     let mut env = op.env.clone();
     env.extend(op.proxy_env.iter().cloned());
+    env.extend(secrets);
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), account.home.clone()));
     }

@@ -17,7 +17,9 @@ use kiln_cache::{InputId, ScratchDir};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::{ApplyError, UnpackOptions, Whiteouts, apply_changeset};
 use kiln_image::{Change, Changeset, ImagePath, Kind, Node, NodeRef, Tree};
-use kiln_planner::{BindMount, CacheMount, ExecOp, Mount, TmpfsMount, Vertex, VertexId};
+use kiln_planner::{
+    BindMount, CacheMount, ExecOp, Mount, SecretMount, TmpfsMount, Vertex, VertexId,
+};
 
 use super::cache_mount::{self, CacheDir};
 use crate::error::Cause;
@@ -47,6 +49,8 @@ enum Origin<'a> {
 #[derive(Default)]
 pub(crate) struct Mounts {
     pub specs: Vec<MountSpec>,
+    /// Variables of secrets.
+    pub env: Vec<(String, String)>,
     copies: Vec<ScratchDir>,
     caches: BTreeMap<String, CacheDir>,
 }
@@ -126,7 +130,7 @@ pub(crate) fn make(
             (Mount::Cache(cache), source) => mounts.cache(cache, source.as_ref()),
             (Mount::Tmpfs(tmpfs), _) => mounts.tmpfs(solver, tmpfs)?,
             (Mount::Bind(_), None) => {}
-            (Mount::Secret(_), _) => return Err(unsupported("secret")),
+            (Mount::Secret(secret), _) => mounts.secret(solver, secret)?,
             (Mount::Ssh(_), _) => return Err(unsupported("ssh")),
         }
     }
@@ -192,8 +196,8 @@ impl Mounts {
             }
         }
         for (name, (cache, source)) in wanted {
-            let held = solver.until(|| cache_mount::take(&solver.services.store, &name, cache))?;
-            held.fill(&solver.services.store, cache, |directory| match source {
+            let held = solver.until(|| cache_mount::take(solver.services.store, &name, cache))?;
+            held.fill(solver.services.store, cache, |directory| match source {
                 Some(source) => source.copy_to(directory, solver, task).map(Some),
                 None => Ok(None),
             })?;
@@ -209,6 +213,36 @@ impl Mounts {
             &*cache.target,
             !cache.read_only,
         ));
+    }
+
+    /// A file in memory, a variable, or both (R-MNT-14, R-MNT-15).
+    fn secret(&mut self, solver: &Solver<'_>, secret: &SecretMount) -> Result<(), Cause> {
+        let SecretMount { id, .. } = secret;
+        let value = solver.secrets.read(id)?;
+        if secret.required && value.is_none() {
+            return Err(Cause::Secret(format!("secret {id}: not found")));
+        }
+        if let Some(name) = &secret.env {
+            if name.is_empty() {
+                return Err(Cause::Secret(format!(
+                    "secret {id}: `env` has no name of a variable"
+                )));
+            }
+            let text = text(value.clone().unwrap_or_default(), id)?;
+            self.env.push((name.clone(), text));
+        }
+        if let (Some(target), Some(contents)) = (&secret.target, value) {
+            self.specs.push(MountSpec {
+                target: target.clone(),
+                kind: MountKind::File {
+                    contents,
+                    mode: secret.mode,
+                    uid: secret.uid,
+                    gid: secret.gid,
+                },
+            });
+        }
+        Ok(())
     }
 
     /// One that can't be written to is an empty directory, whatever it is made of.
@@ -237,6 +271,14 @@ impl Mounts {
             .push(MountSpec::bind(empty, &*tmpfs.target, false));
         Ok(())
     }
+}
+
+/// A secret as a variable's value. No message has a part of it.
+fn text(value: Vec<u8>, id: &str) -> Result<String, Cause> {
+    String::from_utf8(value)
+        .ok()
+        .filter(|text| !text.contains('\0'))
+        .ok_or_else(|| Cause::Secret(format!("secret {id} can't be a variable: it is not text")))
 }
 
 fn cache_name(cache: &CacheMount, source: Option<&Source<'_>>) -> String {

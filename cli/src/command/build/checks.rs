@@ -73,6 +73,7 @@ mod tests {
             context: None,
             pull: PullPolicy::Missing,
             log_limit: LogLimit::default(),
+            secrets: kiln_executor::Secrets::default(),
         };
         let findings = enforced(&request, &source, &Bases::new());
         findings
