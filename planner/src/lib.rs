@@ -23,6 +23,8 @@
 //!
 //! [`fn@outline`] and [`fn@targets`] answer smaller questions about a Dockerfile, without any image.
 //!
+//! [`lint`] says what in a Dockerfile is likely not meant, over a [`survey()`] of it: an evaluation as far as the known images allow.
+//!
 //! The plan carries all that an executor needs and nothing of how it does it: no digests of files, no cache keys.
 //! What is wrong with a Dockerfile is told as [`Diagnostic`](kiln_parser::Diagnostic)s, all of them, not only the first.
 
