@@ -352,8 +352,11 @@ impl Source<'_> {
         }
         let layer = root.layers[number as usize];
         let changeset = solver.services.layers.changeset(layer, task)?;
+        // A file that a layer above removed is still in the directory.
+        let is_seen =
+            |path: &ImagePath| self.tree.lookup(path).map(|found| found.layer) == Some(number);
         let plain = |(path, change): (&ImagePath, &Change)| {
-            !path.starts_with(&self.path) || matches!(change, Change::Put(_))
+            !path.starts_with(&self.path) || (matches!(change, Change::Put(_)) && is_seen(path))
         };
         match changeset.iter().all(plain) {
             true => solver.services.layers.unpacked(layer, task).map(Some),
