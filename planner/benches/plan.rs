@@ -45,7 +45,7 @@ fn stages(count: usize) -> String {
                 "COPY --chown=1000:1000 part{step}/*.c /src/part{step}/"
             )
             .unwrap();
-            write!(text, "RUN make -C /src/part{step} \\\n").unwrap();
+            writeln!(text, "RUN make -C /src/part{step} \\").unwrap();
             for package in 0..4 {
                 writeln!(text, "    package-{package} \\").unwrap();
             }
