@@ -343,3 +343,19 @@ fn help_and_version_are_results() {
         assert!(help.contains(flag), "{flag}");
     }
 }
+
+#[test]
+fn patterns_are_relative_to_the_context_wherever_the_dockerfile_is() {
+    // R-IGN-12, R-CLI-3
+    let env = TestEnv::with_files(&[
+        ("elsewhere/Dockerfile", "FROM scratch\nCOPY . /\n"),
+        ("ctx/.dockerignore", "a\nelsewhere\n"),
+        ("ctx/a", "ignored"),
+        ("ctx/d/a", "kept"),
+        ("ctx/b", "kept"),
+    ]);
+    env.kiln(&["build", "-f", "elsewhere/Dockerfile", "-o", "files", "ctx"])
+        .succeeds();
+    let is_there = |name: &str| env.work().join("files").join(name).exists();
+    assert!(is_there("b") && is_there("d/a") && !is_there("a"));
+}

@@ -806,3 +806,95 @@ fn the_source_date_comes_from_the_build_argument_or_the_global_arg() {
         ["invalid SOURCE_DATE_EPOCH: x"]
     );
 }
+
+// R-FROM-8, R-STG-2
+#[test]
+fn references_are_checked_everywhere_and_resolved_only_where_needed() {
+    let options = PlanOptions {
+        target: Some("a".to_owned()),
+        ..options()
+    };
+    assert_eq!(
+        refused("FROM scratch AS a\nFROM UPPER/x/Y AS b\n", &options).len(),
+        1,
+        "an unreachable stage's reference is checked"
+    );
+    let source = kiln_parser::Source::new("Dockerfile", "FROM debian AS a\nFROM alpine AS b\n");
+    let parsed = kiln_parser::parse(&source);
+    let (asked, _) = support::resolve_and_plan(&parsed, &options, &support::Images::new());
+    assert_eq!(asked, ["docker.io/library/debian:latest linux/amd64"]);
+}
+
+// R-CMD-4, R-VOLUME-3, R-RUN-8
+#[test]
+fn the_last_command_counts_and_a_volume_changes_nothing_that_follows() {
+    let dockerfile = "FROM debian\nCMD [\"a\"]\nCMD [\"b\"]\nENTRYPOINT [\"c\"]\nENTRYPOINT [\"d\"]\nVOLUME /v\nRUN touch /v/x\n";
+    let plan = planned(dockerfile, &options());
+    let config = &plan.config.config;
+    assert_eq!(config.cmd, Some(vec!["b".to_owned()]));
+    assert_eq!(config.entrypoint, Some(vec!["d".to_owned()]));
+    let last = plan.history.last().unwrap();
+    assert_eq!(
+        last.entry.created_by,
+        "RUN /bin/sh -c touch /v/x # buildkit"
+    );
+    assert!(last.vertex.is_some(), "what is done below a volume is kept");
+}
+
+// R-ONB-6
+#[test]
+fn triggers_fire_in_the_child_and_not_in_its_children() {
+    let stages = "FROM debian AS a\nONBUILD ENV X=1\nFROM a AS b\nFROM b AS c\n";
+    let built = |target: &str| {
+        let options = PlanOptions {
+            target: Some(target.to_owned()),
+            ..options()
+        };
+        planned(stages, &options)
+    };
+    assert_eq!(built("a").config.config.on_build, ["ENV X=1"]);
+    assert!(built("b").config.config.on_build.is_empty());
+    let fired = |plan: &Plan| {
+        created_by(plan)
+            .iter()
+            .filter(|text| **text == "ENV X=1")
+            .count()
+    };
+    assert_eq!(
+        (fired(&built("a")), fired(&built("b")), fired(&built("c"))),
+        (0, 1, 1)
+    );
+}
+
+// R-STG-4
+#[test]
+fn stages_that_do_not_need_each_other_have_no_edge_between_them() {
+    let plan = planned(
+        "FROM debian AS a\nRUN a\nFROM debian AS b\nRUN b\nFROM scratch\nCOPY --from=a /x /\nCOPY --from=b /y /\n",
+        &options(),
+    );
+    let runs: Vec<_> = plan
+        .graph
+        .node_indices()
+        .filter(|vertex| matches!(plan.graph[*vertex].op, Op::Exec(_)))
+        .collect();
+    assert_eq!(runs.len(), 2);
+    assert!(
+        !plan.graph.contains_edge(runs[0], runs[1]) && !plan.graph.contains_edge(runs[1], runs[0])
+    );
+}
+
+// R-DIR-8: the frontend is this engine, whichever is named; the argument is no variable.
+#[test]
+fn a_frontend_may_be_named_and_is_no_variable() {
+    let plan = planned(
+        "FROM debian\nRUN true\n",
+        &with_args("BUILDKIT_SYNTAX=docker/dockerfile:1"),
+    );
+    assert_eq!(run_env(&plan), "");
+    assert!(
+        plan.unused_build_args.is_empty(),
+        "{:?}",
+        plan.unused_build_args
+    );
+}
