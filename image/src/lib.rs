@@ -41,7 +41,6 @@ pub mod manifest;
 pub mod media_type;
 pub mod scan;
 pub mod tar;
-pub mod view;
 
 pub use changeset::{Change, Changeset, ChangesetError};
 pub use config::{ConfigError, Healthcheck, History, ImageConfig, RootFs, RunConfig};
@@ -53,4 +52,3 @@ pub use path::{ImagePath, PathError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
 pub use tree::{Directory, Entry, Leaf, NodeRef, ResolveError, Resolved, Tree, Walk};
-pub use view::{Image, Layer};
