@@ -4,6 +4,7 @@
 //! log and report progress, and ends exactly once: done, cached, failed or canceled. A [`Task`] holds that
 //! promise: one that is dropped without an ending was canceled.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,15 @@ impl Task<'_> {
             message: message.into(),
             elapsed: self.started.elapsed(),
         });
+    }
+
+    /// Ends the vertex as `result` says, and hands the result on.
+    pub fn end_with<T, E: fmt::Display>(self, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) => self.done(),
+            Err(error) => self.fail(error.to_string()),
+        }
+        result
     }
 
     /// Time since the vertex started.

@@ -239,8 +239,7 @@ impl Solver<'_> {
                     .context
                     .ok_or_else(|| Cause::Unsupported(format!("there is no context `{name}`")))?;
                 let task = self.reporter.start(&vertex.name);
-                context.read()?;
-                task.done();
+                task.end_with(context.read())?;
                 Output::Context
             }
         })

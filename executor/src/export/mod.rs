@@ -67,16 +67,8 @@ pub fn export(
     reporter: &Reporter<'_>,
 ) -> Result<Exported, BuildError> {
     let task = reporter.start(name_of(sink));
-    match write(built, sink, options, services, &task) {
-        Ok(exported) => {
-            task.done();
-            Ok(exported)
-        }
-        Err(cause) => {
-            task.fail(cause.to_string());
-            Err(BuildError::new(cause))
-        }
-    }
+    let written = write(built, sink, options, services, &task);
+    task.end_with(written).map_err(BuildError::new)
 }
 
 /// What progress calls it (R-PROG-3).

@@ -43,16 +43,8 @@ pub(crate) fn resolve(
         return Err(Cause::Image(format!("`{reference}` is not in the store")));
     }
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    match fetch(services, reference, platform, &task) {
-        Ok(image) => {
-            task.done();
-            Ok(image)
-        }
-        Err(cause) => {
-            task.fail(cause.to_string());
-            Err(cause)
-        }
-    }
+    let found = fetch(services, reference, platform, &task);
+    task.end_with(found)
 }
 
 /// Pulls an image with all its layers and gives it its name in the store.
@@ -65,13 +57,9 @@ pub fn pull(
     let image = resolve(services, reference, platform, PullPolicy::Always, reporter)
         .map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
-    for layer in image.config.diff_ids() {
-        if let Err(cause) = services.layers.fetch(*layer, &task) {
-            task.fail(cause.to_string());
-            return Err(BuildError::new(cause));
-        }
-    }
-    task.done();
+    let mut layers = image.config.diff_ids().iter();
+    let fetched = layers.try_for_each(|layer| services.layers.fetch(*layer, &task));
+    task.end_with(fetched).map_err(BuildError::new)?;
     services.store.sync().map_err(BuildError::new)?;
     Ok(image)
 }

@@ -26,16 +26,8 @@ pub fn push(
         })
         .map_err(BuildError::new)?;
     let task = reporter.start(format!("push {reference}"));
-    match send(services, reference, &image, &task) {
-        Ok(digest) => {
-            task.done();
-            Ok(digest)
-        }
-        Err(cause) => {
-            task.fail(cause.to_string());
-            Err(BuildError::new(cause))
-        }
-    }
+    let sent = send(services, reference, &image, &task);
+    task.end_with(sent).map_err(BuildError::new)
 }
 
 fn send(

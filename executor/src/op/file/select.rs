@@ -69,18 +69,13 @@ pub fn selected_files(
     trees: &SourceTrees<'_>,
 ) -> Result<Vec<(usize, ImagePath)>, CopyError> {
     let mut files = Vec::new();
-    for (source_index, source) in op.sources.iter().enumerate() {
-        let CopySourceOp::Path { input, .. } = source else {
-            continue;
-        };
-        for piece in pieces(op, source_index, source, trees)? {
-            match piece {
-                Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((*input, path)),
-                Piece::Leaf { .. } => {}
-                Piece::Directory { path, entries, .. } => {
-                    let below = entries.into_iter().filter(|(_, node)| is_file(node.kind));
-                    files.extend(below.map(|(below, _)| (*input, path.join(&below))));
-                }
+    for (input, piece) in all_pieces(op, trees)? {
+        match piece {
+            Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((input, path)),
+            Piece::Leaf { .. } => {}
+            Piece::Directory { path, entries, .. } => {
+                let below = entries.into_iter().filter(|(_, node)| is_file(node.kind));
+                files.extend(below.map(|(below, _)| (input, path.join(&below))));
             }
         }
     }
@@ -93,19 +88,29 @@ pub fn named_files(
     op: &CopyOp,
     trees: &SourceTrees<'_>,
 ) -> Result<Vec<(usize, ImagePath)>, CopyError> {
-    let mut files = Vec::new();
+    let named = |(input, piece)| match piece {
+        Piece::Leaf { path, node, .. } if is_file(node.kind) => Some((input, path)),
+        _ => None,
+    };
+    Ok(all_pieces(op, trees)?
+        .into_iter()
+        .filter_map(named)
+        .collect())
+}
+
+/// What all path sources bring, in order, with the input it is in.
+fn all_pieces<'a>(
+    op: &CopyOp,
+    trees: &SourceTrees<'a>,
+) -> Result<Vec<(usize, Piece<'a>)>, CopyError> {
+    let mut all = Vec::new();
     for (source_index, source) in op.sources.iter().enumerate() {
-        let CopySourceOp::Path { input, .. } = source else {
-            continue;
-        };
-        for piece in pieces(op, source_index, source, trees)? {
-            match piece {
-                Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((*input, path)),
-                _ => {}
-            }
+        if let CopySourceOp::Path { input, .. } = source {
+            let brought = pieces(op, source_index, source, trees)?;
+            all.extend(brought.into_iter().map(|piece| (*input, piece)));
         }
     }
-    Ok(files)
+    Ok(all)
 }
 
 fn is_file(kind: &Kind) -> bool {
