@@ -47,7 +47,7 @@ pub struct RunUser {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups; the primary one is always among them.
     pub groups: Vec<u32>,
     /// Home directory of the uid, `/` if it has none (R-RT-1).
     pub home: String,
@@ -108,7 +108,7 @@ impl Accounts {
             Some(user) => (user.uid, user.gid),
             None => (unlisted_user(user)?, 0),
         };
-        let (gid, groups) = match group {
+        let (gid, mut groups) = match group {
             Some(group) => (self.group_known_as(group)?, Vec::new()),
             None => (
                 primary,
@@ -117,6 +117,10 @@ impl Accounts {
                     .unwrap_or_default(),
             ),
         };
+        // As in containerd: a file that denies its own group access must not open up to whoever is in no other group.
+        if !groups.contains(&gid) {
+            groups.insert(0, gid);
+        }
         Ok(RunUser {
             uid,
             gid,
@@ -276,18 +280,18 @@ mod tests {
             ("", 0, 0, &[0, 10], "/root"),
             ("root", 0, 0, &[0, 10], "/root"),
             ("0", 0, 0, &[0, 10], "/root"),
-            ("me", 1000, 1001, &[20, 10], "/home/me"),
-            ("1000", 1000, 1001, &[20, 10], "/home/me"),
-            ("me:staff", 1000, 20, &[], "/home/me"),
-            ("me:77", 1000, 77, &[], "/home/me"),
-            ("1000:1", 1000, 1, &[], "/home/me"),
-            ("me:", 1000, 1001, &[20, 10], "/home/me"),
-            ("4242", 4242, 0, &[], "/"),
-            ("4242:4343", 4242, 4343, &[], "/"),
+            ("me", 1000, 1001, &[1001, 20, 10], "/home/me"),
+            ("1000", 1000, 1001, &[1001, 20, 10], "/home/me"),
+            ("me:staff", 1000, 20, &[20], "/home/me"),
+            ("me:77", 1000, 77, &[77], "/home/me"),
+            ("1000:1", 1000, 1, &[1], "/home/me"),
+            ("me:", 1000, 1001, &[1001, 20, 10], "/home/me"),
+            ("4242", 4242, 0, &[0], "/"),
+            ("4242:4343", 4242, 4343, &[4343], "/"),
             // A number is tried as a name first.
-            ("12", 7, 8, &[], "/seven"),
-            ("nohome", 50, 51, &[], "/"),
-            (":staff", 0, 20, &[], "/root"),
+            ("12", 7, 8, &[8], "/seven"),
+            ("nohome", 50, 51, &[51], "/"),
+            (":staff", 0, 20, &[20], "/root"),
         ];
         for (user, uid, gid, groups, home) in cases {
             let expected = RunUser {
