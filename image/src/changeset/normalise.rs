@@ -1,10 +1,10 @@
 //! From what was recorded to what a layer says.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::{Change, Changeset};
-use crate::{Directory, ImagePath, Kind, Metadata, Node, Tree};
+use crate::{Directory, ImagePath, Metadata, Node, Tree};
 
 impl Changeset {
     /// All three steps, in order. `lower` is the tree without this changeset.
@@ -344,7 +344,7 @@ mod tests {
         // R-LAY-10, as BuildKit's layer of `RUN ln /x /y` has it
         let linked = |name: &str, mtime| {
             let mut node = file(name.as_bytes(), mtime);
-            node.kind = Kind::File {
+            node.kind = crate::Kind::File {
                 size: 1,
                 digest: Digest::of(b"x"),
                 link: Some(1),
