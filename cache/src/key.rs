@@ -374,7 +374,25 @@ fn copy_flags(preimage: Preimage, op: &CopyOp) -> Preimage {
         .field("link", Value::Flag(op.link))
         .field("parents", Value::Flag(op.parents))
         .field("exclude", Value::List(op.exclude.clone()))
-        .field("unpack", Value::Flag(op.unpack))
+        .field("unpack", unpack_value(op))
+}
+
+/// Which sources are unpacked: one answer where it is the same for all.
+fn unpack_value(op: &CopyOp) -> Value {
+    let unpacks = |source: &CopySourceOp| match source {
+        CopySourceOp::Path { unpack, .. } => Some(*unpack),
+        CopySourceOp::Inline { .. } => None,
+    };
+    let unpacked: Vec<bool> = op.sources.iter().filter_map(unpacks).collect();
+    if let [first, others @ ..] = &unpacked[..]
+        && others.iter().any(|other| other != first)
+    {
+        let words = unpacked
+            .iter()
+            .map(|unpack| if *unpack { "yes" } else { "no" });
+        return Value::List(words.map(str::to_owned).collect());
+    }
+    Value::Flag(unpacked.first() == Some(&true))
 }
 
 fn inline_source_value(name: &str, content: &[u8]) -> Value {
@@ -766,6 +784,7 @@ mod tests {
                 input: 1,
                 path: path.to_owned(),
                 pivot: "/".to_owned(),
+                unpack: false,
                 span: Default::default(),
             }],
             dest: "/srv".to_owned(),
@@ -775,9 +794,28 @@ mod tests {
             link: false,
             parents: false,
             exclude: Vec::new(),
-            unpack: false,
             add: false,
         }
+    }
+
+    fn unpacked(source: CopySourceOp) -> Vec<CopySourceOp> {
+        let CopySourceOp::Path {
+            input,
+            path,
+            pivot,
+            span,
+            ..
+        } = source
+        else {
+            unreachable!("these tests copy paths")
+        };
+        vec![CopySourceOp::Path {
+            input,
+            path,
+            pivot,
+            unpack: true,
+            span,
+        }]
     }
 
     /// The selection a copy of one file makes.
@@ -841,7 +879,7 @@ mod tests {
             |op| op.link = true,
             |op| op.parents = true,
             |op| op.exclude = vec!["*.o".to_owned()],
-            |op| op.unpack = true,
+            |op| op.sources = unpacked(op.sources.remove(0)),
         ];
         let keys: std::collections::BTreeSet<CacheKey> = changes.into_iter().map(key).collect();
         assert_eq!(keys.len(), changes.len());
@@ -851,6 +889,30 @@ mod tests {
             base,
             "ADD without unpacking is COPY"
         );
+    }
+
+    #[test]
+    fn which_sources_are_unpacked_enters() {
+        // R-ADD-5
+        let key = |unpacks: [bool; 2]| {
+            let mut op = copy_of("/f");
+            let source = op.sources.remove(0);
+            for unpack in unpacks {
+                op.sources.extend(match unpack {
+                    true => unpacked(source.clone()),
+                    false => vec![source.clone()],
+                });
+            }
+            copy(
+                &op,
+                OutputId::scratch(),
+                &[file("f", |_| {}), file("f", |_| {})],
+            )
+            .key()
+        };
+        let all = [[false, false], [false, true], [true, false], [true, true]];
+        let keys: std::collections::BTreeSet<CacheKey> = all.into_iter().map(key).collect();
+        assert_eq!(keys.len(), all.len());
     }
 
     #[test]

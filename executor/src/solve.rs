@@ -33,6 +33,8 @@ use crate::sandbox::ExitStatus;
 use crate::schedule;
 use crate::secrets::Secrets;
 use crate::source::context::Context;
+use crate::source::remote::{Fetched, Fetcher};
+use crate::source::{git, http};
 
 /// How often a step asks whether another process is done with the same work.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -234,6 +236,12 @@ impl Solver<'_> {
                     diff_ids.clone(),
                 )))
             }
+            SourceOp::Http(source) => {
+                self.fetch(vertex, |fetcher, task| http::fetch(source, fetcher, task))?
+            }
+            SourceOp::Git(source) => {
+                self.fetch(vertex, |fetcher, task| git::fetch(source, fetcher, task))?
+            }
             SourceOp::Local { name } => {
                 let context = self
                     .context
@@ -243,6 +251,35 @@ impl Solver<'_> {
                 Output::Context
             }
         })
+    }
+
+    /// A source from elsewhere.
+    fn fetch(
+        &self,
+        vertex: &Vertex,
+        fetch: impl FnOnce(&Fetcher<'_>, &Task<'_>) -> Result<Fetched, Cause>,
+    ) -> Result<Output, Cause> {
+        let task = self.reporter.start(&vertex.name);
+        let fetcher = Fetcher {
+            services: self.services,
+            secrets: &self.secrets,
+            halt: &self.halt,
+        };
+        match fetch(&fetcher, &task) {
+            Ok(fetched) => {
+                if fetched.cached {
+                    task.cached();
+                } else {
+                    task.done();
+                }
+                Ok(Output::Root(fetched.root()))
+            }
+            Err(Cause::Canceled) => Err(Cause::Canceled), // the task says so when dropped
+            Err(cause) => {
+                task.fail(cause.in_progress());
+                Err(cause)
+            }
+        }
     }
 
     /// A vertex that puts one layer on its root.

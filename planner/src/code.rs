@@ -23,6 +23,7 @@ pub(crate) const CHMOD: Code = Code("invalid-chmod");
 pub(crate) const EXCLUDE: Code = Code("invalid-exclude");
 pub(crate) const COPY_SOURCE: Code = Code("invalid-copy-source");
 pub(crate) const CHECKSUM: Code = Code("invalid-checksum");
+pub(crate) const REMOTE: Code = Code("invalid-remote");
 pub(crate) const UNSUPPORTED: Code = Code("unsupported");
 
 // Warnings keep BuildKit's names (R-CHK).

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use crate::{
-    CopyOp, CopySourceOp, ExecOp, FileOp, Mount, Op, Plan, SourceOp, Vertex, VertexId, inputs,
+    CopyOp, CopySourceOp, ExecOp, FileOp, GitSource, GitTimes, Mount, Op, Plan, SourceOp, Vertex,
+    VertexId, inputs,
 };
 
 /// The operations, the history and the stages. The config is a JSON document of its own.
@@ -109,8 +110,33 @@ fn write_source(out: &mut String, source: &SourceOp) -> fmt::Result {
                 .try_for_each(|diff_id| writeln!(out, "  layer {diff_id}"))
         }
         SourceOp::Local { name } => writeln!(out, "  local {name}"),
+        SourceOp::Http(http) => {
+            writeln!(out, "  http {}", http.url)?;
+            writeln!(out, "  name {:?}", http.name)?;
+            match &http.checksum {
+                Some(checksum) => writeln!(out, "  checksum {checksum}"),
+                None => Ok(()),
+            }
+        }
+        SourceOp::Git(git) => write_git(out, git),
         SourceOp::Scratch => writeln!(out, "  scratch"),
     }
+}
+
+fn write_git(out: &mut String, git: &GitSource) -> fmt::Result {
+    writeln!(out, "  git {git}")?;
+    write_unless_empty(out, "checksum", git.checksum.as_deref().unwrap_or_default())?;
+    for (name, set) in [
+        ("keep git directory", git.keep_git_dir),
+        ("without submodules", !git.submodules),
+        ("times of the commit", git.times == GitTimes::Commit),
+        ("fetch by commit", git.fetch_by_commit),
+    ] {
+        if set {
+            writeln!(out, "  {name}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_exec(out: &mut String, exec: &ExecOp) -> fmt::Result {
@@ -226,18 +252,17 @@ fn write_copy(out: &mut String, copy: &CopyOp) -> fmt::Result {
     for source in &copy.sources {
         match source {
             CopySourceOp::Path {
-                input, path, pivot, ..
+                input,
+                path,
+                pivot,
+                unpack,
+                ..
             } => {
                 write!(out, "  from input {input} {path:?}")?;
-                writeln!(
-                    out,
-                    "{}",
-                    if pivot == "/" {
-                        String::new()
-                    } else {
-                        format!(" below {pivot:?}")
-                    }
-                )?;
+                if pivot != "/" {
+                    write!(out, " below {pivot:?}")?;
+                }
+                writeln!(out, "{}", if *unpack { " unpacked" } else { "" })?;
             }
             CopySourceOp::Inline { name, content, .. } => writeln!(
                 out,
@@ -253,11 +278,7 @@ fn write_copy(out: &mut String, copy: &CopyOp) -> fmt::Result {
     for pattern in &copy.exclude {
         writeln!(out, "  exclude {pattern:?}")?;
     }
-    for (name, set) in [
-        ("link", copy.link),
-        ("parents", copy.parents),
-        ("unpack", copy.unpack),
-    ] {
+    for (name, set) in [("link", copy.link), ("parents", copy.parents)] {
         if set {
             writeln!(out, "  {name}")?;
         }

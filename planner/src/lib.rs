@@ -17,7 +17,7 @@
 //! # Ok::<(), kiln_image::PlatformError>(())
 //! ```
 //!
-//! A [`Vertex`] holds an [`Op`]: a source (image, build context, nothing), the execution of a RUN, or a change of
+//! A [`Vertex`] holds an [`Op`]: a source (image, build context, download, git repository, nothing), the execution of a RUN, or a change of
 //! files (COPY, ADD, WORKDIR). Metadata instructions make no vertices; their effect is in the config and in the
 //! operations after them. Stages that the target doesn't need are dropped (R-STG-2).
 //!
@@ -40,6 +40,7 @@ mod options;
 mod outline;
 mod paths;
 mod plan;
+mod remote;
 mod resolve;
 mod scope;
 mod stage;
@@ -61,6 +62,7 @@ pub use op::{
 pub use options::{Entitlements, NoCache, PlanOptions};
 pub use outline::{Outline, OutlineArgument, OutlineMount, outline};
 pub use plan::{HistoryStep, Plan, plan};
+pub use remote::{GitSource, GitTimes, GitUrl, HttpSource, HttpUrl, Login, Remote, RemoteError};
 pub use stage::{Need, NeedReason, StageSummary};
 pub use survey::{ContextRead, Survey, SurveyedStage, survey};
 pub use targets::{Target, targets};

@@ -602,7 +602,7 @@ fn wrong_mounts_are_refused() {
     }
 }
 
-// R-COPY-4, R-COPY-2, R-STG-8, R-STG-1, R-FROM-5, R-VOLUME-1, R-STOP-1, R-COPY-27, R-COPY-5, R-RUN-2, R-RUN-4, R-ADD-8
+// R-COPY-4, R-COPY-2, R-STG-8, R-STG-1, R-FROM-5, R-VOLUME-1, R-STOP-1, R-COPY-27, R-COPY-5, R-RUN-2, R-RUN-4, R-ADD-8, R-ADD-10
 #[test]
 fn wrong_dockerfiles_are_refused() {
     for (dockerfile, messages) in [
@@ -679,8 +679,44 @@ fn wrong_dockerfiles_are_refused() {
             &["invalid excludepatterns"],
         ),
         (
-            "FROM a\nADD https://x/y /\n",
-            &["ADD of a URL is not supported yet: `https://x/y`"],
+            "FROM a\nADD --checksum=sha256:00 https://x/y b /\n",
+            &["checksum can't be specified for multiple sources"],
+        ),
+        (
+            "FROM a\nADD --checksum=sha256:00 <<E /\nE\n",
+            &["checksum requires HTTP(S) or Git sources"],
+        ),
+        (
+            "FROM a\nADD --checksum=sha1:00 https://x/y /\n",
+            &["unsupported digest algorithm"],
+        ),
+        (
+            "FROM a\nADD --checksum=sha256:00 https://x/y /\n",
+            &["invalid checksum digest length"],
+        ),
+        (
+            "FROM a\nADD --checksum=00 https://x/y /\n",
+            &["invalid checksum digest format"],
+        ),
+        (
+            "FROM a\nADD --checksum=xyz https://x/y.git /\n",
+            &["invalid checksum xyz for Git URL, expected hex commit hash"],
+        ),
+        (
+            "FROM a\nADD --checksum=ab https://x/y.git?checksum=cd /\n",
+            &["checksum mismatch \"ab\" != \"cd\""],
+        ),
+        (
+            "FROM a\nADD --keep-git-dir=false https://x/y.git?keep-git-dir=1 /\n",
+            &["inconsistent keep-git-dir configuration"],
+        ),
+        (
+            "FROM a\nADD https://x/y.git?z=1 git@h:p?branch=a&tag=b /\n",
+            &["unexpected query \"z\"", "branch conflicts with tag"],
+        ),
+        (
+            "FROM a\nADD https://u:hunter2@x/%zz /\n",
+            &["invalid URL `https://u:xxxxx@x/%zz`"],
         ),
         // All errors are told, not only the first.
         (

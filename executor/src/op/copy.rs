@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, Store, key};
+use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::{WriteError, write_layer};
 use kiln_image::{Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
@@ -12,9 +12,10 @@ use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
 
 use super::archive::Unpacked;
 use super::file::{
-    CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, named_files, select,
-    selected_files,
+    CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, possible_archives,
+    select, selected_files,
 };
+use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::{Layers, changed_file};
@@ -221,22 +222,33 @@ impl<'a> Sources<'a> {
         Ok(trees)
     }
 
-    /// Reads the archives among the files that ADD names in the build context (R-ADD-2).
+    /// Reads the archives among the files that ADD names, in the build context (R-ADD-2) or to download (R-ADD-5).
     fn unpack(
         &self,
         op: &CopyOp,
         trees: &Trees,
-        store: &Store,
+        services: &Services<'_>,
         task: &Task<'_>,
     ) -> Result<Unpacked, Cause> {
         let mut unpacked = Unpacked::default();
-        for (input, path) in named_files(op, &borrowed(trees))? {
-            if let (From::Context(context), Some(found)) =
-                (&self.0[&input], trees[&input].0.lookup(&path))
-            {
-                let node = found.node();
-                let open = || context.open(&path, &node);
-                unpacked.read(input, &path, &node, open, store, task)?;
+        for (input, path) in possible_archives(op, &borrowed(trees))? {
+            let Some(found) = trees[&input].0.lookup(&path) else {
+                continue;
+            };
+            let node = found.node();
+            match &self.0[&input] {
+                From::Context(context) => {
+                    let open = || context.open(&path, &node);
+                    unpacked.read(input, &path, &node, open, services.store, task)?;
+                }
+                From::Root(root) => {
+                    let layer = root.layers[found.layer as usize];
+                    let directory = services.layers.unpacked(layer, task)?;
+                    let contents =
+                        DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+                    let open = || contents.open(&path, &node);
+                    unpacked.read(input, &path, &node, open, services.store, task)?;
+                }
             }
         }
         Ok(unpacked)
@@ -297,10 +309,7 @@ fn make(
     task: &Task<'_>,
 ) -> Result<(DiffId, Arc<Changeset>), Cause> {
     let layers = &solver.services.layers;
-    let archives = match op.unpack {
-        true => sources.unpack(op, trees, solver.services.store, task)?,
-        false => Unpacked::default(),
-    };
+    let archives = sources.unpack(op, trees, solver.services, task)?;
     let tree = root.tree(layers, task)?;
     let read = root.reader(layers, task);
     let destination = Destination {

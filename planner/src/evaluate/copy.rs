@@ -3,8 +3,8 @@
 use kiln_parser::{Add, Copy, CopySource, Diagnostic, Heredoc, IgnoreFile, Span, Spanned, Word};
 
 use super::mount::add_input;
-use super::{Evaluator, name};
-use crate::{Chmod, CopyOp, CopySourceOp, FileOp, Op, VertexId, code, paths};
+use super::{Evaluator, name, remote};
+use crate::{Chmod, CopyOp, CopySourceOp, FileOp, Op, Remote, SourceOp, VertexId, code, paths};
 
 /// What COPY and ADD have in common.
 struct Request<'s> {
@@ -17,15 +17,16 @@ struct Request<'s> {
     exclude: &'s [Spanned<String>],
     sources: &'s [Spanned<CopySource>],
     dest: &'s Spanned<Word>,
-    unpack: bool,
+    /// `--unpack`; for COPY never.
+    unpack: Option<bool>,
     checksum: Option<&'s Spanned<Word>>,
+    keep_git_dir: Option<bool>,
 }
 
-/// What an argument of ADD names besides files (R-ADD-1, R-ADD-10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remote {
-    Url,
-    Git,
+/// What a named source is.
+enum Named {
+    Path(String),
+    Remote(Remote),
 }
 
 /// Sources, expanded.
@@ -33,7 +34,7 @@ enum Remote {
 struct Sources {
     /// As in the history.
     shown: Vec<String>,
-    paths: Vec<(String, Span)>,
+    named: Vec<(Named, Span)>,
     inline: Vec<CopySourceOp>,
 }
 
@@ -49,8 +50,9 @@ impl Evaluator<'_, '_> {
             exclude: &copy.exclude,
             sources: &copy.sources,
             dest: &copy.dest,
-            unpack: false,
+            unpack: Some(false),
             checksum: None,
+            keep_git_dir: None,
         });
     }
 
@@ -65,14 +67,15 @@ impl Evaluator<'_, '_> {
             exclude: &add.exclude,
             sources: &add.sources,
             dest: &add.dest,
-            unpack: add.unpack != Some(false),
+            unpack: add.unpack,
             checksum: add.checksum.as_ref(),
+            keep_git_dir: add.keep_git_dir,
         });
     }
 
     fn copy_request(&mut self, request: &Request<'_>) {
         let text = name::shown_expanded(&self.here.text, &self.state.environment);
-        let name = self.step_name(&text);
+        let name = self.step_name(&without_passwords(&text));
         // All parts are looked at before any of them ends the matter, so that all errors are told.
         let sources = self.sources(request);
         let dest = self.expand(request.dest);
@@ -82,12 +85,14 @@ impl Evaluator<'_, '_> {
             .as_ref()
             .and_then(|chmod| self.chmod(chmod.as_deref(), request.chmod));
         let exclude = self.exclude(request.exclude);
-        let checksum = self.checksum(request);
         let (Some(sources), Some(dest), Some(chown), Some(chmod)) = (sources, dest, chown, chmod)
         else {
             return;
         };
-        let (Some(mode), Some(exclude), true) = (mode, exclude, checksum) else {
+        let (Some(mode), Some(exclude)) = (mode, exclude) else {
+            return;
+        };
+        let Some(checksum) = self.checksum(request, &sources) else {
             return;
         };
         let mut inputs = vec![self.state.output];
@@ -98,7 +103,12 @@ impl Evaluator<'_, '_> {
             &sources.shown,
             &dest,
         );
-        let Some(sources) = self.source_ops(request, sources, &mut inputs) else {
+        let step = Step {
+            request,
+            name: &name,
+            checksum: checksum.as_deref(),
+        };
+        let Some(sources) = self.source_ops(&step, sources, &mut inputs) else {
             return;
         };
         let op = CopyOp {
@@ -113,7 +123,6 @@ impl Evaluator<'_, '_> {
             chmod: mode,
             parents: request.parents,
             exclude,
-            unpack: request.unpack,
             add: request.keyword == "ADD",
         };
         self.step(Op::File(FileOp::Copy(op)), name, &inputs, created_by);
@@ -127,10 +136,10 @@ impl Evaluator<'_, '_> {
         for source in request.sources {
             match &source.value {
                 CopySource::Path(word) => {
-                    match self.path(request, &Spanned::new(word.clone(), source.span)) {
-                        Some(path) => {
-                            sources.shown.push(path.clone());
-                            sources.paths.push((path, self.place(source.span)));
+                    match self.named(request, &Spanned::new(word.clone(), source.span)) {
+                        Some((shown, named)) => {
+                            sources.shown.push(shown);
+                            sources.named.push((named, self.place(source.span)));
                         }
                         None => complete = false,
                     }
@@ -148,35 +157,25 @@ impl Evaluator<'_, '_> {
         complete.then_some(sources)
     }
 
-    fn path(&mut self, request: &Request<'_>, word: &Spanned<Word>) -> Option<String> {
-        let path = self.expand(word)?;
-        let Some(remote) = remote(&path) else {
-            return Some(path);
-        };
-        match (request.keyword, remote) {
-            ("COPY", Remote::Url) => self.error(
+    /// A source and how the history shows it.
+    fn named(&mut self, request: &Request<'_>, word: &Spanned<Word>) -> Option<(String, Named)> {
+        let text = self.expand(word)?;
+        match Remote::of(&text) {
+            Ok(None) => return Some((text.clone(), Named::Path(text))),
+            Ok(Some(remote)) if request.keyword == "ADD" => {
+                return Some((Remote::redacted(&text), Named::Remote(remote)));
+            }
+            Ok(Some(Remote::Http(_))) => self.error(
                 code::COPY_SOURCE,
                 "source can't be a URL for COPY",
                 word.span,
             ),
-            ("COPY", Remote::Git) => self.error(
+            Ok(Some(Remote::Git(_))) => self.error(
                 code::COPY_SOURCE,
                 "source can't be a git ref for COPY",
                 word.span,
             ),
-            (_, remote) => {
-                let what = if remote == Remote::Git {
-                    "a git repository"
-                } else {
-                    "a URL"
-                };
-                let error = Diagnostic::error(
-                    code::UNSUPPORTED,
-                    format!("ADD of {what} is not supported yet: `{path}`"),
-                    word.span,
-                );
-                self.tell(error.help("fetch it in a RUN, or put it into the build context"));
-            }
+            Err(error) => self.error(code::REMOTE, error.to_string(), word.span),
         }
         None
     }
@@ -244,49 +243,102 @@ impl Evaluator<'_, '_> {
         None
     }
 
-    /// `--checksum` is for downloads (R-ADD-8), which were refused before; with files it never makes sense.
-    fn checksum(&mut self, request: &Request<'_>) -> bool {
-        let Some(checksum) = request.checksum else {
-            return true;
+    /// `--checksum`, which is for one download or repository (R-ADD-8). The outer `None` is an error that was told.
+    #[allow(clippy::option_option)]
+    fn checksum(&mut self, request: &Request<'_>, sources: &Sources) -> Option<Option<String>> {
+        let Some(word) = request.checksum else {
+            return Some(None);
         };
-        let is_remote = |source: &Spanned<CopySource>| match &source.value {
-            CopySource::Path(word) => word
-                .expand(&self.state.environment)
-                .is_ok_and(|path| remote(&path.text).is_some()),
-            CopySource::Heredoc(_) => false,
+        let Some(value) = Some(self.expand(word)?).filter(|value| !value.is_empty()) else {
+            return Some(None);
         };
-        let message = match request.sources {
-            [source] if is_remote(source) => return true,
-            [_] => "checksum requires HTTP(S) or Git sources",
+        let message = match (&sources.named[..], &sources.inline[..]) {
+            ([(Named::Remote(_), _)], _) => return Some(Some(value)),
+            ([_], _) | ([], [_]) => "checksum requires HTTP(S) or Git sources",
             _ => "checksum can't be specified for multiple sources",
         };
-        self.error(code::CHECKSUM, message, checksum.span);
-        false
+        self.error(code::CHECKSUM, message, word.span);
+        None
     }
 
     fn source_ops(
         &mut self,
-        request: &Request<'_>,
+        step: &Step<'_>,
         sources: Sources,
         inputs: &mut Vec<VertexId>,
     ) -> Option<Vec<CopySourceOp>> {
-        let mut ops = Vec::with_capacity(sources.paths.len() + sources.inline.len());
-        if !sources.paths.is_empty() {
-            let vertex = match request.from.filter(|from| !from.value.is_empty()) {
-                Some(from) => self.builder.origin_vertex(self.index, from, true)?,
-                None => self.builder.context_vertex(),
+        let mut ops = Vec::with_capacity(sources.named.len() + sources.inline.len());
+        let mut complete = true;
+        for (named, span) in sources.named {
+            let op = match named {
+                Named::Path(path) => self.path_op(step.request, &path, span, inputs),
+                Named::Remote(remote) => self.remote_op(step, remote, span, inputs),
             };
-            let input = add_input(inputs, vertex);
-            ops.extend(sources.paths.iter().map(|(path, span)| CopySourceOp::Path {
-                input,
-                path: paths::clean_rooted(path),
-                pivot: pivot(request, path),
-                span: *span,
-            }));
+            complete &= op.is_some();
+            ops.extend(op);
         }
         ops.extend(sources.inline);
-        Some(ops)
+        complete.then_some(ops)
     }
+
+    fn path_op(
+        &mut self,
+        request: &Request<'_>,
+        path: &str,
+        span: Span,
+        inputs: &mut Vec<VertexId>,
+    ) -> Option<CopySourceOp> {
+        let vertex = match request.from.filter(|from| !from.value.is_empty()) {
+            Some(from) => self.builder.origin_vertex(self.index, from, true)?,
+            None => self.builder.context_vertex(),
+        };
+        Some(CopySourceOp::Path {
+            input: add_input(inputs, vertex),
+            path: paths::clean_rooted(path),
+            pivot: pivot(request, path),
+            unpack: request.unpack.unwrap_or(true),
+            span,
+        })
+    }
+
+    /// A download, copied as the file it is, or a repository, copied as the contents of a directory (R-ADD-11).
+    fn remote_op(
+        &mut self,
+        step: &Step<'_>,
+        remote: Remote,
+        span: Span,
+        inputs: &mut Vec<VertexId>,
+    ) -> Option<CopySourceOp> {
+        let made = match remote {
+            Remote::Http(url) => remote::http(url, step.checksum),
+            Remote::Git(url) => remote::git(&url, step.request.keep_git_dir, step.checksum),
+        };
+        let (source, path) = match made {
+            Ok(made) => made,
+            Err(message) => {
+                self.error(code::CHECKSUM, message, span);
+                return None;
+            }
+        };
+        let unpack = matches!(source, SourceOp::Http(_)) && step.request.unpack == Some(true);
+        let vertex = self
+            .builder
+            .remote_vertex(source, step.name, self.here.span, self.index);
+        Some(CopySourceOp::Path {
+            input: add_input(inputs, vertex),
+            path,
+            pivot: "/".to_owned(),
+            unpack,
+            span,
+        })
+    }
+}
+
+/// What the sources of one instruction share.
+struct Step<'s> {
+    request: &'s Request<'s>,
+    name: &'s str,
+    checksum: Option<&'s str>,
 }
 
 /// `a/./b/c` with `--parents` is copied as `b/c` (R-COPY-31).
@@ -295,6 +347,11 @@ fn pivot(request: &Request<'_>, path: &str) -> String {
         Some((pivot, _)) if request.parents => paths::clean_rooted(pivot),
         _ => "/".to_owned(),
     }
+}
+
+/// An instruction's text as progress may show it.
+fn without_passwords(text: &str) -> String {
+    text.split_inclusive(' ').map(Remote::redacted).collect()
 }
 
 /// R-COPY-34
@@ -313,60 +370,4 @@ fn history(
     words.push(dest.to_owned());
     words.push("# buildkit".to_owned());
     words.join(" ")
-}
-
-/// What a source is if not a path.
-fn remote(source: &str) -> Option<Remote> {
-    if source.starts_with("git://") || source.starts_with("ssh://") || is_scp_like(source) {
-        return Some(Remote::Git);
-    }
-    let rest = source
-        .strip_prefix("http://")
-        .or_else(|| source.strip_prefix("https://"))?;
-    let path = rest.split(['#', '?']).next().unwrap_or_default();
-    if path.ends_with(".git") && path.contains('/') {
-        Some(Remote::Git)
-    } else {
-        Some(Remote::Url)
-    }
-}
-
-/// `user@host:path`
-fn is_scp_like(source: &str) -> bool {
-    let Some((user, rest)) = source.split_once('@') else {
-        return false;
-    };
-    let Some((host, path)) = rest.split_once(':') else {
-        return false;
-    };
-    let is_word = |text: &str, extra: &[char]| {
-        !text.is_empty()
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
-    };
-    is_word(user, &['-', '_', '.']) && is_word(host, &['-', '.']) && !path.is_empty()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // R-ADD-1, R-ADD-10
-    #[test]
-    fn kinds_of_sources_are_told_apart() {
-        for (source, expected) in [
-            ("a.tar.gz", None),
-            ("./git@x", None),
-            ("http://h/p/f.txt?x=1", Some(Remote::Url)),
-            ("https://h/r.git", Some(Remote::Git)),
-            ("https://h/r.git#v1:sub", Some(Remote::Git)),
-            ("https://h/r.git/x", Some(Remote::Url)),
-            ("git://h/r", Some(Remote::Git)),
-            ("ssh://git@h/r", Some(Remote::Git)),
-            ("git@github.com:a/b", Some(Remote::Git)),
-        ] {
-            assert_eq!(remote(source), expected, "{source}");
-        }
-    }
 }

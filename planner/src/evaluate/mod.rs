@@ -13,6 +13,7 @@ mod go_text;
 mod metadata;
 mod mount;
 mod name;
+mod remote;
 mod run;
 mod signal;
 mod workdir;
@@ -28,8 +29,8 @@ use kiln_parser::{
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
 use crate::scope::Environment;
 use crate::{
-    Argument, BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, Vertex, VertexId,
-    code,
+    Argument, BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, SourceOp, Vertex,
+    VertexId, code,
 };
 
 use name::Naming;
@@ -52,6 +53,7 @@ pub(crate) struct Builder<'a> {
     context: Option<VertexId>,
     scratch: Option<VertexId>,
     images: HashMap<BaseKey, VertexId>,
+    remotes: Vec<(SourceOp, VertexId)>,
 }
 
 /// A stage between two instructions.
@@ -116,6 +118,7 @@ impl<'a> Builder<'a> {
             context: None,
             scratch: None,
             images: HashMap::new(),
+            remotes: Vec::new(),
         }
     }
 

@@ -32,8 +32,6 @@ pub struct CopyOp {
     pub parents: bool,
     /// `--exclude` patterns, checked to be well formed (R-COPY-32).
     pub exclude: Vec<String>,
-    /// Whether files that are archives are unpacked: ADD without `--unpack=false` (R-ADD-2).
-    pub unpack: bool,
     /// Whether it is ADD; for messages.
     pub add: bool,
 }
@@ -49,6 +47,8 @@ pub enum CopySourceOp {
         path: String,
         /// With `--parents`, the directory that copied paths are relative to, cleaned and rooted; otherwise `/` (R-COPY-31).
         pivot: String,
+        /// Whether a file that is an archive is unpacked (R-ADD-2, R-ADD-5).
+        unpack: bool,
         /// Where it stands in the Dockerfile.
         span: Span,
     },

@@ -2,6 +2,8 @@
 
 use kiln_image::{DiffId, Digest, Reference};
 
+use crate::{GitSource, HttpSource};
+
 /// A tree from outside the build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceOp {
@@ -19,6 +21,10 @@ pub enum SourceOp {
         /// Which of its directories; `context` is the build context.
         name: String,
     },
+    /// One downloaded file, of mode 0600 (R-ADD-6).
+    Http(HttpSource),
+    /// The files of a git repository (R-ADD-11).
+    Git(GitSource),
     /// The empty tree.
     Scratch,
 }

@@ -268,6 +268,8 @@ fn kind(op: &Op) -> &'static str {
     match op {
         Op::Source(SourceOp::Image { .. }) => "image",
         Op::Source(SourceOp::Local { .. }) => "context",
+        Op::Source(SourceOp::Http(_)) => "http",
+        Op::Source(SourceOp::Git(_)) => "git",
         Op::Source(SourceOp::Scratch) => "scratch",
         Op::Exec(_) => "exec",
         Op::File(FileOp::Copy(copy)) if copy.add => "add",

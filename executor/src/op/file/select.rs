@@ -82,20 +82,30 @@ pub fn selected_files(
     Ok(files)
 }
 
-/// The regular files that sources name themselves, links followed, with the input they are in: those that could be
-/// archives (R-ADD-2).
-pub fn named_files(
+/// The regular files that sources to be unpacked name themselves, links followed, with the input they are in: those that
+/// could be archives (R-ADD-2, R-ADD-5).
+pub fn possible_archives(
     op: &CopyOp,
     trees: &SourceTrees<'_>,
 ) -> Result<Vec<(usize, ImagePath)>, CopyError> {
-    let named = |(input, piece)| match piece {
-        Piece::Leaf { path, node, .. } if is_file(node.kind) => Some((input, path)),
-        _ => None,
-    };
-    Ok(all_pieces(op, trees)?
-        .into_iter()
-        .filter_map(named)
-        .collect())
+    let mut files = Vec::new();
+    for (source_index, source) in op.sources.iter().enumerate() {
+        let CopySourceOp::Path {
+            input,
+            unpack: true,
+            ..
+        } = source
+        else {
+            continue;
+        };
+        for piece in pieces(op, source_index, source, trees)? {
+            match piece {
+                Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((*input, path)),
+                _ => {}
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// What all path sources bring, in order, with the input it is in.

@@ -120,7 +120,6 @@ pub(super) fn op(text: &str) -> CopyOp {
         link: false,
         parents: false,
         exclude: Vec::new(),
-        unpack: false,
         add: false,
     };
     let mut words: Vec<&str> = text.split_whitespace().collect();
@@ -136,7 +135,6 @@ pub(super) fn op(text: &str) -> CopyOp {
             ("--exclude", pattern) => op.exclude.push(pattern.to_owned()),
             ("--link", _) => op.link = true,
             ("--parents", _) => op.parents = true,
-            ("--unpack", _) => op.unpack = true,
             _ => op.sources.push(source(word)),
         }
     }
@@ -159,6 +157,7 @@ fn source(word: &str) -> CopySourceOp {
                 input: 1,
                 path: format!("/{}", path(word)),
                 pivot: format!("/{pivot}"),
+                unpack: false,
                 span,
             }
         }
