@@ -10,6 +10,9 @@ use super::copy::without_single_links;
 use super::mkdir::inherit_group;
 use super::{CopyError, CopyOutcome, Origin, Owner};
 
+/// What of a `--chmod` made directories take: no setuid, setgid or sticky bit.
+const PERMISSIONS: u32 = 0o777;
+
 /// Mode of directories that have no model.
 const DIRECTORY_MODE: u32 = 0o755;
 
@@ -251,12 +254,13 @@ impl<'a> Landing<'a> {
         Ok(())
     }
 
-    /// What a directory gets that isn't copied from one: an octal `--chmod` counts, a symbolic one doesn't (R-COPY-17).
+    /// What a directory gets that isn't copied from one: the permission bits of an octal `--chmod` count, a symbolic one doesn't
+    /// (R-COPY-17).
     fn made_directory(&self, path: &ImagePath) -> Metadata {
         let mut metadata = Metadata::with_mode(DIRECTORY_MODE);
         inherit_group(&mut metadata, path, &self.tree);
         if let Some(Chmod::Octal(mode)) = &self.op.chmod {
-            metadata.mode = *mode;
+            metadata.mode = *mode & PERMISSIONS;
         }
         metadata.mtime = self.created;
         self.own(&mut metadata);
