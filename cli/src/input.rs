@@ -1,28 +1,50 @@
-//! What a build reads before it starts: the context folder, the Dockerfile and the ignore file. Clauses R-CLI-2, R-CLI-3,
-//! R-CTX-9, R-IGN-1.
+//! What a build reads before it starts: the Dockerfile, the ignore files, and a context that comes as a stream. Clauses R-CLI-2,
+//! R-CLI-3, R-CTX-6, R-CTX-8, R-CTX-9, R-IGN-1, R-IGN-2.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_executor::ContextOptions;
+use kiln_cache::Store;
+use kiln_executor::{ContextOptions, ContextSource, ContextSources, Spooled};
+use kiln_image::compress::Algorithm;
+use kiln_image::tar;
 use kiln_parser::{IgnoreError, IgnoreFile, Source, Span};
 use tempfile::TempDir;
 
+use crate::build_context::{BuildContext, Value};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Nobody writes a Dockerfile this large; a wrong path to a disk image is refused before it fills memory.
 const LARGEST: u64 = 16 << 20;
 
-/// The texts of a build and the folder they are about.
+/// How much of stdin is looked at to tell an archive from a Dockerfile, in bytes: the first member's headers.
+const START: u64 = 128 << 10;
+
+/// What the command line names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The context: a folder, or `-`.
+    pub(crate) context: &'a Path,
+    /// The Dockerfile.
+    pub(crate) file: Option<&'a Path>,
+    /// `--build-context`
+    pub(crate) named: &'a [BuildContext],
+    /// Where a context that is a stream is kept for a while.
+    pub(crate) root: &'a Path,
+}
+
+/// The texts of a build and the files they are about.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) dockerfile: Arc<Source>,
-    /// The context's folder, and what of it counts.
-    pub(crate) context: ContextOptions,
+    /// The contexts.
+    pub(crate) contexts: ContextSources,
+    /// What is left out of the build context.
+    pub(crate) ignore: IgnoreFile,
     /// Keeps the empty folder that stands for the context of a Dockerfile from stdin.
     _empty: Option<TempDir>,
 }
@@ -32,32 +54,39 @@ impl Input {
     ///
     /// # Errors
     /// When something is missing or cannot be read, or asks for a kind of context kiln does not have.
-    pub(crate) fn read(context: &Path, file: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn read(wanted: &Wanted<'_>) -> Result<Self, Failure> {
         let stdin = Path::new("-");
-        match (context == stdin, file) {
+        let mut input = match (wanted.context == stdin, wanted.file) {
             (true, Some(file)) if file == stdin => Err(Failure::usage(
                 "stdin cannot be both the context and the Dockerfile",
             )),
-            (true, _) => Self::from_stdin(file),
-            (false, _) => Self::from_folder(context, file),
-        }
+            (true, _) => Self::from_stdin(wanted, &mut io::stdin().lock()),
+            (false, _) => Self::from_folder(wanted.context, wanted.file),
+        }?;
+        input.read_named(wanted.named)?;
+        Ok(input)
     }
 
-    fn from_stdin(file: Option<&Path>) -> Result<Self, Failure> {
-        if let Some(file) = file {
+    /// A tar is the context; anything else is the Dockerfile, and the context is empty.
+    fn from_stdin(wanted: &Wanted<'_>, stdin: &mut dyn Read) -> Result<Self, Failure> {
+        let unreadable = |error: io::Error| Failure::unreadable(Path::new("stdin"), &error);
+        let mut start = Vec::new();
+        stdin
+            .take(START)
+            .read_to_end(&mut start)
+            .map_err(unreadable)?;
+        let is_archive = is_archive(&start);
+        let mut all = Cursor::new(start).chain(stdin);
+        if is_archive {
+            return Self::from_archive(&mut all, wanted);
+        }
+        if let Some(file) = wanted.file {
             return Err(Failure::usage(format!(
-                "with `-` as context, the Dockerfile is stdin and `{}` has no place",
+                "stdin is no archive but the Dockerfile, and `{}` has no place",
                 file.display()
             )));
         }
-        let bytes = limited(&mut io::stdin().lock())
-            .map_err(|error| Failure::unreadable(Path::new("stdin"), &error))?;
-        if is_archive(&bytes) {
-            return Err(Failure::usage(
-                "stdin is an archive, and kiln does not take a context from an archive yet",
-            )
-            .help("unpack it and give its folder as context"));
-        }
+        let bytes = limited(&mut all).map_err(unreadable)?;
         let empty = tempfile::tempdir().map_err(|error| {
             Failure::environment(format!(
                 "could not make an empty folder as context: {error}"
@@ -65,14 +94,63 @@ impl Input {
         })?;
         Ok(Self {
             dockerfile: Arc::new(Source::from_bytes("-", &bytes)),
-            context: ContextOptions {
+            contexts: of_main(ContextSource::Folder(ContextOptions {
                 root: empty.path().to_owned(),
                 shown: "-".to_owned(),
                 ignore: no_rules(),
                 ignore_name: None,
-            },
+            })),
+            ignore: no_rules(),
             _empty: Some(empty),
         })
+    }
+
+    /// A context that is an archive has its Dockerfile in it, and no ignore file counts (R-IGN-2).
+    fn from_archive(stream: &mut dyn Read, wanted: &Wanted<'_>) -> Result<Self, Failure> {
+        let store = Store::open(wanted.root).map_err(|error| Failure::from_store(&error))?;
+        let spooled = Spooled::archive(stream, "-", &store).map_err(Failure::from_engine)?;
+        Ok(Self {
+            dockerfile: dockerfile_of(&spooled, wanted.file)?,
+            contexts: of_main(ContextSource::Spooled(Arc::new(spooled))),
+            ignore: no_rules(),
+            _empty: None,
+        })
+    }
+
+    /// Finds the folders of named contexts, each with the ignore file it has in it (R-CTX-6).
+    fn read_named(&mut self, flags: &[BuildContext]) -> Result<(), Failure> {
+        for BuildContext { name, value } in flags {
+            match value {
+                Value::Folder(root) => {
+                    check_context(root)?;
+                    let folder = folder(root, None)?;
+                    let source = ContextSource::Folder(folder);
+                    self.contexts.named.insert(name.clone(), source);
+                }
+                Value::Layout(image) => {
+                    self.contexts.layouts.insert(name.clone(), image.clone());
+                }
+                Value::Image(_) | Value::Empty => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Names in the root of the build context that the ignore file lets through.
+    pub(crate) fn visible_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match &self.contexts.main {
+            Some(ContextSource::Folder(folder)) => {
+                let entries = std::fs::read_dir(&folder.root).into_iter().flatten();
+                entries
+                    .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                    .filter(|name| !self.ignore.ignores(name))
+                    .collect()
+            }
+            Some(ContextSource::Spooled(spooled)) => spooled.names().collect(),
+            None => Vec::new(),
+        };
+        names.sort();
+        names
     }
 
     fn from_folder(context: &Path, file: Option<&Path>) -> Result<Self, Failure> {
@@ -89,21 +167,52 @@ impl Input {
                 (read_from(opened, &path, context)?, Some(with_suffix(&path)))
             }
         };
-        let found = ignore_file(context, ignore_beside)?;
-        let (ignore_name, ignore) =
-            found.map_or_else(|| (None, no_rules()), |(name, rules)| (Some(name), rules));
-        let context = ContextOptions {
-            root: context.to_owned(),
-            shown: context.display().to_string(),
-            ignore,
-            ignore_name,
-        };
+        let folder = folder(context, ignore_beside)?;
         Ok(Self {
             dockerfile,
-            context,
+            ignore: folder.ignore.clone(),
+            contexts: of_main(ContextSource::Folder(folder)),
             _empty: None,
         })
     }
+}
+
+/// Nothing but the build context.
+fn of_main(main: ContextSource) -> ContextSources {
+    ContextSources {
+        main: Some(main),
+        ..ContextSources::default()
+    }
+}
+
+/// A folder with its ignore file; one beside the Dockerfile comes first.
+fn folder(root: &Path, ignore_beside: Option<PathBuf>) -> Result<ContextOptions, Failure> {
+    let found = ignore_file(root, ignore_beside)?;
+    let (ignore_name, ignore) =
+        found.map_or_else(|| (None, no_rules()), |(name, rules)| (Some(name), rules));
+    Ok(ContextOptions {
+        root: root.to_owned(),
+        shown: root.display().to_string(),
+        ignore,
+        ignore_name,
+    })
+}
+
+/// The Dockerfile within a context that is held; `-f` is relative to that (R-CLI-3).
+fn dockerfile_of(spooled: &Spooled, file: Option<&Path>) -> Result<Arc<Source>, Failure> {
+    let named = file.map(|file| file.to_string_lossy().into_owned());
+    let names = match &named {
+        Some(name) => vec![name.as_str()],
+        None => vec!["Dockerfile", "dockerfile"],
+    };
+    for name in &names {
+        let found = spooled.read(name, LARGEST);
+        let found = found.map_err(|error| Failure::unreadable(Path::new(name), &error))?;
+        if let Some(bytes) = found {
+            return Ok(Arc::new(Source::from_bytes(*name, &bytes)));
+        }
+    }
+    Err(not_found(names[0], spooled.names()))
 }
 
 /// A context must be a folder that is there; what else Docker takes is refused by name.
@@ -171,7 +280,7 @@ fn read_from(
     let bytes = opened
         .and_then(|mut file| limited(&mut file))
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => not_found(&name, context),
+            io::ErrorKind::NotFound => not_found(&name, names_in(context)),
             _ => Failure::unreadable(path, &error),
         })?;
     Ok(Arc::new(Source::from_bytes(name, &bytes)))
@@ -231,18 +340,19 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(".").unwrap_or(path).display().to_string()
 }
 
-fn not_found(name: &str, context: &Path) -> Failure {
+/// The names in a folder.
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+fn not_found(name: &str, names: impl Iterator<Item = String>) -> Failure {
     let failure = Failure::new(
         Exit::Usage,
         "dockerfile-not-found",
         format!("there is no `{name}`"),
     );
-    let near = std::fs::read_dir(context)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut candidates: Vec<_> = near
+    let mut candidates: Vec<_> = names
         .filter(|near| is_dockerfile_name(near))
         .take(5)
         .collect();
@@ -276,12 +386,9 @@ fn limited(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A tar, or gzip, bzip2 or xz (R-CLI-2).
-fn is_archive(bytes: &[u8]) -> bool {
-    let compressed = [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0"]
-        .iter()
-        .any(|magic| bytes.starts_with(magic));
-    compressed || bytes.get(257..262) == Some(b"ustar")
+/// A tar, or anything compressed (R-CLI-2). zstd is taken too: no Dockerfile begins like that.
+fn is_archive(start: &[u8]) -> bool {
+    Algorithm::detect(start) != Algorithm::None || tar::is_archive(start)
 }
 
 #[cfg(test)]
@@ -297,6 +404,15 @@ mod tests {
         folder
     }
 
+    fn read(context: &Path, file: Option<&Path>) -> Result<Input, Failure> {
+        Input::read(&Wanted {
+            context,
+            file,
+            named: &[],
+            root: Path::new("/nowhere"),
+        })
+    }
+
     fn message(result: Result<Input, Failure>) -> String {
         result.unwrap_err().reports[0].message.clone()
     }
@@ -306,14 +422,11 @@ mod tests {
         // R-CTX-9
         let lower = folder(&[("dockerfile", "FROM a")]);
         assert_eq!(
-            Input::read(lower.path(), None).unwrap().dockerfile.text(),
+            read(lower.path(), None).unwrap().dockerfile.text(),
             "FROM a"
         );
         let both = folder(&[("dockerfile", "FROM a"), ("Dockerfile", "FROM b")]);
-        assert_eq!(
-            Input::read(both.path(), None).unwrap().dockerfile.text(),
-            "FROM b"
-        );
+        assert_eq!(read(both.path(), None).unwrap().dockerfile.text(), "FROM b");
     }
 
     #[test]
@@ -325,16 +438,16 @@ mod tests {
             ("Other", ""),
             ("Other.dockerignore", ""),
         ]);
-        let usual = Input::read(files.path(), None).unwrap();
-        assert_eq!(usual.context.ignore.rules().len(), 1);
-        let other = Input::read(files.path(), Some(&files.path().join("Other"))).unwrap();
-        assert_eq!(other.context.ignore.rules().len(), 0);
+        let usual = read(files.path(), None).unwrap();
+        assert_eq!(usual.ignore.rules().len(), 1);
+        let other = read(files.path(), Some(&files.path().join("Other"))).unwrap();
+        assert_eq!(other.ignore.rules().len(), 0);
     }
 
     #[test]
     fn a_missing_dockerfile_names_what_is_there() {
         let files = folder(&[("Dockerfile.dev", ""), ("Dockerfile.dev.dockerignore", "")]);
-        let failure = Input::read(files.path(), None).unwrap_err();
+        let failure = read(files.path(), None).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(
             failure.reports[0].help,
@@ -352,31 +465,39 @@ mod tests {
             (&file.path().join("y"), "does not exist"),
         ];
         for (context, expected) in refused {
-            let message = message(Input::read(context, None));
+            let message = message(read(context, None));
             assert!(message.contains(expected), "{message}");
         }
         assert!(
-            message(Input::read(Path::new("-"), Some(Path::new("-"))))
-                .contains("stdin cannot be both")
+            message(read(Path::new("-"), Some(Path::new("-")))).contains("stdin cannot be both")
         );
     }
 
     #[test]
     fn archives_are_told_from_text() {
         // R-CLI-2
-        let mut tar = vec![0; 512];
-        tar[257..262].copy_from_slice(b"ustar");
-        for archive in [&tar[..], b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"] {
-            assert!(is_archive(archive));
-        }
+        let mut tar = [0; 512];
+        tar[0] = b'f';
+        tar[148..156].fill(b' ');
+        let sum: u32 = tar.iter().map(|&byte| u32::from(byte)).sum();
+        tar[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        let compressed = [
+            &b"\x1f\x8b\x08"[..],
+            b"BZh91AY&SY",
+            b"\xfd7zXZ\0",
+            b"\x28\xb5\x2f\xfd",
+        ];
+        assert!(is_archive(&tar));
+        assert!(compressed.into_iter().all(is_archive));
         assert!(!is_archive(b"FROM scratch"));
+        assert!(!is_archive(b""));
     }
 
     #[test]
     fn a_bad_pattern_is_shown_in_its_line() {
         // R-IGN-4
         let files = folder(&[("Dockerfile", ""), (".dockerignore", "a\n[\n")]);
-        let failure = Input::read(files.path(), None).unwrap_err();
+        let failure = read(files.path(), None).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(
             failure.reports[0].place.as_ref().unwrap().span,

@@ -5,6 +5,7 @@
 //! logic. Progress and messages go to stderr; only results go to stdout.
 
 mod args;
+mod build_context;
 mod command;
 mod config;
 mod crash;

@@ -8,9 +8,10 @@ use kiln_image::Platform;
 use kiln_planner::{NoCache, PlanOptions};
 
 use crate::args::KeyValue;
+use crate::build_context::{self, BuildContext};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::input::Input;
+use crate::input::{Input, Wanted};
 
 // No doc comment: clap would take it for the command's own.
 #[derive(Debug, clap::Args)]
@@ -36,15 +37,25 @@ pub(crate) struct Recipe {
     /// Platform to build for [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
-    /// Folder that COPY and ADD take files from, or `-` to read only a Dockerfile from stdin
+    /// Folder, image or layout that a name in the Dockerfile stands for: NAME=PATH, NAME=docker-image://IMAGE,
+    /// NAME=oci-layout://PATH[:TAG][@DIGEST]; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<BuildContext>,
+    /// Folder that COPY and ADD take files from, or `-` for a tar of it, or only a Dockerfile, on stdin
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }
 
 impl Recipe {
-    /// Reads the Dockerfile and its ignore file.
-    pub(crate) fn read(&self) -> Result<Input, Failure> {
-        Input::read(&self.context, self.file.as_deref())
+    /// Reads the Dockerfile and its ignore file, and a context that comes as a stream.
+    pub(crate) fn read(&self, config: &Config) -> Result<Input, Failure> {
+        let wanted = Wanted {
+            context: &self.context,
+            file: self.file.as_deref(),
+            named: &self.build_contexts,
+            root: &config.root,
+        };
+        Input::read(&wanted)
     }
 
     /// What the plan depends on besides the Dockerfile.
@@ -55,6 +66,7 @@ impl Recipe {
         options.target = self.target.clone();
         options.build_args = build_args(&self.build_args, |name| config.variable(name));
         options.labels = labels(&self.labels);
+        options.contexts = build_context::kinds(&self.build_contexts);
         options.platform_requested = self.platform.is_some();
         options.build_platform = machine;
         options.no_cache = if self.no_cache {

@@ -18,7 +18,7 @@ use crate::op::LogLimit;
 use crate::rootfs::RootFs;
 use crate::secrets::Secrets;
 use crate::solve::{SolveOptions, Solved, solve};
-use crate::source::context::{Context, ContextOptions};
+use crate::source::context::{ContextSource, ContextSources, Contexts};
 
 /// How many vertices run at once. RUNs mostly wait, so more than there are cores.
 const DEFAULT_JOBS: usize = 16;
@@ -32,8 +32,8 @@ pub struct BuildRequest<'a> {
     pub parsed: &'a Parsed,
     /// What is asked of it.
     pub options: PlanOptions,
-    /// The build context; `None` for a build without one.
-    pub context: Option<ContextOptions>,
+    /// The build context and the named ones.
+    pub contexts: ContextSources,
     /// When to ask registries for base images.
     pub pull: PullPolicy,
     /// How much of what steps print is passed on.
@@ -101,34 +101,32 @@ pub fn build_on(
     cancel: &Cancel,
 ) -> Result<Built, BuildFailure> {
     let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
-    let context = context(request, services);
+    let contexts = contexts(request, services);
     let solved = solve(
         &plan,
         services,
-        context.as_ref(),
-        solve_options(request, context.as_ref()),
+        &contexts,
+        solve_options(request),
         reporter,
         cancel,
     );
-    if let Some(context) = &context {
-        context.save().map_err(BuildError::new)?;
-    }
+    contexts.save().map_err(BuildError::new)?;
     services.store.sync()?;
     Ok(assemble(plan, &solved?)?)
 }
 
-/// The build context, not read yet.
-pub(crate) fn context(request: &BuildRequest<'_>, services: &Services<'_>) -> Option<Context> {
-    let options = request.context.clone();
-    options.map(|options| Context::new(options, services.store))
+/// The contexts, not read yet.
+pub(crate) fn contexts(request: &BuildRequest<'_>, services: &Services<'_>) -> Contexts {
+    Contexts::new(&request.contexts, services.store)
 }
 
 /// How its plan is solved. Its name is what is the same the next time this Dockerfile is built.
-pub(crate) fn solve_options(request: &BuildRequest<'_>, context: Option<&Context>) -> SolveOptions {
+pub(crate) fn solve_options(request: &BuildRequest<'_>) -> SolveOptions {
+    let context = request.contexts.main.as_ref();
     SolveOptions {
         build_name: format!(
             "{} {}",
-            context.map_or("", Context::shown),
+            context.map_or("", ContextSource::shown),
             request.source.name()
         ),
         jobs: DEFAULT_JOBS,
@@ -150,7 +148,8 @@ pub fn resolve_bases(
         if missing.is_empty() {
             return Ok(bases);
         }
-        let resolve = |base: &BaseRequest| resolve_base(base, request.pull, services, reporter);
+        let resolve =
+            |base: &BaseRequest| resolve_base(base, request, request.pull, services, reporter);
         let resolved: Vec<BaseImage> = match &missing[..] {
             [only] => vec![resolve(only)?],
             several => several.par_iter().map(resolve).collect::<Result<_, _>>()?,
@@ -181,7 +180,7 @@ pub fn resolve_known_bases(
             } else {
                 request.pull
             };
-            match resolve_base(&base, policy, services, reporter) {
+            match resolve_base(&base, request, policy, services, reporter) {
                 Ok(image) => {
                     bases.insert(base.key(), image);
                 }
@@ -194,19 +193,26 @@ pub fn resolve_known_bases(
 
 fn resolve_base(
     base: &BaseRequest,
+    request: &BuildRequest<'_>,
     policy: PullPolicy,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<BaseImage, BuildError> {
-    let found = images::resolve(services, &base.reference, &base.platform, policy, reporter);
-    let image = found.map_err(|cause| BuildError {
+    let (name, platform) = (&base.reference, &base.platform);
+    let layout = |name| request.contexts.layouts.get(name);
+    let found = match base.layout.as_ref().and_then(layout) {
+        Some(layout) => images::resolve_in_layout(services, layout, platform),
+        None => {
+            images::resolve(services, name, platform, policy, reporter).map(|image| BaseImage {
+                manifest_digest: image.record.manifest.map(|manifest| manifest.digest),
+                config: image.config,
+            })
+        }
+    };
+    found.map_err(|cause| BuildError {
         span: Some(base.span),
         place: None,
         cause: Box::new(cause),
-    })?;
-    Ok(BaseImage {
-        manifest_digest: image.record.manifest.map(|manifest| manifest.digest),
-        config: image.config,
     })
 }
 
@@ -214,11 +220,9 @@ fn resolve_base(
 fn assemble(plan: Plan, solved: &Solved) -> Result<Built, BuildError> {
     let mut config = plan.config.clone();
     let mut layers: Vec<DiffId> = plan.base_layers.clone();
-    layers.extend(
-        plan.history
-            .iter()
-            .filter_map(|step| solved.result(step.vertex?)?.layer),
-    );
+    let made = plan.history.iter().filter_map(|step| step.vertex);
+    let new = plan.attached.into_iter().chain(made);
+    layers.extend(new.filter_map(|vertex| solved.result(vertex)?.layer));
     let new = dated_history(&plan, solved);
     if !new.is_empty() || config.history.is_some() {
         config.history.get_or_insert_default().extend(new);
@@ -267,7 +271,9 @@ fn dated_history(plan: &Plan, solved: &Solved) -> Vec<History> {
         .history
         .as_ref()
         .and_then(|history| history.last()?.created.clone());
-    let first = made.iter().flatten().next().cloned();
+    let attached = plan.attached.and_then(|vertex| solved.result(vertex));
+    let attached = attached.map(|result| result.created.to_string());
+    let first = attached.or_else(|| made.iter().flatten().next().cloned());
     let mut date = first.or(base).unwrap_or_else(|| time(0));
     let mut dated = Vec::with_capacity(made.len());
     for (step, made) in plan.history.iter().zip(made) {

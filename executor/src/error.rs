@@ -101,6 +101,24 @@ pub enum Cause {
         #[source]
         source: ReadError,
     },
+    /// The archive that a context is can't be taken: damaged, hostile or too large.
+    #[error("could not read the context `{context}`: {}", chain(.source))]
+    ContextArchive {
+        /// As the user calls it.
+        context: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReadError,
+    },
+    /// The members of the archive that a context is contradict each other.
+    #[error("could not read the context `{context}`: {source}")]
+    ContextMembers {
+        /// As the user calls it.
+        context: String,
+        /// What is wrong with them.
+        #[source]
+        source: CopyError,
+    },
     /// A layer is gone or damaged, and can't be had again.
     #[error("layer {0} is not in the store any more")]
     LayerLost(DiffId),
@@ -206,6 +224,7 @@ impl Cause {
             Cause::SourceNotFound { .. } => "copy-source-not-found",
             Cause::ContextChanged { .. } => "context-changed",
             Cause::Archive { .. } => "archive",
+            Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => "context-archive",
             Cause::TooManyLayers { .. } => "too-many-layers",
             Cause::Secret(_) => "secret",
             Cause::Unsupported(_) => "unsupported",
@@ -227,6 +246,7 @@ impl Cause {
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
             Cause::Secret(_) => ErrorKind::Build,
             Cause::Unsupported(_) => ErrorKind::Input,
+            Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => ErrorKind::Input,
             Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
@@ -339,7 +359,7 @@ fn is_program(error: &SandboxError) -> bool {
 }
 
 /// An error and what is behind it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
         .map(ToString::to_string)

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::{CompressedBlob, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
+use kiln_image::layout::Layout;
 use kiln_image::tar::{self, ApplyError, Limits, Nothing, UnpackOptions, Whiteouts, WriteError};
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
 use kiln_registry::Client;
@@ -37,11 +38,20 @@ pub struct Layers<'a> {
     in_flight: InFlight<DiffId>,
 }
 
-/// A layer that a registry has.
+/// A layer that can be had from elsewhere.
 #[derive(Clone)]
 struct Remote {
-    image: Reference,
+    holder: Holder,
     descriptor: Descriptor,
+}
+
+/// Who has a layer.
+#[derive(Clone)]
+enum Holder {
+    /// A registry, as part of this image.
+    Registry(Reference),
+    /// A layout on this machine.
+    Layout(Arc<Layout>),
 }
 
 impl<'a> Layers<'a> {
@@ -64,8 +74,22 @@ impl<'a> Layers<'a> {
 
     /// Says that `image` in a registry has the layer.
     pub(crate) fn add_remote(&self, layer: DiffId, image: &Reference, descriptor: &Descriptor) {
+        self.add_holder(layer, Holder::Registry(image.clone()), descriptor);
+    }
+
+    /// Says that a layout on this machine has the layer.
+    pub(crate) fn add_of_layout(
+        &self,
+        layer: DiffId,
+        layout: &Arc<Layout>,
+        descriptor: &Descriptor,
+    ) {
+        self.add_holder(layer, Holder::Layout(layout.clone()), descriptor);
+    }
+
+    fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
         let remote = Remote {
-            image: image.clone(),
+            holder,
             descriptor: descriptor.clone(),
         };
         locked(&self.remote).insert(layer, remote);
@@ -283,10 +307,21 @@ impl<'a> Layers<'a> {
         if self.store.cas().size(&digest) != Some(size) {
             let mut writer = self.store.cas().writer()?;
             let part = digest.to_string();
-            self.registry
-                .pull_blob(&remote.image, &remote.descriptor, &mut writer, &|done| {
-                    task.progress(&part, done, Some(size));
-                })?;
+            let told = |done| task.progress(&part, done, Some(size));
+            match &remote.holder {
+                Holder::Registry(image) => {
+                    let descriptor = &remote.descriptor;
+                    self.registry
+                        .pull_blob(image, descriptor, &mut writer, &told)?;
+                }
+                Holder::Layout(layout) => {
+                    let mut blob = layout
+                        .open_blob(&remote.descriptor)
+                        .map_err(Cause::layer("read", layer))?;
+                    copy(&mut blob, &mut writer, layer)?;
+                    told(size);
+                }
+            }
             writer.commit(Some(digest))?;
         }
         let blob = CompressedBlob {

@@ -39,4 +39,6 @@ pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use secrets::{SecretSource, Secrets};
 pub use services::Services;
-pub use source::context::ContextOptions;
+pub use source::context::{ContextSource, ContextSources};
+pub use source::folder::ContextOptions;
+pub use source::spooled::Spooled;

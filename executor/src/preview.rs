@@ -103,14 +103,14 @@ fn states(
     services: &Services<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Option<KeyState>>, BuildError> {
-    let context = build::context(request, services);
+    let contexts = build::contexts(request, services);
     let silent = |_: Event| {};
     let reporter = Reporter::new(&silent);
     let solver = Solver::new(
         plan,
         services,
-        context.as_ref(),
-        build::solve_options(request, context.as_ref()),
+        &contexts,
+        build::solve_options(request),
         &reporter,
         cancel.clone(),
     );

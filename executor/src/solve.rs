@@ -18,7 +18,9 @@ use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, k
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_upper;
 use kiln_image::{Changeset, DiffId, tar};
-use kiln_planner::{ExecOp, FileOp, MkdirOp, Op, Plan, SourceOp, Vertex, VertexId, inputs};
+use kiln_planner::{
+    ContextName, ExecOp, FileOp, MkdirOp, Op, Plan, SourceOp, Vertex, VertexId, inputs,
+};
 
 use crate::Services;
 use crate::cancel::Cancel;
@@ -32,7 +34,7 @@ use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
 use crate::secrets::Secrets;
-use crate::source::context::Context;
+use crate::source::context::{Context, Contexts};
 use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
 
@@ -44,8 +46,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) enum Output {
     /// A root filesystem.
     Root(Arc<RootFs>),
-    /// The build context, read as needed.
-    Context,
+    /// The files of a context, read as needed; `None` for the build context.
+    Context(Option<ContextName>),
 }
 
 /// A solved plan.
@@ -58,7 +60,7 @@ pub(crate) struct Solved {
 pub(crate) struct Solver<'a> {
     pub plan: &'a Plan,
     pub services: &'a Services<'a>,
-    pub context: Option<&'a Context>,
+    pub contexts: &'a Contexts,
     pub reporter: &'a Reporter<'a>,
     pub solved: Solved,
     /// Names the Dockerfile, so that a miss can be compared with the same step's last key.
@@ -84,7 +86,7 @@ pub(crate) struct SolveOptions {
 pub(crate) fn solve(
     plan: &Plan,
     services: &Services<'_>,
-    context: Option<&Context>,
+    contexts: &Contexts,
     options: SolveOptions,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
@@ -95,7 +97,7 @@ pub(crate) fn solve(
         move || halt.request()
     });
     let jobs = options.jobs;
-    let solver = Solver::new(plan, services, context, options, reporter, halt);
+    let solver = Solver::new(plan, services, contexts, options, reporter, halt);
     solver.empty_caches().map_err(BuildError::new)?;
     let first_failure = Mutex::new(None);
     let ended = schedule::run(&plan.graph, jobs, |id| {
@@ -168,7 +170,7 @@ impl<'a> Solver<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
         services: &'a Services<'a>,
-        context: Option<&'a Context>,
+        contexts: &'a Contexts,
         options: SolveOptions,
         reporter: &'a Reporter<'a>,
         halt: Cancel,
@@ -176,7 +178,7 @@ impl<'a> Solver<'a> {
         Solver {
             plan,
             services,
-            context,
+            contexts,
             reporter,
             solved: Solved::waiting_for(plan.graph.node_count()),
             build_name: options.build_name,
@@ -243,12 +245,10 @@ impl Solver<'_> {
                 self.fetch(vertex, |fetcher, task| git::fetch(source, fetcher, task))?
             }
             SourceOp::Local { name } => {
-                let context = self
-                    .context
-                    .ok_or_else(|| Cause::Unsupported(format!("there is no context `{name}`")))?;
+                let context = self.contexts.find(name.as_ref())?;
                 let task = self.reporter.start(&vertex.name);
                 task.end_with(context.read())?;
-                Output::Context
+                Output::Context(name.clone())
             }
         })
     }
@@ -324,6 +324,12 @@ impl Solver<'_> {
         self.solved.outputs[vertex.index()]
             .get()
             .expect("an input comes before")
+    }
+
+    /// A context that a vertex gave.
+    pub(crate) fn context(&self, name: Option<&ContextName>) -> &Context {
+        let context = self.contexts.find(name);
+        context.expect("a context that a vertex gave is there")
     }
 
     /// A key's preimage that knows which step it belongs to.

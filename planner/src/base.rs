@@ -6,7 +6,7 @@ use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Parsed, Span};
 
 use crate::resolve::Resolution;
-use crate::{PlanOptions, code, plan};
+use crate::{ContextName, PlanOptions, code, plan};
 
 /// An image whose config is needed before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct BaseRequest {
     pub reference: Reference,
     /// The platform to choose from an index.
     pub platform: Platform,
+    /// The named context whose layout has it, under whatever name; `None` for an image of the store or a registry.
+    pub layout: Option<ContextName>,
     /// The instruction that names it first.
     pub span: Span,
 }
@@ -26,6 +28,7 @@ impl BaseRequest {
         BaseKey {
             reference: self.reference.clone(),
             platform: self.platform.clone(),
+            layout: self.layout.clone(),
         }
     }
 }
@@ -37,6 +40,8 @@ pub struct BaseKey {
     pub reference: Reference,
     /// The platform asked for.
     pub platform: Platform,
+    /// As in [`BaseRequest`].
+    pub layout: Option<ContextName>,
 }
 
 /// What a name was resolved to.

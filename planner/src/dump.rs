@@ -109,7 +109,8 @@ fn write_source(out: &mut String, source: &SourceOp) -> fmt::Result {
                 .iter()
                 .try_for_each(|diff_id| writeln!(out, "  layer {diff_id}"))
         }
-        SourceOp::Local { name } => writeln!(out, "  local {name}"),
+        SourceOp::Local { name: None } => writeln!(out, "  local context"),
+        SourceOp::Local { name: Some(name) } => writeln!(out, "  local context {name}"),
         SourceOp::Http(http) => {
             writeln!(out, "  http {}", http.url)?;
             writeln!(out, "  name {:?}", http.name)?;

@@ -32,6 +32,7 @@ mod argument;
 mod base;
 mod chmod;
 mod code;
+mod context;
 mod doc_comment;
 mod evaluate;
 mod graph;
@@ -53,6 +54,7 @@ pub mod lint;
 pub use argument::{Argument, ArgumentOrigin};
 pub use base::{BaseImage, BaseKey, BaseRequest, Bases, base_images};
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
+pub use context::{ContextName, ContextNameError, NamedContext, NamedContexts};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};
 pub use kiln_parser::{Network, Security};
 pub use op::{

@@ -3,6 +3,8 @@
 use kiln_image::Platform;
 use kiln_parser::Network;
 
+use crate::NamedContexts;
+
 /// Everything outside the Dockerfile that changes what a plan says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanOptions {
@@ -32,6 +34,8 @@ pub struct PlanOptions {
     pub extra_hosts: Vec<(String, String)>,
     /// Seconds since 1970 for all dates of the result; the build arg or global ARG `SOURCE_DATE_EPOCH` wins (R-SDE-1).
     pub source_date_epoch: Option<i64>,
+    /// Names that stand for something else than the Dockerfile says (R-CTX-1).
+    pub contexts: NamedContexts,
     /// Whether stages that the target doesn't need are evaluated too, for checks (R-CHK-5).
     pub all_stages: bool,
 }
@@ -54,6 +58,7 @@ impl PlanOptions {
             hostname: None,
             extra_hosts: Vec::new(),
             source_date_epoch: None,
+            contexts: NamedContexts::default(),
             all_stages: false,
         }
     }

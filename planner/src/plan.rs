@@ -3,15 +3,19 @@
 use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
-use crate::evaluate::Builder;
+use crate::evaluate::{Builder, StageState};
 use crate::resolve::Resolution;
 use crate::{
     Argument, Bases, Graph, PlanOptions, StageSummary, VertexId, code, graph, scope, stage,
 };
 
+/// The mark of entries in a history that stand for no instruction (R-HIST-3).
+const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
+
 /// A build: what to do, and the image it gives.
 ///
-/// The result's layers are [`base_layers`](Plan::base_layers), then one for each vertex of [`history`](Plan::history), in that order.
+/// The result's layers are [`base_layers`](Plan::base_layers), that of [`attached`](Plan::attached), then one for each vertex of
+/// [`history`](Plan::history), in that order.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The operations. Every vertex is needed for the target.
@@ -21,6 +25,9 @@ pub struct Plan {
     /// The result's config. Its `history` is the base image's, unchanged (R-HIST-1); `created` is empty and `rootfs` has no
     /// diff ids: these wait for the layers.
     pub config: ImageConfig,
+    /// The vertex whose layer comes first among the new ones and has no entry of its own in the history: the files of a named
+    /// context that a stage starts from (R-CTX-5).
+    pub attached: Option<VertexId>,
     /// What this build adds to the history.
     pub history: Vec<HistoryStep>,
     /// The layers of the image that the target's chain of stages starts from, bottom first; empty for `scratch`.
@@ -89,19 +96,19 @@ pub fn plan(
     };
     let (graph, places) = graph::needed(&graph, target.output);
     let place = |vertex: VertexId| places[vertex.index()];
+    let unattributed = unattributed(&target, &graph, place);
+    let placed = target.history.into_iter().map(|step| HistoryStep {
+        vertex: step.vertex.and_then(place),
+        ..step
+    });
+    let history = placed.chain(unattributed).collect();
     Ok(Plan {
         graph,
         target: place(target.output).expect("the target needs itself"),
         config: finished_config(target.config, options),
-        history: target
-            .history
-            .into_iter()
-            .map(|step| HistoryStep {
-                vertex: step.vertex.and_then(place),
-                ..step
-            })
-            .collect(),
+        history,
         base_layers: target.base_layers,
+        attached: target.attached.and_then(|attached| place(attached.vertex)),
         stages: summaries(
             &resolution,
             arguments,
@@ -113,6 +120,29 @@ pub fn plan(
         source_date_epoch,
         unused_build_args: scope::unused(&parsed.dockerfile, options),
         diagnostics,
+    })
+}
+
+/// The entry for a layer that no instruction made. It comes last, as a layer too many is found when all are counted, and has the
+/// description of the topmost layer (R-HIST-3).
+fn unattributed(
+    target: &StageState,
+    graph: &Graph,
+    place: impl Fn(VertexId) -> Option<VertexId>,
+) -> Option<HistoryStep> {
+    let attached = target.attached.as_ref()?;
+    let made = target.history.iter().rev().find_map(|step| step.vertex);
+    let created_by = match made.and_then(place) {
+        Some(topmost) => graph[topmost].name.clone(),
+        None => format!("local source for {}", attached.context),
+    };
+    Some(HistoryStep {
+        entry: History {
+            created_by,
+            comment: EXPORTER_COMMENT.to_owned(),
+            ..History::default()
+        },
+        vertex: None,
     })
 }
 

@@ -14,7 +14,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 
 use crate::scope::Globals;
-use crate::{BaseKey, BaseRequest, Bases, PlanOptions, code};
+use crate::{BaseKey, BaseRequest, Bases, ContextName, NamedContext, PlanOptions, code};
 
 /// The stages, put in relation.
 #[derive(Debug)]
@@ -33,6 +33,10 @@ pub(crate) struct ResolvedStage<'a> {
     /// The base as expanded.
     pub(crate) base_text: String,
     pub(crate) base: Base,
+    /// The named context that the base is.
+    pub(crate) context: Option<ContextName>,
+    /// Whether the context takes the place of the stage, so that its instructions are as if they were not there (R-CTX-3).
+    pub(crate) replaced: bool,
     pub(crate) platform: Platform,
     /// Whether `--platform` says so.
     pub(crate) platform_given: bool,
@@ -42,7 +46,7 @@ pub(crate) struct ResolvedStage<'a> {
     triggers_known: bool,
     /// The stages it reads, in the order of the file.
     pub(crate) dependencies: Vec<Dependency>,
-    images: Vec<(Reference, Span)>,
+    images: Vec<(ImageName, Span)>,
 }
 
 /// What a stage starts from.
@@ -50,9 +54,18 @@ pub(crate) struct ResolvedStage<'a> {
 pub(crate) enum Base {
     Stage(usize),
     Scratch,
-    Image(Reference),
+    Image(ImageName),
+    /// The files of a named context.
+    Files(ContextName),
     /// An error was told; the stage can't be evaluated.
     Unknown,
+}
+
+/// What an image is asked for by, on any platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageName {
+    pub(crate) reference: Reference,
+    pub(crate) layout: Option<ContextName>,
 }
 
 /// A trigger that fires, read.
@@ -67,7 +80,9 @@ pub(crate) struct Trigger {
 pub(crate) enum Origin {
     Stage(usize),
     Scratch,
-    Image(Reference),
+    Image(ImageName),
+    /// The files of a named context.
+    Files(ContextName),
 }
 
 /// That a stage reads another one.
@@ -110,9 +125,8 @@ impl<'a> Resolution<'a> {
         }
         let target = find_target(&stages, parsed, options, diagnostics)?;
         for index in 0..stages.len() {
-            let stage = stages[index].stage;
-            for statement in &stage.statements {
-                add_dependencies(&mut stages, index, statement, None, diagnostics);
+            for statement in stages[index].statements() {
+                add_dependencies(&mut stages, index, statement, None, options, diagnostics);
             }
         }
         let needed = if options.all_stages {
@@ -120,7 +134,7 @@ impl<'a> Resolution<'a> {
         } else {
             vec![target]
         };
-        fire_triggers(&mut stages, &needed, bases, diagnostics);
+        fire_triggers(&mut stages, &needed, options, bases, diagnostics);
         check_order(&stages, diagnostics);
         let missing = missing_images(&stages, options, bases);
         Some(Resolution {
@@ -132,24 +146,79 @@ impl<'a> Resolution<'a> {
     }
 
     /// What a `from` of a COPY (`numbers`) or mount in a stage names. Errors were told when the stages were put in relation.
-    pub(crate) fn origin(&self, stage: usize, name: &str, numbers: bool) -> Option<Origin> {
-        origin(&self.stages, stage, name, numbers).ok()
+    pub(crate) fn origin(
+        &self,
+        stage: usize,
+        name: &str,
+        numbers: bool,
+        options: &PlanOptions,
+    ) -> Option<Origin> {
+        origin(&self.stages, stage, name, numbers, options).ok()
     }
 }
 
-impl ResolvedStage<'_> {
+impl<'a> ResolvedStage<'a> {
     fn name(&self) -> Option<&str> {
         self.stage.name()
+    }
+
+    /// Its instructions, without those of its base's triggers.
+    pub(crate) fn statements(&self) -> &'a [Statement] {
+        match self.replaced {
+            true => &[],
+            false => &self.stage.statements,
+        }
     }
 
     /// The image it starts from, as asked for.
     pub(crate) fn base_key(&self) -> Option<BaseKey> {
         match &self.base {
-            Base::Image(reference) => Some(BaseKey {
-                reference: reference.clone(),
-                platform: self.platform.clone(),
-            }),
+            Base::Image(image) => Some(image.on(&self.platform)),
             _ => None,
+        }
+    }
+}
+
+impl ImageName {
+    /// The image for a platform.
+    pub(crate) fn on(&self, platform: &Platform) -> BaseKey {
+        BaseKey {
+            reference: self.reference.clone(),
+            platform: platform.clone(),
+            layout: self.layout.clone(),
+        }
+    }
+}
+
+impl From<Reference> for ImageName {
+    fn from(reference: Reference) -> Self {
+        ImageName {
+            reference,
+            layout: None,
+        }
+    }
+}
+
+/// What a named context means where a `from` stands.
+fn context_origin(name: &ContextName, context: &NamedContext) -> Origin {
+    match context {
+        NamedContext::Empty => Origin::Scratch,
+        NamedContext::Files => Origin::Files(name.clone()),
+        NamedContext::Image(reference) => Origin::Image(reference.clone().into()),
+        NamedContext::Layout => Origin::Image(ImageName {
+            reference: name.reference(),
+            layout: Some(name.clone()),
+        }),
+    }
+}
+
+impl From<Origin> for Base {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Stage(index) => Base::Stage(index),
+            Origin::Scratch => Base::Scratch,
+            Origin::Image(image) => Base::Image(image),
+            Origin::Files(name) => Base::Files(name),
         }
     }
 }
@@ -166,6 +235,16 @@ impl<'a> Resolver<'_, 'a> {
         let (base_text, base) = self.base(stage, diagnostics);
         let given = self.platform(stage, diagnostics);
         let platform_given = given.is_some();
+        let wanted = given.as_ref().unwrap_or(&self.options.target_platform);
+        let own = |name| self.options.contexts.of_stage(name, wanted);
+        let (base, context, replaced) = match stage.name().and_then(own) {
+            Some((name, context)) => (
+                context_origin(name, context).into(),
+                Some(name.clone()),
+                true,
+            ),
+            None => self.overridden(&base_text, base, wanted),
+        };
         let platform = match (&base, given) {
             // There is nothing of another platform in an empty tree.
             (Base::Scratch, _) => self.options.target_platform.clone(),
@@ -175,8 +254,13 @@ impl<'a> Resolver<'_, 'a> {
         };
         ResolvedStage {
             stage,
-            base_text,
+            base_text: match (&context, replaced) {
+                (Some(context), true) => format!("context {context}"),
+                _ => base_text,
+            },
             base,
+            context,
+            replaced,
             platform,
             platform_given,
             triggers: Vec::new(),
@@ -184,6 +268,27 @@ impl<'a> Resolver<'_, 'a> {
             triggers_known: false,
             dependencies: Vec::new(),
             images: Vec::new(),
+        }
+    }
+
+    /// The base, or the named context that takes its place. An earlier stage with that name was replaced itself.
+    fn overridden(
+        &self,
+        text: &str,
+        base: Base,
+        platform: &Platform,
+    ) -> (Base, Option<ContextName>, bool) {
+        let found = match &base {
+            Base::Image(_) => self.options.contexts.find(text, platform),
+            _ => None,
+        };
+        match found {
+            Some((name, context)) => (
+                context_origin(name, context).into(),
+                Some(name.clone()),
+                false,
+            ),
+            None => (base, None, false),
         }
     }
 
@@ -220,8 +325,8 @@ impl<'a> Resolver<'_, 'a> {
     }
 
     fn image(&self, text: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Base {
-        match text.parse() {
-            Ok(reference) => Base::Image(reference),
+        match text.parse::<Reference>() {
+            Ok(reference) => Base::Image(reference.into()),
             Err(error) => {
                 let lower = text.to_lowercase();
                 let stage = self
@@ -359,6 +464,7 @@ fn origin(
     stage: usize,
     name: &str,
     numbers: bool,
+    options: &PlanOptions,
 ) -> Result<Origin, Box<Diagnostic>> {
     let refuse = |code, message: String| Err(Box::new(Diagnostic::error(code, message, None)));
     if numbers && let Ok(index) = name.parse::<i64>() {
@@ -376,8 +482,11 @@ fn origin(
     if name == "scratch" {
         return Ok(Origin::Scratch);
     }
-    match name.parse() {
-        Ok(reference) => Ok(Origin::Image(reference)),
+    if let Some((name, context)) = options.contexts.find(name, &options.target_platform) {
+        return Ok(context_origin(name, context));
+    }
+    match name.parse::<Reference>() {
+        Ok(reference) => Ok(Origin::Image(reference.into())),
         Err(error) => refuse(code::BASE_NAME, format!("{error}")),
     }
 }
@@ -388,6 +497,7 @@ fn add_dependencies(
     index: usize,
     statement: &Statement,
     trigger: Option<&str>,
+    options: &PlanOptions,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     for from in from_names(statement) {
@@ -396,14 +506,14 @@ fn add_dependencies(
         } else {
             from.span
         };
-        match origin(stages, index, from.name, from.numbers) {
+        match origin(stages, index, from.name, from.numbers, options) {
             Ok(Origin::Stage(stage)) => stages[index].dependencies.push(Dependency {
                 stage,
                 span,
                 mount: from.mount,
             }),
-            Ok(Origin::Image(reference)) => stages[index].images.push((reference, span)),
-            Ok(Origin::Scratch) => {}
+            Ok(Origin::Image(image)) => stages[index].images.push((image, span)),
+            Ok(Origin::Scratch | Origin::Files(_)) => {}
             Err(error) => {
                 let error = Diagnostic {
                     span: Some(span),
@@ -465,6 +575,7 @@ fn mount_from(mount: &Spanned<MountFlag>) -> Option<FromName<'_>> {
 fn fire_triggers(
     stages: &mut [ResolvedStage<'_>],
     needed: &[usize],
+    options: &PlanOptions,
     bases: &Bases,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -488,6 +599,7 @@ fn fire_triggers(
                 next,
                 &trigger.statement,
                 Some(&trigger.text),
+                options,
                 diagnostics,
             );
         }
@@ -500,9 +612,12 @@ fn trigger_texts(
     stage: &ResolvedStage<'_>,
     bases: &Bases,
 ) -> Vec<String> {
+    if stage.replaced {
+        return Vec::new();
+    }
     match (&stage.base, stage.base_key()) {
         (Base::Stage(parent), _) => {
-            let statements = stages[*parent].stage.statements.iter();
+            let statements = stages[*parent].statements().iter();
             let triggers = statements.filter_map(|statement| match &statement.instruction {
                 Instruction::Onbuild(onbuild) => Some(onbuild.trigger.clone()),
                 _ => None,
@@ -682,11 +797,13 @@ fn missing_images(
         let base = stage.base_key().map(|key| BaseRequest {
             reference: key.reference,
             platform: key.platform,
+            layout: key.layout,
             span: stage.stage.span,
         });
-        let copied = stage.images.iter().map(|(reference, span)| BaseRequest {
-            reference: reference.clone(),
+        let copied = stage.images.iter().map(|(image, span)| BaseRequest {
+            reference: image.reference.clone(),
             platform: options.target_platform.clone(),
+            layout: image.layout.clone(),
             span: *span,
         });
         for request in base.into_iter().chain(copied) {

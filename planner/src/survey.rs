@@ -118,7 +118,7 @@ fn context_reads(builder: &Builder<'_>) -> Vec<ContextRead> {
                 input, path, span, ..
             } = source
                 && let Some(from) = inputs.get(*input)
-                && matches!(graph[*from].op, Op::Source(SourceOp::Local { .. }))
+                && matches!(graph[*from].op, Op::Source(SourceOp::Local { name: None }))
             {
                 let path = path.trim_start_matches('/');
                 reads.push(ContextRead {

@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     let outputs = outputs::outputs(&args)?;
     let mode = config.progress(args.progress, args.quiet)?;
-    let input = args.recipe.read()?;
+    let input = args.recipe.read(config)?;
     let source = Arc::clone(&input.dockerfile);
     let options = args.recipe.plan_options(config);
     if let Some(Call::Print(question)) = args.call {
@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         source: &source,
         parsed: &parsed,
         options,
-        context: Some(input.context.clone()),
+        contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         log_limit: log_limit::log_limit(|name| config.variable(name)),
         secrets: secret::secrets(&args.secrets, |name| config.variable(name))?,

@@ -12,17 +12,18 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use kiln_executor::event::Reporter;
 use kiln_executor::images::PullPolicy;
-use kiln_executor::{BuildError, BuildRequest, ContextOptions, LogLimit, resolve_known_bases};
+use kiln_executor::{BuildError, BuildRequest, LogLimit, resolve_known_bases};
 use kiln_image::Platform;
 use kiln_parser::{Diagnostic, Parsed, Severity, Source};
 use kiln_planner::lint::{self, CheckConfig, ContextView, Finding, Subject};
 use kiln_planner::{Bases, PlanOptions, survey};
 
 use crate::args::KeyValue;
+use crate::build_context::{self, BuildContext};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::{Failure, Report};
-use crate::input::Input;
+use crate::input::{Input, Wanted};
 use crate::recipe::{self, Recipe};
 use crate::session::Session;
 
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Platform to check for [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Folder, image or layout that a name in the Dockerfile stands for, as for a build; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    build_contexts: Vec<BuildContext>,
     /// How to print what is found
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     format: Format,
@@ -55,7 +59,7 @@ pub(crate) struct Args {
     /// Print what a rule is about
     #[arg(long, value_name = "RULE", exclusive = true)]
     explain: Option<String>,
-    /// Folder that COPY and ADD take files from
+    /// Folder that COPY and ADD take files from, or `-` as for a build
     #[arg(value_name = "CONTEXT", default_value = ".")]
     context: PathBuf,
 }
@@ -94,10 +98,17 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut options = PlanOptions::new(platform.clone().unwrap_or_else(|| machine.clone()));
     options.target = args.target.clone();
     options.build_args = recipe::build_args(&args.build_args, |name| config.variable(name));
+    options.contexts = build_context::kinds(&args.build_contexts);
     options.platform_requested = platform.is_some();
     options.build_platform = machine;
+    let wanted = Wanted {
+        context: &args.context,
+        file: args.file.as_deref(),
+        named: &args.build_contexts,
+        root: &config.root,
+    };
     let request = Request {
-        input: Input::read(&args.context, args.file.as_deref())?,
+        input: Input::read(&wanted)?,
         options,
         pull: PullPolicy::Missing,
         offline: args.offline,
@@ -122,7 +133,7 @@ pub(crate) fn run_for_build(
     config: &Config,
 ) -> Result<Exit, Failure> {
     let request = Request {
-        input: recipe.read()?,
+        input: recipe.read(config)?,
         options: recipe.plan_options(config),
         pull: recipe.pull_policy(),
         offline: false,
@@ -155,9 +166,9 @@ impl Request {
         let mut parsed = kiln_parser::parse(&source);
         let rules = rules(&parsed, &self.options)?;
         let (bases, unresolved) = self.bases(&source, &parsed, config)?;
-        let visible = visible_names(&self.input.context);
+        let visible = self.input.visible_names();
         let context = ContextView {
-            ignore: &self.input.context.ignore,
+            ignore: &self.input.ignore,
             visible: &visible,
         };
         if self.fix {
@@ -198,7 +209,7 @@ impl Request {
             source,
             parsed,
             options: self.options.clone(),
-            context: None,
+            contexts: self.input.contexts.clone(),
             pull: self.pull,
             log_limit: LogLimit::default(),
             secrets: kiln_executor::Secrets::default(),
@@ -241,17 +252,6 @@ pub(super) fn rules(parsed: &Parsed, options: &PlanOptions) -> Result<CheckConfi
     CheckConfig::of(&parsed.dockerfile, options.build_arg(NAME)).map_err(|problem| {
         Failure::usage(format!("the build argument `{NAME}` is wrong: {problem}"))
     })
-}
-
-/// Names in the context's folder that the ignore file lets through.
-fn visible_names(context: &ContextOptions) -> Vec<String> {
-    let entries = std::fs::read_dir(&context.root).into_iter().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| !context.ignore.ignores(name))
-        .collect();
-    names.sort();
-    names
 }
 
 fn write_fixed(source: &Source, fixed: String) -> Result<Arc<Source>, Failure> {

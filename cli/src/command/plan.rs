@@ -49,7 +49,7 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let input = args.recipe.read()?;
+    let input = args.recipe.read(config)?;
     let source = Arc::clone(&input.dockerfile);
     let options = args.recipe.plan_options(config);
     if let Some(question) = args.call {
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         source: &source,
         parsed: &parsed,
         options,
-        context: Some(input.context.clone()),
+        contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         log_limit: LogLimit::default(),
         secrets: kiln_executor::Secrets::default(),

@@ -89,6 +89,12 @@ fn write(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
+    let is_image = matches!(sink, Sink::Store | Sink::Oci(_) | Sink::Docker(_));
+    if is_image && built.config.architecture.is_empty() {
+        // R-CTX-5
+        let message = "invalid image config for export: missing architecture";
+        return Err(Cause::Image(message.to_owned()));
+    }
     match sink {
         Sink::Store => store(built, options, services, task),
         Sink::Oci(to) => archive(built, to, false, options, services, task),

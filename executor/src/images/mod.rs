@@ -5,14 +5,17 @@
 
 mod archive;
 mod found;
+mod layout;
 mod pull;
 mod push;
 
 pub(crate) use archive::{Output as ArchiveOutput, write_archive};
 pub use archive::{import, load, save};
 pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
+pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;
 
 pub(crate) use found::{manifest_of, record};
+pub(crate) use layout::resolve_in_layout;
 pub(crate) use pull::resolve;

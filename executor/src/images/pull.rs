@@ -108,8 +108,8 @@ fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manife
 }
 
 /// The manifest of an index that suits the platform best.
-fn choose<'m>(
-    reference: &Reference,
+pub(super) fn choose<'m>(
+    name: impl std::fmt::Display,
     platform: &Platform,
     manifests: &'m [Descriptor],
 ) -> Result<&'m Descriptor, Cause> {
@@ -126,7 +126,7 @@ fn choose<'m>(
                 .map(|offered| offered.to_string())
                 .collect();
             Cause::Image(format!(
-                "`{reference}` has no image for {platform}, only for {}",
+                "`{name}` has no image for {platform}, only for {}",
                 all.join(", ")
             ))
         })

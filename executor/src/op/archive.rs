@@ -134,9 +134,10 @@ fn looks_like_archive(reader: impl Read) -> bool {
 }
 
 /// Contents from some place on; several readers of one file don't disturb each other.
-struct Contents<'a> {
-    file: &'a File,
-    at: u64,
+pub(crate) struct Contents<'a> {
+    pub(crate) file: &'a File,
+    /// Where to read next, in bytes.
+    pub(crate) at: u64,
 }
 
 impl Read for Contents<'_> {

@@ -165,9 +165,7 @@ impl<'a> Sources<'a> {
         });
         let from = |input| match solver.input(id, input) {
             Output::Root(root) => From::Root(root.clone()),
-            Output::Context => {
-                From::Context(solver.context.expect("a context output has a context"))
-            }
+            Output::Context(name) => From::Context(solver.context(name.as_ref())),
         };
         Sources(inputs.map(|input| (input, from(input))).collect())
     }
@@ -203,7 +201,7 @@ impl<'a> Sources<'a> {
         let mut trees = Trees::new();
         for (input, from) in &self.0 {
             let tree = match from {
-                From::Context(context) => (context.tree_with(&[])?, true),
+                From::Context(context) => (context.tree_with(&[])?, context.is_ownerless()),
                 From::Root(root) => (root.tree(layers, task)?, false),
             };
             trees.insert(*input, tree);
@@ -216,7 +214,7 @@ impl<'a> Sources<'a> {
         }
         for (input, from) in &self.0 {
             if let (From::Context(context), Some(paths)) = (from, wanted.get(input)) {
-                trees.insert(*input, (context.tree_with(paths)?, true));
+                trees.insert(*input, (context.tree_with(paths)?, context.is_ownerless()));
             }
         }
         Ok(trees)
@@ -349,7 +347,7 @@ fn not_found(error: CopyError, op: &CopyOp, sources: &Sources<'_>) -> Cause {
             let (notes, help) = context.explain_missing(path);
             Cause::SourceNotFound {
                 path: shown,
-                origin: "the build context".to_owned(),
+                origin: context.called().to_owned(),
                 span: *span,
                 notes,
                 help,

@@ -1,6 +1,6 @@
 //! One module an operation of the build graph.
 
-mod archive;
+pub(crate) mod archive;
 pub(crate) mod cache_mount;
 pub(crate) mod copy;
 pub(crate) mod exec;

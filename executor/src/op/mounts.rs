@@ -77,7 +77,7 @@ pub(crate) fn by_output(
             None => None,
             Some((number, _)) => match solver.input(id, number) {
                 Output::Root(root) => Some(InputId::Output(root.id)),
-                Output::Context => return None,
+                Output::Context(_) => return None,
             },
         });
     }
@@ -90,7 +90,7 @@ pub(crate) fn not_here(solver: &Solver<'_>, id: VertexId, op: &ExecOp) -> Option
     let mut numbers = op.mounts.iter().filter_map(input).map(|(number, _)| number);
     numbers.find(|number| match solver.input(id, *number) {
         Output::Root(root) => !root.layers.iter().all(|layer| layers.contains(layer)),
-        Output::Context => false,
+        Output::Context(_) => false,
     })
 }
 
@@ -299,8 +299,8 @@ impl<'a> Source<'a> {
                 Origin::Root(root.clone()),
                 root.tree(&solver.services.layers, task)?,
             ),
-            Output::Context => {
-                let context = solver.context.expect("a context output has a context");
+            Output::Context(name) => {
+                let context = solver.context(name.as_ref());
                 (Origin::Context(context), context.tree_with(&[])?)
             }
         };
@@ -474,7 +474,7 @@ fn not_found(origin: &Origin<'_>, vertex: &Vertex, path: &str) -> Cause {
     let (path, origin, (notes, help)) = match origin {
         Origin::Context(context) => (
             path.trim_start_matches('/'),
-            "the build context",
+            context.called(),
             context.explain_missing(path),
         ),
         Origin::Root(_) => (

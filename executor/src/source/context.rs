@@ -1,228 +1,147 @@
-//! The build context: a directory of this machine, seen through its ignore file.
-//!
-//! It is listed when the first step needs it, and a file is read only when a step selects it. What a file's digest
-//! was last time is remembered with its stat (`kiln_cache::checksum`), so an untouched context costs its walk.
+//! The contexts of a build: the build context and the named ones (R-CTX-1), each read when a step needs it.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
-use kiln_cache::{Candidate, ChecksumError, Checksums, FileStat, Store};
-use kiln_image::contents::Root;
-use kiln_image::{Changeset, ImagePath, Kind, Node, Tree};
-use kiln_parser::IgnoreFile;
+use kiln_cache::Store;
+use kiln_image::{ImagePath, Node, Tree};
+use kiln_planner::ContextName;
 
-use super::walk::{self, Found, UNREAD};
+use super::folder::{ContextOptions, Folder};
+use super::spooled::Spooled;
 use crate::error::Cause;
-use crate::layers::is_another_file;
+use crate::images::LayoutImage;
 
-/// Which directory, and what of it counts.
+/// Where the files of a context are.
 #[derive(Debug, Clone)]
-pub struct ContextOptions {
-    /// The directory.
-    pub root: PathBuf,
-    /// The directory as the user wrote it, for messages.
-    pub shown: String,
-    /// What is left out.
-    pub ignore: IgnoreFile,
-    /// The name of the ignore file, for messages; `None` if there is none.
-    pub ignore_name: Option<String>,
+pub enum ContextSource {
+    /// In a directory of this machine.
+    Folder(ContextOptions),
+    /// In a tree that was read as a whole.
+    Spooled(Arc<Spooled>),
 }
 
-/// A build context being used.
+/// The contexts of a build.
+#[derive(Debug, Clone, Default)]
+pub struct ContextSources {
+    /// The build context; `None` for a build without one.
+    pub main: Option<ContextSource>,
+    /// The named contexts that have files.
+    pub named: BTreeMap<ContextName, ContextSource>,
+    /// The named contexts that are images of layouts.
+    pub layouts: BTreeMap<ContextName, LayoutImage>,
+}
+
+/// The contexts of a build being used.
+pub(crate) struct Contexts(BTreeMap<Option<ContextName>, Context>);
+
+/// A context being used.
 pub(crate) struct Context {
-    options: ContextOptions,
-    store: Store,
-    listed: OnceLock<Listed>,
-    reading: Mutex<()>,
-    /// The tree with the digests that are known so far.
-    tree: Mutex<Option<Arc<Tree>>>,
+    /// What messages call it.
+    called: String,
+    files: Files,
 }
 
-struct Listed {
-    found: Vec<Found>,
-    checksums: Checksums,
-    contents: Root,
+enum Files {
+    Folder(Folder),
+    Spooled(Arc<Spooled>),
 }
 
-impl Context {
-    pub(crate) fn new(options: ContextOptions, store: &Store) -> Self {
-        Context {
-            options,
-            store: store.clone(),
-            listed: OnceLock::new(),
-            reading: Mutex::new(()),
-            tree: Mutex::new(None),
-        }
-    }
-
+impl ContextSource {
     /// How the user calls it.
-    pub(crate) fn shown(&self) -> &str {
-        &self.options.shown
-    }
-
-    /// Lists it, once.
-    pub(crate) fn read(&self) -> Result<(), Cause> {
-        self.listed().map(|_| ())
-    }
-
-    /// The tree with the digests of the files at `paths`.
-    pub(crate) fn tree_with(&self, paths: &[ImagePath]) -> Result<Arc<Tree>, Cause> {
-        let listed = self.listed()?;
-        let mut held = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
-        let tree = held.get_or_insert_with(|| {
-            let all: Changeset = listed.found.iter().map(Found::change).collect();
-            Arc::new(Tree::of(&all))
-        });
-        let wanted: HashSet<&ImagePath> = paths.iter().collect();
-        let unread: Vec<&Found> = listed
-            .found
-            .iter()
-            .filter(|found| is_file(&found.node) && wanted.contains(&found.path))
-            .filter(|found| is_unread(tree, &found.path))
-            .collect();
-        if !unread.is_empty() {
-            let candidates: Vec<Candidate> = unread.iter().map(|found| candidate(found)).collect();
-            let digests = listed
-                .checksums
-                .digests(&candidates)
-                .map_err(|error| self.checksum_error(error))?;
-            let read = unread.iter().zip(digests).map(|(found, digest)| {
-                let mut node = found.node.clone();
-                if let Kind::File { digest: unread, .. } = &mut node.kind {
-                    *unread = digest;
-                }
-                (found.path.clone(), kiln_image::Change::Put(node))
-            });
-            Arc::make_mut(tree).apply(0, &read.collect());
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self {
+            ContextSource::Folder(folder) => &folder.shown,
+            ContextSource::Spooled(spooled) => spooled.shown(),
         }
-        Ok(tree.clone())
+    }
+}
+
+impl Contexts {
+    pub(crate) fn new(sources: &ContextSources, store: &Store) -> Self {
+        let main = sources.main.iter().map(|source| (None, source));
+        let named = sources.named.iter();
+        let named = named.map(|(name, source)| (Some(name.clone()), source));
+        let used = |(name, source): (Option<ContextName>, &ContextSource)| {
+            let called = match &name {
+                None => "the build context".to_owned(),
+                Some(name) => format!("the context `{name}`"),
+            };
+            let files = match source {
+                ContextSource::Folder(folder) => Files::Folder(Folder::new(folder.clone(), store)),
+                ContextSource::Spooled(spooled) => Files::Spooled(spooled.clone()),
+            };
+            (name, Context { called, files })
+        };
+        Contexts(main.chain(named).map(used).collect())
     }
 
-    /// Opens a file; an empty one is not even looked for, as it may be a socket on disk.
-    pub(crate) fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read>> {
-        if let Kind::File { size: 0, .. } = node.kind {
-            return Ok(Box::new(io::empty()));
-        }
-        let listed = self.listed.get().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(listed.contents.file(path)?))
+    /// The context with this name; the build context has none.
+    pub(crate) fn find(&self, name: Option<&ContextName>) -> Result<&Context, Cause> {
+        self.0.get(&name.cloned()).ok_or_else(|| {
+            Cause::Unsupported(match name {
+                None => "there is no build context".to_owned(),
+                Some(name) => format!("there is no context `{name}`"),
+            })
+        })
     }
 
     /// Remembers digests for the next build.
     pub(crate) fn save(&self) -> Result<(), Cause> {
-        match self.listed.get() {
-            Some(listed) => Ok(listed.checksums.save()?),
-            None => Ok(()),
+        self.0.values().try_for_each(Context::save)
+    }
+}
+
+impl Context {
+    /// What messages call it: `the build context`.
+    pub(crate) fn called(&self) -> &str {
+        &self.called
+    }
+
+    /// Whether its files belong to nobody and are taken as root's (R-COPY-15). The members of an archive keep the owners they
+    /// have there.
+    pub(crate) fn is_ownerless(&self) -> bool {
+        matches!(self.files, Files::Folder(_))
+    }
+
+    /// Lists it, once.
+    pub(crate) fn read(&self) -> Result<(), Cause> {
+        match &self.files {
+            Files::Folder(folder) => folder.read(),
+            Files::Spooled(_) => Ok(()),
+        }
+    }
+
+    /// The tree with the digests of the files at `paths`.
+    pub(crate) fn tree_with(&self, paths: &[ImagePath]) -> Result<Arc<Tree>, Cause> {
+        match &self.files {
+            Files::Folder(folder) => folder.tree_with(paths),
+            Files::Spooled(spooled) => Ok(spooled.tree().clone()),
+        }
+    }
+
+    /// Opens a file.
+    pub(crate) fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        match &self.files {
+            Files::Folder(folder) => Ok(folder.open(path, node)?),
+            Files::Spooled(spooled) => spooled.open(path),
         }
     }
 
     /// What is known about a path that was not found: facts, and what else it could be.
     pub(crate) fn explain_missing(&self, path: &str) -> (Vec<String>, Vec<String>) {
-        let path = path.trim_start_matches('/');
-        let Ok(listed) = self.listed() else {
-            return (Vec::new(), Vec::new());
-        };
-        let files = listed
-            .found
-            .iter()
-            .filter(|found| !found.node.is_directory())
-            .count();
-        let mut notes = Vec::new();
-        match (self.options.ignore.verdict(path), &self.options.ignore_name) {
-            (verdict, Some(name)) if verdict.ignored => {
-                let rule = verdict.rule.map_or_else(String::new, |rule| {
-                    format!(" line {}: `{}`", rule.line, rule.pattern)
-                });
-                notes.push(format!("left out by `{name}`{rule}"));
-            }
-            _ => notes.push(format!("the context is `{}` ({files} files)", self.shown())),
-        }
-        let names: Vec<String> = listed
-            .found
-            .iter()
-            .map(|found| found.path.to_string())
-            .collect();
-        let near = kiln_parser::suggest(path, names.iter().map(String::as_str));
-        (
-            notes,
-            near.map(|near| format!("`{near}` is there"))
-                .into_iter()
-                .collect(),
-        )
-    }
-
-    fn listed(&self) -> Result<&Listed, Cause> {
-        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listed) = self.listed.get() {
-            return Ok(listed);
-        }
-        let root = absolute(&self.options.root)?;
-        let found = walk::walk(&root, &self.options.ignore)
-            .map_err(Cause::file("read the build context", &root))?;
-        let checksums =
-            Checksums::open(&self.store, &root).map_err(|error| self.checksum_error(error))?;
-        let contents = Root::open(&root).map_err(Cause::file("open the build context", &root))?;
-        Ok(self.listed.get_or_init(|| Listed {
-            found,
-            checksums,
-            contents,
-        }))
-    }
-
-    fn checksum_error(&self, error: ChecksumError) -> Cause {
-        match error {
-            ChecksumError::Changed { path } => Cause::ContextChanged {
-                path: path.to_string(),
-            },
-            ChecksumError::Read { path, source } if is_another_file(&source) => {
-                Cause::ContextChanged {
-                    path: path.to_string(),
-                }
-            }
-            ChecksumError::Read { path, source } => Cause::File {
-                act: "read",
-                path: self.options.root.join(path.to_string()),
-                source,
-            },
-            ChecksumError::Context { path, source } => Cause::File {
-                act: "open the build context",
-                path,
-                source,
-            },
-            ChecksumError::Store(error) => Cause::Store(error),
+        match &self.files {
+            Files::Folder(folder) => folder.explain_missing(path),
+            Files::Spooled(spooled) => spooled.explain_missing(path),
         }
     }
-}
 
-impl Found {
-    fn change(&self) -> (ImagePath, kiln_image::Change) {
-        (
-            self.path.clone(),
-            kiln_image::Change::Put(self.node.clone()),
-        )
-    }
-}
-
-fn absolute(root: &Path) -> Result<PathBuf, Cause> {
-    root.canonicalize()
-        .map_err(Cause::file("open the build context", root))
-}
-
-fn is_file(node: &Node) -> bool {
-    matches!(node.kind, Kind::File { .. })
-}
-
-fn is_unread(tree: &Tree, path: &ImagePath) -> bool {
-    match tree.lookup(path).map(|node| node.kind) {
-        Some(Kind::File { digest, .. }) => *digest == UNREAD,
-        _ => false,
-    }
-}
-
-fn candidate(found: &Found) -> Candidate {
-    Candidate {
-        path: found.path.clone(),
-        stat: FileStat::from(&found.stat),
+    fn save(&self) -> Result<(), Cause> {
+        match &self.files {
+            Files::Folder(folder) => folder.save(),
+            Files::Spooled(_) => Ok(()),
+        }
     }
 }

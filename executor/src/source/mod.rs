@@ -1,7 +1,9 @@
-//! Where trees come from: the build context on this machine, downloads and git repositories, and images from registries.
+//! Where trees come from: the contexts of a build, downloads and git repositories, and images from registries.
 
 pub(crate) mod context;
+pub(crate) mod folder;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod remote;
+pub(crate) mod spooled;
 mod walk;

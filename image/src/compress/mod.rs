@@ -6,6 +6,7 @@
 //! however the input was cut into writes, because a layer's name in a registry is the digest of these bytes.
 //! bzip2 and xz are read only: archives that ADD unpacks may have them (R-ADD-2).
 
+mod bounded;
 mod gzip;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
+pub use bounded::BoundedDecoder;
 pub use gzip::ParallelGzipWriter;
 
 /// How a blob is compressed, without the level, which can't be read back.

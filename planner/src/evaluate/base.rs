@@ -1,13 +1,16 @@
 //! What a stage starts with (R-FROM-9..16).
 
-use kiln_image::{ImageConfig, Platform, Reference};
+use kiln_image::{ImageConfig, Platform};
 use kiln_parser::Diagnostic;
 
 use super::name::Naming;
-use super::{Builder, StageState};
-use crate::resolve::{Base, Origin, ResolvedStage};
+use super::{Attached, Builder, StageState};
+use crate::resolve::{Base, ImageName, Origin, ResolvedStage};
 use crate::scope::Environment;
-use crate::{BaseImage, BaseKey, Op, SourceOp, Vertex, VertexId, code};
+use crate::{
+    BaseImage, BaseKey, ContextName, CopyOp, CopySourceOp, FileOp, Op, SourceOp, Vertex, VertexId,
+    code,
+};
 
 /// `PATH` where nobody chose one (R-FROM-10, R-FROM-11).
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -22,13 +25,17 @@ impl Builder<'_> {
     ) -> Option<StageState> {
         match &stage.base {
             Base::Unknown => Some(self.guessed_state()),
+            Base::Scratch | Base::Files(_) if stage.replaced => {
+                Some(self.configless_state(index, stage))
+            }
             Base::Scratch => Some(self.scratch_state()),
+            Base::Files(name) => Some(self.files_state(index, stage, name)),
             Base::Stage(parent) => self
                 .states
                 .get(*parent)?
                 .clone()
                 .map(|parent| inherited(parent, stage)),
-            Base::Image(reference) => Some(self.image_state(index, stage, reference, naming)),
+            Base::Image(image) => Some(self.image_state(index, stage, image, naming)),
         }
     }
 
@@ -47,17 +54,45 @@ impl Builder<'_> {
         new_state(self.scratch_vertex(), config, platform)
     }
 
+    /// The files of a named context with the config of an empty image (R-CTX-5).
+    fn files_state(
+        &mut self,
+        index: usize,
+        stage: &ResolvedStage<'_>,
+        name: &ContextName,
+    ) -> StageState {
+        let output = self.files_vertex(name, Some(index), &stage.platform);
+        let mut config = ImageConfig::for_platform(&stage.platform);
+        "/".clone_into(&mut config.config.working_dir);
+        let mut state = new_state(output, config, stage.platform.clone());
+        state.attached = Some(Attached {
+            vertex: output,
+            context: name.clone(),
+        });
+        state
+    }
+
+    /// A stage that files took the place of: there is no config at all, so no image can be made of it (R-CTX-5).
+    fn configless_state(&mut self, index: usize, stage: &ResolvedStage<'_>) -> StageState {
+        let state = match &stage.base {
+            Base::Files(name) => self.files_state(index, stage, name),
+            _ => self.scratch_state(),
+        };
+        StageState {
+            config: ImageConfig::default(),
+            ..state
+        }
+    }
+
     fn image_state(
         &mut self,
         index: usize,
         stage: &ResolvedStage<'_>,
-        reference: &Reference,
+        image: &ImageName,
         naming: &mut Naming,
     ) -> StageState {
-        let key = BaseKey {
-            reference: reference.clone(),
-            platform: stage.platform.clone(),
-        };
+        let key = image.on(&stage.platform);
+        let reference = &key.reference;
         let Some(base) = self.bases.get(&key) else {
             let message = format!("`{reference}` is not among the resolved images");
             self.diagnostics.push(Diagnostic::error(
@@ -68,8 +103,11 @@ impl Builder<'_> {
             return self.guessed_state();
         };
         let platform = self.image_platform(stage, base);
-        let name = naming.next(&format!("FROM {}", base.name(reference)), false);
-        let output = self.image_vertex(key, base, name, Some(index), &platform);
+        let name = match &stage.context {
+            Some(context) => format!("[context {context}] {}", base.name(reference)),
+            None => naming.next(&format!("FROM {}", base.name(reference)), false),
+        };
+        let output = self.image_vertex(&key, base, name, Some(index), &platform);
         let mut config = base.config.clone();
         config.created = None;
         config.config.on_build = Vec::new();
@@ -85,6 +123,12 @@ impl Builder<'_> {
         let offered = base.config.platform();
         let fits = offered.os == wanted.os && offered.architecture == wanted.architecture;
         if fits || offered.os.is_empty() || offered.architecture.is_empty() {
+            return wanted.clone();
+        }
+        if stage.replaced {
+            return offered;
+        }
+        if stage.context.is_some() {
             return wanted.clone();
         }
         if !stage.platform_given
@@ -112,15 +156,20 @@ impl Builder<'_> {
         name: &str,
         numbers: bool,
     ) -> Option<VertexId> {
-        match self.resolution.origin(stage, name, numbers)? {
-            Origin::Stage(index) => self.states.get(index)?.as_ref().map(|state| state.output),
+        let origin = self.resolution.origin(stage, name, numbers, self.options);
+        match origin? {
+            Origin::Stage(index) => match &self.resolution.stages.get(index)?.base {
+                // Only the files that are used are read (R-CTX-6).
+                Base::Files(name) if self.resolution.stages[index].replaced => {
+                    Some(self.context_vertex(Some(name)))
+                }
+                _ => self.states.get(index)?.as_ref().map(|state| state.output),
+            },
             Origin::Scratch => Some(self.scratch_vertex()),
-            Origin::Image(reference) => {
+            Origin::Files(name) => Some(self.context_vertex(Some(&name))),
+            Origin::Image(image) => {
                 let platform = self.options.target_platform.clone();
-                let key = BaseKey {
-                    reference,
-                    platform: platform.clone(),
-                };
+                let key = image.on(&platform);
                 let Some(base) = self.bases.get(&key) else {
                     let message = format!("`{}` is not among the resolved images", key.reference);
                     self.diagnostics.push(Diagnostic::error(
@@ -131,22 +180,53 @@ impl Builder<'_> {
                     return None;
                 };
                 let name = format!("FROM {}", base.name(&key.reference));
-                Some(self.image_vertex(key, base, name, None, &platform))
+                Some(self.image_vertex(&key, base, name, None, &platform))
             }
         }
     }
 
-    /// The build context.
-    pub(super) fn context_vertex(&mut self) -> VertexId {
-        if let Some(id) = self.context {
-            return id;
+    /// The files of a named context, or of the build context.
+    pub(super) fn context_vertex(&mut self, name: Option<&ContextName>) -> VertexId {
+        if let Some(id) = self.contexts.get(&name.cloned()) {
+            return *id;
         }
+        let shown = match name {
+            Some(name) => format!("[context {name}] load from client"),
+            None => "[internal] load build context".to_owned(),
+        };
         let op = Op::Source(SourceOp::Local {
-            name: "context".to_owned(),
+            name: name.cloned(),
         });
-        let id = self.source(op, "[internal] load build context".to_owned(), None, None);
-        self.context = Some(id);
+        let id = self.source(op, shown, None, None);
+        self.contexts.insert(name.cloned(), id);
         id
+    }
+
+    /// A root filesystem with all files of a named context.
+    fn files_vertex(
+        &mut self,
+        name: &ContextName,
+        stage: Option<usize>,
+        platform: &Platform,
+    ) -> VertexId {
+        let span = stage.map(|stage| self.resolution.stages[stage].stage.span);
+        let everything = CopySourceOp::Path {
+            input: 1,
+            path: "/".to_owned(),
+            pivot: "/".to_owned(),
+            unpack: false,
+            span: span.unwrap_or_default(),
+        };
+        let inputs = [self.scratch_vertex(), self.context_vertex(Some(name))];
+        let vertex = Vertex {
+            op: Op::File(FileOp::Copy(CopyOp::of_everything(everything))),
+            name: format!("[context {name}] FROM {name}"),
+            span,
+            stage,
+            no_cache: false,
+            platform: platform.clone(),
+        };
+        self.add(vertex, &inputs)
     }
 
     fn scratch_vertex(&mut self) -> VertexId {
@@ -165,13 +245,13 @@ impl Builder<'_> {
 
     fn image_vertex(
         &mut self,
-        key: BaseKey,
+        key: &BaseKey,
         base: &BaseImage,
         name: String,
         stage: Option<usize>,
         platform: &Platform,
     ) -> VertexId {
-        if let Some(id) = self.images.get(&key) {
+        if let Some(id) = self.images.get(key) {
             return *id;
         }
         let diff_ids = base.config.diff_ids().to_vec();
@@ -185,7 +265,7 @@ impl Builder<'_> {
             };
             self.source(Op::Source(op), name, stage, Some(platform))
         };
-        self.images.insert(key, id);
+        self.images.insert(key.clone(), id);
         id
     }
 
@@ -230,6 +310,7 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
         platform,
         environment,
         args: Vec::new(),
+        attached: None,
         command_set: false,
         guessed: false,
         workdir_set: false,

@@ -290,7 +290,7 @@ impl Evaluator<'_, '_> {
     ) -> Option<CopySourceOp> {
         let vertex = match request.from.filter(|from| !from.value.is_empty()) {
             Some(from) => self.builder.origin_vertex(self.index, from, true)?,
-            None => self.builder.context_vertex(),
+            None => self.builder.context_vertex(None),
         };
         Some(CopySourceOp::Path {
             input: add_input(inputs, vertex),

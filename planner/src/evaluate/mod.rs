@@ -29,8 +29,8 @@ use kiln_parser::{
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
 use crate::scope::Environment;
 use crate::{
-    Argument, BaseKey, Bases, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions, SourceOp, Vertex,
-    VertexId, code,
+    Argument, BaseKey, Bases, ContextName, Edge, Graph, HistoryStep, NoCache, Op, PlanOptions,
+    SourceOp, Vertex, VertexId, code,
 };
 
 use name::Naming;
@@ -50,7 +50,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) arguments: Vec<Vec<Argument>>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Sources that are used from several places.
-    context: Option<VertexId>,
+    contexts: HashMap<Option<ContextName>, VertexId>,
     scratch: Option<VertexId>,
     images: HashMap<BaseKey, VertexId>,
     remotes: Vec<(SourceOp, VertexId)>,
@@ -66,6 +66,8 @@ pub(crate) struct StageState {
     /// New entries of the history.
     pub(crate) history: Vec<HistoryStep>,
     pub(crate) base_layers: Vec<DiffId>,
+    /// A layer above those that has no entry in the history (R-HIST-3).
+    pub(crate) attached: Option<Attached>,
     pub(crate) platform: Platform,
     /// The build environment (R-EXP-15).
     pub(crate) environment: Environment,
@@ -78,6 +80,14 @@ pub(crate) struct StageState {
     pub(crate) guessed: bool,
     /// Whether a WORKDIR stood in this chain of stages.
     pub(crate) workdir_set: bool,
+}
+
+/// All files of a named context as a layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Attached {
+    /// The vertex that makes it.
+    pub(crate) vertex: VertexId,
+    pub(crate) context: ContextName,
 }
 
 /// A stage being evaluated.
@@ -115,7 +125,7 @@ impl<'a> Builder<'a> {
             states: Vec::new(),
             arguments: vec![Vec::new(); resolution.stages.len()],
             diagnostics: Vec::new(),
-            context: None,
+            contexts: HashMap::new(),
             scratch: None,
             images: HashMap::new(),
             remotes: Vec::new(),
@@ -155,7 +165,7 @@ impl<'a> Builder<'a> {
         for trigger in &stage.triggers {
             evaluator.statement(&trigger.statement, Some(trigger.text.clone()));
         }
-        for statement in &stage.stage.statements {
+        for statement in stage.statements() {
             evaluator.statement(statement, None);
         }
         Some(evaluator.state)

@@ -118,7 +118,7 @@ impl Evaluator<'_, '_> {
             Kind::Bind => {
                 let target = self.mount_target(&draft.target, span)?;
                 let source = if draft.from.is_empty() {
-                    self.builder.context_vertex()
+                    self.builder.context_vertex(None)
                 } else {
                     self.mount_origin(&draft.from)?
                 };

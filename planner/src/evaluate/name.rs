@@ -31,10 +31,10 @@ impl Naming {
             Some(name) => prefix.push_str(&format!("{name} ")),
             None => prefix.push_str(&format!("stage-{index} ")),
         }
-        let from = usize::from(matches!(stage.base, Base::Image(_)));
+        let from = usize::from(matches!(stage.base, Base::Image(_) | Base::Files(_)));
         let triggers = stage.triggers.iter().map(|trigger| &trigger.statement);
         let steps = triggers
-            .chain(&stage.stage.statements)
+            .chain(stage.statements())
             .filter(|statement| is_step(statement))
             .count();
         Naming {

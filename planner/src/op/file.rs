@@ -36,6 +36,23 @@ pub struct CopyOp {
     pub add: bool,
 }
 
+impl CopyOp {
+    /// A copy of a source's files into the root, as they are.
+    pub(crate) fn of_everything(source: CopySourceOp) -> CopyOp {
+        CopyOp {
+            sources: vec![source],
+            dest: "/".to_owned(),
+            dest_is_dir: true,
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            add: false,
+        }
+    }
+}
+
 /// One source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopySourceOp {

@@ -2,7 +2,7 @@
 
 use kiln_image::{DiffId, Digest, Reference};
 
-use crate::{GitSource, HttpSource};
+use crate::{ContextName, GitSource, HttpSource};
 
 /// A tree from outside the build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +16,10 @@ pub enum SourceOp {
         /// Its layers, bottom first; never empty (an image without layers is [`SourceOp::Scratch`], R-FROM-15).
         diff_ids: Vec<DiffId>,
     },
-    /// Files of the client, filtered by its ignore file.
+    /// The files of a context, without what its ignore file leaves out.
     Local {
-        /// Which of its directories; `context` is the build context.
-        name: String,
+        /// Which named context; `None` for the build context.
+        name: Option<ContextName>,
     },
     /// One downloaded file, of mode 0600 (R-ADD-6).
     Http(HttpSource),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_executor::BuildRequest;
+use kiln_executor::{BuildRequest, ContextSource};
 use kiln_parser::{Diagnostic, Source};
 use kiln_planner::lint::{self, ContextView, Finding, Subject};
 use kiln_planner::{Bases, survey};
@@ -20,10 +20,13 @@ pub(super) fn enforced(
 ) -> Result<Vec<Finding>, Failure> {
     let rules = check::rules(request.parsed, &request.options)?;
     let survey = survey(request.parsed, &request.options, bases);
-    let context = request.context.as_ref().map(|context| ContextView {
-        ignore: &context.ignore,
-        visible: &[],
-    });
+    let context = match &request.contexts.main {
+        Some(ContextSource::Folder(folder)) => Some(ContextView {
+            ignore: &folder.ignore,
+            visible: &[],
+        }),
+        _ => None,
+    };
     let subject = Subject::new(source, request.parsed, &survey, context);
     let findings = lint::check_for_build(&subject, &rules);
     if rules.error && !findings.is_empty() {
@@ -53,8 +56,8 @@ fn refused(source: &Arc<Source>, findings: &[Finding]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_executor::LogLimit;
     use kiln_executor::images::PullPolicy;
+    use kiln_executor::{ContextSources, LogLimit};
     use kiln_planner::PlanOptions;
 
     fn outcome(directive: &str, build_arg: Option<&str>) -> Result<usize, Exit> {
@@ -70,7 +73,7 @@ mod tests {
             source: &source,
             parsed: &parsed,
             options,
-            context: None,
+            contexts: ContextSources::default(),
             pull: PullPolicy::Missing,
             log_limit: LogLimit::default(),
             secrets: kiln_executor::Secrets::default(),

@@ -120,6 +120,33 @@ pub fn copy(
     Ok(landing.finish(lower))
 }
 
+/// What an archive is once it is unpacked where nothing was, as ADD does it (R-ADD-4): the tree, and where the contents of its
+/// regular files start, in bytes. Directories that the archive does not mention are as old as can be.
+pub fn unpacked(members: &[ArchiveMember]) -> Result<(Tree, HashMap<ImagePath, u64>), CopyError> {
+    let nowhere = ImagePath::root();
+    let op = CopyOp {
+        sources: Vec::new(),
+        dest: "/".to_owned(),
+        dest_is_dir: true,
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        add: true,
+    };
+    let empty = Tree::new();
+    let mut landing = Landing::new(&op, None, &empty, Timestamp::from_secs(0));
+    land_archive(&mut landing, &mut Links::default(), 0, &nowhere, members)?;
+    let outcome = landing.finish(&empty);
+    let start = |(path, origin)| match origin {
+        Origin::Archive { content, .. } => Some((path, content)),
+        Origin::Input { .. } | Origin::Inline(_) => None,
+    };
+    let starts = outcome.origins.into_iter().filter_map(start).collect();
+    Ok((Tree::of(&outcome.changeset), starts))
+}
+
 /// What a path source brings, in order.
 pub(super) fn pieces<'a>(
     op: &CopyOp,
@@ -233,7 +260,7 @@ fn land(
 ) -> Result<(), CopyError> {
     match piece {
         Piece::Leaf { name, path, node } => match from.archives.get(&(from.input, path.clone())) {
-            Some(members) => land_archive(landing, links, from, &path, members),
+            Some(members) => land_archive(landing, links, from.input, &path, members),
             None => {
                 let origin = from.origin(node, &path);
                 let node = from.node(node, links);
@@ -261,7 +288,7 @@ fn land(
 fn land_archive(
     landing: &mut Landing<'_>,
     links: &mut Links,
-    from: &Source<'_>,
+    input: usize,
     archive: &ImagePath,
     members: &[ArchiveMember],
 ) -> Result<(), CopyError> {
@@ -269,7 +296,7 @@ fn land_archive(
     let base = landing.unpack_directory()?;
     for member in members {
         let origin = || Origin::Archive {
-            input: from.input,
+            input,
             archive: archive.clone(),
             content: member.content,
         };

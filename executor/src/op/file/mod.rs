@@ -18,7 +18,7 @@ mod source;
 mod testing;
 
 pub use accounts::{Accounts, ReadFile, RunUser, UserError};
-pub use copy::{Archives, CopyOutcome, Destination, Origin, copy};
+pub use copy::{Archives, CopyOutcome, Destination, Origin, copy, unpacked};
 pub use error::CopyError;
 pub use mkdir::{MkdirError, mkdir};
 pub use owner::{Owner, OwnerError};
