@@ -44,7 +44,7 @@ pub(crate) struct Context {
 }
 
 enum Files {
-    Folder(Folder),
+    Folder(Box<Folder>),
     Spooled(Arc<Spooled>),
 }
 
@@ -70,7 +70,9 @@ impl Contexts {
                 Some(name) => format!("the context `{name}`"),
             };
             let files = match source {
-                ContextSource::Folder(folder) => Files::Folder(Folder::new(folder.clone(), store)),
+                ContextSource::Folder(folder) => {
+                    Files::Folder(Box::new(Folder::new(folder.clone(), store)))
+                }
                 ContextSource::Spooled(spooled) => Files::Spooled(spooled.clone()),
             };
             (name, Context { called, files })
