@@ -151,6 +151,13 @@ mod tests {
     }
 
     #[test]
+    fn stages_without_cache_are_listed_or_repeated() {
+        // R-CLI-4, R-CACHE-23
+        let args = build("kiln build --no-cache-filter a,b --no-cache-filter c .");
+        assert_eq!(args.recipe.no_cache_filter, ["a", "b", "c"]);
+    }
+
+    #[test]
     fn root_is_taken_before_and_after_the_command() {
         for line in ["kiln --root /r images", "kiln images --root /r"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
@@ -186,6 +193,8 @@ mod tests {
             "kiln build -o type=nope,dest=x .",
             "kiln build -t UPPER! .",
             "kiln build --squash .",
+            "kiln build --no-cache --no-cache-filter a .",
+            "kiln build --no-cache-filter= .",
             "kiln bild .",
             "kiln tag a",
         ];

@@ -31,6 +31,15 @@ pub(crate) struct Recipe {
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Run every step of these stages again; names with commas between them, may be repeated
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
+        conflicts_with = "no_cache"
+    )]
+    pub(crate) no_cache_filter: Vec<String>,
     /// Ask registries for base images even if they are in the store
     #[arg(long)]
     pub(crate) pull: bool,
@@ -69,12 +78,17 @@ impl Recipe {
         options.contexts = build_context::kinds(&self.build_contexts);
         options.platform_requested = self.platform.is_some();
         options.build_platform = machine;
-        options.no_cache = if self.no_cache {
-            NoCache::All
-        } else {
-            NoCache::None
-        };
+        options.no_cache = self.what_is_not_cached();
         options
+    }
+
+    /// R-CACHE-22, R-CACHE-23
+    fn what_is_not_cached(&self) -> NoCache {
+        match self.no_cache_filter.as_slice() {
+            _ if self.no_cache => NoCache::All,
+            [] => NoCache::None,
+            stages => NoCache::Stages(stages.to_vec()),
+        }
     }
 
     /// When registries are asked.

@@ -182,11 +182,30 @@ fn states_follow_builds_and_edits() {
     let off = "COPY miss: the cache is switched off for this step";
     let no_cache = ["WORKDIR hit", off, "COPY unknown until 4", off];
     assert_eq!(states(&env, &["--no-cache"]), no_cache);
+    // R-CACHE-23: a stage's name in any letter case; what reads its output may still be found.
+    let filtered = ["WORKDIR hit", off, "COPY unknown until 4", "COPY hit"];
+    assert_eq!(states(&env, &["--no-cache-filter", "x,FILES"]), filtered);
     let moved = states(&env, &["--build-arg", "VERSION=2"]);
     assert!(
         moved[1].starts_with("COPY miss: destination changed from "),
         "{moved:?}"
     );
+}
+
+#[test]
+fn a_stage_without_cache_is_built_again_and_no_other() {
+    // R-CLI-4, R-CACHE-23
+    let env = context();
+    let cached = |args: &[&str]| {
+        let line = [&["build", "--progress", "plain"], args, &["."]].concat();
+        let outcome = env.kiln(&line).succeeds();
+        outcome.stderr.matches(" CACHED\n").count()
+    };
+    assert_eq!(cached(&[]), 0);
+    assert_eq!(cached(&[]), 4);
+    assert_eq!(cached(&["--no-cache-filter", "files"]), 3);
+    assert_eq!(cached(&["--no-cache-filter", "files,app"]), 1);
+    assert_eq!(cached(&["--no-cache-filter", "other"]), 4);
 }
 
 #[test]
