@@ -13,6 +13,7 @@ mod exit;
 mod failure;
 mod human;
 mod input;
+mod location;
 mod output;
 mod progress;
 mod recipe;

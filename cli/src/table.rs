@@ -10,7 +10,6 @@ const PADDING: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    minimum_width: usize,
 }
 
 impl Table {
@@ -18,15 +17,6 @@ impl Table {
     pub(crate) fn new(heading: &[&str]) -> Self {
         Self {
             rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()],
-            minimum_width: MINIMUM_WIDTH,
-        }
-    }
-
-    /// With columns as narrow as their contents, which is buildx's shape.
-    pub(crate) fn without_minimum(self) -> Self {
-        Self {
-            minimum_width: 0,
-            ..self
         }
     }
 
@@ -50,7 +40,7 @@ impl Table {
                 .unwrap_or(0)
         };
         (0..columns)
-            .map(|column| (widest(column) + PADDING).max(self.minimum_width))
+            .map(|column| (widest(column) + PADDING).max(MINIMUM_WIDTH))
             .collect()
     }
 }

@@ -14,7 +14,7 @@ fn env(dockerfile: &str) -> TestEnv {
 
 #[test]
 fn a_finding_is_shown_with_its_line() {
-    // R-CHK-6
+    // R-CHK-6, R-CHK-9
     let outcome = env(CASING).kiln(&["check"]);
     let expected = "\
 Check complete, 1 warning has been found!
@@ -24,7 +24,7 @@ warning[StageNameCasing]: Stage name 'Base' should be lowercase
    |
  1 | FROM scratch AS Base
    |                 ^^^^
-   = note: see `kiln check --explain StageNameCasing`; `--fix` mends it
+   = note: see https://docs.docker.com/go/dockerfile/rule/stage-name-casing/ or `kiln check --explain StageNameCasing`; `--fix` mends it
 ";
     assert_eq!(outcome.stdout, expected);
     assert_eq!(outcome.code, 5, "{}", outcome.stderr);
@@ -70,7 +70,7 @@ fn errors_come_after_the_warnings() {
 fn all_stages_are_checked_unless_there_is_a_target() {
     // R-CHK-5
     let stages = env("FROM scratch AS a\nCOPY $x /\nFROM scratch AS b\nCOPY a /\n");
-    let count = |args: &[&str]| stages.kiln(args).stdout.matches("[UndefinedVar]").count();
+    let count = |args: &[&str]| stages.kiln(args).stdout.matches("undefined variable").count();
     assert_eq!(count(&["check"]), 1);
     assert_eq!(count(&["check", "--target", "b"]), 0);
     assert_eq!(count(&["build", "--check", "."]), 1);
@@ -89,26 +89,156 @@ fn comments_configure_one_instruction() {
 }
 
 #[test]
+fn build_check_is_as_buildx_prints_it() {
+    // R-CHK-6, R-CHK-9, R-CLI-8: whole instructions, and exit code 1.
+    let text = "FROM scratch AS Base\nEXPOSE 80 \\\n  81/TCP\nCOPY id_rsa a /\nCOPY a /b\n";
+    let outcome = env(text).kiln(&["build", "--check", "."]);
+    let expected = "\
+Check complete, 2 warnings have been found!
+
+WARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/
+Stage name 'Base' should be lowercase
+Dockerfile:1
+--------------------
+   1 | >>> FROM scratch AS Base
+   2 |     EXPOSE 80 \\
+   3 |       81/TCP
+--------------------
+
+WARNING: ExposeProtoCasing - https://docs.docker.com/go/dockerfile/rule/expose-proto-casing/
+Defined protocol '81/TCP' in EXPOSE instruction should be lowercase
+Dockerfile:2
+--------------------
+   1 |     FROM scratch AS Base
+   2 | >>> EXPOSE 80 \\
+   3 | >>>   81/TCP
+   4 |     COPY id_rsa a /
+--------------------
+
+WARNING: K-secret-copied - kiln check --explain K-secret-copied
+`id_rsa` is in the image for everybody to read
+Dockerfile:4
+--------------------
+   2 |     EXPOSE 80 \\
+   3 |       81/TCP
+   4 | >>> COPY id_rsa a /
+   5 |     COPY a /b
+   6 |     \n--------------------
+";
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn rules_of_kilns_own_change_no_verdict_of_build_check() {
+    // R-CHK-6
+    let env = env("FROM scratch\nCOPY id_rsa /\n");
+    let outcome = env.kiln(&["build", "--check", "."]);
+    let verdict = "Check complete, no warnings found.\n\nWARNING: K-secret-copied ";
+    assert!(outcome.stdout.starts_with(verdict), "{}", outcome.stdout);
+    assert_eq!(outcome.code, 0);
+}
+
+#[test]
 fn json_is_as_buildkit_has_it() {
     // R-CHK-7
-    let outcome = env(CASING).kiln(&["build", "--call=check,format=json", "."]);
+    let text = "FROM scratch AS Base\nCOPY id_rsa \\\n  $x /\n";
+    let outcome = env(text).kiln(&["build", "--call=check,format=json", "."]);
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let warning = &value["warnings"][0];
-    assert_eq!(warning["ruleName"], "StageNameCasing");
-    assert_eq!(warning["detail"], "Stage name 'Base' should be lowercase");
-    assert_eq!(
-        warning["url"],
-        "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/"
-    );
-    let range = &warning["location"]["ranges"][0];
-    assert_eq!(range["start"]["line"], 1);
-    assert_eq!(range["start"]["character"], 16);
-    assert_eq!(value["sources"][0]["filename"], "Dockerfile");
-    assert_eq!(
-        value["sources"][0]["data"],
-        "RlJPTSBzY3JhdGNoIEFTIEJhc2UKQ09QWSBhIC8K"
-    );
-    assert_eq!(outcome.code, 5);
+    let at = |line: usize| serde_json::json!({ "line": line, "character": 0 });
+    let place = |line: usize, from: usize, to: usize| {
+        serde_json::json!({
+            "start": { "line": line, "character": from },
+            "end": { "line": line, "character": to },
+        })
+    };
+    let lines = |lines: &[usize]| {
+        let ranges = lines.iter().map(|line| serde_json::json!({ "start": at(*line), "end": at(*line) }));
+        serde_json::json!({ "sourceIndex": 0, "ranges": ranges.collect::<Vec<_>>() })
+    };
+    let expected = serde_json::json!({
+        "warnings": [{
+            "ruleName": "StageNameCasing",
+            "description": "Stage names should be lowercase",
+            "url": "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/",
+            "detail": "Stage name 'Base' should be lowercase",
+            "severity": "warning",
+            "location": lines(&[1]),
+            "span": place(1, 16, 20),
+        }, {
+            "ruleName": "UndefinedVar",
+            "description": "Variables should be defined before their use",
+            "url": "https://docs.docker.com/go/dockerfile/rule/undefined-var/",
+            "detail": "Usage of undefined variable '$x'",
+            "severity": "warning",
+            "location": lines(&[2, 3]),
+            "span": place(3, 2, 4),
+        }],
+        "kiln": [{
+            "ruleName": "K-secret-copied",
+            "description": "Keys and credentials don't belong in an image",
+            "detail": "`id_rsa` is in the image for everybody to read",
+            "severity": "warning",
+            "location": lines(&[2, 3]),
+            "span": place(2, 5, 11),
+        }],
+        "sources": [{
+            "filename": "Dockerfile",
+            "language": "Dockerfile",
+            "data": "RlJPTSBzY3JhdGNoIEFTIEJhc2UKQ09QWSBpZF9yc2EgXAogICR4IC8K",
+        }],
+    });
+    assert_eq!(value, expected);
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn an_error_is_in_the_json_too() {
+    // R-CHK-7
+    let outcome = env("FROM scratch\nCOPPY a /\n").kiln(&["build", "--call=check,format=json", "."]);
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(value["buildError"]["message"], "unknown instruction `COPPY`");
+    assert_eq!(value["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!(outcome.code, 2);
+}
+
+#[test]
+fn a_build_tells_its_warnings_in_a_line_each() {
+    // R-CHK-8
+    let env = env("FROM scratch AS Base\nMAINTAINER a\nCOPY a $x/\n");
+    let short = "
+ 3 warnings found (use --debug to expand):
+ - StageNameCasing: Stage name 'Base' should be lowercase (line 1)
+ - MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)
+ - UndefinedVar: Usage of undefined variable '$x' (line 3)
+";
+    let outcome = env.kiln(&["build", "."]).succeeds();
+    assert!(outcome.stderr.contains(short), "{}", outcome.stderr);
+    let full = "
+ 3 warnings found:
+warning[StageNameCasing]: Stage name 'Base' should be lowercase
+  --> Dockerfile:1:17
+   |
+ 1 | FROM scratch AS Base
+   |                 ^^^^
+   = note: Stage names should be lowercase
+   = note: see https://docs.docker.com/go/dockerfile/rule/stage-name-casing/
+warning[";
+    let outcome = env.kiln(&["build", "--debug", "."]).succeeds();
+    assert!(outcome.stderr.contains(full), "{}", outcome.stderr);
+    for mode in [&["--progress", "rawjson"][..], &["--quiet"]] {
+        let outcome = env.kiln(&[&["build"], mode, &["."]].concat()).succeeds();
+        assert!(!outcome.stderr.contains("found"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_build_that_fails_tells_its_warnings_too() {
+    // R-CHK-8
+    let outcome = env("FROM scratch AS Base\nCOPY missing /\n").kiln(&["build", "."]);
+    let told = " 1 warning found (use --debug to expand):\n - StageNameCasing: ";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    assert_eq!(outcome.code, 1);
 }
 
 #[test]

@@ -322,20 +322,19 @@ fn outlines_and_targets_are_printed_as_buildx_does() {
     // R-CLI-7, R-LEX-15
     let env = context();
     let outline = "\
-TARGET:        app
-DESCRIPTION:   is what is shipped
+TARGET:      app
+DESCRIPTION: is what is shipped
 
 BUILD ARG    VALUE   DESCRIPTION
-VERSION      2       what to ship
-TARGETARCH   none
-GREETING     hello
-EXTRA
-";
+VERSION      2       \n\
+TARGETARCH   none    \n\
+GREETING             \n\
+EXTRA                \n\n";
     let targets = "\
-TARGET          DESCRIPTION
-files           gathers what is needed
-unused
-app (default)   is what is shipped
+TARGET        DESCRIPTION
+files         gathers what is needed
+unused        \n\
+app (default) is what is shipped
 ";
     for command in ["plan", "build"] {
         let line = [
@@ -352,7 +351,25 @@ app (default)   is what is shipped
     }
     let line = ["build", "--call=targets,format=json", "."];
     let json: Value = serde_json::from_str(&env.kiln(&line).succeeds().stdout).unwrap();
-    assert_eq!(json["targets"][2]["default"], true);
+    let target = serde_json::json!({
+        "name": "app",
+        "default": true,
+        "description": "is what is shipped",
+        "base": "scratch",
+        "location": { "ranges": [{ "start": { "line": 12 }, "end": { "line": 12 } }] },
+    });
+    assert_eq!(json["targets"][2], target);
+    let line = ["build", "--call=outline,format=json", "--build-arg=VERSION=2", "."];
+    let json: Value = serde_json::from_str(&env.kiln(&line).succeeds().stdout).unwrap();
+    assert_eq!(json["name"], "app");
+    let argument = serde_json::json!({
+        "name": "VERSION",
+        "value": "2",
+        "location": { "ranges": [{ "start": { "line": 5 }, "end": { "line": 5 } }] },
+    });
+    assert_eq!(json["args"][0], argument);
+    assert_eq!(json["secrets"], Value::Null);
+    assert!(json["sources"][0].is_string());
     assert!(!env.root().exists(), "no store is needed");
 }
 
@@ -364,14 +381,11 @@ fn an_outline_needs_no_image() {
         "FROM registry.invalid/x\nRUN --mount=type=secret,id=token,required \\\n  --mount=type=ssh true\n",
     )]);
     let outline = "\
-TARGET:   (default)
-
 SECRET   REQUIRED
 token    true
 
 SSH       REQUIRED
-default
-";
+default   \n\n";
     let outcome = env.kiln(&["build", "--call", "outline", "."]).succeeds();
     assert_eq!(outcome.stdout, outline);
 }

@@ -76,7 +76,7 @@ pub(crate) struct LogicalLine {
     pub(crate) text: String,
     /// First to last physical line, outer blanks left out.
     pub(crate) span: Span,
-    /// The last physical line.
+    /// The last physical line that was read for it: at the end of a file a blank one or a comment.
     pub(crate) last: Span,
     /// Whether a blank line was skipped inside (R-LEX-7).
     pub(crate) empty_continuation: bool,
@@ -104,6 +104,7 @@ impl LogicalLine {
         );
         while continues {
             let Some(line) = lines.next() else { break };
+            logical.last = line.visible_span();
             if line.is_comment() {
                 continue;
             }
@@ -111,7 +112,6 @@ impl LogicalLine {
                 logical.empty_continuation = true;
                 continue;
             }
-            logical.last = line.visible_span();
             logical.span.end = logical.last.end;
             continues = logical.append(line.text, line.start, escape);
         }

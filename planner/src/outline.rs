@@ -3,12 +3,16 @@
 //! The instructions are evaluated as for a plan, but without any base image: an outline asks no registry. A default that
 //! depends on what an image sets has no value here, and triggers of images are not known.
 
-use kiln_parser::{Arg, Diagnostic, Instruction, Parsed, Span, Spanned, Statement};
+use std::collections::{HashMap, HashSet};
+
+use kiln_parser::{
+    Arg, Diagnostic, Dockerfile, Instruction, Parsed, Span, Spanned, Statement, Variables,
+};
 
 use crate::doc_comment::description;
 use crate::evaluate::Builder;
-use crate::resolve::Resolution;
-use crate::{Argument, Bases, Mount, Op, PlanOptions, code};
+use crate::resolve::{Base, Resolution};
+use crate::{Argument, ArgumentOrigin, Bases, Mount, Op, PlanOptions, Vertex, code};
 
 /// What a target takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct Outline {
     pub name: Option<String>,
     /// What the comment above its FROM says of it.
     pub description: Option<String>,
-    /// Arguments of the global scope and of the stages that the target needs, each name once.
+    /// The arguments that the stages use which the target needs, each name once.
     pub arguments: Vec<OutlineArgument>,
     /// Secrets that RUNs mount, each id once.
     pub secrets: Vec<OutlineMount>,
@@ -30,11 +34,11 @@ pub struct Outline {
 pub struct OutlineArgument {
     /// Its name.
     pub name: String,
-    /// The value it has with the options given: of its declarations the first that has one.
+    /// The value it has with the options given.
     pub value: Option<String>,
-    /// What a comment above one of its ARGs says of it.
+    /// What the comment above its ARG says of it.
     pub description: Option<String>,
-    /// Its first ARG.
+    /// The ARG instruction.
     pub span: Span,
 }
 
@@ -43,7 +47,7 @@ pub struct OutlineArgument {
 pub struct OutlineMount {
     /// Its id.
     pub name: String,
-    /// Whether a RUN fails without it.
+    /// Whether that RUN fails without it.
     pub required: bool,
     /// The first RUN that mounts it.
     pub span: Option<Span>,
@@ -67,18 +71,14 @@ pub fn outline(parsed: &Parsed, options: &PlanOptions) -> Result<Outline, Vec<Di
         return Err(errors);
     }
     let target = resolution.stages[resolution.target].stage;
-    let evaluated = resolution
-        .globals
-        .arguments
-        .iter()
-        .chain(builder.arguments.iter().flatten());
-    let (secrets, ssh) = mounts(&builder);
+    let asked = asked(&resolution);
+    let (secrets, ssh) = mounts(&builder, &asked);
     Ok(Outline {
         name: target.name().map(str::to_owned),
         description: target
             .name()
             .and_then(|name| description(&target.comments, name)),
-        arguments: arguments(evaluated, parsed),
+        arguments: arguments(&resolution, &builder, parsed, &asked),
         secrets,
         ssh,
     })
@@ -89,31 +89,90 @@ fn errors_of(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn arguments<'a>(
-    evaluated: impl Iterator<Item = &'a Argument>,
-    parsed: &Parsed,
-) -> Vec<OutlineArgument> {
-    let mut rows: Vec<OutlineArgument> = Vec::new();
-    for argument in evaluated {
-        let described = described(argument, parsed);
-        match rows.iter_mut().find(|row| row.name == argument.name) {
-            Some(row) => {
-                row.value = row.value.take().or_else(|| argument.value.clone());
-                row.description = row.description.take().or(described);
-            }
-            None => rows.push(OutlineArgument {
-                name: argument.name.clone(),
-                value: argument.value.clone(),
-                description: described,
-                span: argument.span,
-            }),
+/// The target, its bases, and what they read. Where two of them say something of one name, the first counts.
+fn asked(resolution: &Resolution<'_>) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let mut asked = Vec::new();
+    let mut next = vec![resolution.target];
+    while let Some(stage) = next.pop() {
+        if !seen.insert(stage) {
+            continue;
+        }
+        asked.push(stage);
+        let resolved = &resolution.stages[stage];
+        next.extend(resolved.dependencies.iter().rev().map(|read| read.stage));
+        if let Base::Stage(base) = resolved.base {
+            next.push(base);
         }
     }
+    asked
+}
+
+/// The arguments that a stage declares or its FROM uses, and those that their defaults are made of.
+fn arguments(
+    resolution: &Resolution<'_>,
+    builder: &Builder<'_>,
+    parsed: &Parsed,
+    asked: &[usize],
+) -> Vec<OutlineArgument> {
+    let globals: HashMap<&str, OutlineArgument> = (resolution.globals.arguments.iter())
+        .map(|argument| (argument.name.as_str(), row(argument, parsed)))
+        .collect();
+    let made_of = made_of(&parsed.dockerfile, &resolution.globals.values);
+    let mut seen = HashSet::new();
+    let mut rows = Vec::new();
+    for &stage in asked {
+        let own = own(resolution, &builder.arguments[stage], parsed);
+        let declared = builder.arguments[stage].iter();
+        let mut used: Vec<String> = declared.map(|argument| argument.name.clone()).collect();
+        used.extend(used_by_from(resolution, stage));
+        let mut followed = HashSet::new();
+        let mut next = 0;
+        while let Some(name) = used.get(next).cloned() {
+            next += 1;
+            if !followed.insert(name.clone()) {
+                continue;
+            }
+            let known = own.get(name.as_str()).or_else(|| {
+                used.extend(made_of.get(name.as_str()).into_iter().flatten().cloned());
+                globals.get(name.as_str())
+            });
+            if let Some(row) = known
+                && seen.insert(name)
+            {
+                rows.push(row.clone());
+            }
+        }
+    }
+    rows.sort_by_key(|row: &OutlineArgument| row.span);
     rows
 }
 
-/// What the comments above an argument's own ARG say.
-fn described(argument: &Argument, parsed: &Parsed) -> Option<String> {
+/// What a stage itself says of its arguments; of one that has the value of the global scope or of kiln it says nothing.
+fn own<'a>(
+    resolution: &Resolution<'_>,
+    arguments: &'a [Argument],
+    parsed: &Parsed,
+) -> HashMap<&'a str, OutlineArgument> {
+    let values = &resolution.globals.values;
+    let mut own = HashMap::new();
+    for argument in arguments {
+        let given = matches!(
+            argument.origin,
+            ArgumentOrigin::BuildArg | ArgumentOrigin::Default
+        );
+        let mut row = row(argument, parsed);
+        if !given {
+            row.value = None;
+        }
+        if given || values.lookup(&argument.name).is_none() {
+            own.insert(argument.name.as_str(), row);
+        }
+    }
+    own
+}
+
+fn row(argument: &Argument, parsed: &Parsed) -> OutlineArgument {
     let is_it = |span: Span| span.start <= argument.span.start && argument.span.end <= span.end;
     let globals = parsed.dockerfile.global_args.iter();
     let mut global = globals.filter(|arg: &&Statement<Arg>| is_it(arg.span));
@@ -123,17 +182,54 @@ fn described(argument: &Argument, parsed: &Parsed) -> Option<String> {
         let arg = |one: &&Statement| matches!(one.instruction, Instruction::Arg(_));
         statements.find(|one| arg(one) && is_it(one.span))
     };
-    let comments: &[Spanned<String>] = match global.next() {
-        Some(statement) => &statement.comments,
-        None => &local()?.comments,
+    let (comments, span): (&[Spanned<String>], Span) = match global.next() {
+        Some(statement) => (&statement.comments, statement.span),
+        None => local().map_or((&[], argument.span), |arg| (&arg.comments, arg.span)),
     };
-    description(comments, &argument.name)
+    OutlineArgument {
+        name: argument.name.clone(),
+        value: argument.value.clone(),
+        description: description(comments, &argument.name),
+        span,
+    }
 }
 
-/// Secrets and agents, in the order of the steps.
-fn mounts(builder: &Builder<'_>) -> (Vec<OutlineMount>, Vec<OutlineMount>) {
+/// For each ARG of the global scope the variables in its default.
+fn made_of(dockerfile: &Dockerfile, values: &dyn Variables) -> HashMap<String, Vec<String>> {
+    let mut made_of: HashMap<String, Vec<String>> = HashMap::new();
+    let pairs = dockerfile.global_args.iter();
+    for pair in pairs.flat_map(|arg| &arg.instruction.pairs) {
+        let default = pair.default.as_ref();
+        let expanded = default.and_then(|word| word.expand(values).ok());
+        let mut used = expanded.map(|it| it.used).unwrap_or_default();
+        let before = made_of.remove(&pair.name.value).unwrap_or_default();
+        if used.contains(&pair.name.value) {
+            used.extend(before);
+        }
+        made_of.insert(pair.name.value.clone(), used);
+    }
+    made_of
+}
+
+/// The variables that the FROM of a stage uses.
+fn used_by_from(resolution: &Resolution<'_>, stage: usize) -> Vec<String> {
+    let from = &resolution.stages[stage].stage.from;
+    let words = std::iter::once(&from.image).chain(&from.platform);
+    let expanded = words.filter_map(|word| word.expand(&resolution.globals.values).ok());
+    expanded.flat_map(|it| it.used).collect()
+}
+
+/// Secrets and agents, in the order of the file.
+fn mounts(builder: &Builder<'_>, asked: &[usize]) -> (Vec<OutlineMount>, Vec<OutlineMount>) {
     let (mut secrets, mut ssh) = (Vec::new(), Vec::new());
-    for vertex in builder.graph.node_weights() {
+    let turns: HashMap<usize, usize> = asked.iter().copied().zip(0..).collect();
+    let turn = |vertex: &Vertex| vertex.stage.and_then(|stage| turns.get(&stage).copied());
+    let vertices = builder.graph.node_weights();
+    let mut vertices: Vec<_> = vertices
+        .filter_map(|vertex| Some((turn(vertex)?, vertex)))
+        .collect();
+    vertices.sort_by_key(|(turn, _)| *turn);
+    for (_, vertex) in vertices {
         let Op::Exec(exec) = &vertex.op else { continue };
         for mount in &exec.mounts {
             match mount {
@@ -145,17 +241,19 @@ fn mounts(builder: &Builder<'_>) -> (Vec<OutlineMount>, Vec<OutlineMount>) {
             }
         }
     }
+    secrets.sort_by_key(|row| row.span);
+    ssh.sort_by_key(|row| row.span);
     (secrets, ssh)
 }
 
+/// The first RUN that mounts it counts.
 fn note(rows: &mut Vec<OutlineMount>, name: &str, required: bool, span: Option<Span>) {
-    match rows.iter_mut().find(|row| row.name == name) {
-        Some(row) => row.required |= required,
-        None => rows.push(OutlineMount {
+    if rows.iter().all(|row| row.name != name) {
+        rows.push(OutlineMount {
             name: name.to_owned(),
             required,
             span,
-        }),
+        });
     }
 }
 
@@ -202,16 +300,43 @@ COPY --from=build /a /a
         assert_eq!(outline.name.as_deref(), Some("app"));
         assert_eq!(outline.description.as_deref(), Some("the program"));
         let expected = [
-            ("GO", Some("1.23"), Some("which compiler")),
+            // The stage's own ARG is given, and has no comment.
+            ("GO", Some("1.23"), None),
             ("MODE", Some("fast"), Some("how fast")),
             ("FROM_BASE", None, None),
-            ("TARGETOS", Some("linux"), None),
         ];
         assert_eq!(rows(&outline), expected);
     }
 
     #[test]
-    fn a_mount_that_one_step_requires_is_required() {
+    fn arguments_that_nothing_uses_are_left_out() {
+        // R-CLI-7, R-ARG-1
+        let text = "\
+# A first
+ARG A=a
+ARG B=${A}b UNUSED=1
+# C in front
+ARG C
+FROM x:$B AS base
+# C behind
+ARG C
+ARG A=other TARGETOS
+FROM base
+ENV E=e
+ARG E
+";
+        let outline = outlined(text, &[]).unwrap();
+        let expected = [
+            ("B", Some("ab"), None),
+            ("C", None, Some("behind")),
+            ("A", Some("other"), None),
+            ("E", None, None),
+        ];
+        assert_eq!(rows(&outline), expected);
+    }
+
+    #[test]
+    fn the_first_mount_of_a_secret_counts() {
         // R-CLI-7
         let outline = outlined(TEXT, &[]).unwrap();
         let named = |rows: &[OutlineMount]| -> Vec<(String, bool)> {
@@ -219,7 +344,7 @@ COPY --from=build /a /a
                 .map(|row| (row.name.clone(), row.required))
                 .collect()
         };
-        assert_eq!(named(&outline.secrets), [("token".to_owned(), true)]);
+        assert_eq!(named(&outline.secrets), [("token".to_owned(), false)]);
         assert_eq!(named(&outline.ssh), [("default".to_owned(), false)]);
     }
 

@@ -379,11 +379,12 @@ impl<'a> Resolver<'_, 'a> {
     ) -> Option<String> {
         match word.expand(&self.globals.values) {
             Ok(expanded) => {
-                for name in expanded
-                    .unset
-                    .iter()
-                    .filter(|name| !self.globals.declared.contains(*name))
-                {
+                let is_known = |name: &&String| {
+                    self.globals.declared.contains(*name)
+                        || self.globals.values.names().any(|known| known == *name)
+                };
+                // A default stands in for a value that nobody can ever give, so it is told too.
+                for name in expanded.used.iter().filter(|name| !is_known(name)) {
                     let known = self
                         .globals
                         .values

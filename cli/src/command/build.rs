@@ -9,7 +9,7 @@ mod secret;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kiln_executor::export::{ExportOptions, export};
 use kiln_executor::{BuildFailure, BuildRequest, Built, build_on, resolve_bases};
@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Show no progress, print the image id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Show all about the warnings of the checks
+    #[arg(short = 'D', long)]
+    pub(crate) debug: bool,
     /// Check the Dockerfile, build nothing: `--call=check`
     #[arg(long, conflicts_with = "call")]
     pub(crate) check: bool,
@@ -67,11 +70,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
-    let check = |format| check::run_for_build(&args.recipe, format, config);
     match args.call {
-        Some(Call::Check { json: true }) => return check(check::Format::Json),
-        Some(Call::Check { json: false }) => return check(check::Format::Text),
-        _ if args.check => return check(check::Format::Text),
+        Some(Call::Check { json }) => return check::run_for_build(&args.recipe, json, config),
+        _ if args.check => return check::run_for_build(&args.recipe, false, config),
         _ => {}
     }
     let outputs = outputs::outputs(&args)?;
@@ -93,11 +94,19 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         log_limit: log_limit::log_limit(|name| config.variable(name)),
         secrets: secret::secrets(&args.secrets, |name| config.variable(name))?,
     };
+    let findings = OnceLock::new();
     let (result, account) = session.watch(mode, |watched| {
-        make(&watched, &request, &args.tags, &outputs)
+        make(&watched, &request, &args.tags, &outputs, &findings)
     });
-    let (built, results, findings) = result.inspect_err(|_| report::tail(mode, &account))?;
-    report::warnings(mode, config, &source, &findings, &built);
+    let found = findings.get().map_or(&[][..], Vec::as_slice);
+    let in_full = args.debug.then_some(config.color);
+    let told = || report::warnings(mode, &source, found, in_full);
+    let (built, results) = result.inspect_err(|_| {
+        report::tail(mode, &account);
+        told();
+    })?;
+    told();
+    report::unused_build_args(mode, config, &built);
     report::made(mode, &results, &outputs);
     leave(&args, &results)
 }
@@ -115,13 +124,14 @@ fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
     Ok(parsed)
 }
 
-/// Builds once, then makes each output.
+/// Builds once, then makes each output. What the checks find is left in `findings`, whatever comes of the build.
 fn make(
     watched: &Watched<'_>,
     request: &BuildRequest<'_>,
     tags: &[Reference],
     outputs: &[Output],
-) -> Result<(Built, Results, Vec<Finding>), Failure> {
+    findings: &OnceLock<Vec<Finding>>,
+) -> Result<(Built, Results), Failure> {
     let source = Arc::new(request.source.clone());
     let Watched {
         services,
@@ -144,7 +154,8 @@ fn make(
     };
     let bases = resolve_bases(request, services, reporter).map_err(failed)?;
     // Before anything runs (R-CHK-1).
-    let findings = checks::enforced(request, &source, &bases)?;
+    let found = checks::enforced(request, &source, &bases)?;
+    findings.get_or_init(|| found);
     let built = build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
     let mut results = Results {
         id: built.id,
@@ -163,7 +174,7 @@ fn make(
             results.add(exported, names);
         }
     }
-    Ok((built, results, findings))
+    Ok((built, results))
 }
 
 /// What scripts read afterwards: the files asked for, and the id on stdout of a quiet build.

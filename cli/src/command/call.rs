@@ -1,9 +1,13 @@
-//! `--call`: what to do with a Dockerfile besides building it (R-CLI-7).
+//! `--call`: what to do with a Dockerfile besides building it, with buildx's output to the letter (R-CLI-7).
+
+mod aligned;
 
 use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kiln_parser::{Source, Span};
 use kiln_planner::{Outline, OutlineMount, PlanOptions, Target, outline, targets};
 use serde_json::{Value, json};
@@ -11,7 +15,8 @@ use serde_json::{Value, json};
 use super::plan::parse;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::table::Table;
+use crate::location;
+use aligned::aligned;
 
 /// The value of `--call` of `kiln build`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,103 +127,117 @@ fn document(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// Only stages with a name, and the last one, can be asked for (R-STG-1).
 fn targets_text(targets: &[Target]) -> String {
-    let mut table = Table::new(&["TARGET", "DESCRIPTION"]).without_minimum();
-    for target in targets {
-        let name = match (&target.name, target.is_default) {
-            (Some(name), false) => name.clone(),
-            (Some(name), true) => format!("{name} (default)"),
-            (None, true) => "(default)".to_owned(),
-            (None, false) => continue,
-        };
-        table.row([name, target.description.clone().unwrap_or_default()]);
-    }
-    table.to_string()
+    let name = |target: &Target| match (&target.name, target.is_default) {
+        (Some(name), false) => name.clone(),
+        (Some(name), true) => format!("{name} (default)"),
+        (None, true) => "(default)".to_owned(),
+        (None, false) => String::new(),
+    };
+    let mut rows = vec![["TARGET", "DESCRIPTION"].map(str::to_owned)];
+    rows.extend(
+        targets
+            .iter()
+            .map(|target| [name(target), shown(&target.description)]),
+    );
+    aligned(&rows, 1)
 }
 
 fn targets_json(targets: &[Target], source: &Source) -> Value {
     let target = |target: &Target| {
-        without_nulls(json!({
+        without_empty(json!({
             "name": target.name,
             "default": target.is_default.then_some(true),
             "description": target.description,
             "base": target.base,
             "platform": target.platform,
-            "line": source.line_of(target.span),
+            "location": location::lines(source, target.span),
         }))
     };
-    json!({ "targets": targets.iter().map(target).collect::<Vec<_>>() })
+    json!({
+        "targets": targets.iter().map(target).collect::<Vec<_>>(),
+        "sources": [STANDARD.encode(source.text())],
+    })
 }
 
+/// Each part ends with an empty line.
 fn outline_text(outline: &Outline) -> String {
-    let name = outline.name.as_deref().unwrap_or("(default)");
-    let mut sections = vec![match &outline.description {
-        Some(description) => format!("TARGET:        {name}\nDESCRIPTION:   {description}\n"),
-        None => format!("TARGET:   {name}\n"),
-    }];
+    let mut parts = Vec::new();
+    if let Some(name) = &outline.name {
+        let mut head = vec![["TARGET:".to_owned(), name.clone()]];
+        let description = outline.description.iter();
+        head.extend(description.map(|text| ["DESCRIPTION:".to_owned(), text.clone()]));
+        parts.push(aligned(&head, 1));
+    }
     if !outline.arguments.is_empty() {
-        let mut table = Table::new(&["BUILD ARG", "VALUE", "DESCRIPTION"]).without_minimum();
-        for argument in &outline.arguments {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            table.row([
-                argument.name.clone(),
-                text(&argument.value),
-                text(&argument.description),
-            ]);
-        }
-        sections.push(table.to_string());
+        let mut rows = vec![["BUILD ARG", "VALUE", "DESCRIPTION"].map(str::to_owned)];
+        rows.extend(outline.arguments.iter().map(|argument| {
+            let name = argument.name.clone();
+            [name, shown(&argument.value), shown(&argument.description)]
+        }));
+        parts.push(aligned(&rows, 3));
     }
     for (heading, mounts) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
         if !mounts.is_empty() {
-            sections.push(mounts_text(heading, mounts));
+            parts.push(mounts_text(heading, mounts));
         }
     }
-    sections.join("\n")
+    parts.iter().map(|part| format!("{part}\n")).collect()
 }
 
 fn mounts_text(heading: &str, mounts: &[OutlineMount]) -> String {
-    let mut table = Table::new(&[heading, "REQUIRED"]).without_minimum();
-    for mount in mounts {
+    let mut rows = vec![[heading, "REQUIRED"].map(str::to_owned)];
+    rows.extend(mounts.iter().map(|mount| {
         let required = if mount.required { "true" } else { "" };
-        table.row([mount.name.clone(), required.to_owned()]);
-    }
-    table.to_string()
+        [mount.name.clone(), required.to_owned()]
+    }));
+    aligned(&rows, 3)
+}
+
+fn shown(text: &Option<String>) -> String {
+    text.clone().unwrap_or_default()
 }
 
 fn outline_json(outline: &Outline, source: &Source) -> Value {
-    let line = |span: Option<Span>| span.map(|span| source.line_of(span));
+    let place = |span: Option<Span>| span.map(|span| location::lines(source, span));
     let mounts = |mounts: &[OutlineMount]| -> Value {
         let mount = |mount: &OutlineMount| {
-            without_nulls(json!({
+            without_empty(json!({
                 "name": mount.name,
                 "required": mount.required.then_some(true),
-                "line": line(mount.span),
+                "location": place(mount.span),
             }))
         };
         mounts.iter().map(mount).collect()
     };
     let arguments = outline.arguments.iter().map(|argument| {
-        without_nulls(json!({
+        without_empty(json!({
             "name": argument.name,
             "value": argument.value,
             "description": argument.description,
-            "line": line(Some(argument.span)),
+            "location": place(Some(argument.span)),
         }))
     });
-    without_nulls(json!({
+    without_empty(json!({
         "name": outline.name,
         "description": outline.description,
         "args": arguments.collect::<Vec<_>>(),
         "secrets": mounts(&outline.secrets),
         "ssh": mounts(&outline.ssh),
+        "sources": [STANDARD.encode(source.text())],
     }))
 }
 
-/// An object without the fields that have nothing to say.
-fn without_nulls(mut value: Value) -> Value {
-    if let Value::Object(fields) = &mut value {
-        fields.retain(|_, field| !field.is_null());
+/// An object without the members that have nothing to say, as Go's `omitempty` leaves them out.
+fn without_empty(mut value: Value) -> Value {
+    let is_empty = |member: &Value| match member {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    if let Value::Object(members) = &mut value {
+        members.retain(|_, member| !is_empty(member));
     }
     value
 }

@@ -1,5 +1,6 @@
 //! `kiln check`, `kiln build --check`: what a Dockerfile says that is likely not meant. Clauses R-CHK-1..9.
 
+mod buildkit;
 mod github;
 mod json;
 mod sarif;
@@ -123,15 +124,12 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         ));
     }
     print(&checked, args.format, config)?;
-    checked.verdict()
+    checked.verdict(Exit::Check, checked.warnings())
 }
 
-/// `kiln build --check`: a base image that can't be had is an error, as in a build.
-pub(crate) fn run_for_build(
-    recipe: &Recipe,
-    format: Format,
-    config: &Config,
-) -> Result<Exit, Failure> {
+/// `kiln build --check`, as buildx does it: output and exit code are BuildKit's, and a base image that can't be had is an error, as
+/// in a build.
+pub(crate) fn run_for_build(recipe: &Recipe, json: bool, config: &Config) -> Result<Exit, Failure> {
     let request = Request {
         input: recipe.read(config)?,
         options: recipe.plan_options(config),
@@ -140,12 +138,17 @@ pub(crate) fn run_for_build(
         fix: false,
     };
     let checked = request.check(config)?;
-    print(&checked, format, config)?;
+    let text = match json {
+        true => json::buildkit(&checked),
+        false => buildkit::buildkit(&checked),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
     match checked.unresolved.first() {
         Some(error) if checked.errors.is_empty() => {
             Err(Failure::from_build_error(Some(&checked.source), error))
         }
-        _ => checked.verdict(),
+        // R-CHK-6, R-CLI-8
+        _ => checked.verdict(Exit::Failed, checked.by_origin().0.len()),
     }
 }
 
@@ -234,15 +237,32 @@ impl Checked {
             .count()
     }
 
-    fn verdict(&self) -> Result<Exit, Failure> {
+    /// The findings of BuildKit's rules, by line, and those of kiln's own.
+    fn by_origin(&self) -> (Vec<&Finding>, Vec<&Finding>) {
+        self.findings
+            .iter()
+            .partition(|finding| finding.rule.is_buildkit())
+    }
+
+    /// What the command ends with, which is `found` when there are warnings.
+    fn verdict(&self, found: Exit, warnings: usize) -> Result<Exit, Failure> {
         if !self.errors.is_empty() {
             let failure = Failure::from_diagnostics(Exit::Usage, &self.source, &self.errors);
             return Err(failure);
         }
-        Ok(match self.warnings() {
+        Ok(match warnings {
             0 => Exit::Done,
-            _ => Exit::Check,
+            _ => found,
         })
+    }
+}
+
+/// The first line of what people read.
+fn verdict(warnings: usize) -> String {
+    match warnings {
+        0 => "Check complete, no warnings found.\n".to_owned(),
+        1 => "Check complete, 1 warning has been found!\n".to_owned(),
+        several => format!("Check complete, {several} warnings have been found!\n"),
     }
 }
 
@@ -307,4 +327,17 @@ fn explain(name: &str) -> Result<Exit, Failure> {
     };
     std::io::stdout().write_all(rule.page.as_bytes())?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_counts() {
+        // R-CHK-6
+        assert_eq!(verdict(0), "Check complete, no warnings found.\n");
+        assert_eq!(verdict(1), "Check complete, 1 warning has been found!\n");
+        assert_eq!(verdict(2), "Check complete, 2 warnings have been found!\n");
+    }
 }

@@ -52,8 +52,9 @@ fn legacy(request: &Request<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Pa
         diagnostics.push(diagnostic.help(format!("write `{keyword} {}=value`", request.text)));
         return None;
     };
+    let written = request.written;
     let message = format!(
-        "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+        "\"{written} key=value\" should be used instead of legacy \"{written} key value\" format"
     );
     diagnostics.push(Diagnostic::warning(
         code::LEGACY_KEY_VALUE_FORMAT,

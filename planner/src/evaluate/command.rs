@@ -11,7 +11,7 @@ const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 impl Evaluator<'_, '_> {
     /// R-CMD-1..3, R-CMD-5
     pub(super) fn cmd(&mut self, cmd: &Cmd) {
-        self.recommend_json("CMD", &cmd.command);
+        self.recommend_json(&cmd.command);
         let argv = self.command_argv(&cmd.command);
         self.metadata(format!("CMD {}", quoted_list(&argv)));
         self.state.config.config.cmd = Some(argv);
@@ -21,7 +21,7 @@ impl Evaluator<'_, '_> {
 
     /// An ENTRYPOINT drops the CMD of the base, but not that of its own stage (R-ENTRY-2).
     pub(super) fn entrypoint(&mut self, entrypoint: &Entrypoint) {
-        self.recommend_json("ENTRYPOINT", &entrypoint.command);
+        self.recommend_json(&entrypoint.command);
         let argv = self.command_argv(&entrypoint.command);
         self.metadata(format!("ENTRYPOINT {}", quoted_list(&argv)));
         self.state.config.config.entrypoint = Some(argv);
@@ -47,8 +47,10 @@ impl Evaluator<'_, '_> {
         argv
     }
 
-    fn recommend_json(&mut self, keyword: &str, command: &CommandLine) {
+    fn recommend_json(&mut self, command: &CommandLine) {
         if matches!(command, CommandLine::Shell(_)) && self.state.config.config.shell.is_empty() {
+            let written = &self.here.text;
+            let keyword = written.split_whitespace().next().unwrap_or(written);
             let message = format!(
                 "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
             );

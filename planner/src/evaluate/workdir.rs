@@ -2,7 +2,7 @@
 
 use kiln_parser::Workdir;
 
-use super::{Evaluator, name};
+use super::{Evaluator, go_text, name};
 use crate::{FileOp, MkdirOp, Op, code, paths};
 
 impl Evaluator<'_, '_> {
@@ -12,7 +12,8 @@ impl Evaluator<'_, '_> {
         };
         if !written.starts_with('/') && !self.state.workdir_set {
             let message = format!(
-                "Relative workdir \"{written}\" can have unexpected results if the base image changes"
+                "Relative workdir {} can have unexpected results if the base image changes",
+                go_text::quoted(&written)
             );
             self.warn(code::WORKDIR_RELATIVE_PATH, message, self.here.span);
         }

@@ -11,6 +11,8 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// What to tell.
     pub diagnostic: Diagnostic,
+    /// The instruction that it is about, whose lines BuildKit names; the diagnostic's own span may be a word of it.
+    pub statement: Option<Span>,
     /// What mends it; empty when that is not mechanical.
     pub edits: Vec<Edit>,
 }
@@ -71,9 +73,10 @@ impl Found {
         self
     }
 
-    pub(super) fn by(self, rule: &'static Rule) -> Finding {
+    pub(super) fn by(self, rule: &'static Rule, statement: Option<Span>) -> Finding {
         Finding {
             rule,
+            statement: statement.filter(|_| !rule.is_about_a_line()).or(self.span),
             diagnostic: Diagnostic {
                 severity: rule.severity,
                 code: Code(rule.id),

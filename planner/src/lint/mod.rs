@@ -21,7 +21,6 @@ pub use fix::{fix, fix_all};
 pub use rule::{Rule, find, rules};
 pub use subject::{ContextView, Subject};
 
-use finding::Found;
 
 /// Runs every rule that is not switched off, in the order of the file.
 #[must_use]
@@ -42,24 +41,17 @@ fn run(
 ) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for rule in rules().iter().copied().filter(|rule| wanted(rule)) {
-        let found = (rule.check)(subject);
-        let kept = found
-            .into_iter()
-            .filter(|found| config_at(subject, config, found).runs(rule));
-        findings.extend(kept.map(|found| found.by(rule)));
+        for found in (rule.check)(subject) {
+            let instruction = found
+                .span
+                .and_then(|span| subject.instruction_at(span.start));
+            let comments = instruction.map_or(&[][..], |(_, comments)| comments);
+            if config.with_comments(comments).runs(rule) {
+                findings.push(found.by(rule, instruction.map(|(span, _)| span)));
+            }
+        }
     }
     findings.sort_by_key(Finding::order);
     findings.dedup();
     findings
-}
-
-/// The configuration where something was found: that of the file, and what the comments of the instruction add.
-fn config_at(subject: &Subject<'_>, config: &CheckConfig, found: &Found) -> CheckConfig {
-    let instruction = found
-        .span
-        .and_then(|span| subject.instruction_at(span.start));
-    match instruction {
-        Some((_, comments)) => config.with_comments(comments),
-        None => config.clone(),
-    }
 }

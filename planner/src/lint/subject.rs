@@ -75,11 +75,20 @@ impl<'a> Subject<'a> {
 
     /// The instruction at a place, and the comments attached to it.
     pub(super) fn instruction_at(&self, offset: usize) -> Option<(Span, &'a [Spanned<String>])> {
+        let found = self.last_before(offset)?;
+        (offset <= found.0.end).then_some(found)
+    }
+
+    /// The last instruction that begins at a place or before it.
+    pub(super) fn instruction_before(&self, offset: usize) -> Option<Span> {
+        self.last_before(offset).map(|(span, _)| span)
+    }
+
+    fn last_before(&self, offset: usize) -> Option<(Span, &'a [Spanned<String>])> {
         let after = self
             .instructions
             .partition_point(|(instruction, _)| instruction.start <= offset);
-        let found = self.instructions[after.checked_sub(1)?];
-        (offset <= found.0.end).then_some(found)
+        Some(self.instructions[after.checked_sub(1)?])
     }
 
     /// Diagnostics of a code that the parser or the evaluation told.

@@ -26,28 +26,68 @@ pub(super) fn tail(mode: ProgressMode, account: &Account) {
     }
 }
 
-/// What the checks found, and build arguments that nothing used.
+/// What the checks found: a line each, or all about them, in colour or not (R-CHK-8).
 pub(super) fn warnings(
     mode: ProgressMode,
-    config: &Config,
     source: &Arc<Source>,
     findings: &[Finding],
-    built: &Built,
+    in_full: Option<bool>,
 ) {
+    if !is_for_people(mode) || findings.is_empty() {
+        return;
+    }
+    let mut text = heading(findings.len(), in_full.is_some());
+    for finding in findings {
+        match in_full {
+            None => text.push_str(&in_a_line(source, finding)),
+            Some(color) => {
+                let mut report = Report::from_diagnostic(source, &finding.diagnostic);
+                let url = Some(finding.rule.url()).filter(|url| !url.is_empty());
+                report.notes.push(finding.rule.summary.to_owned());
+                report.notes.extend(url.map(|url| format!("see {url}")));
+                text.push_str(&render::reports(&[report], color));
+            }
+        }
+    }
+    crate::say(&text);
+}
+
+fn heading(warnings: usize, in_full: bool) -> String {
+    let found = match warnings {
+        1 => "1 warning found".to_owned(),
+        several => format!("{several} warnings found"),
+    };
+    let more = if in_full {
+        ""
+    } else {
+        " (use --debug to expand)"
+    };
+    format!("\n {found}{more}:\n")
+}
+
+fn in_a_line(source: &Source, finding: &Finding) -> String {
+    let line = finding.statement.map_or_else(String::new, |span| {
+        format!(" (line {})", source.line_of(span))
+    });
+    let (rule, detail) = (finding.rule.id, &finding.diagnostic.message);
+    format!(" - {rule}: {detail}{line}\n")
+}
+
+/// Build arguments that nothing used.
+pub(super) fn unused_build_args(mode: ProgressMode, config: &Config, built: &Built) {
     if !is_for_people(mode) {
         return;
     }
-    let mut reports: Vec<_> = findings
-        .iter()
-        .map(|finding| Report::from_diagnostic(source, &finding.diagnostic))
+    let names = built.unused_build_args.iter();
+    let reports: Vec<_> = names
+        .map(|name| Report {
+            severity: Severity::Warning,
+            ..Report::error(
+                None,
+                format!("build argument `{name}` is not declared by any ARG"),
+            )
+        })
         .collect();
-    reports.extend(built.unused_build_args.iter().map(|name| Report {
-        severity: Severity::Warning,
-        ..Report::error(
-            None,
-            format!("build argument `{name}` is not declared by any ARG"),
-        )
-    }));
     crate::say(&render::reports(&reports, config.color));
 }
 

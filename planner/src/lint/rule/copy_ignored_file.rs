@@ -1,5 +1,7 @@
 //! COPY or ADD of what `.dockerignore` leaves out.
 
+use kiln_parser::IgnoreFile;
+
 use super::{Rule, Severity};
 use crate::lint::finding::Found;
 use crate::lint::subject::Subject;
@@ -8,7 +10,7 @@ pub(super) static RULE: Rule = Rule {
     id: "CopyIgnoredFile",
     severity: Severity::Warning,
     experimental: false,
-    summary: "Attempting to copy file that is excluded by .dockerignore",
+    summary: "Attempting to Copy file that is excluded by .dockerignore",
     page: include_str!("copy-ignored-file.md"),
     check,
 };
@@ -23,7 +25,11 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
     }
     let reads = subject.survey.context_reads.iter();
     reads
-        .filter(|read| context.ignore.ignores(&read.path))
+        .filter(|read| match read.path.as_str() {
+            // The root is ignored only with all that is in it.
+            "." => hides_all(context.ignore),
+            path => context.ignore.ignores(path),
+        })
         .map(|read| {
             let act = if read.add { "Add" } else { "Copy" };
             let message = format!(
@@ -33,4 +39,12 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
             Found::new(read.span, message)
         })
         .collect()
+}
+
+fn hides_all(ignore: &IgnoreFile) -> bool {
+    ignore.rules().iter().any(|rule| {
+        let pattern = rule.pattern.trim_start_matches("./");
+        let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
+        matches!(pattern, "*" | "**" | "**/*")
+    })
 }

@@ -8,7 +8,7 @@ pub(super) static RULE: Rule = Rule {
     id: "FromAsCasing",
     severity: Severity::Warning,
     experimental: false,
-    summary: "The `as` keyword should match the case of the `from` keyword",
+    summary: "The 'as' keyword should match the case of the 'from' keyword",
     page: include_str!("from-as-casing.md"),
     check,
 };

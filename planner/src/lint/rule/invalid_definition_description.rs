@@ -11,7 +11,7 @@ pub(super) static RULE: Rule = Rule {
     id: "InvalidDefinitionDescription",
     severity: Severity::Warning,
     experimental: true,
-    summary: "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`",
+    summary: "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
     page: include_str!("invalid-definition-description.md"),
     check,
 };
@@ -41,7 +41,7 @@ fn tell_arg(arg: &Arg, span: Span, comments: &[Spanned<String>]) -> Option<Found
         .iter()
         .map(|pair| pair.name.value.as_str())
         .collect();
-    tell("build argument", &names, span, comments)
+    tell("ARG", &names, span, comments)
 }
 
 /// Only the last comment counts.

@@ -92,6 +92,11 @@ impl Rule {
         !self.id.starts_with("K-")
     }
 
+    /// Whether it is about one line, not the whole instruction.
+    pub(super) fn is_about_a_line(&self) -> bool {
+        self.id == no_empty_continuation::RULE.id
+    }
+
     /// Where the public documentation of a rule of BuildKit's is (R-CHK-9); empty for others.
     #[must_use]
     pub fn url(&self) -> String {

@@ -23,14 +23,14 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 .filter(|statement| statement.instruction.keyword() == keyword)
                 .collect();
             let earlier = all.split_last().map_or(&[][..], |(_, earlier)| earlier);
-            let message = format!(
-                "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
-            );
-            found.extend(
-                earlier
-                    .iter()
-                    .map(|statement| Found::new(statement.span, message.clone())),
-            );
+            // BuildKit names the keyword as the next of them writes it.
+            found.extend(earlier.iter().zip(all.iter().skip(1)).map(|(statement, next)| {
+                let message = format!(
+                    "Multiple {} instructions should not be used in the same stage because only the last one will be used",
+                    next.keyword.value
+                );
+                Found::new(statement.span, message)
+            }));
         }
     }
     found

@@ -18,14 +18,22 @@ pub(super) static RULE: Rule = Rule {
 fn check(subject: &Subject<'_>) -> Vec<Found> {
     let told = subject.told(RULE.id);
     told.map(|(found, last_line)| {
-        let instruction = subject.instruction_at(last_line.start);
-        let start = instruction.map(|(span, _)| span.start);
-        start
+        let instruction = subject.instruction_before(last_line.start);
+        let lines = instruction.map(|span| Span::new(span.start, end_of_line(subject, last_line)));
+        lines
             .into_iter()
-            .flat_map(|start| blank_lines(subject, Span::new(start, last_line.start)))
+            .flat_map(|lines| blank_lines(subject, lines))
             .fold(found, |found, line| found.edit(line, ""))
     })
     .collect()
+}
+
+/// Just after the line end; a file may end with blank lines.
+fn end_of_line(subject: &Subject<'_>, line: Span) -> usize {
+    let text = subject.source.text();
+    let rest = text.get(line.start..).unwrap_or_default();
+    rest.find('\n')
+        .map_or(text.len(), |at| line.start + at + 1)
 }
 
 /// The blank lines that begin in a span, with their line ends.

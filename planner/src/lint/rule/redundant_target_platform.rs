@@ -1,6 +1,6 @@
 //! `--platform=$TARGETPLATFORM`, which is what happens without.
 
-use kiln_parser::Span;
+use kiln_parser::{Span, Word};
 
 use super::{Rule, Severity};
 use crate::lint::finding::Found;
@@ -19,7 +19,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
     let stages = subject.parsed.dockerfile.stages.iter();
     stages
         .filter_map(|stage| stage.from.platform.as_ref())
-        .filter(|platform| is_target_platform(platform.raw()))
+        .filter(|platform| is_target_platform(platform))
         .map(|platform| {
             let message = format!(
                 "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
@@ -34,12 +34,12 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
         .collect()
 }
 
-fn is_target_platform(raw: &str) -> bool {
-    let name = raw
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .or_else(|| raw.strip_prefix('$'));
-    name == Some("TARGETPLATFORM")
+/// Whether it gives just that variable's value, and reads no other; the variable is always set, so a default changes nothing.
+fn is_target_platform(platform: &Word) -> bool {
+    let (name, value) = ("TARGETPLATFORM", "os/arch");
+    let variables = vec![(name.to_owned(), value.to_owned())];
+    let expanded = platform.expand(&variables);
+    expanded.is_ok_and(|it| it.used == [name] && it.text == value)
 }
 
 /// The whole flag and the blanks after it.
