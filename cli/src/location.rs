@@ -10,11 +10,7 @@ pub(crate) fn lines(source: &Source, span: Span) -> Value {
 
 /// As [`lines`], with the members that are zero.
 pub(crate) fn lines_in_full(source: &Source, span: Span) -> Value {
-    let mut location = ranges(
-        source,
-        span,
-        |line| json!({ "line": line, "character": 0 }),
-    );
+    let mut location = ranges(source, span, |line| json!({ "line": line, "character": 0 }));
     location["sourceIndex"] = 0.into();
     location
 }

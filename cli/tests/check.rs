@@ -70,7 +70,13 @@ fn errors_come_after_the_warnings() {
 fn all_stages_are_checked_unless_there_is_a_target() {
     // R-CHK-5
     let stages = env("FROM scratch AS a\nCOPY $x /\nFROM scratch AS b\nCOPY a /\n");
-    let count = |args: &[&str]| stages.kiln(args).stdout.matches("undefined variable").count();
+    let count = |args: &[&str]| {
+        stages
+            .kiln(args)
+            .stdout
+            .matches("undefined variable")
+            .count()
+    };
     assert_eq!(count(&["check"]), 1);
     assert_eq!(count(&["check", "--target", "b"]), 0);
     assert_eq!(count(&["build", "--check", "."]), 1);
@@ -153,7 +159,9 @@ fn json_is_as_buildkit_has_it() {
         })
     };
     let lines = |lines: &[usize]| {
-        let ranges = lines.iter().map(|line| serde_json::json!({ "start": at(*line), "end": at(*line) }));
+        let ranges = lines
+            .iter()
+            .map(|line| serde_json::json!({ "start": at(*line), "end": at(*line) }));
         serde_json::json!({ "sourceIndex": 0, "ranges": ranges.collect::<Vec<_>>() })
     };
     let expected = serde_json::json!({
@@ -195,10 +203,17 @@ fn json_is_as_buildkit_has_it() {
 #[test]
 fn an_error_is_in_the_json_too() {
     // R-CHK-7
-    let outcome = env("FROM scratch\nCOPPY a /\n").kiln(&["build", "--call=check,format=json", "."]);
+    let outcome =
+        env("FROM scratch\nCOPPY a /\n").kiln(&["build", "--call=check,format=json", "."]);
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(value["buildError"]["message"], "unknown instruction `COPPY`");
-    assert_eq!(value["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!(
+        value["buildError"]["message"],
+        "unknown instruction `COPPY`"
+    );
+    assert_eq!(
+        value["buildError"]["location"]["ranges"][0]["start"]["line"],
+        2
+    );
     assert_eq!(outcome.code, 2);
 }
 

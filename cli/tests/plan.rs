@@ -359,7 +359,12 @@ app (default) is what is shipped
         "location": { "ranges": [{ "start": { "line": 12 }, "end": { "line": 12 } }] },
     });
     assert_eq!(json["targets"][2], target);
-    let line = ["build", "--call=outline,format=json", "--build-arg=VERSION=2", "."];
+    let line = [
+        "build",
+        "--call=outline,format=json",
+        "--build-arg=VERSION=2",
+        ".",
+    ];
     let json: Value = serde_json::from_str(&env.kiln(&line).succeeds().stdout).unwrap();
     assert_eq!(json["name"], "app");
     let argument = serde_json::json!({

@@ -21,7 +21,6 @@ pub use fix::{fix, fix_all};
 pub use rule::{Rule, find, rules};
 pub use subject::{ContextView, Subject};
 
-
 /// Runs every rule that is not switched off, in the order of the file.
 #[must_use]
 pub fn check(subject: &Subject<'_>, config: &CheckConfig) -> Vec<Finding> {
