@@ -7,7 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use kiln_executor::sandbox::Rung;
+
 use crate::args::ProgressMode;
+use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Environment variables and terminals, as a value so that tests can make one up.
@@ -110,6 +113,15 @@ impl Config {
                 );
             }
             mode => mode,
+        })
+    }
+
+    /// The sandbox that the flag asks for, else `KILN_SANDBOX`.
+    pub(crate) fn sandbox(&self, asked: Option<&str>) -> Result<Option<Rung>, Failure> {
+        let name = asked.or_else(|| self.environment.text("KILN_SANDBOX"));
+        name.map(str::parse).transpose().map_err(|unknown| {
+            Failure::from_error(Exit::Environment, None, &unknown)
+                .help("`kiln doctor` tells which there are here; without `--sandbox` and `KILN_SANDBOX` the best is taken")
         })
     }
 

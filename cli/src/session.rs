@@ -3,7 +3,7 @@
 use kiln_cache::Store;
 use kiln_executor::Services;
 use kiln_executor::event::{Reporter, Task};
-use kiln_executor::sandbox::Launcher;
+use kiln_executor::sandbox::{Footing, Launcher, Unavailable};
 use kiln_registry::Client;
 
 use crate::args::ProgressMode;
@@ -18,23 +18,40 @@ pub(crate) struct Session {
     pub(crate) store: Store,
     registry: Client,
     launcher: Launcher,
+    footing: Footing,
     color: bool,
 }
 
 impl Session {
-    /// Opens the store; everything else starts when it is needed.
+    /// Opens the store for a command that neither runs steps nor looks into layers; everything else starts when it is needed.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_on(config, Footing::as_started())
+    }
+
+    /// Opens the store for a command that works with the files of layers. Without root, this process enters a user namespace first.
+    /// `asked` is the sandbox that a flag names; else the environment may name one.
+    pub(crate) fn open_with_files(config: &Config, asked: Option<&str>) -> Result<Self, Failure> {
+        let asked = config.sandbox(asked)?;
+        let footing = Footing::settle(asked, &config.root).map_err(|why| unavailable(&why))?;
+        let session = Self::open_on(config, footing)?;
+        let claimed = session.footing.claim(&config.root);
+        claimed.map_err(|why| unavailable(&why))?;
+        Ok(session)
+    }
+
+    fn open_on(config: &Config, footing: Footing) -> Result<Self, Failure> {
         Ok(Self {
             store: Store::open(&config.root).map_err(|error| Failure::from_store(&error))?,
             registry: Client::new(config.registry()),
             launcher: Launcher::new(),
+            footing,
             color: config.color,
         })
     }
 
     /// The engine's view of it.
     pub(crate) fn services(&self) -> Result<Services<'_>, Failure> {
-        Services::new(&self.store, &self.registry, &self.launcher)
+        Services::new(&self.store, &self.registry, &self.launcher, &self.footing)
             .map_err(|error| Failure::from_store(&error))
     }
 
@@ -65,6 +82,10 @@ impl Session {
             result.map_err(|failure| interrupt.signal().map_or(failure, Failure::interrupted));
         (result, account)
     }
+}
+
+fn unavailable(why: &Unavailable) -> Failure {
+    Failure::environment(why.reason.clone()).help(why.remedy.clone())
 }
 
 /// What work under [`Session::watch`] is given.

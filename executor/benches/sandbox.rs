@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use kiln_executor::sandbox::{
-    Launcher, MountSpec, RootSpec, SandboxSpec, Stdio, bare, init_main_if_asked, probe,
+    Footing, Launcher, MountSpec, RootSpec, SandboxSpec, Stdio, bare, init_main_if_asked,
 };
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -24,7 +24,7 @@ fn main() {
         return serve_bare(&PathBuf::from(args.next().unwrap()));
     }
     let place = env!("CARGO_TARGET_TMPDIR");
-    match probe(Path::new(place)) {
+    match Footing::as_started().rung(Path::new(place)) {
         Ok(_) => measure(&root(place)),
         Err(reason) => println!("skipped: {reason}"),
     }

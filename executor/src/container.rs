@@ -12,10 +12,10 @@ use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
-use crate::op::exec::dress;
 use crate::op::file::Accounts;
 use crate::rootfs::RootFs;
-use crate::sandbox::{ExitStatus, MountSpec, RootSpec, SandboxSpec, Stdio, User};
+use crate::sandbox::{ExitStatus, MountSpec, SandboxSpec, Stdio, User};
+use crate::snapshot::Snapshot;
 
 /// What to run, where it differs from what the image says.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +61,7 @@ fn run_in(
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<ExitStatus, Cause> {
-    services.can_run()?;
+    let rung = services.rung()?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
     let root = RootFs::base(OutputId::image(&layers), layers);
@@ -72,11 +72,9 @@ fn run_in(
     let user = accounts
         .run_user(user)
         .map_err(|error| Cause::User(error.to_string()))?;
-    let staging = services.store.layers().stage()?;
-    let (upper, work) = (staging.create_fs()?, staging.create_work()?);
-    dress(&upper, &tree.root().metadata)?;
-    let lowers = root.lowers(&services.layers, task)?;
+    let snapshot = Snapshot::prepare(rung, &root, services, task)?;
     let spec = SandboxSpec {
+        rung,
         env: environment(&image.config, options, &user.home),
         cwd: workdir(&image.config, options),
         user: User {
@@ -87,14 +85,7 @@ fn run_in(
         hostname: options.hostname.clone(),
         mounts: mounts(options)?,
         terminal: options.terminal,
-        ..SandboxSpec::new(
-            RootSpec::Overlay {
-                lowers,
-                upper,
-                work,
-            },
-            argv,
-        )
+        ..SandboxSpec::new(snapshot.root_spec(), argv)
     };
     let step = Arc::new(services.launcher.spawn(&spec, stdio)?);
     let _hook = cancel.on_request({

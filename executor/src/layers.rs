@@ -20,18 +20,20 @@ use kiln_cache::{CompressedBlob, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
-use kiln_image::tar::{self, ApplyError, Limits, Nothing, UnpackOptions, Whiteouts, WriteError};
+use kiln_image::tar::{self, ApplyError, Limits, Nothing, WriteError};
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::event::Task;
 use crate::inflight::InFlight;
+use crate::sandbox::{Footing, Removals};
 
 /// Where the layers of one run come from.
 pub struct Layers<'a> {
     store: &'a Store,
     registry: &'a Client,
+    footing: &'a Footing,
     remote: Mutex<HashMap<DiffId, Remote>>,
     changesets: Mutex<HashMap<DiffId, Arc<Changeset>>>,
     directories: Mutex<HashMap<DiffId, PathBuf>>,
@@ -56,10 +58,11 @@ enum Holder {
 
 impl<'a> Layers<'a> {
     /// Layers of `store`, and of images in registries that are made known with [`Layers::add_remote`].
-    pub fn new(store: &'a Store, registry: &'a Client) -> Self {
+    pub fn new(store: &'a Store, registry: &'a Client, footing: &'a Footing) -> Self {
         Layers {
             store,
             registry,
+            footing,
             remote: Mutex::default(),
             changesets: Mutex::default(),
             directories: Mutex::default(),
@@ -262,7 +265,7 @@ impl<'a> Layers<'a> {
     fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
         let staging = self.store.layers().stage()?;
         let directory = staging.create_fs()?;
-        let options = unpack_options();
+        let options = self.footing.unpack_options(Removals::Mark);
         let (changeset, summary) = self.with_tar(layer, task, |reader| {
             tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))
         })?;
@@ -406,19 +409,6 @@ pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
     let text = descriptor.digest().to_string();
     text.parse()
         .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
-}
-
-/// As root all a layer says is done. Anybody else gets the content alone, which is enough to copy from and to export:
-/// who owns what is in the changeset.
-fn unpack_options() -> UnpackOptions {
-    let privileged = rustix::process::geteuid().is_root();
-    let whiteouts = Whiteouts::Overlay {
-        userxattr: !privileged,
-    };
-    match privileged {
-        true => UnpackOptions::privileged(whiteouts),
-        false => UnpackOptions::unprivileged(whiteouts),
-    }
 }
 
 /// How a blob made here is remembered, so that the same request finds it again.

@@ -25,6 +25,7 @@ pub mod sandbox;
 mod schedule;
 mod secrets;
 mod services;
+mod snapshot;
 mod solve;
 mod source;
 pub mod sys;

@@ -7,7 +7,7 @@ use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::layers::Layers;
-use crate::sandbox::{self, Launcher, Unavailable};
+use crate::sandbox::{Footing, Launcher, Rung, Unavailable};
 
 /// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
 pub struct Services<'a> {
@@ -17,9 +17,11 @@ pub struct Services<'a> {
     pub registry: &'a Client,
     /// Starts steps.
     pub launcher: &'a Launcher,
+    /// As whom files are made, and which rungs steps can have.
+    pub footing: &'a Footing,
     /// Layers in the forms that steps need.
     pub layers: Layers<'a>,
-    sandbox: OnceLock<Result<(), Unavailable>>,
+    rung: OnceLock<Result<Rung, Unavailable>>,
     _held: StoreLock,
 }
 
@@ -29,23 +31,23 @@ impl<'a> Services<'a> {
         store: &'a Store,
         registry: &'a Client,
         launcher: &'a Launcher,
+        footing: &'a Footing,
     ) -> Result<Self, StoreError> {
         Ok(Services {
             _held: store.lock_shared()?,
             store,
             registry,
             launcher,
-            layers: Layers::new(store, registry),
-            sandbox: OnceLock::new(),
+            footing,
+            layers: Layers::new(store, registry, footing),
+            rung: OnceLock::new(),
         })
     }
 
-    /// Whether steps can run on this machine; found out once.
-    pub(crate) fn can_run(&self) -> Result<(), Cause> {
-        let probe = || sandbox::probe(self.store.root()).map(|_| ());
-        self.sandbox
-            .get_or_init(probe)
-            .clone()
-            .map_err(Cause::NoSandbox)
+    /// The rung for steps, found out once and when the first is about to run.
+    pub(crate) fn rung(&self) -> Result<Rung, Cause> {
+        let probe = || self.footing.rung(self.store.root());
+        let rung = self.rung.get_or_init(probe).clone();
+        rung.map_err(Cause::NoSandbox)
     }
 }

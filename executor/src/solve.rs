@@ -9,15 +9,12 @@
 //! What a step is keyed on is the *content* its inputs have, not how they came to be (`kiln_cache::key`), so a step
 //! that was done again with the same outcome does not disturb the ones after it.
 
-use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, key};
-use kiln_image::contents::DirContents;
-use kiln_image::scan::scan_upper;
-use kiln_image::{Changeset, DiffId, tar};
+use kiln_image::{Changeset, DiffId};
 use kiln_planner::{
     ContextName, ExecOp, FileOp, MkdirOp, Op, Plan, SourceOp, Vertex, VertexId, inputs,
 };
@@ -27,13 +24,14 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::op::copy::Peek;
-use crate::op::exec::{self, Scratch};
+use crate::op::exec::{self, Place};
 use crate::op::mounts::{self, Source};
 use crate::op::{LogLimit, cache_mount, copy, mkdir};
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
 use crate::secrets::Secrets;
+use crate::snapshot::Snapshot;
 use crate::source::context::{Context, Contexts};
 use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
@@ -509,39 +507,28 @@ impl Solver<'_> {
         sources: &[Option<Source<'_>>],
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
-        self.services.can_run()?;
-        let layers = &self.services.layers;
-        let tree = root.tree(layers, task)?;
-        let staging = self.services.store.layers().stage()?;
-        let (upper, work) = (staging.create_fs()?, staging.create_work()?);
-        exec::dress(&upper, &tree.root().metadata)?;
+        let rung = self.services.rung()?;
+        let snapshot = Snapshot::prepare(rung, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;
-        let scratch = Scratch {
-            upper: &upper,
-            work: &work,
+        let place = Place {
+            rung,
+            root: snapshot.root_spec(),
             mounts: &mounts,
         };
-        let status = exec::run(
+        let ended = exec::run(
             op,
             root,
-            &scratch,
+            place,
             self.services,
             self.log_limit,
             task,
             &self.halt,
         )?;
-        if status != ExitStatus::Code(0) {
-            return Err(failed(vertex, op, status));
+        if ended.status != ExitStatus::Code(0) {
+            return Err(failed(vertex, op, ended.status));
         }
-        let contents = DirContents::open(&upper).map_err(Cause::file("open", &upper))?;
-        let draft = scan_upper(&upper).map_err(Cause::layer("read", &vertex.name))?;
-        let draft = draft
-            .normalise(&tree, &contents)
-            .map_err(Cause::layer("read", &vertex.name))?;
-        let (changeset, summary) = tar::write_draft(draft, &contents, io::sink())
-            .map_err(Cause::layer("read", &vertex.name))?;
-        staging.commit(&summary.diff_id, &changeset, summary.size)?;
-        Ok((summary.diff_id, layers.remember(summary.diff_id, changeset)))
+        let tree = root.tree(&self.services.layers, task)?;
+        snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
     }
 }
 

@@ -6,8 +6,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 use kiln_executor::sandbox::{
-    CapabilitySet, ExitStatus, Launcher, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec,
-    SandboxError, SandboxSpec, Stdio, User, init_main_if_asked, probe,
+    CapabilitySet, ExitStatus, Footing, Launcher, MountKind, MountSpec, Network, Resource, Rlimit,
+    RootSpec, Rung, SandboxError, SandboxSpec, Stdio, User, init_main_if_asked,
 };
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -129,9 +129,32 @@ fn unable() -> Option<String> {
     if !Path::new("/bin/busybox").exists() {
         return Some("there is no /bin/busybox (apt-get install busybox-static)".into());
     }
-    probe(Path::new(env!("CARGO_TARGET_TMPDIR")))
-        .err()
-        .map(|found| format!("{found}; {}", found.remedy))
+    let asked = std::env::var("KILN_SANDBOX").ok();
+    let asked = asked.map(|name| name.parse().unwrap());
+    let found = Footing::settle(asked, &place()).and_then(|footing| footing.rung(&place()));
+    match found {
+        Ok(rung) => {
+            println!("\nsandbox: {rung}");
+            RUNG.set(rung).unwrap();
+            None
+        }
+        Err(why) => Some(format!("{why}; {}", why.remedy)),
+    }
+}
+
+/// The rung that all cases are tried on.
+static RUNG: OnceLock<Rung> = OnceLock::new();
+
+fn rung() -> Rung {
+    *RUNG.get().unwrap()
+}
+
+/// Where roots are made; somebody else than who built this needs another place.
+fn place() -> PathBuf {
+    match std::env::var_os("KILN_TEST_DIR") {
+        Some(dir) => dir.into(),
+        None => env!("CARGO_TARGET_TMPDIR").into(),
+    }
 }
 
 fn skip(reason: &str, count: usize) -> ExitCode {
@@ -193,7 +216,7 @@ struct Ran {
 
 impl Image {
     fn new() -> Self {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = tempfile::tempdir_in(place()).unwrap();
         for name in [
             "lower/bin",
             "lower/etc",
@@ -247,6 +270,7 @@ impl Image {
 
     fn spec(&self, argv: &[&str]) -> SandboxSpec {
         let mut spec = SandboxSpec::new(self.root(), argv.iter().copied());
+        spec.rung = rung();
         spec.env.push(("PATH".into(), "/usr/bin:/bin".into()));
         spec
     }
@@ -416,6 +440,7 @@ fn sandbox_dies_with_kiln() {
     let mut kiln = command
         .arg("hold-a-step")
         .arg(image.dir.path())
+        .arg(rung().name())
         .stdout(writer)
         .spawn()
         .unwrap();
@@ -437,10 +462,11 @@ fn hold_a_step() -> ExitCode {
         upper: dir.join("upper"),
         work: dir.join("work"),
     };
-    let spec = SandboxSpec::new(
+    let mut spec = SandboxSpec::new(
         root,
         ["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"],
     );
+    spec.rung = std::env::args().nth(3).unwrap().parse().unwrap();
     let status = launcher()
         .spawn(&spec, Stdio::inherit().unwrap())
         .unwrap()

@@ -39,6 +39,7 @@ pub mod json;
 pub mod layout;
 pub mod manifest;
 pub mod media_type;
+pub mod record;
 pub mod scan;
 pub mod tar;
 

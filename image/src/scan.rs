@@ -20,7 +20,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::contents::{Contents, DirContents, Root};
-use crate::tar::{UNKNOWN, is_overlay_xattr, number_links};
+use crate::record::{Record, XATTR};
+use crate::tar::{UNKNOWN, is_bookkeeping_xattr, number_links};
 use crate::{
     Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree,
 };
@@ -43,17 +44,27 @@ pub struct ScanError {
     pub source: io::Error,
 }
 
+/// Where the owners of files are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owners {
+    /// They are the files' own.
+    Own,
+    /// In an attribute of each file that isn't root's; of symlinks and FIFOs, which can't have one, in this list by device and
+    /// inode.
+    Recorded(HashMap<(u64, u64), Record>),
+}
+
 /// Reads an overlay's upper directory: what was changed, what was removed and which directories are opaque.
 ///
 /// The root directory's own metadata is the entry of the root, and hard links to files outside are not links.
 /// With [`Draft::normalise`] this becomes what a layer says.
-pub fn scan_upper(upper: &Path) -> Result<Draft, ScanError> {
-    Scan::of(upper, Marks::Overlay)
+pub fn scan_upper(upper: &Path, owners: &Owners) -> Result<Draft, ScanError> {
+    Scan::of(upper, Marks::Overlay, owners)
 }
 
 /// Reads a plain directory: everything in it, and the directory's own metadata as the entry of the root.
 pub fn scan_directory(directory: &Path) -> Result<Draft, ScanError> {
-    Scan::of(directory, Marks::None)
+    Scan::of(directory, Marks::None, &Owners::Own)
 }
 
 /// Reads a plain directory and the content of all its files.
@@ -218,9 +229,10 @@ enum Marks {
 }
 
 /// A directory half read.
-struct Scan {
+struct Scan<'a> {
     root: Root,
     marks: Marks,
+    owners: &'a Owners,
     changes: BTreeMap<ImagePath, Change>,
     /// Directories to read yet: a list, so that depth costs no stack and no open directory.
     pending: Vec<ImagePath>,
@@ -228,8 +240,8 @@ struct Scan {
     links: HashMap<(u64, u64), u64>,
 }
 
-impl Scan {
-    fn of(directory: &Path, marks: Marks) -> Result<Draft, ScanError> {
+impl<'a> Scan<'a> {
+    fn of(directory: &Path, marks: Marks, owners: &'a Owners) -> Result<Draft, ScanError> {
         let at_root = |source| ScanError {
             act: "open the directory",
             path: ImagePath::root(),
@@ -240,6 +252,7 @@ impl Scan {
         let mut scan = Self {
             root,
             marks,
+            owners,
             changes,
             pending: vec![ImagePath::root()],
             links,
@@ -268,7 +281,7 @@ impl Scan {
         let xattrs =
             xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
         let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
-        let node = Node::directory(metadata(&stat, xattrs));
+        let node = self.node(&stat, xattrs, Kind::Directory);
         let names = names(fd.as_fd()).map_err(|source| failed("list the directory", source))?;
         self.changes.insert(
             path.clone(),
@@ -348,12 +361,38 @@ impl Scan {
                 ));
             }
         };
-        let node = Node {
-            metadata: metadata(&stat, found),
-            kind,
-        };
+        let node = self.node(&stat, found, kind);
         self.changes.insert(path, Change::Put(node));
         Ok(())
+    }
+
+    /// What is known of an object, without attributes that are no part of the tree.
+    fn node(&self, stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>, kind: Kind) -> Node {
+        let record = match self.owners {
+            Owners::Own => None,
+            Owners::Recorded(listed) => {
+                let value = xattrs.get(XATTR.as_bytes());
+                let noted = value.and_then(|value| Record::from_bytes(value));
+                let listed = || listed.get(&(stat.st_dev, stat.st_ino)).copied();
+                Some(noted.or_else(listed).unwrap_or_default())
+            }
+        };
+        xattrs.retain(|name, _| !is_bookkeeping_xattr(name));
+        let own = (stat.st_uid, stat.st_gid);
+        let (uid, gid) = record.map_or(own, |record| (record.uid, record.gid));
+        let metadata = Metadata {
+            mode: stat.st_mode & 0o7777,
+            uid,
+            gid,
+            mtime: Timestamp {
+                secs: stat.st_mtime,
+                nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
+            xattrs,
+        };
+        let device = record.and_then(|record| record.device_kind());
+        let kind = device.unwrap_or(kind);
+        Node { metadata, kind }
     }
 
     /// The number of the file's group of hard links, if it may have several names.
@@ -373,21 +412,6 @@ fn marked<'a>(xattrs: &'a BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8]) -> Option<&'a
         .iter()
         .find_map(|space| xattrs.get(&[space, name].concat()))
         .map(Vec::as_slice)
-}
-
-/// Without overlayfs's own attributes, which are no part of the tree.
-fn metadata(stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Metadata {
-    xattrs.retain(|name, _| !is_overlay_xattr(name));
-    Metadata {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: Timestamp {
-            secs: stat.st_mtime,
-            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
-        xattrs,
-    }
 }
 
 fn open_file(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {

@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// the file ID]
     #[arg(long = "secret", value_name = "SECRET")]
     pub(crate) secrets: Vec<secret::SecretFlag>,
+    /// How steps are kept apart: root, userns-range, userns-given, userns-single or chroot [env: KILN_SANDBOX] [default: the best
+    /// there is]
+    #[arg(long, value_name = "SANDBOX")]
+    pub(crate) sandbox: Option<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -84,7 +88,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         return call::run(question, &source, &options);
     }
     let parsed = parse(&source)?;
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, args.sandbox.as_deref())?;
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,

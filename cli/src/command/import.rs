@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             File::open(&args.file).map_err(|error| Failure::unreadable(&args.file, &error))?,
         ),
     };
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     let (image, _) = session.watch(mode, |watched| {
         watched.task(format!("import {source}"), |task| {
             images::import(&watched.services, reader, &source, args.name.as_ref(), task)

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         }
         None => Box::new(std::io::stdin().lock()),
     };
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     let (loaded, _) = session.watch(mode, |watched| {
         watched.task(format!("load {from}"), |task| {
             images::load(&watched.services, reader, task).map_err(Failure::from_engine)

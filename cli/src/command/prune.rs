@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     let policy = Policy {
         records_used_since: args.all.then(SystemTime::now),
         untagged_images: true,

@@ -27,7 +27,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (pulled, _) = session.watch(mode, |watched| {
         images::pull(&watched.services, &args.image, &platform, &watched.reporter)

@@ -25,7 +25,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     stored::find(&session.services()?, &args.image.to_string())?;
     let (pushed, _) = session.watch(mode, |watched| {
         images::push(&watched.services, &args.image, &watched.reporter)

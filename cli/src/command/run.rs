@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Command instead of the image's ENTRYPOINT
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
+    /// How it is kept apart, see `kiln build --help` [env: KILN_SANDBOX]
+    #[arg(long, value_name = "SANDBOX")]
+    pub(crate) sandbox: Option<String>,
     /// Remove the container's files afterwards (always done; there is no list of containers to keep them in)
     #[arg(long)]
     pub(crate) rm: bool,
@@ -57,7 +60,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, args.sandbox.as_deref())?;
     let image = find_or_pull(&session, config, &args.image)?;
     let options = options(&args, config, &image)?;
     let (status, _) = session.watch(ProgressMode::None, |watched| {

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
                 .help("redirect stdout, or name a file with `--output`"),
         );
     }
-    let session = Session::open(config)?;
+    let session = Session::open_with_files(config, None)?;
     let services = session.services()?;
     let images = args
         .images

@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::Cause;
+use crate::sandbox::Footing;
 
 /// A cache directory, held as long as this lives.
 pub(crate) struct CacheDir {
@@ -121,6 +122,7 @@ impl CacheDir {
     pub(crate) fn fill(
         &self,
         store: &Store,
+        footing: &Footing,
         mount: &CacheMount,
         content: impl FnOnce(&Path) -> Result<Option<PathBuf>, Cause>,
     ) -> Result<(), Cause> {
@@ -135,7 +137,7 @@ impl CacheDir {
         };
         let made = match made {
             Some(made) => made,
-            None => empty_directory(&scratch.path().join("new"), mount)?,
+            None => empty_directory(&scratch.path().join("new"), mount, footing)?,
         };
         match renameat_with(CWD, &made, CWD, &self.path, RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::EXIST) => Ok(()), // another user of a shared cache was faster
@@ -144,16 +146,15 @@ impl CacheDir {
     }
 }
 
-fn empty_directory(path: &Path, mount: &CacheMount) -> Result<PathBuf, Cause> {
+fn empty_directory(path: &Path, mount: &CacheMount, footing: &Footing) -> Result<PathBuf, Cause> {
     DirBuilder::new()
         .mode(0o700)
         .create(path)
         .map_err(Cause::file("create", path))?;
     let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-    if rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1))
-            .map_err(Cause::file("change the owner of", path))?;
-    }
+    footing
+        .give(path, owner.0, owner.1)
+        .map_err(Cause::file("change the owner of", path))?;
     fs::set_permissions(path, Permissions::from_mode(mount.mode.unwrap_or(0o755)))
         .map_err(Cause::file("change the mode of", path))?;
     Ok(path.to_owned())

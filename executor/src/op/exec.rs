@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kiln_image::scan::Owners;
 use kiln_parser::{Network as NetworkFlag, Security};
 use kiln_planner::ExecOp;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -22,39 +22,40 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, SandboxSpec, Stdio, User,
+    ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, Rung, SandboxSpec, Stdio, User,
 };
 
-/// What was made for the step alone: where it writes, two empty directories on the store's filesystem, and its mounts.
-pub(crate) struct Scratch<'a> {
-    /// Becomes the layer's content.
-    pub upper: &'a Path,
-    /// Overlayfs' own.
-    pub work: &'a Path,
+/// What was made for the step alone.
+pub(crate) struct Place<'a> {
+    /// The way it runs.
+    pub rung: Rung,
+    /// Its root filesystem.
+    pub root: RootSpec,
     /// What `RUN --mount` asks for.
     pub mounts: &'a Mounts,
 }
 
-/// Runs the step to its end. Its changes are in `scratch.upper` afterwards, whatever the status.
+/// How a step ended.
+pub(crate) struct Ended {
+    pub status: ExitStatus,
+    /// Where the owners of what it wrote are found.
+    pub owners: Owners,
+}
+
+/// Runs the step to its end. Its changes are in its root filesystem afterwards, whatever the status.
 pub(crate) fn run(
     op: &ExecOp,
     root: &RootFs,
-    scratch: &Scratch<'_>,
+    place: Place<'_>,
     services: &Services<'_>,
     log_limit: LogLimit,
     task: &Task<'_>,
     cancel: &Cancel,
-) -> Result<ExitStatus, Cause> {
-    let layers = &services.layers;
-    let account = account(op, root, layers, task)?;
-    let lowers = root.lowers(layers, task)?;
+) -> Result<Ended, Cause> {
+    let account = account(op, root, &services.layers, task)?;
     let spec = SandboxSpec {
-        root: RootSpec::Overlay {
-            lowers,
-            upper: scratch.upper.to_owned(),
-            work: scratch.work.to_owned(),
-        },
-        env: environment(op, scratch.mounts.env.clone(), &account),
+        rung: place.rung,
+        env: environment(op, place.mounts.env.clone(), &account),
         cwd: op.cwd.clone(),
         user: User {
             uid: account.uid,
@@ -63,8 +64,8 @@ pub(crate) fn run(
         },
         hostname: op.hostname.clone(),
         network: network(op.network),
-        mounts: mounts(op, scratch.mounts.specs.clone())?,
-        ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
+        mounts: mounts(op, place.mounts.specs.clone())?,
+        ..SandboxSpec::new(place.root, &op.argv)
     };
     run_to_end(&spec, services.launcher, log_limit, task, cancel)
 }
@@ -145,7 +146,7 @@ fn run_to_end(
     log_limit: LogLimit,
     task: &Task<'_>,
     cancel: &Cancel,
-) -> Result<ExitStatus, Cause> {
+) -> Result<Ended, Cause> {
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let stdio = Stdio::output(stdout_end, stderr_end).map_err(Cause::file("open", "/dev/null"))?;
@@ -163,7 +164,10 @@ fn run_to_end(
     if cancel.requested() {
         return Err(Cause::Canceled);
     }
-    Ok(status)
+    Ok(Ended {
+        status,
+        owners: step.owners(),
+    })
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Cause> {
@@ -212,13 +216,4 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, limit: LogLimit, task: &Task<'_>) -
         open = still_open;
     }
     Ok(())
-}
-
-/// Gives the empty directory that becomes the step's `/` what `/` has so far: overlayfs shows the upper directory's.
-pub(crate) fn dress(upper: &Path, root: &kiln_image::Metadata) -> Result<(), Cause> {
-    use std::os::unix::fs::PermissionsExt;
-    std::os::unix::fs::chown(upper, Some(root.uid), Some(root.gid))
-        .map_err(Cause::file("change the owner of", upper))?;
-    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(root.mode))
-        .map_err(Cause::file("change the mode of", upper))
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use kiln_cache::{InputId, ScratchDir};
 use kiln_image::contents::{Contents, DirContents};
-use kiln_image::tar::{ApplyError, UnpackOptions, Whiteouts, apply_changeset};
+use kiln_image::tar::{ApplyError, apply_changeset};
 use kiln_image::{Change, Changeset, ImagePath, Kind, Node, NodeRef, Tree};
 use kiln_planner::{
     BindMount, CacheMount, ExecOp, Mount, SecretMount, TmpfsMount, Vertex, VertexId,
@@ -26,7 +26,7 @@ use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::changed_source;
 use crate::rootfs::RootFs;
-use crate::sandbox::{MountKind, MountSpec};
+use crate::sandbox::{MountKind, MountSpec, Removals};
 use crate::solve::{Output, Solver};
 use crate::source::context::Context;
 
@@ -197,10 +197,16 @@ impl Mounts {
         }
         for (name, (cache, source)) in wanted {
             let held = solver.until(|| cache_mount::take(solver.services.store, &name, cache))?;
-            held.fill(solver.services.store, cache, |directory| match source {
-                Some(source) => source.copy_to(directory, solver, task).map(Some),
-                None => Ok(None),
-            })?;
+            let services = solver.services;
+            held.fill(
+                services.store,
+                services.footing,
+                cache,
+                |directory| match source {
+                    Some(source) => source.copy_to(directory, solver, task).map(Some),
+                    None => Ok(None),
+                },
+            )?;
             self.caches.insert(name, held);
         }
         Ok(())
@@ -372,11 +378,7 @@ impl Source<'_> {
         task: &Task<'_>,
     ) -> Result<PathBuf, Cause> {
         let contents = self.contents(solver, task)?;
-        let whiteouts = Whiteouts::Ignore;
-        let options = match rustix::process::geteuid().is_root() {
-            true => UnpackOptions::privileged(whiteouts),
-            false => UnpackOptions::unprivileged(whiteouts),
-        };
+        let options = solver.services.footing.unpack_options(Removals::Ignore);
         apply_changeset(&self.changeset(), &contents, directory, &options)
             .map_err(|error| self.copy_error(error, solver))?;
         Ok(directory.join(COPIED))

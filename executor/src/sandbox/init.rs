@@ -57,10 +57,10 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     // The root filesystem, and everything mounted in it.
     let root = stage(
         "mount the root filesystem",
-        mounts::root_filesystem(&spec.root),
+        mounts::root_filesystem(&spec.root, spec.rung),
     )?;
     for action in plan::plan(spec, unified) {
-        let performed = mounts::perform(&action, &root, &mut workshop, stubs);
+        let performed = mounts::perform(&action, spec.rung, &root, &mut workshop, stubs);
         performed.map_err(|cause| Failure::Setup {
             stage: action.to_string(),
             cause,

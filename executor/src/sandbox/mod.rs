@@ -39,8 +39,8 @@
 //!
 //! # The ladder
 //!
-//! [`probe`] tells whether the `root` rung can be used here, and if not, why and what would help. Other rungs (user namespaces,
-//! chroot) will stand beside it.
+//! A [`Rung`] is a way of doing this; its module has a table of what differs. [`Footing::settle`] decides as whom kiln works,
+//! [`Footing::rung`] tells which rung steps can have here, and if none, why and what would help.
 //!
 //! # Network
 //!
@@ -51,6 +51,7 @@ pub mod bare;
 pub mod capability;
 mod error;
 mod exec;
+mod footing;
 mod helper;
 mod identity;
 mod init;
@@ -58,18 +59,23 @@ mod launcher;
 mod message;
 mod mounts;
 mod plan;
+mod probe;
 mod root;
 mod rung;
 pub mod seccomp;
 mod spec;
 mod step;
 mod stub;
+mod subid;
 pub mod terminal;
+mod userns;
 
 pub use capability::CapabilitySet;
 pub use error::SandboxError;
+pub use footing::{Footing, Form, Removals};
 pub use launcher::{Launcher, Stdio, init_main_if_asked};
-pub use rung::{Rung, Unavailable, probe};
+pub use probe::Unavailable;
+pub use rung::{Rung, UnknownRung};
 pub use spec::{
     DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
 };

@@ -4,7 +4,7 @@
 use super::plan::{Action, Filesystem};
 use super::root::{Missing, Root};
 use super::stub::{StubKind, Stubs};
-use super::{MountKind, MountSpec, RootSpec};
+use super::{MountKind, MountSpec, RootSpec, Rung};
 use crate::sys::{self, Context as _, Error, Reach, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -42,7 +42,7 @@ const LINKS: [(&str, &str); 5] = [
 const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
 /// Makes the root filesystem and attaches it above the host's root, where pivot_root(2) wants it.
-pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
+pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
     match spec {
         RootSpec::Directory(path) => directory(path),
         // Overlayfs wants a lower layer; without one, the upper layer is the whole root.
@@ -53,8 +53,8 @@ pub(super) fn root_filesystem(spec: &RootSpec) -> Result<Root> {
             work,
         } => {
             let changes = open_host(upper)?; // before anything can be mounted on it
-            let mounted = match overlay(lowers, upper, work) {
-                Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work)?,
+            let mounted = match overlay(lowers, upper, work, rung) {
+                Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work, rung)?,
                 Err(Refused::For(error)) => return Err(error),
                 Ok(detached) => {
                     attach_above_host(&detached)?;
@@ -87,7 +87,12 @@ impl From<Error> for Refused {
 }
 
 /// An overlay, detached. Each layer is one parameter, so that neither their number nor odd characters in their paths matter.
-fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result<OwnedFd, Refused> {
+fn overlay(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    rung: Rung,
+) -> std::result::Result<OwnedFd, Refused> {
     let fs = open_filesystem("overlay")?;
     for lower in lowers.iter().rev() {
         match fsconfig_set_string(&fs, "lowerdir+", lower) {
@@ -109,6 +114,9 @@ fn overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> std::result::Result
         fsconfig_set_string(&fs, *option, *value)
             .call("fsconfig", || format!("overlay, {option}={value}"))?;
     }
+    if rung.is_in_user_namespace() {
+        fsconfig_set_flag(&fs, "userxattr").call("fsconfig", || "overlay, userxattr".into())?;
+    }
     let _ = fsconfig_set_flag(&fs, "volatile"); // only saves time; Linux 5.10
     create(&fs, "overlay")?;
     Ok(detach(&fs, "overlay", MountAttrFlags::MOUNT_ATTR_NODEV)?)
@@ -122,7 +130,7 @@ const OVERLAY_OPTIONS: &[(&str, &str)] = &[
 ];
 
 /// An overlay made by mount(2) on top of its own upper directory, for kernels before 6.5. All layers must fit into a page.
-fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd> {
+fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path, rung: Rung) -> Result<OwnedFd> {
     let lowers: Vec<_> = lowers.iter().rev().map(|lower| escape(lower)).collect();
     let mut options = [
         &b"lowerdir="[..],
@@ -135,6 +143,9 @@ fn overlay_by_mount(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<Own
     .concat();
     for (option, value) in OVERLAY_OPTIONS {
         options.extend(format!(",{option}={value}").bytes());
+    }
+    if rung.is_in_user_namespace() {
+        options.extend(b",userxattr");
     }
     let args = || {
         format!(
@@ -173,12 +184,15 @@ pub(super) fn escape(path: &Path) -> Vec<u8> {
 /// Does one action of the plan.
 pub(super) fn perform(
     action: &Action<'_>,
+    rung: Rung,
     root: &Root,
     workshop: &mut Workshop,
     stubs: &mut Stubs,
 ) -> Result<()> {
     match action {
         Action::Kernel(filesystem) => kernel_filesystem(filesystem, root),
+        Action::System => system(root),
+        Action::Devices if rung.is_in_user_namespace() => bound_devices(root),
         Action::Devices => devices(root),
         Action::Console => console(root),
         Action::Mask(path) => mask(path, root, workshop),
@@ -196,15 +210,57 @@ pub(super) struct Workshop {
     files: VecDeque<OwnedFd>,
 }
 
-fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
-    let target = match root.open_without_links(filesystem.target) {
+/// A directory that no link of the image may lead to.
+fn mount_point(root: &Root, path: &str) -> Result<OwnedFd> {
+    match root.open_without_links(path) {
         Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
-            root.open_or_make(filesystem.target, Missing::Directory(0, 0))? // stays (R-LAY-14)
+            root.open_or_make(path, Missing::Directory(0, 0)) // stays (R-LAY-14)
         }
-        opened => opened?,
-    };
+        opened => opened,
+    }
+}
+
+fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
+    let target = mount_point(root, filesystem.target)?;
     let mounted = new_filesystem(filesystem.kind, &filesystem.options, filesystem.attributes)?;
     attach(&mounted, &target, filesystem.target)
+}
+
+/// `/sys`. Whoever mounts a new one must be root of the user namespace that the network namespace belongs to, and the host's network
+/// is not ours inside of a user namespace. Then the host's own is shown, read-only and without its control groups.
+fn system(root: &Root) -> Result<()> {
+    let target = mount_point(root, "/sys")?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    match new_filesystem("sysfs", &[], attributes) {
+        Err(error) if error.errno == Errno::PERM.raw_os_error() => {}
+        mounted => return attach(mounted?, target, "/sys"),
+    }
+    let copy = copy_tree(CWD, Path::new("/sys"))?;
+    sys::mount_setattr(&copy, attributes, Reach::Tree)?;
+    attach(&copy, target, "/sys")?;
+    let Some(groups) = if_there(root, "/sys/fs/cgroup")? else {
+        return Ok(());
+    };
+    let nothing = new_filesystem("tmpfs", &[("size", "0".into())], attributes)?;
+    attach(nothing, groups, "/sys/fs/cgroup")
+}
+
+/// The nodes of `/dev` where none can be made: each is the host's own, bound on an empty file.
+fn bound_devices(root: &Root) -> Result<()> {
+    let dev = root.open_without_links("/dev")?;
+    for (name, ..) in NODES {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&dev, name, flags, Mode::from_raw_mode(0o666))
+            .call("openat", || format!("/dev/{name}"))?;
+        let path = format!("/dev/{name}");
+        let node = copy_tree(CWD, Path::new(&path))?;
+        attach(node, root.open_without_links(&path)?, &path)?;
+    }
+    links_and_directories(&dev)?;
+    sys::mount_setattr(&dev, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Mount)
 }
 
 fn devices(root: &Root) -> Result<()> {
@@ -220,14 +276,7 @@ fn devices(root: &Root) -> Result<()> {
         )
         .call("mknodat", || format!("/dev/{name}, c {major}:{minor}"))?;
     }
-    for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name)
-            .call("symlinkat", || format!("{target}, /dev/{name}"))?;
-    }
-    for name in DIRECTORIES {
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755))
-            .call("mkdirat", || format!("/dev/{name}"))?;
-    }
+    links_and_directories(&dev)?;
     // A step may make device nodes, as an image may have them, but only these can be opened: each is a mount of its own,
     // and everything else is `nodev`. Otherwise `mknod` and `cat` would read the host's disks.
     for (name, ..) in NODES {
@@ -236,6 +285,18 @@ fn devices(root: &Root) -> Result<()> {
         attach(copy_tree(&node, Path::new(""))?, &node, &path)?;
     }
     sys::mount_setattr(&dev, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Mount)
+}
+
+fn links_and_directories(dev: &OwnedFd) -> Result<()> {
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(target, dev, name)
+            .call("symlinkat", || format!("{target}, /dev/{name}"))?;
+    }
+    for name in DIRECTORIES {
+        rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))
+            .call("mkdirat", || format!("/dev/{name}"))?;
+    }
+    Ok(())
 }
 
 /// The terminal that is standard input. Its descriptor belongs to kiln's mounts, of which ours are a copy, so it is found again by name;
@@ -529,6 +590,7 @@ mod tests {
                         &[path("low:er"), path("top,most")],
                         &path("upper"),
                         &path("work"),
+                        Rung::Root,
                     )
                     .unwrap();
                     let file =

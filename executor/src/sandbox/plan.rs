@@ -2,7 +2,7 @@
 //!
 //! Kept apart from the making so that the order can be read, and tested without root.
 
-use super::{MountSpec, SandboxSpec};
+use super::{MountSpec, Rung, SandboxSpec};
 use rustix::mount::MountAttrFlags;
 use std::fmt;
 
@@ -11,6 +11,8 @@ use std::fmt;
 pub(super) enum Action<'a> {
     /// A new filesystem of the kernel on a directory that no link of the image may lead to.
     Kernel(Filesystem),
+    /// `/sys`.
+    System,
     /// The nodes and links of `/dev`.
     Devices,
     /// The step's terminal on `/dev/console`.
@@ -61,7 +63,7 @@ const READ_ONLY: [&str; 5] = [
 /// `unified_cgroups` says whether the machine has the cgroup2 hierarchy at `/sys/fs/cgroup`. On others that directory stays empty:
 /// kiln makes no cgroups, and the old hierarchies can't be shown without showing the host's.
 pub(super) fn plan(spec: &SandboxSpec, unified_cgroups: bool) -> Vec<Action<'_>> {
-    let mut actions = standard(spec.shm_size);
+    let mut actions = standard(spec.shm_size, spec.rung);
     if unified_cgroups {
         actions.push(Action::Kernel(cgroup()));
     }
@@ -74,7 +76,7 @@ pub(super) fn plan(spec: &SandboxSpec, unified_cgroups: bool) -> Vec<Action<'_>>
     actions
 }
 
-fn standard(shm_size: u64) -> Vec<Action<'static>> {
+fn standard(shm_size: u64, rung: Rung) -> Vec<Action<'static>> {
     let (nosuid, nodev, noexec) = (
         MountAttrFlags::MOUNT_ATTR_NOSUID,
         MountAttrFlags::MOUNT_ATTR_NODEV,
@@ -85,14 +87,14 @@ fn standard(shm_size: u64) -> Vec<Action<'static>> {
         ("mode", "0755".to_owned()),
         ("size", (64 << 20).to_string()),
     ];
-    let pts = vec![
+    let mut pts = vec![
         ("newinstance", String::new()),
         ("ptmxmode", "0666".into()),
         ("mode", "0620".into()),
-        ("gid", "5".into()),
     ];
+    // Terminals are the group tty's, where there is such a group.
+    pts.extend((!rung.records_owners()).then(|| ("gid", "5".to_owned())));
     let shm = vec![("mode", "1777".to_owned()), ("size", shm_size.to_string())];
-    let read_only = all | MountAttrFlags::MOUNT_ATTR_RDONLY;
     vec![
         filesystem("proc", "/proc", all, Vec::new()),
         filesystem("tmpfs", "/dev", nosuid, dev),
@@ -100,7 +102,7 @@ fn standard(shm_size: u64) -> Vec<Action<'static>> {
         filesystem("devpts", "/dev/pts", nosuid | noexec, pts),
         filesystem("tmpfs", "/dev/shm", all, shm),
         filesystem("mqueue", "/dev/mqueue", all, Vec::new()),
-        filesystem("sysfs", "/sys", read_only, Vec::new()),
+        Action::System,
     ]
 }
 
@@ -138,6 +140,7 @@ impl fmt::Display for Action<'_> {
             Self::Kernel(filesystem) => {
                 write!(f, "mount {} on `{}`", filesystem.kind, filesystem.target)
             }
+            Self::System => f.write_str("mount sysfs on `/sys`"),
             Self::Devices => f.write_str("make the nodes and links of `/dev`"),
             Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Mask(path) => write!(f, "hide `{path}`"),

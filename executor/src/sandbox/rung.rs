@@ -1,122 +1,96 @@
-//! Which way of sandboxing works here.
+//! The rungs of the ladder: the ways a step can be kept apart from the machine, best first.
+//!
+//! What differs between them, and where that is decided:
+//!
+//! | | `root` | `userns-range` | `userns-given` | `userns-single` | `chroot` |
+//! |---|---|---|---|---|---|
+//! | namespaces of a step ([`Rung::has_namespaces`]) | own | own | own | own | none |
+//! | ids | the machine's | mapped by newuidmap | mapped by who made the namespace | one, the others recorded | the container's |
+//! | kiln itself runs ([`super::Footing`]) | as it was started | in a user namespace that it enters | as it was started | in a user namespace that it enters | as it was started |
+//! | root filesystem ([`crate::snapshot`]) | overlay | overlay | overlay | overlay | a copy |
+//! | owners and devices of files in the store ([`super::Form`]) | on the files | on the files | on the files | in an attribute | on the files |
+//! | device nodes of `/dev` | made | bound | bound | bound | made |
 
-use super::mounts::escape;
-use crate::sys::{Context as _, Error, Result};
-use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_string, fsopen};
-use rustix::thread::CapabilitySet as KernelSet;
-use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::str::FromStr;
 
 /// A rung of the sandbox ladder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Rung {
     /// Namespaces and overlayfs with the machine's own root privileges.
     Root,
+    /// The same inside a user namespace that kiln makes, with the range of ids that `/etc/subuid` gives the user.
+    UsernsRange,
+    /// The same with the privileges of root in a user namespace that somebody else made, such as a pod's.
+    UsernsGiven,
+    /// The same inside a user namespace that kiln makes, with no id but the user's own.
+    UsernsSingle,
+    /// A change of root and nothing more, for root in an ordinary container, which is the boundary then.
+    Chroot,
+}
+
+impl Rung {
+    /// All of them, the best first.
+    pub const ALL: [Self; 5] = [
+        Self::Root,
+        Self::UsernsRange,
+        Self::UsernsGiven,
+        Self::UsernsSingle,
+        Self::Chroot,
+    ];
+
+    /// As `--sandbox` and `KILN_SANDBOX` have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::UsernsRange => "userns-range",
+            Self::UsernsGiven => "userns-given",
+            Self::UsernsSingle => "userns-single",
+            Self::Chroot => "chroot",
+        }
+    }
+
+    /// Whether a step has namespaces, and so mounts, of its own.
+    pub const fn has_namespaces(self) -> bool {
+        !matches!(self, Self::Chroot)
+    }
+
+    /// Whether kiln's user namespace isn't the machine's first one: no device nodes can be made, and overlayfs keeps its marks in
+    /// `user` attributes.
+    pub const fn is_in_user_namespace(self) -> bool {
+        matches!(
+            self,
+            Self::UsernsRange | Self::UsernsGiven | Self::UsernsSingle
+        )
+    }
+
+    /// Whether there is no id but one, so that others are recorded.
+    pub const fn records_owners(self) -> bool {
+        matches!(self, Self::UsernsSingle)
+    }
 }
 
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => f.write_str("root"),
-        }
+        f.write_str(self.name())
     }
 }
 
-/// Why the rung can't be used.
+/// A name that is no rung's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Unavailable {
-    /// What is missing.
-    pub reason: String,
-    /// What to do about it.
-    pub remedy: String,
-}
+#[error(
+    "`{0}` is no sandbox; there are root, userns-range, userns-given, userns-single and chroot"
+)]
+pub struct UnknownRung(String);
 
-/// Finds out whether steps can run here, with their changes kept on the filesystem of the directory `store`.
-///
-/// Costs a fraction of a millisecond: an overlay is made, but mounted nowhere, and no process is started.
-pub fn probe(store: &Path) -> std::result::Result<Rung, Unavailable> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(unavailable(
-            "RUN needs root",
-            "run kiln as root, for example with `sudo`",
-        ));
-    }
-    if !has_sys_admin() {
-        let reason = "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container";
-        return Err(unavailable(
-            reason,
-            "run kiln outside of the container, or in one started with `--privileged`",
-        ));
-    }
-    try_overlay(store)
-        .map(|()| Rung::Root)
-        .map_err(|error| explain(&error, store))
-}
+impl FromStr for Rung {
+    type Err = UnknownRung;
 
-fn unavailable(reason: impl Into<String>, remedy: impl Into<String>) -> Unavailable {
-    Unavailable {
-        reason: reason.into(),
-        remedy: remedy.into(),
-    }
-}
-
-fn has_sys_admin() -> bool {
-    rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
-}
-
-/// Makes an overlay with its upper directory in `store`, and lets it go.
-fn try_overlay(store: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new()
-        .prefix("probe-")
-        .tempdir_in(store)
-        .call("mkdir", || store.display().to_string())?;
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "overlay".into())?;
-    for (option, name) in [
-        ("lowerdir", "lower"),
-        ("upperdir", "upper"),
-        ("workdir", "work"),
-    ] {
-        let path = dir.path().join(name);
-        std::fs::create_dir(&path).call("mkdir", || path.display().to_string())?;
-        // The one option that takes a list, and so has characters of its own.
-        let value = match option {
-            "lowerdir" => OsString::from_vec(escape(&path)),
-            _ => path.into_os_string(),
-        };
-        fsconfig_set_string(&fs, option, value)
-            .call("fsconfig", || format!("overlay, {option}"))?;
-    }
-    fsconfig_create(fs.as_fd()).call("fsconfig", || "overlay, create".into())
-}
-
-fn explain(error: &Error, store: &Path) -> Unavailable {
-    let store = store.display();
-    match (error.call.as_ref(), error.symbol().as_str()) {
-        ("mkdir", _) => unavailable(
-            format!("the store can't be written: {error}"),
-            format!("make `{store}` writable, or choose another place with `--root`"),
-        ),
-        ("fsopen", "ENODEV") => unavailable(
-            "the kernel has no overlay filesystem",
-            "load it with `modprobe overlay`, or use a kernel that has it",
-        ),
-        (_, "ENOSYS") => unavailable(
-            format!("the kernel is too old: {error}"),
-            "use Linux 5.12 or later",
-        ),
-        (_, "EPERM" | "EACCES") => unavailable(
-            format!("mounting is forbidden here: {error}"),
-            "a seccomp or security-module profile stands in the way; start the container with `--privileged`",
-        ),
-        _ => unavailable(
-            format!("the filesystem of `{store}` can't take the changes of an overlay: {error}"),
-            "put the store on ext4, XFS, btrfs or tmpfs with `--root`, for example on a volume of the container",
-        ),
+    fn from_str(name: &str) -> Result<Self, UnknownRung> {
+        let mut rungs = Self::ALL.into_iter();
+        rungs
+            .find(|rung| rung.name() == name)
+            .ok_or_else(|| UnknownRung(name.to_owned()))
     }
 }
 
@@ -125,22 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_has_a_remedy() {
-        let cases = [
-            ("fsopen", nix::libc::ENODEV),
-            ("fsconfig", nix::libc::EINVAL),
-            ("fsopen", nix::libc::EPERM),
-            ("mkdir", nix::libc::EROFS),
-        ];
-        for (call, errno) in cases {
-            let found = explain(
-                &Error::new(call, "overlay", errno),
-                Path::new("/var/lib/kiln"),
-            );
-            assert!(
-                !found.reason.is_empty() && !found.remedy.is_empty(),
-                "{call}"
-            );
+    fn every_rung_has_a_name_that_is_read_back() {
+        for rung in Rung::ALL {
+            assert_eq!(rung.name().parse(), Ok(rung));
         }
+        assert!("docker".parse::<Rung>().is_err());
     }
 }

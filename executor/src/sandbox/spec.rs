@@ -1,5 +1,6 @@
 //! What a step is to run in: plain values that cross from the engine to the launcher.
 
+use super::Rung;
 use super::capability::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 /// One process to run and everything around it. Nothing is inherited from the engine: what is not here is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
+    /// The way it is kept apart.
+    pub rung: Rung,
     /// The root filesystem.
     pub root: RootSpec,
     /// The program and its arguments; a program without `/` is looked up in `PATH` inside the root (R-RT-15).
@@ -36,9 +39,10 @@ pub struct SandboxSpec {
 }
 
 impl SandboxSpec {
-    /// A step as a plain RUN gets it: root user, `/`, host network, Docker's capabilities and seccomp filter.
+    /// A step as a plain RUN gets it on the rung `root`: root user, `/`, host network, Docker's capabilities and seccomp filter.
     pub fn new(root: RootSpec, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
+            rung: Rung::Root,
             root,
             argv: argv.into_iter().map(Into::into).collect(),
             env: Vec::new(),

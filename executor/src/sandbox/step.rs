@@ -3,6 +3,7 @@
 use super::SandboxError;
 use super::stub::Stubs;
 use crate::sys::Context as _;
+use kiln_image::scan::Owners;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,11 @@ impl Step {
     /// (R-MNT-17). A second call gives the same answer.
     pub fn wait(&self) -> Result<ExitStatus, SandboxError> {
         self.ended.get_or_init(|| self.reap()).clone()
+    }
+
+    /// Where the owners of what the step wrote are found, once it has ended.
+    pub fn owners(&self) -> Owners {
+        Owners::Own
     }
 
     /// Kills the program and everything it started. Can be called from any thread, also while another waits.

@@ -160,12 +160,17 @@ fn has_attributes_of_its_own(directory: &OwnedFd) -> bool {
     let names = names[..length]
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty());
-    let notes: [&[u8]; 3] = [
-        b"trusted.overlay.origin",
-        b"trusted.overlay.impure",
-        b"trusted.overlay.uuid",
-    ];
-    names.into_iter().any(|name| !notes.contains(&name))
+    let mut names = names.into_iter();
+    names.any(|name| !is_copy_up_note(name))
+}
+
+fn is_copy_up_note(name: &[u8]) -> bool {
+    let spaces: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+    let notes: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+    let mut own = spaces
+        .into_iter()
+        .filter_map(|space| name.strip_prefix(space));
+    own.any(|name| notes.contains(&name))
 }
 
 fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {

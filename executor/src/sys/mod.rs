@@ -1,7 +1,7 @@
 //! The system calls that neither `nix` nor `rustix` offers safely, one thin wrapper each.
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
-//! step is born in its namespaces and as a child of the engine), `close_range`, `mount_setattr`, the ioctl that brings up a
+//! step is born in its namespaces and as a child of the engine), `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
 //! loopback interface, signal dispositions, the session keyring, and loading a seccomp program. Everything else goes through
 //! the libraries.
 //!
@@ -11,6 +11,7 @@
 mod clone;
 mod error;
 mod fd;
+mod fork;
 mod keyring;
 mod loopback;
 mod mount_attr;
@@ -21,6 +22,7 @@ pub(crate) use clone::{Cloned, SingleThreaded, clone_process};
 pub(crate) use error::Context;
 pub use error::{Error, Result};
 pub(crate) use fd::{close_from, close_on_exec_from};
+pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, mount_setattr};

@@ -19,8 +19,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::read::{Limits, ReadError, Sink, read_layer};
-use super::{TarSummary, is_overlay_xattr};
+use super::{TarSummary, is_bookkeeping_xattr};
 use crate::contents::{Contents, Root};
+use crate::record::Record;
 use crate::{Change, Changeset, DigestReader, ImagePath, Kind, Metadata, Node, Timestamp};
 
 /// What to do about what a layer removes.
@@ -38,12 +39,23 @@ pub enum Whiteouts {
     Ignore,
 }
 
+/// What becomes of owners, and of attributes that not everybody may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Files get them.
+    Set,
+    /// Everything is the invoking user's, and an attribute says what it is to be ([`crate::record`]).
+    Record,
+    /// Everything is the invoking user's.
+    Leave,
+}
+
 /// How to unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackOptions {
-    /// Set owners and privileged attributes; without it everything is the invoking user's.
-    pub owner: bool,
-    /// Make device nodes; without it they are left out.
+    /// What becomes of owners.
+    pub owners: Owners,
+    /// Make device nodes; without it they are left out, or recorded with the owners.
     pub devices: bool,
     /// What to do about what the layer removes.
     pub whiteouts: Whiteouts,
@@ -150,20 +162,34 @@ impl UnpackOptions {
     /// As root: owners, devices and attributes as the layer says.
     pub fn privileged(whiteouts: Whiteouts) -> Self {
         Self {
-            owner: true,
+            owners: Owners::Set,
             devices: true,
             whiteouts,
             limits: Limits::default(),
         }
     }
 
+    /// As root of a user namespace: owners and attributes as the layer says, but no devices.
+    pub fn mapped(whiteouts: Whiteouts) -> Self {
+        Self {
+            devices: false,
+            ..Self::privileged(whiteouts)
+        }
+    }
+
+    /// As root of a user namespace with one id: owners and devices are recorded.
+    pub fn recorded(whiteouts: Whiteouts) -> Self {
+        Self {
+            owners: Owners::Record,
+            ..Self::mapped(whiteouts)
+        }
+    }
+
     /// As anybody: all files are the user's, and there are no devices.
     pub fn unprivileged(whiteouts: Whiteouts) -> Self {
         Self {
-            owner: false,
-            devices: false,
-            whiteouts,
-            limits: Limits::default(),
+            owners: Owners::Leave,
+            ..Self::mapped(whiteouts)
         }
     }
 }
@@ -287,7 +313,7 @@ impl Unpacker {
                 source,
             })?;
         }
-        self.describe(path, file.as_fd(), &node.metadata)
+        self.describe(path, file.as_fd(), node)
     }
 
     /// Makes something that isn't a directory with `make`, which fails if the name is taken.
@@ -329,7 +355,11 @@ impl Unpacker {
         device: (u32, u32),
     ) -> Result<(), ApplyError> {
         if kind != FileType::Fifo && !self.options.devices {
-            return Ok(());
+            return match self.options.owners {
+                // An empty file, whose record says what it stands for.
+                Owners::Record => self.file(path, node, &mut io::empty()),
+                Owners::Set | Owners::Leave => Ok(()),
+            };
         }
         let device = rustix::fs::makedev(device.0, device.1);
         let mode = Mode::RUSR | Mode::WUSR;
@@ -344,13 +374,17 @@ impl Unpacker {
         &self,
         path: &ImagePath,
         fd: BorrowedFd<'_>,
-        metadata: &Metadata,
+        node: &Node,
     ) -> Result<(), ApplyError> {
-        let owner = self.options.owner.then_some(metadata);
+        let metadata = &node.metadata;
         let describe = || {
-            if let Some(metadata) = owner {
-                let (uid, gid) = owners(metadata);
-                rustix::fs::fchown(fd, uid, gid)?;
+            match self.options.owners {
+                Owners::Set => {
+                    let (uid, gid) = owners(metadata);
+                    rustix::fs::fchown(fd, uid, gid)?;
+                }
+                Owners::Record => Record::of(metadata, &node.kind).write(fd)?,
+                Owners::Leave => {}
             }
             // After the owner: a change of owner takes setuid bits and capabilities away.
             rustix::fs::fchmod(fd, Mode::from_raw_mode(metadata.mode & 0o7777))?;
@@ -369,13 +403,15 @@ impl Unpacker {
         for (name, value) in &metadata.xattrs {
             let set =
                 || rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
-            if is_overlay_xattr(name) {
+            if is_bookkeeping_xattr(name) {
                 continue;
             }
             match set() {
                 // A file system without attributes of this kind: the changeset still has them.
                 Err(Errno::NOTSUP) => {}
-                Err(Errno::PERM | Errno::ACCESS) if !self.options.owner => {}
+                Err(Errno::PERM | Errno::ACCESS) if self.options.owners == Owners::Leave => {}
+                // What only the machine's root may set, a user namespace's root may not.
+                Err(Errno::PERM) if !self.options.devices => {}
                 result => result?,
             }
         }
@@ -389,7 +425,7 @@ impl Unpacker {
         metadata: &Metadata,
         mode: Option<u32>,
     ) -> Result<(), ApplyError> {
-        let owner = self.options.owner;
+        let owner = self.options.owners == Owners::Set;
         self.within(path, "set owner, mode or time of", |parent, name| {
             if owner {
                 let (uid, gid) = owners(metadata);
@@ -442,7 +478,7 @@ impl Unpacker {
             let set = rustix::fs::fsetxattr(&fd, name, b"y", XattrFlags::empty());
             set.map_err(|errno| failed("make an opaque directory of", errno.into()))?;
         }
-        self.describe(path, fd.as_fd(), &node.metadata)
+        self.describe(path, fd.as_fd(), node)
     }
 
     /// Deletes all in the directory `path` that `kept` doesn't want, at any depth.

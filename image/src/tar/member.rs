@@ -441,7 +441,7 @@ fn parse_time(text: &[u8]) -> Option<Timestamp> {
 fn xattrs(records: BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let named = records.into_iter().filter_map(|(key, value)| {
         let name = key.strip_prefix(XATTR_RECORD)?;
-        let usable = !name.is_empty() && !name.contains(&0) && !super::is_overlay_xattr(name);
+        let usable = !name.is_empty() && !name.contains(&0) && !super::is_bookkeeping_xattr(name);
         usable.then(|| (name.to_vec(), value))
     });
     named.collect()

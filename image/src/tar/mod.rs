@@ -17,7 +17,7 @@ mod member;
 mod read;
 mod write;
 
-pub use apply::{ApplyError, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
+pub use apply::{ApplyError, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
 pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
 pub use write::{WriteError, write_draft, write_layer};
@@ -43,8 +43,9 @@ pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// The file that makes its directory opaque (R-LAY-4).
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// Whether an extended attribute is overlayfs's own bookkeeping. It never comes out of a tree nor gets in: a
+/// Whether an extended attribute is overlayfs's own bookkeeping, or ours. It never comes out of a tree nor gets in: a
 /// layer that could set one could hide what is below it in ways its changeset doesn't show.
-pub(crate) fn is_overlay_xattr(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+pub(crate) fn is_bookkeeping_xattr(name: &[u8]) -> bool {
+    let overlays = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+    overlays || crate::record::is_record(name)
 }

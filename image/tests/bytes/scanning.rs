@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use kiln_image::contents::DirContents;
-use kiln_image::scan::{scan, scan_directory, scan_upper};
+use kiln_image::scan::{Owners, scan, scan_directory, scan_upper};
 use kiln_image::tar::write_draft;
 use kiln_image::{Change, Kind, Node, Timestamp, Tree};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
@@ -98,7 +98,7 @@ fn an_upper_directory_says_what_is_gone() {
     )
     .unwrap();
 
-    let draft = scan_upper(dir.path()).unwrap();
+    let draft = scan_upper(dir.path(), &Owners::Own).unwrap();
     let said: Vec<(String, &str)> = draft
         .iter()
         .map(|(path, change)| {
@@ -149,7 +149,7 @@ fn what_a_run_did_becomes_its_layer() {
     fs::write(at("same"), "same").unwrap();
     fs::write(at("differs"), "4321").unwrap();
     let contents = DirContents::open(dir.path()).unwrap();
-    let mut draft = scan_upper(dir.path()).unwrap();
+    let mut draft = scan_upper(dir.path(), &Owners::Own).unwrap();
     draft.retain(|path, _| path.as_bytes() != b"unwanted");
     // Everything as it is below but for content: root needs no part in this test.
     let draft = draft

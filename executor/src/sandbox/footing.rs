@@ -1,0 +1,307 @@
+//! What kiln itself stands on: as whom it works with the store's files, and so which rungs steps can have.
+//!
+//! Root works as it is. Anybody else enters a user namespace at the start of a command that works with the store, while this process
+//! has one thread, which costs half a millisecond, or three where newuidmap helps. From then on kiln is root in there: it unpacks layers with
+//! their true owners, reads back what steps wrote whoever owns it, and removes it again, all by the same code as for the machine's
+//! root. Steps get namespaces inside of it. The machine sees a process of the user, with no more rights than that.
+//!
+//! Files made in one way can't be used in the other: an owner of the range is nobody without it. So a store keeps a note of its
+//! [`Form`], and a footing that makes another is refused.
+
+use super::probe::{self, Unavailable};
+use super::{Rung, userns};
+use kiln_image::record::Record;
+use kiln_image::tar::{UnpackOptions, Whiteouts};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// How files below the store carry what layers say of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Owners and devices are the files' own; overlayfs's marks are `trusted` attributes.
+    Trusted,
+    /// Owners are the files' own, as seen in the user namespace; there are no devices, and overlayfs's marks are `user` attributes.
+    Mapped,
+    /// All files are one user's, and an attribute says what they are to be ([`kiln_image::record`]).
+    Recorded,
+    /// All files are one user's, and nothing says more: enough to copy from and to export.
+    Content,
+}
+
+/// What this process stands on, arranged once by [`Footing::settle`].
+#[derive(Debug, Clone)]
+pub struct Footing {
+    ground: Ground,
+    asked: Option<Rung>,
+}
+
+#[derive(Debug, Clone)]
+enum Ground {
+    /// Root in the machine's first user namespace.
+    Root,
+    /// Root in a user namespace that somebody else made.
+    Given,
+    /// Root in a user namespace that this process made, for the rung that it is.
+    Entered(Rung),
+    /// A user, and why that can't be changed.
+    User(Unavailable),
+}
+
+/// The file in the store's directory that names its form.
+const NOTE: &str = "form";
+
+/// The number of the machine's first user namespace (`PROC_USER_INIT_INO` of the kernel).
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+impl Footing {
+    /// Enters a user namespace if that is needed, to work with the store at `store` and on the rung `asked` for, or else on the
+    /// best there is. Must be called before the first thread is started.
+    ///
+    /// # Errors
+    /// When the rung asked for is impossible. That there is none at all is an error only once a step is to run.
+    pub fn settle(asked: Option<Rung>, store: &Path) -> Result<Self, Unavailable> {
+        let ground = match (is_root(), asked) {
+            (true, Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle))) => {
+                userns::enter(rung)?;
+                Ground::Entered(rung)
+            }
+            (true, _) if in_first_user_namespace() => Ground::Root,
+            (true, _) => Ground::Given,
+            (false, asked) => user_ground(asked, store)?,
+        };
+        Ok(Self { ground, asked })
+    }
+
+    /// A footing as this process is, for commands that neither run steps nor look into layers.
+    pub fn as_started() -> Self {
+        let ground = match is_root() {
+            true if in_first_user_namespace() => Ground::Root,
+            true => Ground::Given,
+            false => Ground::User(Unavailable::new(
+                "this command runs no steps",
+                "use `kiln build` or `kiln run`",
+            )),
+        };
+        Self {
+            ground,
+            asked: None,
+        }
+    }
+
+    /// The rung for steps whose changes are kept on the filesystem of `store`; probed anew at each call.
+    pub fn rung(&self, store: &Path) -> Result<Rung, Unavailable> {
+        match (&self.ground, self.asked) {
+            (Ground::User(why), _) => Err(why.clone()),
+            // Nothing can be mounted before a step has a mount namespace, so its own set-up will tell.
+            (Ground::Entered(rung), _) => Ok(*rung),
+            (Ground::Root | Ground::Given, asked) => self.privileged_rung(asked, store),
+        }
+    }
+
+    fn privileged_rung(&self, asked: Option<Rung>, store: &Path) -> Result<Rung, Unavailable> {
+        let own = match self.ground {
+            Ground::Root => Rung::Root,
+            _ => Rung::UsernsGiven,
+        };
+        match asked {
+            Some(rung) if rung == own => privileged(own, store).map(|()| own),
+            Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
+            Some(rung) => lowest(rung),
+            None => privileged(own, store).map(|()| own).or_else(|why| {
+                // The better rung's reason is what helps.
+                lowest(Rung::Chroot).map_err(|_| why)
+            }),
+        }
+    }
+
+    /// How files in the store are to look.
+    pub fn form(&self) -> Form {
+        match &self.ground {
+            Ground::Root if probe::has_sys_admin() => Form::Trusted,
+            Ground::Root | Ground::Given | Ground::Entered(Rung::UsernsRange) => Form::Mapped,
+            Ground::Entered(_) => Form::Recorded,
+            Ground::User(_) => Form::Content,
+        }
+    }
+
+    /// Makes sure that the store's files have the form of this footing; an empty store gets it.
+    pub fn claim(&self, store: &Path) -> Result<(), Unavailable> {
+        let form = self.form();
+        let note = store.join(NOTE);
+        match noted(&note) {
+            Some(found) if found == form => Ok(()),
+            Some(found) => Err(Unavailable::new(
+                format!(
+                    "the store `{}` {}, but kiln {}",
+                    store.display(),
+                    found.holds(),
+                    form.makes()
+                ),
+                "use another store with `--root`, or remove this one; `kiln doctor` tells which sandboxes there are",
+            )),
+            // Who can't write the store hears of it from the store.
+            None => match fs::write(&note, form.name()) {
+                Ok(()) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    let _ = fs::remove_file(&note); // half a name would be none
+                    Ok(())
+                }
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
+    /// Makes somebody the owner of a directory that was made for a step.
+    pub(crate) fn give(&self, directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        match self.form() {
+            Form::Trusted | Form::Mapped => {
+                std::os::unix::fs::chown(directory, Some(uid), Some(gid))
+            }
+            Form::Recorded => {
+                let record = Record {
+                    uid,
+                    gid,
+                    device: None,
+                };
+                Ok(record.write(File::open(directory)?)?)
+            }
+            Form::Content => Ok(()),
+        }
+    }
+
+    /// How layers and copies are put below the store.
+    pub fn unpack_options(&self, whiteouts: Removals) -> UnpackOptions {
+        let form = self.form();
+        let whiteouts = match whiteouts {
+            Removals::Mark => Whiteouts::Overlay {
+                userxattr: form != Form::Trusted,
+            },
+            Removals::Ignore => Whiteouts::Ignore,
+        };
+        match form {
+            Form::Trusted => UnpackOptions::privileged(whiteouts),
+            Form::Mapped => UnpackOptions::mapped(whiteouts),
+            Form::Recorded => UnpackOptions::recorded(whiteouts),
+            Form::Content => UnpackOptions::unprivileged(whiteouts),
+        }
+    }
+}
+
+/// What to do about what a layer removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removals {
+    /// Mark it as overlayfs wants it.
+    Mark,
+    /// Nothing: the directory is no layer's.
+    Ignore,
+}
+
+impl Form {
+    const ALL: [Self; 4] = [Self::Trusted, Self::Mapped, Self::Recorded, Self::Content];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Mapped => "mapped",
+            Self::Recorded => "recorded",
+            Self::Content => "content",
+        }
+    }
+
+    const fn holds(self) -> &'static str {
+        match self {
+            Self::Trusted => "holds files of root",
+            Self::Mapped => {
+                "holds files of a user namespace with many ids (userns-range, userns-given)"
+            }
+            Self::Recorded => "holds files of a user namespace with one id (userns-single)",
+            Self::Content => "was filled where there was no sandbox",
+        }
+    }
+
+    const fn makes(self) -> &'static str {
+        match self {
+            Self::Trusted => "works as root here",
+            Self::Mapped => "works in a user namespace with many ids here",
+            Self::Recorded => "works in a user namespace with one id here (userns-single)",
+            Self::Content => "has no sandbox here",
+        }
+    }
+}
+
+fn noted(note: &Path) -> Option<Form> {
+    let text = fs::read_to_string(note).ok()?;
+    Form::ALL.into_iter().find(|form| form.name() == text)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Where `/proc` can't tell, it is: then at worst a mount is refused that another option would have allowed.
+fn in_first_user_namespace() -> bool {
+    fs::metadata("/proc/self/ns/user").is_ok_and(|found| found.ino() == FIRST_USER_NAMESPACE)
+}
+
+/// A user's: the rung asked for, or else the one whose files the store has already, or else the best.
+fn user_ground(asked: Option<Rung>, store: &Path) -> Result<Ground, Unavailable> {
+    match asked {
+        Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle)) => {
+            userns::enter(rung)?;
+            Ok(Ground::Entered(rung))
+        }
+        Some(rung) => Err(Unavailable::new(
+            format!("the sandbox `{rung}` needs root"),
+            "run kiln as root, or leave the choice of the sandbox to kiln",
+        )),
+        None if noted(&store.join(NOTE)) == Some(Form::Recorded) => {
+            Ok(first_of(&[Rung::UsernsSingle]))
+        }
+        None => Ok(first_of(&[Rung::UsernsRange, Rung::UsernsSingle])),
+    }
+}
+
+/// Enters for the first of `rungs` that can be had. With none, the last one's reason is the one to tell: what stops it stops all.
+fn first_of(rungs: &[Rung]) -> Ground {
+    let mut why = Unavailable::new("there is no sandbox for users", "run kiln as root");
+    for rung in rungs {
+        match userns::enter(*rung) {
+            Ok(()) => return Ground::Entered(*rung),
+            Err(reason) => why = reason,
+        }
+    }
+    Ground::User(why)
+}
+
+fn privileged(rung: Rung, store: &Path) -> Result<(), Unavailable> {
+    if !probe::has_sys_admin() {
+        return Err(Unavailable::new(
+            "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container",
+            "run kiln outside of the container, or in one started with `--privileged`",
+        ));
+    }
+    probe::mounts(rung, store)
+}
+
+fn not_this_root(rung: Rung) -> Unavailable {
+    match rung {
+        Rung::Root => Unavailable::new(
+            "this root is one of a user namespace, so the sandbox `root` is out of reach",
+            "use `userns-given`, or run kiln as the machine's root",
+        ),
+        _ => Unavailable::new(
+            "this process is in the machine's first user namespace, so the sandbox `userns-given` has nothing to stand on",
+            "use `root`",
+        ),
+    }
+}
+
+/// The rung that needs no namespaces.
+fn lowest(rung: Rung) -> Result<Rung, Unavailable> {
+    Err(Unavailable::new(
+        format!("the sandbox `{rung}` is not there yet"),
+        "use another one",
+    ))
+}

@@ -1,0 +1,63 @@
+//! A root filesystem that one step may change, and what it changed.
+//!
+//! Most rungs stack the layers' directories with overlayfs ([`overlay`]): nothing is copied before the step writes, and the upper
+//! directory is the layer. A rung without mounts needs a copy.
+
+mod overlay;
+
+use std::sync::Arc;
+
+use kiln_image::scan::Owners;
+use kiln_image::{Changeset, DiffId, Tree};
+
+use crate::Services;
+use crate::error::Cause;
+use crate::event::Task;
+use crate::rootfs::RootFs;
+use crate::sandbox::{RootSpec, Rung};
+use overlay::Overlay;
+
+/// A root filesystem made for one step. What is left of it goes when this is dropped.
+pub(crate) enum Snapshot<'s> {
+    /// Layers and an upper directory.
+    Overlay(Overlay<'s>),
+}
+
+impl<'s> Snapshot<'s> {
+    /// Makes one of the layers so far, of a kind that the rung can use.
+    pub(crate) fn prepare(
+        rung: Rung,
+        root: &RootFs,
+        services: &'s Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<Self, Cause> {
+        match rung {
+            Rung::Root | Rung::UsernsRange | Rung::UsernsGiven | Rung::UsernsSingle => {
+                Overlay::prepare(root, services, task).map(Self::Overlay)
+            }
+            Rung::Chroot => Err(Cause::Unsupported(
+                "the sandbox `chroot` is not there yet".to_owned(),
+            )),
+        }
+    }
+
+    /// For the sandbox.
+    pub(crate) fn root_spec(&self) -> RootSpec {
+        match self {
+            Self::Overlay(overlay) => overlay.root_spec(),
+        }
+    }
+
+    /// Reads what the ended step changed over `tree`, and puts it into the store as a layer. `step` is named in errors.
+    pub(crate) fn commit(
+        self,
+        owners: &Owners,
+        services: &Services<'_>,
+        step: &str,
+        tree: &Tree,
+    ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        match self {
+            Self::Overlay(overlay) => overlay.commit(owners, services, step, tree),
+        }
+    }
+}

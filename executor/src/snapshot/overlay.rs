@@ -1,0 +1,83 @@
+//! The usual root filesystem: layers below, and an upper directory that becomes the next layer's.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_cache::LayerStaging;
+use kiln_image::contents::DirContents;
+use kiln_image::scan::{Owners, scan_upper};
+use kiln_image::{Changeset, DiffId, Metadata, Tree, tar};
+
+use crate::Services;
+use crate::error::Cause;
+use crate::event::Task;
+use crate::rootfs::RootFs;
+use crate::sandbox::{Footing, RootSpec};
+
+/// Directories for overlayfs.
+pub(crate) struct Overlay<'s> {
+    lowers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+    staging: LayerStaging<'s>,
+}
+
+impl<'s> Overlay<'s> {
+    pub(super) fn prepare(
+        root: &RootFs,
+        services: &'s Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<Self, Cause> {
+        let tree = root.tree(&services.layers, task)?;
+        let staging = services.store.layers().stage()?;
+        let (upper, work) = (staging.create_fs()?, staging.create_work()?);
+        dress(&upper, &tree.root().metadata, services.footing)?;
+        Ok(Self {
+            lowers: root.lowers(&services.layers, task)?,
+            upper,
+            work,
+            staging,
+        })
+    }
+
+    pub(super) fn root_spec(&self) -> RootSpec {
+        RootSpec::Overlay {
+            lowers: self.lowers.clone(),
+            upper: self.upper.clone(),
+            work: self.work.clone(),
+        }
+    }
+
+    pub(super) fn commit(
+        self,
+        owners: &Owners,
+        services: &Services<'_>,
+        step: &str,
+        tree: &Tree,
+    ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        let upper = &self.upper;
+        let contents = DirContents::open(upper).map_err(Cause::file("open", upper))?;
+        let draft = scan_upper(upper, owners).map_err(Cause::layer("read", step))?;
+        let draft = draft
+            .normalise(tree, &contents)
+            .map_err(Cause::layer("read", step))?;
+        let (changeset, summary) =
+            tar::write_draft(draft, &contents, io::sink()).map_err(Cause::layer("read", step))?;
+        self.staging
+            .commit(&summary.diff_id, &changeset, summary.size)?;
+        let changeset = services.layers.remember(summary.diff_id, changeset);
+        Ok((summary.diff_id, changeset))
+    }
+}
+
+/// Gives the empty directory that becomes the step's `/` what `/` has so far: overlayfs shows the upper directory's.
+fn dress(upper: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
+    footing
+        .give(upper, root.uid, root.gid)
+        .map_err(Cause::file("change the owner of", upper))?;
+    std::fs::set_permissions(upper, Permissions::from_mode(root.mode))
+        .map_err(Cause::file("change the mode of", upper))
+}
