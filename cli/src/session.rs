@@ -31,12 +31,18 @@ impl Session {
     /// Opens the store for a command that works with the files of layers. Without root, this process enters a user namespace first.
     /// `asked` is the sandbox that a flag names; else the environment may name one.
     pub(crate) fn open_with_files(config: &Config, asked: Option<&str>) -> Result<Self, Failure> {
+        let session = Self::look_at_files(config, asked)?;
+        session.footing.mark(&config.root);
+        Ok(session)
+    }
+
+    /// The same for a command that leaves no trace.
+    pub(crate) fn look_at_files(config: &Config, asked: Option<&str>) -> Result<Self, Failure> {
         let asked = config.sandbox(asked)?;
         let footing = Footing::settle(asked, &config.root).map_err(|why| unavailable(&why))?;
-        let session = Self::open_on(config, footing)?;
-        let claimed = session.footing.claim(&config.root);
-        claimed.map_err(|why| unavailable(&why))?;
-        Ok(session)
+        let checked = footing.check(&config.root);
+        checked.map_err(|why| unavailable(&why))?;
+        Self::open_on(config, footing)
     }
 
     fn open_on(config: &Config, footing: Footing) -> Result<Self, Failure> {

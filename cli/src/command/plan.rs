@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         log_limit: LogLimit::default(),
         secrets: kiln_executor::Secrets::default(),
     };
-    let session = Session::open_with_files(config, None)?;
+    let session = Session::look_at_files(config, None)?;
     let mode = config.progress(None, false)?;
     let (picture, _) = session.watch(mode, |watched| look(&watched, &request));
     print(args.format, &picture?)?;

@@ -126,13 +126,11 @@ impl Footing {
         }
     }
 
-    /// Makes sure that the store's files have the form of this footing; an empty store gets it.
-    pub fn claim(&self, store: &Path) -> Result<(), Unavailable> {
+    /// Makes sure that the store's files have the form of this footing, if it has any.
+    pub fn check(&self, store: &Path) -> Result<(), Unavailable> {
         let form = self.form();
-        let note = store.join(NOTE);
-        match noted(&note) {
-            Some(found) if found == form => Ok(()),
-            Some(found) => Err(Unavailable::new(
+        match noted(&store.join(NOTE)) {
+            Some(found) if found != form => Err(Unavailable::new(
                 format!(
                     "the store `{}` {}, but kiln {}",
                     store.display(),
@@ -141,15 +139,15 @@ impl Footing {
                 ),
                 "use another store with `--root`, or remove this one; `kiln doctor` tells which sandboxes there are",
             )),
-            // Who can't write the store hears of it from the store.
-            None => match fs::write(&note, form.name()) {
-                Ok(()) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    let _ = fs::remove_file(&note); // half a name would be none
-                    Ok(())
-                }
-                Err(_) => Ok(()),
-            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes the form in a store that has none yet. Who can't write there hears of it when something is put into the store.
+    pub fn mark(&self, store: &Path) {
+        let note = store.join(NOTE);
+        if noted(&note).is_none() && fs::write(&note, self.form().name()).is_err() {
+            let _ = fs::remove_file(&note); // half a name would be none
         }
     }
 
