@@ -4,6 +4,11 @@ use std::fmt;
 
 /// The permission bits with set-user-id, set-group-id and sticky.
 const ALL_BITS: u32 = 0o7777;
+/// What `a` stands for: all bits but the sticky one.
+const ALL_CLASSES: u32 = 0o6777;
+const SET_ID: u32 = 0o6000;
+const STICKY: u32 = 0o1000;
+const EXECUTE: u32 = 0o111;
 
 /// A change of permission bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +19,12 @@ pub enum Chmod {
     Symbolic(SymbolicMode),
 }
 
-/// A mode in the syntax of chmod(1): `u=rwX,go=rX`.
+/// A mode in the syntax of chmod(1): `u=rwX,go=rX`. What it means in corner cases is BSD's, as in BuildKit: `=` clears the
+/// set-id bits of its classes, of directories too, and `t` needs a class other than `o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SymbolicMode {
     text: String,
-    clauses: Vec<Clause>,
+    changes: Vec<Change>,
 }
 
 /// Why a `--chmod` value can't be used.
@@ -32,13 +38,21 @@ pub enum ChmodError {
     BadSyntax(String),
 }
 
-/// One change: `go-w`.
+/// One change of a mode. They are made one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Clause {
-    /// Classes it is for, as the mask of their bits; set-id and sticky bits are in the masks of their classes.
-    who: u32,
-    operator: Operator,
-    permissions: Permissions,
+enum Change {
+    /// Takes bits away.
+    Clear(u32),
+    /// Adds bits.
+    Add(u32),
+    /// Adds bits to directories, and to files that were executable by somebody before any change: `X`.
+    AddIfExecutable(u32),
+    /// What one class may, by the distance of its bits, for the classes in the mask: `g=u`.
+    Copy {
+        shift: u32,
+        classes: u32,
+        operator: Operator,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,18 +60,6 @@ enum Operator {
     Add,
     Remove,
     Set,
-}
-
-/// What is added, removed or set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Permissions {
-    /// Bits for every class at once; `conditional_execute` is `X`.
-    Bits {
-        bits: u32,
-        conditional_execute: bool,
-    },
-    /// Those that another class has, as the distance of its bits: `g=u`.
-    Copy { shift: u32 },
 }
 
 impl Chmod {
@@ -74,10 +76,10 @@ impl Chmod {
                 .map(Chmod::Octal)
                 .ok_or_else(|| ChmodError::NotOctal(text.to_owned()));
         }
-        let clauses = parse_clauses(text).ok_or_else(|| ChmodError::BadSyntax(text.to_owned()))?;
+        let changes = parse_clauses(text).ok_or_else(|| ChmodError::BadSyntax(text.to_owned()))?;
         Ok(Chmod::Symbolic(SymbolicMode {
             text: text.to_owned(),
-            clauses,
+            changes,
         }))
     }
 
@@ -86,10 +88,13 @@ impl Chmod {
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
             Chmod::Octal(bits) => *bits,
-            Chmod::Symbolic(symbolic) => symbolic
-                .clauses
-                .iter()
-                .fold(mode & ALL_BITS, |mode, clause| clause.apply(mode, is_dir)),
+            Chmod::Symbolic(symbolic) => {
+                let executable = is_dir || mode & EXECUTE != 0;
+                let changes = symbolic.changes.iter();
+                changes.fold(mode & ALL_BITS, |mode, change| {
+                    change.apply(mode, executable)
+                })
+            }
         }
     }
 }
@@ -103,36 +108,32 @@ impl fmt::Display for Chmod {
     }
 }
 
-impl Clause {
-    fn apply(self, mode: u32, is_dir: bool) -> u32 {
-        let bits = self.who & self.permissions.bits(mode, is_dir);
-        match self.operator {
-            Operator::Add => mode | bits,
-            Operator::Remove => mode & !bits,
-            // As chmod(1) does, `=` leaves the set-id bits of a directory alone unless it names them.
-            Operator::Set => (mode & !(self.who & if is_dir { 0o1777 } else { ALL_BITS })) | bits,
-        }
-    }
-}
-
-impl Permissions {
-    fn bits(self, mode: u32, is_dir: bool) -> u32 {
+impl Change {
+    fn apply(self, mode: u32, executable: bool) -> u32 {
         match self {
-            Permissions::Bits {
-                bits,
-                conditional_execute,
+            Change::Clear(bits) => mode & !bits,
+            Change::Add(bits) => mode | bits,
+            Change::AddIfExecutable(bits) if executable => mode | bits,
+            Change::AddIfExecutable(_) => mode,
+            Change::Copy {
+                shift,
+                classes,
+                operator,
             } => {
-                let execute = conditional_execute && (is_dir || mode & 0o111 != 0);
-                bits | if execute { 0o111 } else { 0 }
+                let bits = (mode >> shift & 0o7) * EXECUTE & classes;
+                match operator {
+                    Operator::Add => mode | bits,
+                    Operator::Remove => mode & !bits,
+                    Operator::Set => mode & !classes | bits,
+                }
             }
-            Permissions::Copy { shift } => (mode >> shift & 0o7) * 0o111,
         }
     }
 }
 
-/// clauses := clause ("," clause)*    clause := [ugoa]* (op perms)+    op := "+" | "-" | "="    perms := [rwxXst]* | [ugo]
-fn parse_clauses(text: &str) -> Option<Vec<Clause>> {
-    let mut clauses = Vec::new();
+/// clauses := clause ("," clause)*    clause := [ugoa]* (op perms)+    op := "+" | "-" | "="    perms := [rwxXstugo]*
+fn parse_clauses(text: &str) -> Option<Vec<Change>> {
+    let mut changes = Vec::new();
     for clause in text.split(',') {
         let operators = clause.find(['+', '-', '='])?;
         let (classes, mut rest) = clause.split_at(operators);
@@ -142,28 +143,23 @@ fn parse_clauses(text: &str) -> Option<Vec<Clause>> {
                 .find(['+', '-', '='])
                 .map_or(rest.len(), |at| at + 1);
             let (change, next) = rest.split_at(end);
-            clauses.push(Clause {
-                who,
-                operator: parse_operator(change)?,
-                permissions: parse_permissions(&change[1..])?,
-            });
+            let operator = parse_operator(change)?;
+            parse_permissions(who, operator, &change[1..], &mut changes)?;
             rest = next;
         }
     }
-    Some(clauses)
+    Some(changes)
 }
 
+/// The bits of the classes named; 0 if none is, which means all of them.
 fn parse_who(classes: &str) -> Option<u32> {
-    if classes.is_empty() {
-        return Some(ALL_BITS);
-    }
     classes.chars().try_fold(0, |who, class| {
         Some(
             who | match class {
                 'u' => 0o4700,
                 'g' => 0o2070,
-                'o' => 0o1007,
-                'a' => ALL_BITS,
+                'o' => 0o0007,
+                'a' => ALL_CLASSES,
                 _ => return None,
             },
         )
@@ -179,29 +175,71 @@ fn parse_operator(change: &str) -> Option<Operator> {
     }
 }
 
-fn parse_permissions(letters: &str) -> Option<Permissions> {
-    match letters {
-        "u" => return Some(Permissions::Copy { shift: 6 }),
-        "g" => return Some(Permissions::Copy { shift: 3 }),
-        "o" => return Some(Permissions::Copy { shift: 0 }),
-        _ => {}
-    }
-    let (mut bits, mut conditional_execute) = (0, false);
+/// What the letters after one operator change. A letter of a class ends what was gathered before it.
+fn parse_permissions(
+    mut who: u32,
+    operator: Operator,
+    letters: &str,
+    changes: &mut Vec<Change>,
+) -> Option<()> {
+    let is_for_other_only = who != 0 && who & !0o007 == 0;
+    let (mut bits, mut conditional) = (0, 0);
+    let mut nothing_set_yet = operator == Operator::Set;
     for letter in letters.chars() {
         match letter {
             'r' => bits |= 0o444,
             'w' => bits |= 0o222,
-            'x' => bits |= 0o111,
-            'X' => conditional_execute = true,
-            's' => bits |= 0o6000,
-            't' => bits |= 0o1000,
+            'x' => bits |= EXECUTE,
+            'X' if operator == Operator::Remove => bits |= EXECUTE,
+            'X' => conditional |= EXECUTE,
+            's' | 't' if is_for_other_only => {}
+            's' => bits |= SET_ID,
+            't' if who == 0 => bits |= STICKY,
+            't' => (who, bits) = (who | STICKY, bits | STICKY),
+            'u' | 'g' | 'o' => {
+                if bits != 0 {
+                    change_bits(who, operator, bits, changes);
+                }
+                if conditional != 0 {
+                    changes.push(Change::AddIfExecutable(of_classes(who, conditional)));
+                }
+                (bits, conditional, nothing_set_yet) = (0, 0, false);
+                changes.push(Change::Copy {
+                    shift: match letter {
+                        'u' => 6,
+                        'g' => 3,
+                        _ => 0,
+                    },
+                    classes: of_classes(who, 0o777),
+                    operator,
+                });
+            }
             _ => return None,
         }
     }
-    Some(Permissions::Bits {
-        bits,
-        conditional_execute,
-    })
+    if bits != 0 || nothing_set_yet {
+        change_bits(who, operator, bits, changes);
+    }
+    if conditional != 0 {
+        changes.push(Change::AddIfExecutable(of_classes(who, conditional)));
+    }
+    Some(())
+}
+
+fn change_bits(who: u32, operator: Operator, bits: u32, changes: &mut Vec<Change>) {
+    let bits = of_classes(who, bits);
+    match operator {
+        Operator::Add => changes.push(Change::Add(bits)),
+        Operator::Remove => changes.push(Change::Clear(bits)),
+        Operator::Set => {
+            changes.push(Change::Clear(of_classes(who, ALL_CLASSES | who)));
+            changes.push(Change::Add(bits));
+        }
+    }
+}
+
+fn of_classes(who: u32, bits: u32) -> u32 {
+    if who == 0 { bits } else { who & bits }
 }
 
 #[cfg(test)]
@@ -227,7 +265,16 @@ mod tests {
             ("+t", 0o755, true, 0o1755),
             ("u+s", 0o755, false, 0o4755),
             ("a=r+w", 0o755, false, 0o666),
-            ("go=", 0o2755, true, 0o2700),
+            ("go=", 0o2755, true, 0o700),
+            ("u=g", 0o4754, false, 0o4554),
+            ("o=u,g=o", 0o741, false, 0o777),
+            ("ug+st", 0o644, false, 0o7644),
+            ("o+st", 0o644, false, 0o644),
+            ("=r", 0o1755, true, 0o1444),
+            ("a-X", 0o755, true, 0o644),
+            ("u-x+X", 0o744, false, 0o744),
+            ("g=ur", 0o751, false, 0o741),
+            ("go=u-w", 0o700, false, 0o755),
         ] {
             assert_eq!(
                 Chmod::parse(text).unwrap().apply(mode, is_dir),

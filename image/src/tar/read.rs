@@ -503,20 +503,21 @@ fn is_directory(change: &Change) -> bool {
     change.node().is_some_and(Node::is_directory)
 }
 
-/// Where a member is; its name may be hostile.
-pub(super) fn checked_path(member: &Member, limits: &Limits) -> Result<ImagePath, ReadError> {
-    if member.name.len() > limits.name {
-        let start = String::from_utf8_lossy(&member.name[..limits.name.min(64)]).into_owned();
-        return Err(ReadError::NameTooLong {
-            start,
-            limit: limits.name,
-        });
+/// Refuses a name that is too long for any system.
+pub(super) fn check_length(member: &Member, limits: &Limits) -> Result<(), ReadError> {
+    if member.name.len() <= limits.name {
+        return Ok(());
     }
-    Ok(ImagePath::parse(&member.name)?)
+    let start = String::from_utf8_lossy(&member.name[..limits.name.min(64)]).into_owned();
+    Err(ReadError::NameTooLong {
+        start,
+        limit: limits.name,
+    })
 }
 
 fn meaning(member: &Member, limits: &Limits) -> Result<Meaning, ReadError> {
-    let path = checked_path(member, limits)?;
+    check_length(member, limits)?;
+    let path = ImagePath::parse(&member.name)?;
     // What overlayfs would take for a whiteout is one for everybody.
     if member.kind == MemberKind::CharDevice && member.device == (0, 0) && !path.is_root() {
         return Ok(Meaning::Whiteout(path));

@@ -6,7 +6,7 @@ use kiln_image::tar::ArchiveMember;
 use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, NodeRef, Timestamp, Tree};
 use kiln_planner::{CopyOp, CopySourceOp};
 
-use super::filter::Filter;
+use super::filter::{Below, Filter};
 use super::landing::Landing;
 use super::source::{Match, SourceTree, has_wildcard};
 use super::{CopyError, Owner, ReadFile, SourceTrees};
@@ -70,7 +70,7 @@ pub(super) enum Piece<'a> {
     Directory {
         path: ImagePath,
         node: NodeRef<'a>,
-        entries: Vec<(ImagePath, NodeRef<'a>)>,
+        entries: Vec<Below<'a>>,
         merge: bool,
     },
 }
@@ -99,9 +99,6 @@ pub fn copy(
                     .get(input)
                     .ok_or(CopyError::MissingInput { input: *input })?;
                 links.next_source();
-                if op.parents {
-                    landing.make_destination()?;
-                }
                 for piece in pieces(op, source_index, source, trees)? {
                     if !op.parents {
                         // Each match of a wildcard is a copy of its own.
@@ -167,27 +164,25 @@ pub(super) fn pieces<'a>(
     if op.parents {
         return with_parents(tree, source_index, path, pivot, filter);
     }
-    let piece = |found: Match<'a>| match found.node.directory {
-        None => Piece::Leaf {
-            name: found.name,
-            path: found.path,
-            node: found.node,
-        },
-        Some(_) => {
-            let entries = filter.entries(found.node);
-            Piece::Directory {
-                path: found.path,
-                node: found.node,
-                entries,
-                merge: true,
-            }
-        }
-    };
     Ok(tree
         .expand(source_index, path)?
         .into_iter()
-        .map(piece)
+        .map(|found| piece(found, &filter))
         .collect())
+}
+
+/// What a match brings. The destination takes the time of a directory, but not that of a whole tree, which has none.
+fn piece<'a>(found: Match<'a>, filter: &Filter) -> Piece<'a> {
+    let Match { name, path, node } = found;
+    match node.directory {
+        None => Piece::Leaf { name, path, node },
+        Some(_) => Piece::Directory {
+            merge: !path.is_root(),
+            entries: filter.entries(node),
+            path,
+            node,
+        },
+    }
 }
 
 /// `--parents` copies the pivot directory, but only what the source names below it (R-COPY-31, R-COPY-33).
@@ -207,23 +202,14 @@ fn with_parents<'a>(
         pattern: path.to_owned(),
     };
     let filter = filter.only(below, bad_pattern)?;
-    let piece = |top: Match<'a>| {
-        let entries = filter.entries(top.node);
-        Piece::Directory {
-            path: top.path,
-            node: top.node,
-            entries,
-            merge: false,
-        }
-    };
     let pieces: Vec<Piece<'a>> = tree
         .expand(source_index, pivot)?
         .into_iter()
-        .map(piece)
+        .map(|found| piece(found, &filter))
         .collect();
     let wanted = ImagePath::clean(below.as_bytes());
     let found = |piece: &Piece<'_>| match piece {
-        Piece::Directory { entries, .. } => entries.iter().any(|(path, _)| *path == wanted),
+        Piece::Directory { entries, .. } => entries.iter().any(|below| below.path == wanted),
         Piece::Leaf { .. } => false,
     };
     if has_wildcard(path) || pieces.iter().any(found) {
@@ -274,10 +260,14 @@ fn land(
             merge,
         } => {
             let base = landing.directory(merge.then_some(node.metadata.mtime))?;
-            for (below, node) in entries {
-                let origin = from.origin(node, &path.join(&below));
-                let node = from.node(node, links);
-                landing.nested(base.join(&below), node, origin)?;
+            for below in entries {
+                let origin = from.origin(below.node, &path.join(&below.path));
+                let node = from.node(below.node, links);
+                let target = base.join(&below.path);
+                match below.is_asked {
+                    true => landing.nested(target, node, origin)?,
+                    false => landing.passed_through(target, node)?,
+                }
             }
             Ok(())
         }
@@ -301,8 +291,13 @@ fn land_archive(
             content: member.content,
         };
         let origin = matches!(member.node.kind, Kind::File { .. }).then(origin);
+        let mut metadata = member.node.metadata.clone();
+        // As BuildKit does: no file is older than 1970.
+        if metadata.mtime.secs < 0 {
+            metadata.mtime = Timestamp::from_secs(0);
+        }
         let node = Node {
-            metadata: member.node.metadata.clone(),
+            metadata,
             kind: links.renumbered(&member.node.kind, 0),
         };
         landing.member(&base, &member.path, node, origin)?;

@@ -13,6 +13,17 @@ pub(super) struct Filter {
     exclude: IgnoreFile,
 }
 
+/// One object below a copied directory.
+#[derive(Debug, Clone)]
+pub(super) struct Below<'a> {
+    /// Where, relative to the directory.
+    pub(super) path: ImagePath,
+    /// The object.
+    pub(super) node: NodeRef<'a>,
+    /// Whether it is copied itself; if not, it is a directory that something copied is in.
+    pub(super) is_asked: bool,
+}
+
 /// What `--parents` asks for.
 #[derive(Debug, Clone, Default)]
 enum Include {
@@ -55,18 +66,13 @@ impl Filter {
 
     /// What is copied from below `top`, a directory before what is in it. A directory that isn't asked for itself is
     /// there if something below it is.
-    pub(super) fn entries<'a>(&self, top: NodeRef<'a>) -> Vec<(ImagePath, NodeRef<'a>)> {
+    pub(super) fn entries<'a>(&self, top: NodeRef<'a>) -> Vec<Below<'a>> {
         let mut entries = Vec::new();
         self.collect(top, &ImagePath::root(), &mut entries);
         entries
     }
 
-    fn collect<'a>(
-        &self,
-        directory: NodeRef<'a>,
-        path: &ImagePath,
-        entries: &mut Vec<(ImagePath, NodeRef<'a>)>,
-    ) {
+    fn collect<'a>(&self, directory: NodeRef<'a>, path: &ImagePath, entries: &mut Vec<Below<'a>>) {
         for (name, node) in directory
             .directory
             .into_iter()
@@ -75,13 +81,18 @@ impl Filter {
             let path = path.child(name);
             let text = path.to_string();
             let excluded = self.exclude.ignores(&text);
+            let is_asked = !excluded && self.includes(&path, &text);
             let position = entries.len();
-            entries.push((path.clone(), node));
+            entries.push(Below {
+                path: path.clone(),
+                node,
+                is_asked,
+            });
             if !excluded || self.exclude.may_reinclude_below(&text) {
                 self.collect(node, &path, entries);
             }
-            let needed = entries.len() > position + 1;
-            if !needed && (excluded || !self.includes(&path, &text)) {
+            let is_needed = entries.len() > position + 1;
+            if !is_needed && !is_asked {
                 entries.pop();
             }
         }

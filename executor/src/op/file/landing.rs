@@ -119,7 +119,7 @@ impl<'a> Landing<'a> {
     }
 
     /// Makes the destination a directory if it isn't there.
-    pub(super) fn make_destination(&mut self) -> Result<(), CopyError> {
+    fn make_destination(&mut self) -> Result<(), CopyError> {
         let dest = self.destination()?;
         match self.tree.lookup(&dest) {
             Some(node) if !node.kind.is_directory() => {
@@ -155,6 +155,21 @@ impl<'a> Landing<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// A directory that is not copied itself, but something below it: where there is one it keeps its owner and its time.
+    pub(super) fn passed_through(
+        &mut self,
+        target: ImagePath,
+        node: Node,
+    ) -> Result<(), CopyError> {
+        let existing = self.tree.directory(&target);
+        let Some(mut metadata) = existing.map(|existing| existing.metadata.clone()) else {
+            return self.nested(target, node, None);
+        };
+        metadata.mode = node.metadata.mode;
+        self.put(target, Node::directory(metadata), None);
+        Ok(())
     }
 
     /// An archive's member: it replaces what is there, but a directory keeps what is in it.
@@ -294,10 +309,8 @@ fn in_place(
 ) -> BTreeMap<ImagePath, (Node, Option<Origin>)> {
     let mut placed: BTreeMap<ImagePath, (Node, Option<Origin>)> = BTreeMap::new();
     for (path, put) in puts {
-        let was_directory = placed
-            .get(&path)
-            .is_some_and(|(node, _)| node.is_directory());
-        if was_directory && !put.0.is_directory() {
+        // The directory itself may be one of the layer below.
+        if !put.0.is_directory() {
             let after = (Bound::Excluded(&path), Bound::Unbounded);
             let below = placed.range::<ImagePath, _>(after).map(|(below, _)| below);
             let gone: Vec<ImagePath> = below

@@ -102,11 +102,15 @@ fn split(owner: &str) -> (Name<'_>, Option<Name<'_>>) {
     }
 }
 
-/// Nothing and `root` are 0 without a look-up (R-COPY-22).
+/// Nothing and `root` are 0 without a look-up (R-COPY-22), and so is `-1`, with which chown(2) leaves the owner as it is.
+/// A number above what Linux has room for is a name that nobody has.
 fn name(text: &str) -> Name<'_> {
     match text {
         "" | "root" => Name::Number(0),
-        text if !text.bytes().all(|byte| byte.is_ascii_digit()) => Name::Text(text),
-        text => text.parse().map_or(Name::Text(text), Name::Number),
+        text => match text.parse::<i32>() {
+            Ok(-1) => Name::Number(0),
+            Ok(number) => Name::Number(number.cast_unsigned()),
+            Err(_) => Name::Text(text),
+        },
     }
 }

@@ -74,8 +74,8 @@ pub fn selected_files(
             Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((input, path)),
             Piece::Leaf { .. } => {}
             Piece::Directory { path, entries, .. } => {
-                let below = entries.into_iter().filter(|(_, node)| is_file(node.kind));
-                files.extend(below.map(|(below, _)| (input, path.join(&below))));
+                let below = entries.iter().filter(|below| is_file(below.node.kind));
+                files.extend(below.map(|below| (input, path.join(&below.path))));
             }
         }
     }
@@ -160,7 +160,7 @@ fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
         Piece::Directory { entries, .. } => {
             let entries: Vec<_> = entries
                 .iter()
-                .map(|(path, node)| entry(path.clone(), *node))
+                .map(|below| entry(below.path.clone(), below.node))
                 .collect();
             Selected {
                 name: Vec::new(),

@@ -72,7 +72,13 @@ impl<'a> SourceTree<'a> {
             .resolve(&ImagePath::root(), front.as_bytes(), true)
         {
             Ok(resolved) if resolved.exists => vec![resolved.path],
-            Ok(_) | Err(ResolveError::NotADirectory { .. }) => Vec::new(),
+            // A pattern may match nothing, but where it starts must be there.
+            Ok(_) | Err(ResolveError::NotADirectory { .. }) => {
+                return Err(CopyError::NotFound {
+                    source_index,
+                    path: format!("/{front}"),
+                });
+            }
             Err(cause) => return Err(links_error(source_index, path, cause)),
         };
         for pattern in wild {

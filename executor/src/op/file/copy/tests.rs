@@ -216,8 +216,9 @@ fn sources_are_found_or_missing() {
         "",
         &["o/ 755 0:0", "o/s/ 755 0:0", "o/s/y 644 0:0", "o/x 644 0:0"],
     );
-    lands("nope/* /o/", "", &[]);
+    lands("d/nope* /o/", "", &[]);
     lands("f/* /o/", "", &[]);
+    fails("nope/* /o/", "", "`/nope` is not there");
     fails("nope /o", "", "`/nope` is not there");
     fails("f/x /o", "", "`/f/x` is not there");
     fails("[ /o", "", "syntax error in the pattern `/[`");
@@ -386,6 +387,26 @@ fn owners_by_name() {
 }
 
 #[test]
+fn the_destination_takes_the_time_of_a_directory_but_not_of_a_whole_tree() {
+    // R-COPY-18, R-COPY-31
+    let time = |text| {
+        let outcome = run(text, CONTEXT, true, "").unwrap();
+        outcome
+            .changeset
+            .get(&path("o"))
+            .unwrap()
+            .node()
+            .unwrap()
+            .metadata
+            .mtime
+    };
+    assert_eq!(time("d /o"), Timestamp::from_secs(6));
+    assert_eq!(time("--parents d/./x /o"), Timestamp::from_secs(6));
+    assert_eq!(time(". /o"), NOW);
+    assert_eq!(time("--parents d/x /o"), NOW);
+}
+
+#[test]
 fn modes() {
     // R-COPY-27, R-COPY-28
     lands(
@@ -437,7 +458,18 @@ fn paths_are_kept_below_the_destination() {
     );
     fails("--parents . /o", "", "`/` is not there");
     fails("--parents nope/x /o", "", "`/nope/x` is not there");
-    fails("--parents f /o", "o =old", "mkdir `/o`: not a directory");
+    fails(
+        "--parents f /o",
+        "o =old",
+        "cannot copy to non-directory: `/o`",
+    );
+    // A directory that is passed through keeps its owner; the pivot's time is the destination's, a file is no pivot.
+    lands(
+        "--parents d/x /o",
+        "o/; o/d/ 755 3:4",
+        &["o/ 755 0:0", "o/d/ 700 3:4", "o/d/x 644 0:0"],
+    );
+    lands("--parents [f]/./x /o", "", &["o 640 0:0"]);
     // R-COPY-33
     fails(
         "--parents --exclude=d/s/y d/s/y /o",
