@@ -120,11 +120,11 @@ impl Change {
                 classes,
                 operator,
             } => {
-                let bits = (mode >> shift & 0o7) * EXECUTE & classes;
+                let bits = (((mode >> shift) & 0o7) * EXECUTE) & classes;
                 match operator {
                     Operator::Add => mode | bits,
                     Operator::Remove => mode & !bits,
-                    Operator::Set => mode & !classes | bits,
+                    Operator::Set => (mode & !classes) | bits,
                 }
             }
         }
