@@ -153,7 +153,7 @@ pub fn exec(
         .collect();
     Preimage::new("exec")
         .field("argv", Value::List(op.argv.clone()))
-        .field("env", Value::Pairs(op.env.clone()))
+        .field("env", Value::Pairs(op.env.to_vec()))
         .field("cwd", Value::Text(op.cwd.clone()))
         .field("user", Value::Text(op.user.clone()))
         .field("hostname", Value::Text(op.hostname.clone()))
@@ -532,7 +532,7 @@ fn short(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use kiln_image::{ImagePath, Metadata, Node, Timestamp, Tree};
-    use kiln_planner::{BindMount, CacheMount, Chmod, SecretMount, Sharing, TmpfsMount};
+    use kiln_planner::{BindMount, CacheMount, Chmod, EnvList, SecretMount, Sharing, TmpfsMount};
 
     use super::*;
 
@@ -540,7 +540,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         ExecOp {
             argv: ["/bin/sh", "-c", "make"].map(str::to_owned).to_vec(),
-            env: vec![pair("PATH", "/bin"), pair("A", "1"), pair("B", "2")],
+            env: EnvList::from_iter([pair("PATH", "/bin"), pair("A", "1"), pair("B", "2")]),
             proxy_env: Vec::new(),
             cwd: "/src".to_owned(),
             user: "root".to_owned(),
@@ -551,6 +551,12 @@ mod tests {
             mounts: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    fn change_env(op: &mut ExecOp, change: fn(&mut Vec<(String, String)>)) {
+        let mut env = op.env.to_vec();
+        change(&mut env);
+        op.env = env.into_iter().collect();
     }
 
     fn run_key(op: &ExecOp) -> CacheKey {
@@ -597,10 +603,12 @@ mod tests {
         another_border_between_arguments_misses: false, |op| {
             op.argv = vec!["/bin/sh".to_owned(), "-cmake".to_owned()];
         };
-        another_value_of_a_variable_misses: false, |op| op.env[1].1 = "3".to_owned();
-        another_order_of_variables_misses: false, |op| op.env.swap(1, 2);
+        another_value_of_a_variable_misses: false, |op| change_env(op, |env| env[1].1 = "3".to_owned());
+        another_order_of_variables_misses: false, |op| change_env(op, |env| env.swap(1, 2));
         // R-CACHE-7: declared and set, used or not.
-        a_new_argument_misses: false, |op| op.env.push(("X".to_owned(), "1".to_owned()));
+        a_new_argument_misses: false, |op| {
+            change_env(op, |env| env.push(("X".to_owned(), "1".to_owned())));
+        };
         another_spelling_of_the_user_misses: false, |op| op.user = "0".to_owned();
         another_spelling_of_the_directory_misses: false, |op| op.cwd = "/src/".to_owned();
         another_hostname_misses: false, |op| op.hostname = "other".to_owned();

@@ -143,6 +143,15 @@ impl LogicalLine {
         }
     }
 
+    /// A part of `text` with all that follows it. `part` must be a slice of `text`.
+    pub(crate) fn from(&self, part: &str) -> &str {
+        let start = part.as_ptr().addr().checked_sub(self.text.as_ptr().addr());
+        debug_assert!(start.is_some(), "`{part}` is not a slice of the line");
+        start
+            .and_then(|start| self.text.get(start..))
+            .unwrap_or(&self.text)
+    }
+
     /// Where a part of `text` stands in the source. `part` must be a slice of `text`.
     pub(crate) fn place(&self, part: &str) -> Span {
         let offset = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize);

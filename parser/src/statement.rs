@@ -95,6 +95,12 @@ impl<'s, 'd> Statements<'s, 'd> {
         let text = line.text.trim();
         let comments = std::mem::take(&mut self.comments);
         if text.is_empty() {
+            let message = "a continuation without an instruction";
+            self.diagnostics.push(Diagnostic::error(
+                code::UNKNOWN_INSTRUCTION,
+                message,
+                line.span,
+            ));
             return None;
         }
         let (heredocs, end) = self.heredocs(&line, text);

@@ -203,8 +203,10 @@ fn limited(text: &mut String, more: &str) -> Result<(), ExpandError> {
     Ok(())
 }
 
+/// A byte order mark before a word is not part of it.
 fn parse(raw: &str, escape: Escape, quotes: bool) -> Result<Vec<Part>, ExpandError> {
-    grammar::word(raw, escape, quotes).map_err(|fault| {
+    let text = raw.strip_prefix('\u{FEFF}').unwrap_or(raw);
+    grammar::word(text, escape, quotes).map_err(|fault| {
         let word = raw.to_owned();
         match fault {
             Fault::Unbalanced(quote) => ExpandError::UnbalancedQuote { word, quote },

@@ -142,7 +142,7 @@ fn write_git(out: &mut String, git: &GitSource) -> fmt::Result {
 
 fn write_exec(out: &mut String, exec: &ExecOp) -> fmt::Result {
     writeln!(out, "  exec {:?}", exec.argv)?;
-    for (name, value) in &exec.env {
+    for (name, value) in exec.env.pairs() {
         writeln!(out, "  env {name}={value:?}")?;
     }
     for (name, value) in &exec.proxy_env {

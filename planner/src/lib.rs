@@ -58,8 +58,8 @@ pub use context::{ContextName, ContextNameError, NamedContext, NamedContexts};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};
 pub use kiln_parser::{Network, Security};
 pub use op::{
-    BindMount, CacheMount, CopyOp, CopySourceOp, ExecOp, FileOp, InlineFile, MkdirOp, Mount, Op,
-    SecretMount, Sharing, SourceOp, SshMount, TmpfsMount,
+    BindMount, CacheMount, CopyOp, CopySourceOp, EnvList, ExecOp, FileOp, InlineFile, MkdirOp,
+    Mount, Op, SecretMount, Sharing, SourceOp, SshMount, TmpfsMount,
 };
 pub use options::{Entitlements, NoCache, PlanOptions};
 pub use outline::{Outline, OutlineArgument, OutlineMount, outline};

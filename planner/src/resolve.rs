@@ -693,26 +693,23 @@ fn mark_reachable(stages: &mut [ResolvedStage<'_>], needed: &[usize]) {
     }
 }
 
-/// Refuses cycles (R-STG-8), for all stages, and reading later stages (R-COPY-4), for reachable ones.
+/// Refuses cycles (R-STG-8) and reading later stages (R-COPY-4). Where nothing is built, only a cycle of stages that read each
+/// other is wrong: one that goes through a FROM is found as reading a later stage, when that is evaluated.
 fn check_order(stages: &[ResolvedStage<'_>], diagnostics: &mut Vec<Diagnostic>) {
-    let mut graph: DiGraph<usize, ()> = DiGraph::new();
-    let nodes: Vec<_> = (0..stages.len())
-        .map(|index| graph.add_node(index))
-        .collect();
-    for (index, stage) in stages.iter().enumerate() {
-        for dependency in &stage.dependencies {
-            graph.add_edge(nodes[index], nodes[dependency.stage], ());
-        }
-        if let Base::Stage(parent) = stage.base {
-            graph.add_edge(nodes[index], nodes[parent], ());
+    let mut told = HashSet::new();
+    for members in groups(stages, false) {
+        if let Some(error) = cycle_error(stages, &members) {
+            diagnostics.push(error);
+            told.extend(members);
         }
     }
     let mut cycle_of = vec![0; stages.len()];
-    for (number, cycle) in tarjan_scc(&graph).into_iter().enumerate() {
-        let mut members: Vec<usize> = cycle.iter().map(|node| graph[*node]).collect();
-        members.sort_unstable();
+    for (number, members) in groups(stages, true).into_iter().enumerate() {
         members.iter().for_each(|member| cycle_of[*member] = number);
-        diagnostics.extend(cycle_error(stages, &members));
+        let is_built = members.iter().any(|member| stages[*member].reachable);
+        if is_built && !members.iter().any(|member| told.contains(member)) {
+            diagnostics.extend(cycle_error(stages, &members));
+        }
     }
     for (index, stage) in stages
         .iter()
@@ -724,6 +721,28 @@ fn check_order(stages: &[ResolvedStage<'_>], diagnostics: &mut Vec<Diagnostic>) 
         });
         diagnostics.extend(later.map(|dependency| later_error(stages, index, dependency)));
     }
+}
+
+/// The stages in groups of those that need each other, in the order of the file within a group. Most groups have one member.
+fn groups(stages: &[ResolvedStage<'_>], with_bases: bool) -> Vec<Vec<usize>> {
+    let mut graph: DiGraph<usize, ()> = DiGraph::new();
+    let nodes: Vec<_> = (0..stages.len())
+        .map(|index| graph.add_node(index))
+        .collect();
+    for (index, stage) in stages.iter().enumerate() {
+        for dependency in &stage.dependencies {
+            graph.add_edge(nodes[index], nodes[dependency.stage], ());
+        }
+        if let (Base::Stage(parent), true) = (&stage.base, with_bases) {
+            graph.add_edge(nodes[index], nodes[*parent], ());
+        }
+    }
+    let in_order = |group: Vec<_>| {
+        let mut members: Vec<usize> = group.into_iter().map(|node| graph[node]).collect();
+        members.sort_unstable();
+        members
+    };
+    tarjan_scc(&graph).into_iter().map(in_order).collect()
 }
 
 fn cycle_error(stages: &[ResolvedStage<'_>], members: &[usize]) -> Option<Diagnostic> {

@@ -1,11 +1,13 @@
 //! Variables: the global scope of FROM lines, and the build environment of a stage.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use kiln_image::Platform;
 use kiln_parser::{ArgPair, Diagnostic, Dockerfile, Variables};
 
-use crate::{Argument, ArgumentOrigin, PlanOptions, code};
+use crate::op::Assignment;
+use crate::{Argument, ArgumentOrigin, EnvList, PlanOptions, code};
 
 /// Build arguments that mean something without an ARG (R-ARG-11).
 const STEERING_ARGS: [&str; 9] = [
@@ -29,49 +31,48 @@ const PROXY_ARGS: [&str; 5] = [
     "ALL_PROXY",
 ];
 
-/// Variables in the order they were first set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The variables of a scope: what commands get, and the way to each value.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
-    pairs: Vec<(String, String)>,
-    positions: HashMap<String, usize>,
+    list: EnvList,
+    values: HashMap<String, Arc<Assignment>>,
 }
 
 impl Environment {
     /// The variables of an image config: `NAME=value`.
     pub(crate) fn of_config(env: &[String]) -> Environment {
         let mut environment = Environment::default();
-        for entry in env {
-            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-            environment.set(name, value);
-        }
+        environment.set_all(env);
         environment
     }
 
-    /// Sets a variable; one that is there keeps its place.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
-        match self.positions.get(name) {
-            Some(position) => value.clone_into(&mut self.pairs[*position].1),
-            None => {
-                self.positions.insert(name.to_owned(), self.pairs.len());
-                self.pairs.push((name.to_owned(), value.to_owned()));
-            }
+    /// Sets what an image config says, in its order.
+    pub(crate) fn set_all(&mut self, env: &[String]) {
+        for entry in env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            self.set(name, value);
         }
     }
 
-    pub(crate) fn pairs(&self) -> &[(String, String)] {
-        &self.pairs
+    /// Sets a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let assignment = self.list.assign(name, value);
+        self.values.insert(name.to_owned(), assignment);
     }
 
+    pub(crate) fn list(&self) -> &EnvList {
+        &self.list
+    }
+
+    /// The names that are set, in the order of the list.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.as_str())
+        self.list.pairs().into_iter().map(|(name, _)| name)
     }
 }
 
 impl Variables for Environment {
     fn lookup(&self, name: &str) -> Option<&str> {
-        self.positions
-            .get(name)
-            .map(|position| self.pairs[*position].1.as_str())
+        self.values.get(name).map(|one| one.value.as_str())
     }
 }
 
@@ -94,7 +95,7 @@ impl Globals {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Globals {
         let mut globals = Globals {
-            values: automatic(options),
+            values: automatic(dockerfile, options),
             declared: HashSet::new(),
             arguments: Vec::new(),
         };
@@ -160,14 +161,13 @@ impl Globals {
 }
 
 /// The arguments that are there without an ARG; a build argument of the name wins.
-fn automatic(options: &PlanOptions) -> Environment {
+fn automatic(dockerfile: &Dockerfile, options: &PlanOptions) -> Environment {
     let mut values = Environment::default();
     platform_args(&mut values, "BUILD", &options.build_platform);
     platform_args(&mut values, "TARGET", &options.target_platform);
-    values.set(
-        "TARGETSTAGE",
-        options.target.as_deref().unwrap_or("default"),
-    );
+    let last = || dockerfile.stages.last().and_then(|stage| stage.name());
+    let target = options.target.as_deref().or_else(last);
+    values.set("TARGETSTAGE", target.unwrap_or("default"));
     let names: Vec<String> = values.names().map(str::to_owned).collect();
     for name in names {
         if let Some(value) = options.build_arg(&name) {
@@ -231,7 +231,7 @@ pub(crate) fn unused(dockerfile: &Dockerfile, options: &PlanOptions) -> Vec<Stri
         .flat_map(|arg| &arg.pairs)
         .map(|pair| pair.name.value.as_str())
         .collect();
-    let automatic = automatic(options);
+    let automatic = automatic(dockerfile, options);
     read.extend(automatic.names());
     read.extend(STEERING_ARGS);
     let is_proxy = |name: &str| {

@@ -32,11 +32,10 @@ fn last_exec(plan: &Plan) -> &ExecOp {
 
 /// A RUN's variables without PATH, written `K=V K=V`.
 fn run_env(plan: &Plan) -> String {
-    let pairs = last_exec(plan)
-        .env
-        .iter()
-        .filter(|(name, _)| name != "PATH");
+    let pairs = last_exec(plan).env.pairs();
     pairs
+        .iter()
+        .filter(|(name, _)| *name != "PATH")
         .map(|(name, value)| format!("{name}={value}"))
         .collect::<Vec<_>>()
         .join(" ")
@@ -84,6 +83,10 @@ fn args_have_their_value_from_the_command_line_the_default_or_the_global_scope()
             "BUILDPLATFORM=x",
         ),
         ("", "", "UNDECLARED=1", ""),
+        // R-RT-1: the last assignment gives the place.
+        ("", "ENV A=1\nENV B=2\nENV A=3", "", "B=2 A=3"),
+        // R-ARG-11
+        ("", "ARG BUILDKIT_SBOM_SCAN_STAGE=true", "", ""),
     ] {
         let plan = planned(
             &format!("{global}\nFROM scratch\n{stage}\nRUN t\n"),
@@ -93,6 +96,46 @@ fn args_have_their_value_from_the_command_line_the_default_or_the_global_scope()
     }
 }
 
+// R-ARG-2: what is built when nothing is asked for has a name too (BuildKit 0.32).
+#[test]
+fn the_name_of_the_target_is_an_argument() {
+    let text = "FROM scratch AS Fin\nARG TARGETSTAGE\nRUN t\n";
+    assert_eq!(run_env(&planned(text, &options())), "TARGETSTAGE=fin");
+}
+
+// R-ARG-11, R-HIST-4
+#[test]
+fn arguments_that_are_no_variables_are_in_the_history() {
+    let text = "FROM scratch\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN t\n";
+    let plan = planned(text, &options());
+    let last = &plan.history.last().unwrap().entry.created_by;
+    assert_eq!(
+        last,
+        "RUN |1 BUILDKIT_SBOM_SCAN_STAGE=true /bin/sh -c t # buildkit"
+    );
+}
+
+// R-STG-3, R-STG-8, R-COPY-4: stages that read each other are told wherever they are; one that reads a stage based on it only when
+// it is built (BuildKit 0.32).
+#[test]
+fn a_cycle_through_a_base_matters_only_when_it_is_built() {
+    let text = "FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\nFROM scratch AS c\n";
+    let _ = planned(text, &options());
+    let target = PlanOptions {
+        target: Some("b".to_owned()),
+        ..options()
+    };
+    assert_eq!(
+        refused(text, &target),
+        ["circular dependency detected on stage: a"]
+    );
+    let text = "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\nFROM scratch\n";
+    assert_eq!(
+        refused(text, &options()),
+        ["circular dependency detected on stage: a"]
+    );
+}
+
 // R-ARG-7, R-ARG-9, R-FROM-9
 #[test]
 fn args_never_enter_the_config_and_pass_to_child_stages() {
@@ -100,7 +143,8 @@ fn args_never_enter_the_config_and_pass_to_child_stages() {
         "FROM scratch AS a\nENV V=1\nARG V=2 W=3\nFROM a\nRUN t\n",
         &options(),
     );
-    assert_eq!(run_env(&plan), "V=2 W=3");
+    // What the parent's config says is said once more, after its ARGs: BuildKit 0.32.
+    assert_eq!(run_env(&plan), "W=3 V=1");
     assert!(plan.config.config.env.contains(&"V=1".to_owned()));
     assert!(
         !plan

@@ -90,7 +90,7 @@ fn environment(
     secrets: Vec<(String, String)>,
     account: &RunUser,
 ) -> Vec<(String, String)> {
-    let mut env = op.env.clone();
+    let mut env = op.env.to_vec();
     env.extend(op.proxy_env.iter().cloned());
     env.extend(secrets);
     if !env.iter().any(|(name, _)| name == "HOME") {

@@ -3,7 +3,7 @@
 use crate::arguments::first_word;
 use crate::request::Request;
 use crate::statement::{self, Item};
-use crate::{Diagnostic, Heredoc, Instruction, code};
+use crate::{Diagnostic, Instruction, code};
 
 /// `ONBUILD <instruction>`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,17 +41,17 @@ pub(super) fn parse(
         ));
         return None;
     }
-    let trigger = trigger(request.text, &request.heredocs);
+    let trigger = trigger(&request);
     Some(Onbuild {
         trigger,
         instruction: instruction(request),
     })
 }
 
-/// The text as kept in the image (R-ONB-1).
-fn trigger(text: &str, heredocs: &[Heredoc]) -> String {
-    let mut trigger = text.to_owned();
-    for heredoc in heredocs {
+/// The text as kept in the image, blanks at its end included (R-ONB-1).
+fn trigger(request: &Request<'_>) -> String {
+    let mut trigger = request.line.from(request.text).to_owned();
+    for heredoc in &request.heredocs {
         trigger.extend(["\n", &heredoc.body, &heredoc.name]);
     }
     trigger

@@ -14,13 +14,15 @@ pub struct Volume {
 /// `"VOLUME" ( exec-form | 1*path )`
 pub(super) fn parse(mut request: Request<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Volume> {
     request.no_flags(diagnostics);
-    let path =
-        |(part, text): (&str, String)| request.line.spanned(part, Word::new(text, request.escape));
+    let path = |(part, text): (&str, String)| {
+        let word = Word::new(text.trim(), request.escape);
+        request.line.spanned(part, word)
+    };
     let paths: Vec<_> = match request.strings(request.text, diagnostics) {
         Strings::List(strings) => strings.into_iter().map(path).collect(),
         Strings::Text => plain_words(request.text)
             .into_iter()
-            .map(|part| request.word(part))
+            .map(|part| request.word(part.trim()))
             .collect(),
         Strings::Wrong => return None,
     };
@@ -28,7 +30,7 @@ pub(super) fn parse(mut request: Request<'_>, diagnostics: &mut Vec<Diagnostic>)
         diagnostics.push(request.missing("at least one path"));
         return None;
     }
-    if let Some(empty) = paths.iter().find(|path| path.raw().trim().is_empty()) {
+    if let Some(empty) = paths.iter().find(|path| path.raw().is_empty()) {
         diagnostics.push(Diagnostic::error(
             code::EMPTY_VOLUME,
             "a volume's path can't be empty",

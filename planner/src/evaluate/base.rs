@@ -321,6 +321,8 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
 fn inherited(mut parent: StageState, stage: &ResolvedStage<'_>) -> StageState {
     parent.config.config.on_build = Vec::new();
     parent.command_set = false;
+    // The config speaks last once more: an ARG of the parent doesn't outlive an ENV of its name.
+    parent.environment.set_all(&parent.config.config.env);
     if stage.platform_given {
         parent.platform = stage.platform.clone();
     }

@@ -5,6 +5,9 @@ use kiln_parser::{Arg, Env, Spanned, Variables, Word};
 use super::Evaluator;
 use crate::{Argument, ArgumentOrigin};
 
+/// ARGs that are read from where they stand and enter no environment (R-ARG-11).
+const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 impl Evaluator<'_, '_> {
     /// `ARG A=1 B`: earlier pairs are seen by later defaults (R-ARG-4).
     pub(super) fn arg(&mut self, arg: &Arg) {
@@ -14,15 +17,23 @@ impl Evaluator<'_, '_> {
             let value = self.arg_value(name, pair.default.as_ref());
             self.note_argument(&pair.name, &value);
             let Ok((value, _)) = value else { continue };
-            if !self.state.args.iter().any(|declared| declared == name) {
-                self.state.args.push(name.to_owned());
-            }
-            if let Some(value) = &value {
-                self.state.environment.set(name, value);
-            }
+            self.declare(name, value.as_deref());
             shown.push(value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}")));
         }
         self.metadata(format!("ARG {}", shown.join(" ")));
+    }
+
+    /// An ARG of one of the names of R-ARG-11 steers kiln and is no variable.
+    fn declare(&mut self, name: &str, value: Option<&str>) {
+        let args = &mut self.state.args;
+        let text = value.unwrap_or_default().to_owned();
+        match args.iter_mut().find(|declared| declared.0 == name) {
+            Some(declared) => declared.1 = text,
+            None => args.push((name.to_owned(), text)),
+        }
+        if let Some(value) = value.filter(|_| !NO_VARIABLES.contains(&name)) {
+            self.state.environment.set(name, value);
+        }
     }
 
     /// Build argument, else default, else global (R-ARG-3).

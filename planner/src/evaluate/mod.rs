@@ -71,8 +71,8 @@ pub(crate) struct StageState {
     pub(crate) platform: Platform,
     /// The build environment (R-EXP-15).
     pub(crate) environment: Environment,
-    /// Declared ARGs in the order of their first declaration (R-HIST-4).
-    pub(crate) args: Vec<String>,
+    /// Declared ARGs in the order of their first declaration, with what they were last declared as (R-HIST-4).
+    pub(crate) args: Vec<(String, String)>,
     /// Whether a CMD stood in this very stage (R-ENTRY-2).
     pub(crate) command_set: bool,
     /// Whether this is a stand-in for a base that could not be had, so that what looks unset may not be. Errors that follow
@@ -280,15 +280,17 @@ impl Evaluator<'_, '_> {
     /// Warns of variables that nobody set or declared.
     fn undefined(&mut self, names: &[String], span: Span) {
         for name in names {
-            if self.state.args.contains(name) || self.here.undefined.contains(name) {
+            let is_declared = self.state.args.iter().any(|(declared, _)| declared == name);
+            if is_declared || self.here.undefined.contains(name) {
                 continue;
             }
             self.here.undefined.push(name.clone());
-            let known = self
-                .state
-                .environment
-                .names()
-                .chain(self.state.args.iter().map(String::as_str));
+            let known = self.state.environment.names().chain(
+                self.state
+                    .args
+                    .iter()
+                    .map(|(declared, _)| declared.as_str()),
+            );
             let suggestion = suggest(name, known)
                 .map(|near| format!(" (did you mean ${near}?)"))
                 .unwrap_or_default();

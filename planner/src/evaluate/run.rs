@@ -36,7 +36,7 @@ impl Evaluator<'_, '_> {
         let options = self.builder.options;
         let op = Op::Exec(ExecOp {
             argv,
-            env: self.state.environment.pairs().to_vec(),
+            env: self.state.environment.list().clone(),
             proxy_env: scope::proxies(options, &self.state.environment),
             cwd: self.workdir_path().to_owned(),
             user: self.state.config.config.user.clone(),
@@ -90,10 +90,12 @@ impl Evaluator<'_, '_> {
         if args.is_empty() {
             return String::new();
         }
-        let value = |name: &String| self.state.environment.lookup(name).unwrap_or_default();
+        let environment = &self.state.environment;
         let pairs: Vec<String> = args
             .iter()
-            .map(|name| format!("{name}={}", value(name)))
+            .map(|(name, declared)| {
+                format!("{name}={}", environment.lookup(name).unwrap_or(declared))
+            })
             .collect();
         format!("|{} {} ", pairs.len(), pairs.join(" "))
     }

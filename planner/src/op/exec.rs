@@ -2,16 +2,16 @@
 
 use kiln_parser::{Network, Security};
 
-use crate::Mount;
+use crate::{EnvList, Mount};
 
 /// Runs a command. Input 0 is its root filesystem; further inputs belong to mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecOp {
     /// The command; never empty. In shell form the shell is in front (R-RUN-1).
     pub argv: Vec<String>,
-    /// The environment in order, each name once: of the base image, ENV and ARG, `PATH` always among them (R-RT-1).
+    /// The environment: of the base image, ENV and ARG, `PATH` always among them (R-RT-1).
     /// `HOME`, secrets and `SSH_AUTH_SOCK` are the sandbox's job.
-    pub env: Vec<(String, String)>,
+    pub env: EnvList,
     /// Proxy settings of the builder, in upper and lower case, none of them also in `env`. They must not enter cache keys (R-ARG-10).
     pub proxy_env: Vec<(String, String)>,
     /// The working directory, absolute, as written (R-WORKDIR-2); made when missing (R-RT-2).

@@ -1,10 +1,13 @@
 //! The operations a build consists of: sources, executions, and changes of files.
 
+mod env;
 mod exec;
 mod file;
 mod mount;
 mod source;
 
+pub(crate) use env::Assignment;
+pub use env::EnvList;
 pub use exec::{ExecOp, InlineFile};
 pub use file::{CopyOp, CopySourceOp, FileOp, MkdirOp};
 pub use mount::{BindMount, CacheMount, Mount, SecretMount, Sharing, SshMount, TmpfsMount};
