@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_image::{DiffId, Digest, ImageConfig};
@@ -108,7 +108,19 @@ impl Store {
         }
         // What only makes builds faster or explains them: not worth counting.
         drop_old_files(&self.dir("steps"), since)?;
-        drop_old_files(&self.dir("stat"), since)
+        drop_old_files(&self.dir("stat"), since)?;
+        self.drop_old_remotes(since, freed)
+    }
+
+    /// Repositories are as old as their last fetch.
+    fn drop_old_remotes(&self, since: SystemTime, freed: &mut Freed) -> Result<(), StoreError> {
+        drop_old_files(&self.dir("remotes/http"), since)?;
+        for path in old_entries(&self.dir("remotes/git"), since) {
+            freed.bytes += disk_use(&path);
+            let hidden = self.tmp_path()?;
+            fs::rename(&path, hidden.as_path()).map_err(StoreError::io("remove", path))?;
+        }
+        Ok(())
     }
 
     fn mark(&self) -> Result<Live, StoreError> {
@@ -173,15 +185,20 @@ impl Store {
 }
 
 fn drop_old_files(directory: &Path, since: SystemTime) -> Result<(), StoreError> {
-    let entries = fs::read_dir(directory).map_err(StoreError::io("list", directory))?;
-    for entry in entries.flatten() {
-        let written = entry.metadata().and_then(|metadata| metadata.modified());
-        if written.is_ok_and(|written| written < since) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(StoreError::io("remove", path))?;
-        }
+    for path in old_entries(directory, since) {
+        fs::remove_file(&path).map_err(StoreError::io("remove", path))?;
     }
     Ok(())
+}
+
+/// What is in a directory and was not written since; nothing if there is no such directory.
+fn old_entries(directory: &Path, since: SystemTime) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_old = |entry: &fs::DirEntry| {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        written.is_ok_and(|written| written < since)
+    };
+    entries.filter(is_old).map(|entry| entry.path()).collect()
 }
 
 /// Space a directory takes, in bytes; hard-linked files count once for each name.

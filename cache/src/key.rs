@@ -13,6 +13,8 @@
 //! | COPY, ADD | destination; chown, chmod, link, parents, exclude, unpack; base name and content of every match; inline files' names and contents; the root's output | R-CACHE-8, 13, 16 |
 //! | COPY `--link` | the same over [`OutputId::scratch`] as its root, which is the caller's to pass | R-CACHE-8 |
 //! | WORKDIR | path; owner; the root's output | R-CACHE-10 |
+//! | download | digest of the content; name; time of the last change | R-CACHE-17 |
+//! | git repository | commit; subdirectory; submodules; times; where `.git` stays also the remote and the ref | R-CACHE-18 |
 //! | FROM | the layers' contents, by chain id; nothing for `scratch` | R-CACHE-10 |
 //!
 //! And this does not:
@@ -38,7 +40,10 @@
 use std::fmt;
 
 use kiln_image::{ChainId, Changeset, DiffId, Digest, Platform};
-use kiln_planner::{CopyOp, CopySourceOp, ExecOp, InlineFile, MkdirOp, Mount, Network, Security};
+use kiln_planner::{
+    CopyOp, CopySourceOp, ExecOp, GitSource, GitTimes, InlineFile, MkdirOp, Mount, Network,
+    Security,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::content_hash::{ContentHash, Hasher, content_digest};
@@ -229,6 +234,40 @@ pub fn mkdir(op: &MkdirOp, root: OutputId) -> Preimage {
         .field("path", Value::Text(op.path.clone()))
         .field("owner", Value::Text(op.owner.clone()))
         .field("root filesystem", Value::Digest(root.0))
+}
+
+/// The key preimage of a download: a tree with one file. `modified` is in seconds since 1970; what is known only by the
+/// digest it must have is asked for without one.
+pub fn download(content: Digest, name: &str, modified: Option<i64>) -> Preimage {
+    let modified = modified.map_or(Value::Absent, |secs| Value::Text(secs.to_string()));
+    Preimage::new("download")
+        .field("content", Value::Digest(content))
+        .field("name", Value::Text(name.to_owned()))
+        .field("modified", modified)
+}
+
+/// The key preimage of the files of a commit. It says all of them, so the remote enters only with the `.git` that names
+/// it.
+pub fn repository(source: &GitSource, commit: &str, reference: &str) -> Preimage {
+    let git_dir = match source.keep_git_dir {
+        true => Value::group([
+            ("remote", Value::Text(source.remote.clone())),
+            ("ref", Value::Text(reference.to_owned())),
+        ]),
+        false => Value::Absent,
+    };
+    Preimage::new("git repository")
+        .field("commit", Value::Text(commit.to_owned()))
+        .field(
+            "subdirectory",
+            Value::optional_text(source.subdir.as_deref()),
+        )
+        .field("submodules", Value::Flag(source.submodules))
+        .field(
+            "times of the commit",
+            Value::Flag(source.times == GitTimes::Commit),
+        )
+        .field("git directory", git_dir)
 }
 
 impl OutputId {
@@ -987,6 +1026,49 @@ mod tests {
         assert_eq!(layer(1), layer(2));
         assert_ne!(layer(1), OutputId::scratch());
         assert_ne!(layer(1).above(&Changeset::new()), OutputId::scratch());
+    }
+
+    #[test]
+    fn a_download_is_known_by_content_name_and_time() {
+        // R-CACHE-17
+        let key =
+            |content: &[u8], name, modified| download(Digest::of(content), name, modified).key();
+        let keys = [
+            key(b"x", "f", None),
+            key(b"y", "f", None),
+            key(b"x", "g", None),
+            key(b"x", "f", Some(0)),
+            key(b"x", "f", Some(-1)),
+        ];
+        let different: std::collections::BTreeSet<CacheKey> = keys.into_iter().collect();
+        assert_eq!(different.len(), keys.len());
+    }
+
+    #[test]
+    fn a_repository_is_known_by_its_commit() {
+        // R-CACHE-18
+        let key = |address: &str, reference: &str, change: fn(&mut GitSource)| {
+            let url = kiln_planner::GitUrl::parse(address);
+            let mut source = url.ok().flatten().expect("a repository").source();
+            change(&mut source);
+            repository(&source, "c0ffee", reference).key()
+        };
+        let base = key("https://h/r.git", "refs/heads/a", |_| {});
+        assert_eq!(key("git@h:other", "refs/heads/b", |_| {}), base);
+        let changes: [fn(&mut GitSource); 4] = [
+            |source| source.subdir = Some("d".to_owned()),
+            |source| source.submodules = false,
+            |source| source.times = GitTimes::Commit,
+            |source| source.keep_git_dir = true,
+        ];
+        let mut keys: std::collections::BTreeSet<CacheKey> = changes
+            .into_iter()
+            .map(|change| key("https://h/r.git", "refs/heads/a", change))
+            .collect();
+        keys.insert(key("https://h/r.git", "refs/heads/b", changes[3]));
+        keys.insert(key("https://h/s.git", "refs/heads/a", changes[3]));
+        assert_eq!(keys.len(), 6);
+        assert!(!keys.contains(&base));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Has this step been done before, and where is its result?
 //!
 //! A [`Store`] is a directory that holds everything kiln keeps: blobs by digest ([`Cas`]), layers by diff id
-//! ([`Layers`]), results of steps by key ([`ActionCache`]) and images by name ([`Refs`]). Any number of processes
+//! ([`Layers`]), results of steps by key ([`ActionCache`]), images by name ([`Refs`]) and what is known of sources
+//! elsewhere ([`Remotes`]). Any number of processes
 //! share one.
 //!
 //! ```
@@ -46,6 +47,7 @@ mod locks;
 mod miss;
 mod records;
 mod refs;
+mod remotes;
 mod tmp;
 
 pub use cas::{BlobWriter, Cas, VerifiedReader};
@@ -59,4 +61,5 @@ pub use locks::{KeyLock, StoreLock};
 pub use miss::{Closest, Difference, MissReason};
 pub use records::{ActionCache, ActionResult, Found};
 pub use refs::{ImageRecord, ManifestRecord, Refs};
+pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};

@@ -17,6 +17,8 @@
 //!   steps/<hex>               the key a step of some Dockerfile had last                    (records)
 //!   refs/tags/<name>          image name -> image; percent-encoded                          (refs)
 //!   refs/images/<hex>         images by config digest, with or without a name               (refs)
+//!   remotes/http/<hex>        what an address gave: ETag, Last-Modified, digest of the content      (remotes)
+//!   remotes/git/<hex>/        the objects of a git remote, a bare repository                        (remotes)
 //!   mounts/                   cache mounts, by id
 //!   stat/<hex of root>        digests of a context's files by their stat                    (checksum)
 //!   builds/                   build history
@@ -32,6 +34,10 @@
 //! user's image. Records and changesets carry a digest, so a torn one is seen and is a miss. A torn layer would not
 //! be seen, so it says in `unsynced` which boot wrote it until [`Store::sync`], once a build, has brought it to the
 //! disk; one that another boot left unsynced is not used.
+//!
+//! **Remote sources.** What a download or a commit came to is a layer, found by the record of its content's digest or
+//! its commit (`key`). `remotes/` only says by what to ask whether it changed: with an address's `ETag` or
+//! `Last-Modified` the server answers that it is still the same; with a remote's objects a fetch brings only new ones.
 //!
 //! **Opening is one open and one read.** Directories are made when the store is, `tmp/` is swept when a process
 //! first writes.
@@ -50,12 +56,13 @@ use crate::cas::Cas;
 use crate::layers::Layers;
 use crate::records::ActionCache;
 use crate::refs::Refs;
+use crate::remotes::Remotes;
 use crate::tmp::{Session, TmpPath};
 
 /// The layout's number.
 const VERSION: &str = "1";
 
-const DIRECTORIES: [&str; 13] = [
+const DIRECTORIES: [&str; 14] = [
     "blobs",
     "blobs/sha256",
     "layers",
@@ -65,6 +72,7 @@ const DIRECTORIES: [&str; 13] = [
     "refs",
     "refs/tags",
     "refs/images",
+    "remotes",
     "mounts",
     "stat",
     "builds",
@@ -126,6 +134,11 @@ impl Store {
     /// Images by name.
     pub fn refs(&self) -> Refs<'_> {
         Refs::new(self)
+    }
+
+    /// What is known of sources elsewhere.
+    pub fn remotes(&self) -> Remotes<'_> {
+        Remotes::new(self)
     }
 
     /// Where cache mounts are.

@@ -147,6 +147,34 @@ impl Config {
         }
     }
 
+    /// What the `git` program may know: where it is, the proxies, the authorities that are trusted. Programs differ in the
+    /// spelling of the latter.
+    pub(crate) fn git(&self) -> kiln_executor::GitSettings {
+        const PASSED_ON: [(&str, &str); 12] = [
+            ("http_proxy", "http_proxy"),
+            ("HTTP_PROXY", "HTTP_PROXY"),
+            ("https_proxy", "https_proxy"),
+            ("HTTPS_PROXY", "HTTPS_PROXY"),
+            ("no_proxy", "no_proxy"),
+            ("NO_PROXY", "NO_PROXY"),
+            ("all_proxy", "all_proxy"),
+            ("ALL_PROXY", "ALL_PROXY"),
+            ("SSL_CERT_FILE", "SSL_CERT_FILE"),
+            ("SSL_CERT_DIR", "SSL_CERT_DIR"),
+            ("SSL_CERT_FILE", "GIT_SSL_CAINFO"),
+            ("SSL_CERT_DIR", "GIT_SSL_CAPATH"),
+        ];
+        let variables = PASSED_ON.iter().filter_map(|(name, passed_as)| {
+            let value = self.environment.os(name)?;
+            Some((OsString::from(passed_as), value.to_owned()))
+        });
+        kiln_executor::GitSettings {
+            path: self.environment.os("PATH").map(OsStr::to_owned),
+            variables: variables.collect(),
+            ssh_agent: None,
+        }
+    }
+
     /// `$DOCKER_AUTH_CONFIG` itself, then `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or `~/.docker/config.json`) and
     /// podman's `$XDG_RUNTIME_DIR/containers/auth.json`.
     fn credentials(&self) -> kiln_registry::Credentials {

@@ -1,9 +1,9 @@
 //! What a command works with: the store, the registries, the sandbox's launcher, and a way to be stopped.
 
 use kiln_cache::Store;
-use kiln_executor::Services;
 use kiln_executor::event::{Reporter, Task};
 use kiln_executor::sandbox::{Footing, Launcher, Unavailable};
+use kiln_executor::{GitSettings, Services};
 use kiln_registry::Client;
 
 use crate::args::ProgressMode;
@@ -19,6 +19,7 @@ pub(crate) struct Session {
     registry: Client,
     launcher: Launcher,
     footing: Footing,
+    git: GitSettings,
     color: bool,
 }
 
@@ -51,6 +52,7 @@ impl Session {
             registry: Client::new(config.registry()),
             launcher: Launcher::new(),
             footing,
+            git: config.git(),
             color: config.color,
         })
     }
@@ -58,6 +60,7 @@ impl Session {
     /// The engine's view of it.
     pub(crate) fn services(&self) -> Result<Services<'_>, Failure> {
         Services::new(&self.store, &self.registry, &self.launcher, &self.footing)
+            .map(|services| services.with_git(self.git.clone()))
             .map_err(|error| Failure::from_store(&error))
     }
 

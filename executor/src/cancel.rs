@@ -2,7 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use crate::error::Cause;
+
+/// How often what another process holds is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 type Hook = Box<dyn Fn() + Send>;
 
@@ -46,6 +52,23 @@ impl Cancel {
     /// Whether a stop was asked for.
     pub fn requested(&self) -> bool {
         self.state.requested.load(Ordering::SeqCst)
+    }
+
+    /// Waits until what another process holds can be had, or for the stop. It asks time and again, as nothing wakes a
+    /// thread out of flock(2).
+    pub(crate) fn until<T>(&self, ask: impl Fn() -> Result<Option<T>, Cause>) -> Result<T, Cause> {
+        let (stop, stopped) = mpsc::channel();
+        let _hook = self.on_request(move || {
+            let _ = stop.send(()); // who waits may be gone already
+        });
+        loop {
+            if let Some(held) = ask()? {
+                return Ok(held);
+            }
+            if stopped.recv_timeout(ASK_AGAIN).is_ok() {
+                return Err(Cause::Canceled);
+            }
+        }
     }
 
     /// Runs `hook` when a stop is asked for; at once if it was already.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
-use kiln_image::{DiffId, ImagePath};
+use kiln_image::{DiffId, Digest, ImagePath};
 use kiln_parser::{Code, Diagnostic, Span};
-use kiln_registry::RegistryError;
+use kiln_registry::{FetchError, RegistryError};
 use thiserror::Error;
 
 use crate::op::file::{CopyError, MkdirError};
 use crate::sandbox::{ExitStatus, SandboxError, Unavailable};
+use crate::source::git::GitError;
 
 /// How many lower layers overlayfs takes (`OVL_MAX_STACK`).
 pub(crate) const MOST_LAYERS: usize = 500;
@@ -145,6 +146,22 @@ pub enum Cause {
     /// A registry said no, or nothing.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The files of a git repository could not be had.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A file could not be downloaded (R-ADD-6).
+    #[error(transparent)]
+    Download(#[from] FetchError),
+    /// A download is not what `--checksum` says (R-ADD-8).
+    #[error("digest mismatch {found}: {expected}")]
+    DigestMismatch {
+        /// Its address, without a password.
+        url: String,
+        /// What came.
+        found: Digest,
+        /// What was asked for.
+        expected: Digest,
+    },
     /// The image a reference names can't be used.
     #[error("{0}")]
     Image(String),
@@ -229,6 +246,9 @@ impl Cause {
             Cause::Secret(_) => "secret",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
+            Cause::Git(_) => "git",
+            Cause::Download(_) => "download",
+            Cause::DigestMismatch { .. } => "digest-mismatch",
             Cause::Image(_) => "image",
             Cause::LayerLost(_) | Cause::LayerDamaged { .. } | Cause::Store(_) => "store",
             Cause::File { .. } | Cause::Layer { .. } => "io",
@@ -244,7 +264,10 @@ impl Cause {
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
-            Cause::Secret(_) => ErrorKind::Build,
+            Cause::Secret(_) | Cause::DigestMismatch { .. } => ErrorKind::Build,
+            Cause::Git(error) => error.kind(),
+            Cause::Download(FetchError::Local { .. }) => ErrorKind::Environment,
+            Cause::Download(_) => ErrorKind::Registry,
             Cause::Unsupported(_) => ErrorKind::Input,
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => ErrorKind::Input,
             Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
@@ -308,6 +331,12 @@ impl BuildError {
                 "the image may not exist, or need credentials in `$DOCKER_CONFIG/config.json`"
                     .to_owned(),
             ),
+            Cause::Git(error) => error.help(),
+            Cause::Download(error) => download_help(error).map(str::to_owned),
+            Cause::DigestMismatch { .. } => Some(
+                "either the file changed, then see why and give its new digest, or it is not the one that was meant"
+                    .to_owned(),
+            ),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
             Cause::Store(error) => error.help(),
             cause if is_full(cause) => Some(
@@ -328,6 +357,9 @@ impl BuildError {
         diagnostic.label = self.place.clone();
         match &*self.cause {
             Cause::Run { how, .. } => diagnostic = diagnostic.note(how.clone()),
+            Cause::DigestMismatch { url, .. } => {
+                diagnostic = diagnostic.note(format!("what came from `{url}` has another digest"));
+            }
             Cause::SourceNotFound { notes, help, .. } => {
                 diagnostic.notes.extend(notes.iter().cloned());
                 diagnostic.help.extend(help.iter().cloned());
@@ -336,6 +368,23 @@ impl BuildError {
         }
         diagnostic.help.extend(self.help());
         diagnostic
+    }
+}
+
+/// What may help where a download failed.
+fn download_help(error: &FetchError) -> Option<&'static str> {
+    match error {
+        FetchError::Unreachable { .. } => {
+            Some("check the address and the network; one with `--checksum` is not asked for again")
+        }
+        FetchError::Status {
+            status: 401 | 403, ..
+        } => Some(
+            "give the secret `HTTP_AUTH_TOKEN_<host>` or `HTTP_AUTH_HEADER_<host>` with `--secret`",
+        ),
+        FetchError::Status { status: 404, .. } => Some("check the address"),
+        FetchError::Changed { .. } => Some("build again"),
+        _ => None,
     }
 }
 

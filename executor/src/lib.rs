@@ -42,4 +42,5 @@ pub use secrets::{SecretSource, Secrets};
 pub use services::Services;
 pub use source::context::{ContextSource, ContextSources};
 pub use source::folder::ContextOptions;
+pub use source::git::GitSettings;
 pub use source::spooled::Spooled;

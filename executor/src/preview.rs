@@ -150,7 +150,12 @@ impl<'s> Walk<'s> {
     fn state(&self, id: VertexId, vertex: &Vertex) -> Result<Option<KeyState>, Cause> {
         let state = match &vertex.op {
             Op::Source(source) => {
-                self.solver.keep(id, self.solver.source(vertex, source)?);
+                match self.solver.known_source(vertex, source)? {
+                    Some(output) => self.solver.keep(id, output),
+                    None => {
+                        let _ = self.waits_for[id.index()].set(id);
+                    }
+                }
                 return Ok(None);
             }
             Op::File(FileOp::Copy(op)) => self.copy(id, vertex, op)?,

@@ -8,6 +8,7 @@ use kiln_registry::Client;
 use crate::error::Cause;
 use crate::layers::Layers;
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable};
+use crate::source::git::{GitSettings, ResolvedRefs};
 
 /// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
 pub struct Services<'a> {
@@ -21,6 +22,9 @@ pub struct Services<'a> {
     pub footing: &'a Footing,
     /// Layers in the forms that steps need.
     pub layers: Layers<'a>,
+    /// What the `git` program may know of this machine.
+    pub(crate) git: GitSettings,
+    pub(crate) resolved_refs: ResolvedRefs,
     rung: OnceLock<Result<Rung, Unavailable>>,
     _held: StoreLock,
 }
@@ -40,8 +44,16 @@ impl<'a> Services<'a> {
             launcher,
             footing,
             layers: Layers::new(store, registry, footing),
+            git: GitSettings::default(),
+            resolved_refs: ResolvedRefs::new(),
             rung: OnceLock::new(),
         })
+    }
+
+    /// The same with what the `git` program may know of this machine.
+    #[must_use]
+    pub fn with_git(self, git: GitSettings) -> Self {
+        Services { git, ..self }
     }
 
     /// The rung for steps, found out once and when the first is about to run.

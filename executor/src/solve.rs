@@ -9,8 +9,7 @@
 //! What a step is keyed on is the *content* its inputs have, not how they came to be (`kiln_cache::key`), so a step
 //! that was done again with the same outcome does not disturb the ones after it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, key};
@@ -35,9 +34,6 @@ use crate::snapshot::Snapshot;
 use crate::source::context::{Context, Contexts};
 use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
-
-/// How often a step asks whether another process is done with the same work.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a vertex gave.
 #[derive(Clone)]
@@ -251,6 +247,28 @@ impl Solver<'_> {
         })
     }
 
+    /// As [`Solver::source`], but nothing is downloaded; `None` if it would have to be.
+    pub(crate) fn known_source(
+        &self,
+        vertex: &Vertex,
+        source: &SourceOp,
+    ) -> Result<Option<Output>, Cause> {
+        let found = match source {
+            SourceOp::Http(source) => http::find(source, &self.fetcher())?,
+            SourceOp::Git(source) => git::find(source, &self.fetcher())?,
+            _ => return self.source(vertex, source).map(Some),
+        };
+        Ok(found.map(|found| Output::Root(found.root())))
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            services: self.services,
+            secrets: &self.secrets,
+            halt: &self.halt,
+        }
+    }
+
     /// A source from elsewhere.
     fn fetch(
         &self,
@@ -258,12 +276,7 @@ impl Solver<'_> {
         fetch: impl FnOnce(&Fetcher<'_>, &Task<'_>) -> Result<Fetched, Cause>,
     ) -> Result<Output, Cause> {
         let task = self.reporter.start(&vertex.name);
-        let fetcher = Fetcher {
-            services: self.services,
-            secrets: &self.secrets,
-            halt: &self.halt,
-        };
-        match fetch(&fetcher, &task) {
+        match fetch(&self.fetcher(), &task) {
             Ok(fetched) => {
                 if fetched.cached {
                     task.cached();
@@ -446,21 +459,9 @@ impl Solver<'_> {
         self.until(|| Ok(self.services.store.try_lock_key(key)?))
     }
 
-    /// Waits until what another process holds can be had, or for the build to be stopped. It asks time and again, as
-    /// nothing wakes a thread out of flock(2).
+    /// Waits until what another process holds can be had, or for the build to be stopped.
     pub(crate) fn until<T>(&self, ask: impl Fn() -> Result<Option<T>, Cause>) -> Result<T, Cause> {
-        let (stop, stopped) = mpsc::channel();
-        let _hook = self.halt.on_request(move || {
-            let _ = stop.send(()); // who waits may be gone already
-        });
-        loop {
-            if let Some(held) = ask()? {
-                return Ok(held);
-            }
-            if stopped.recv_timeout(ASK_AGAIN).is_ok() {
-                return Err(Cause::Canceled);
-            }
-        }
+        self.halt.until(ask)
     }
 
     fn mkdir(

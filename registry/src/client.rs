@@ -20,7 +20,7 @@ pub const MANIFEST_LIMIT: u64 = 4 * 1024 * 1024;
 /// every call and may be shared by threads.
 #[derive(Debug)]
 pub struct Client {
-    session: Session,
+    pub(crate) session: Session,
 }
 
 /// A manifest or index as the registry gave it, its digest checked.

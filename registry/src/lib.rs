@@ -1,4 +1,4 @@
-//! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate.
+//! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate; and plain downloads.
 //!
 //! This is the only crate of kiln that speaks HTTP or TLS. It reads no environment and prints nothing: proxies, credential
 //! files and lists of insecure registries are handed in through [`Options`], progress goes out through callbacks, and every
@@ -27,6 +27,7 @@ mod challenge;
 mod client;
 mod credentials;
 mod error;
+mod fetch;
 mod host;
 mod options;
 mod pull;
@@ -41,6 +42,7 @@ pub use attempt::{Act, Attempt};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use error::{RegistryError, TransportError};
+pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators};
 pub use host::is_loopback;
 pub use options::{Options, Proxy, Sleep};
 

@@ -22,7 +22,7 @@ const MOST_REDIRECTS: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) options: Options,
-    wire: Wire,
+    pub(crate) wire: Wire,
     remembered: Remembered,
     schemes: Mutex<HashMap<String, Scheme>>,
     credentials: Mutex<HashMap<(String, String), Option<Credential>>>,

@@ -14,6 +14,7 @@
 
 mod answers;
 mod http;
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use kiln_image::Digest;
+
+pub use server::{Asked, Reply, TestServer};
 
 /// A running registry. It stops when dropped.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod fetching;
 mod pulling;
 mod pushing;
 
