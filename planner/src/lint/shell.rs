@@ -81,6 +81,16 @@ impl Command {
         words.filter(|word| !word.starts_with('-'))
     }
 
+    /// The first argument that is no option.
+    pub(super) fn subcommand(&self) -> Option<&str> {
+        self.operands().next()
+    }
+
+    /// Its words up to the subcommand, for people.
+    pub(super) fn shown(&self, subcommand: &str) -> String {
+        format!("{} {subcommand}", self.name())
+    }
+
     /// The subcommand of `apt-get` or `apt`: the first word that is neither an option nor an option's value.
     pub(super) fn apt(&self) -> Option<&str> {
         if !matches!(self.name(), "apt-get" | "apt") {
@@ -270,6 +280,28 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a name in the text of a RUN is that of a command, judged by what stands around it.
+pub(super) fn is_command_at(text: &str, at: usize, name: &str) -> bool {
+    let ends = text[at + name.len()..]
+        .chars()
+        .next()
+        .is_none_or(|next| next.is_whitespace() || matches!(next, ';' | '|' | '&' | ')'));
+    let before = &text[..at];
+    let folder = before.rfind(|c: char| !(c.is_alphanumeric() || "/._-".contains(c)));
+    let before = &before[..folder.map_or(0, |at| at + 1)];
+    let is_path = before.len() == at || text[..at].ends_with('/');
+    let previous = before.trim_end_matches([' ', '\t', '\r', '\n', '\\']);
+    let is_new_line =
+        before[previous.len()..].contains('\n') && !before[previous.len()..].contains('\\');
+    let word = previous.rsplit(char::is_whitespace).next().unwrap_or("");
+    ends && is_path
+        && (is_new_line
+            || previous.ends_with(['&', '|', ';', '(', '{', '`'])
+            || word.contains('=')
+            || word.eq_ignore_ascii_case("run")
+            || KEYWORDS.contains(&word))
+}
+
 /// What joins or groups commands.
 fn operator(text: &str) -> Option<(&'static str, Joint)> {
     const OPERATORS: [(&str, Joint); 9] = [
@@ -351,6 +383,19 @@ mod tests {
         fn any_text_is_read_or_refused(text in "([a-z =<>&|;()'\"`$\\\\{}\n#é]|\\$\\(|<<){0,40}") {
             read(&text);
         }
+    }
+
+    #[test]
+    fn commands_are_told_from_words() {
+        let text = "RUN --mount=type=cache apt install curl && \\\n  A=1 /usr/bin/curl x; if curl y; then echo curl; fi | curl";
+        let places: Vec<usize> = text
+            .match_indices("curl")
+            .map(|(at, _)| at)
+            .filter(|at| is_command_at(text, *at, "curl"))
+            .collect();
+        let after = |at: &usize| &text[at + 4..(at + 6).min(text.len())];
+        let shown: Vec<&str> = places.iter().map(after).collect();
+        assert_eq!(shown, [" x", " y", ""]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use kiln_parser::{
 };
 
 use super::finding::Found;
-use super::shell::{self, ShellScript};
+use super::shell::{self, Command, ShellScript};
 use crate::Survey;
 
 /// A Dockerfile and all that is known about it.
@@ -155,19 +155,38 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Where a command of a RUN stands, that is its first words if they are there to the letter, else its name.
+    pub(super) fn place_of(&self, run: &RunScript<'_>, command: &Command, words: &str) -> Span {
+        let statement = run.statement.span;
+        let text = self.source.snippet(statement);
+        let name = words.split(' ').next().unwrap_or(words);
+        // Of commands with one name it is as many-th in the text as in the script.
+        let mut earlier = run.script.commands.iter();
+        let earlier = earlier
+            .by_ref()
+            .take_while(|other| !std::ptr::eq(*other, command))
+            .filter(|other| other.name() == command.name())
+            .count();
+        let mut places = text
+            .match_indices(name)
+            .map(|(at, _)| at)
+            .filter(|at| shell::is_command_at(text, *at, name));
+        let Some(at) = places.nth(earlier) else {
+            return self.place(statement, words);
+        };
+        let length = if text[at..].starts_with(words) {
+            words.len()
+        } else {
+            name.len()
+        };
+        let start = statement.start + at;
+        Span::new(start, start + length)
+    }
+
     /// A stage from its FROM to the end of its last instruction.
     pub(super) fn stage_span(&self, stage: &Stage) -> Span {
         let last = stage.statements.last();
         last.map_or(stage.span, |last| stage.span.to(last.span))
-    }
-
-    /// Whether a stage sets or declares a variable.
-    pub(super) fn sets_variable(&self, stage: &Stage, name: &str) -> bool {
-        stage.statements.iter().any(|it| match &it.instruction {
-            Instruction::Env(env) => env.pairs.iter().any(|(key, _)| key.raw() == name),
-            Instruction::Arg(arg) => arg.pairs.iter().any(|pair| pair.name.value == name),
-            _ => false,
-        })
     }
 
     /// The text of a span.
@@ -179,21 +198,29 @@ impl<'a> Subject<'a> {
 impl RunScript<'_> {
     /// Whether a cache or tmpfs is mounted at or above a path, so that what is left there is in no layer.
     pub(super) fn mounts_over(&self, path: &str) -> bool {
-        self.run.mounts.iter().any(|mount| {
-            let kept = mount.value("type").is_some_and(|kind| {
-                let kind = kind.raw();
-                kind == "cache" || kind == "tmpfs"
-            });
-            let target = ["target", "dst", "destination"]
-                .iter()
-                .find_map(|key| mount.value(key));
-            kept && target.is_some_and(|target| {
-                let target = target.raw().trim_end_matches('/');
-                path == target
-                    || path
-                        .strip_prefix(target)
-                        .is_some_and(|rest| rest.starts_with('/'))
-            })
+        self.kept_apart().any(|target| {
+            path == target
+                || path
+                    .strip_prefix(target)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+
+    /// Whether a cache or tmpfs is mounted at a path with this word in it.
+    pub(super) fn mounts_over_named(&self, word: &str) -> bool {
+        self.kept_apart().any(|target| target.contains(word))
+    }
+
+    /// Where caches and tmpfs are mounted.
+    fn kept_apart(&self) -> impl Iterator<Item = &str> {
+        let kept = self.run.mounts.iter().filter(|mount| {
+            let kind = mount.value("type");
+            kind.is_some_and(|kind| matches!(kind.raw(), "cache" | "tmpfs"))
+        });
+        kept.filter_map(|mount| {
+            let mut keys = ["target", "dst", "destination"].iter();
+            let target = keys.find_map(|key| mount.value(key))?;
+            Some(target.raw().trim_end_matches('/'))
         })
     }
 }

@@ -35,7 +35,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
             let words = format!("{} update", update.name());
             let message = format!("`{words}` in a RUN of its own");
             let help = "the layer with the lists is cached: a later install takes old versions, or fails; update and install in one RUN";
-            let span = subject.place(run.statement.span, &words);
+            let span = subject.place_of(run, update, &words);
             found.push(Found::new(span, message).help(help));
         }
     }

@@ -23,7 +23,11 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                     command.name()
                 );
                 let help = "build on a newer base image instead";
-                let span = subject.place(run.statement.span, upgrade);
+                // With names it mends those packages, which the base image may lag behind with.
+                if command.operands().any(|operand| operand != upgrade) {
+                    continue;
+                }
+                let span = subject.place_of(run, command, &command.shown(upgrade));
                 found.push(Found::new(span, message).help(help));
                 break;
             }

@@ -21,7 +21,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
             let words = cd.words.join(" ");
             let message = format!("`{words}` ends with its RUN");
             let help = "write `WORKDIR`; each RUN starts in the folder that WORKDIR names";
-            let span = subject.place(run.statement.span, &words);
+            let span = subject.place_of(run, cd, &words);
             found.push(Found::new(span, message).help(help));
         }
     }

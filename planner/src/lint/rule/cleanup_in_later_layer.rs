@@ -28,7 +28,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 && left
                 && !updates
             {
-                let span = subject.place(run.statement.span, &command.words.join(" "));
+                let span = subject.place_of(run, command, &command.words.join(" "));
                 let message =
                     "the package lists are removed in a later layer than the one that holds them";
                 let help = "the image stays as large as it was; remove them in the RUN with `apt-get update`";

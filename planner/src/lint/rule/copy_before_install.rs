@@ -1,6 +1,6 @@
 //! The whole context is copied before dependencies are installed.
 
-use kiln_parser::{Copy, CopySource, Instruction, Span};
+use kiln_parser::{CopySource, Instruction, Span, Spanned};
 
 use super::{Rule, Severity};
 use crate::lint::finding::Found;
@@ -22,9 +22,12 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
         let mut runs = subject.scripts(index).iter().peekable();
         let mut copied: Option<Span> = None;
         for statement in &stage.statements {
-            if let Instruction::Copy(copy) = &statement.instruction
-                && is_whole_context(copy)
-            {
+            let is_whole = match &statement.instruction {
+                Instruction::Copy(copy) => copy.from.is_none() && is_whole(&copy.sources, &copy.exclude),
+                Instruction::Add(add) => is_whole(&add.sources, &add.exclude),
+                _ => false,
+            };
+            if is_whole {
                 copied = copied.or(Some(statement.span));
             }
             let Some(run) = runs.next_if(|run| run.statement.span == statement.span) else {
@@ -54,12 +57,9 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
     found
 }
 
-fn is_whole_context(copy: &Copy) -> bool {
-    copy.from.is_none()
-        && copy.exclude.is_empty()
-        && copy.sources.iter().any(
-            |source| matches!(&source.value, CopySource::Path(path) if matches!(path.raw(), "." | "./")),
-        )
+fn is_whole(sources: &[Spanned<CopySource>], exclude: &[Spanned<String>]) -> bool {
+    let is_root = |source: &Spanned<CopySource>| matches!(&source.value, CopySource::Path(path) if matches!(path.raw(), "." | "./"));
+    exclude.is_empty() && sources.iter().any(is_root)
 }
 
 /// Whether a command fetches what a file of the project lists.
@@ -73,7 +73,7 @@ fn installs(command: &Command) -> Option<String> {
         ("pip" | "pip3", Some("install")) => command.has("-r") || command.has("--requirement"),
         ("bundle" | "composer" | "poetry", Some("install")) => alone,
         ("go", Some("mod")) => command.has("download"),
-        ("cargo", Some("fetch")) => true,
+        ("cargo", Some("fetch")) | ("dotnet", Some("restore")) | ("uv", Some("sync")) => true,
         _ => false,
     };
     lists.then(|| command.words[..2].join(" "))

@@ -31,16 +31,21 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 .filter(|command| command.apt() == Some("install"));
             for install in installs.filter(|install| !install.has("--no-install-recommends")) {
                 // The options may be in a variable.
-                if install.words.iter().any(|word| word.contains("$APT")) {
+                if install.words.iter().any(|word| may_be_options(word)) {
                     continue;
                 }
                 let words = format!("{} install", install.name());
                 let message = format!("`{words}` without `--no-install-recommends`");
-                let span = subject.place(run.statement.span, &words);
+                let span = subject.place_of(run, install, &words);
                 found.push(Found::new(span, message));
                 break;
             }
         }
     }
     found
+}
+
+fn may_be_options(word: &str) -> bool {
+    let lower = word.to_ascii_lowercase();
+    word.starts_with('$') && ["apt", "arg", "flag", "opt"].iter().any(|part| lower.contains(part))
 }

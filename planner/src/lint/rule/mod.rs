@@ -44,12 +44,15 @@ rules! {
     apt_update_alone
     apt_upgrade
     apt_key
+    install_asks
     install_recommends
     package_lists_left
     package_cache_left
     cleanup_in_later_layer
     sudo
     cd_without_effect
+    cd_instead_of_workdir
+    service_without_effect
     pipe_without_pipefail
     add_instead_of_copy
     copy_before_install

@@ -33,7 +33,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 let words = format!("{} install", install.name());
                 let message = "the package lists of APT stay in the layer";
                 let help = "end the RUN with `rm -rf /var/lib/apt/lists/*`, or mount a cache over `/var/lib/apt`";
-                let span = subject.place(run.statement.span, &words);
+                let span = subject.place_of(run, install, &words);
                 found.push(Found::new(span, message).help(help));
             }
         }

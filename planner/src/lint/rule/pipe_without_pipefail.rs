@@ -27,7 +27,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 download.name()
             );
             let help = "say `SHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]`, or download to a file first";
-            let span = subject.place(run.statement.span, &format!("{} ", download.name()));
+            let span = subject.place_of(run, download, download.name());
             found.push(Found::new(span, message).help(help));
         }
     }

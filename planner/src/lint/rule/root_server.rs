@@ -16,13 +16,19 @@ pub(super) static RULE: Rule = Rule {
 };
 
 /// Words of start scripts that change the user themselves.
-const CHANGES_USER: [&str; 6] = [
+const CHANGES_USER: [&str; 12] = [
     "gosu",
     "su-exec",
     "setpriv",
     "runuser",
     "entrypoint",
     "adduser",
+    "useradd",
+    "chpst",
+    "s6-",
+    "supervisord",
+    "\"/init\"",
+    "start-stop-daemon",
 ];
 
 /// Words in names of images that have a user.
@@ -45,7 +51,8 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
         .stages
         .get(*target)
         .and_then(|stage| stage.user.as_deref());
-    if user.is_some_and(|user| !user.is_empty()) {
+    // An image that is not known may well have a user.
+    if user.is_none_or(|user| !user.is_empty()) {
         return Vec::new();
     }
     let statements = || shipped.iter().flat_map(|(_, stage)| &stage.statements);

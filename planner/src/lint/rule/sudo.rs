@@ -21,7 +21,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 let message = "`sudo` in a RUN";
                 let help =
                     "say `USER root` before the step and `USER` with the other name after it";
-                let span = subject.place(run.statement.span, "sudo ");
+                let span = subject.place_of(run, command, "sudo");
                 found.push(Found::new(span, message).help(help));
                 break;
             }

@@ -1,5 +1,7 @@
 //! A base image without a tag, or with `latest`.
 
+use kiln_image::Reference;
+
 use super::{Rule, Severity};
 use crate::lint::finding::Found;
 use crate::lint::subject::Subject;
@@ -21,8 +23,13 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
             let name = image.raw();
             let is_stage = subject.parsed.dockerfile.stages[..index]
                 .iter()
-                .any(|earlier| earlier.name() == Some(name));
-            if is_stage || name == "scratch" || name.contains('$') || !is_unpinned(name) {
+                .any(|earlier| {
+                    earlier
+                        .name()
+                        .is_some_and(|earlier| earlier.eq_ignore_ascii_case(name))
+                });
+            let is_image = name != "scratch" && name.parse::<Reference>().is_ok();
+            if is_stage || !is_image || !is_unpinned(name) {
                 return None;
             }
             let message = format!("`{name}` is another image every time it is published");
