@@ -265,6 +265,18 @@ fn machines_get_the_same_findings() {
     assert_eq!(result["ruleId"], "StageNameCasing");
     let region = &result["locations"][0]["physicalLocation"]["region"];
     assert_eq!(region["startColumn"], 17);
+    let driver = &log["runs"][0]["tool"]["driver"];
+    let rule = &driver["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+    assert_eq!(rule["id"], "StageNameCasing");
+    assert_eq!(
+        rule["helpUri"],
+        "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/"
+    );
+    let change = &result["fixes"][0]["artifactChanges"][0];
+    assert_eq!(change["artifactLocation"]["uri"], "Dockerfile");
+    let replacement = &change["replacements"][0];
+    assert_eq!(replacement["insertedContent"]["text"], "base");
+    assert_eq!(replacement["deletedRegion"], *region);
     let github = env.kiln(&["check", "--format", "github"]).stdout;
     assert_eq!(
         github,

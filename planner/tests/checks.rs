@@ -191,6 +191,7 @@ fn fixes_of_every_dockerfile_are_idempotent_and_break_nothing() {
             } else if path.to_string_lossy().ends_with("Dockerfile") {
                 let source = Source::new(path.display().to_string(), read(&path));
                 let fixed = Surroundings::nothing().fixed(&source);
+                assert_line_ends_and_mark_stay(&source, &fixed);
                 let fixed = parse(&Source::new(source.name(), fixed));
                 let (before, after) = (parse(&source).has_errors(), fixed.has_errors());
                 assert_eq!(before, after, "{}", path.display());
@@ -199,6 +200,21 @@ fn fixes_of_every_dockerfile_are_idempotent_and_break_nothing() {
         }
     }
     assert!(count > 100, "only {count} files");
+}
+
+/// What is mended is the same with Windows' line ends or a byte order mark, which stay.
+fn assert_line_ends_and_mark_stay(source: &Source, fixed: &str) {
+    let text = source.text();
+    if text.contains('\r') || text.starts_with('\u{feff}') {
+        return;
+    }
+    let crlf = |text: &str| text.replace('\n', "\r\n");
+    let marked = |text: &str| format!("\u{feff}{text}");
+    for change in [&crlf as &dyn Fn(&str) -> String, &marked] {
+        let other = Source::new(source.name(), change(text));
+        let other = Surroundings::nothing().fixed(&other);
+        assert_eq!(other, change(fixed), "{}", source.name());
+    }
 }
 
 #[test]
