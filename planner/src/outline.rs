@@ -1,10 +1,11 @@
 //! What a target takes from outside: build arguments, secrets, SSH agents. `--call=outline` (R-CLI-7).
 //!
-//! The instructions are evaluated as for a plan, but without any base image: an outline asks no registry. A default that
-//! depends on what an image sets has no value here, and triggers of images are not known.
+//! The instructions are evaluated as for a plan, but an outline asks no registry: images are taken to set nothing, and their triggers
+//! are not known.
 
 use std::collections::{HashMap, HashSet};
 
+use kiln_image::ImageConfig;
 use kiln_parser::{
     Arg, Diagnostic, Dockerfile, Instruction, Parsed, Span, Spanned, Statement, Variables,
 };
@@ -12,7 +13,9 @@ use kiln_parser::{
 use crate::doc_comment::description;
 use crate::evaluate::Builder;
 use crate::resolve::{Base, Resolution};
-use crate::{Argument, ArgumentOrigin, Bases, Mount, Op, PlanOptions, Vertex, code};
+use crate::{
+    Argument, ArgumentOrigin, BaseImage, Bases, Mount, Op, PlanOptions, Vertex, base_images, code,
+};
 
 /// What a target takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub struct OutlineMount {
 /// All that is wrong with the Dockerfile, as far as that can be known without base images.
 pub fn outline(parsed: &Parsed, options: &PlanOptions) -> Result<Outline, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
-    let bases = Bases::new();
+    let bases = plain_images(parsed, options);
     let Some(resolution) = Resolution::of(parsed, options, &bases, &mut diagnostics) else {
         return Err(errors_of(diagnostics));
     };
@@ -82,6 +85,25 @@ pub fn outline(parsed: &Parsed, options: &PlanOptions) -> Result<Outline, Vec<Di
         secrets,
         ssh,
     })
+}
+
+/// Images that set nothing, in the place of all that are needed.
+fn plain_images(parsed: &Parsed, options: &PlanOptions) -> Bases {
+    let mut bases = Bases::new();
+    while let Ok(missing) = base_images(parsed, options, &bases) {
+        let before = bases.len();
+        bases.extend(missing.iter().map(|request| {
+            let image = BaseImage {
+                manifest_digest: None,
+                config: ImageConfig::for_platform(&request.platform),
+            };
+            (request.key(), image)
+        }));
+        if bases.len() == before {
+            break;
+        }
+    }
+    bases
 }
 
 fn errors_of(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
@@ -161,10 +183,7 @@ fn own<'a>(
             argument.origin,
             ArgumentOrigin::BuildArg | ArgumentOrigin::Default
         );
-        let mut row = row(argument, parsed);
-        if !given {
-            row.value = None;
-        }
+        let row = row(argument, parsed);
         if given || values.lookup(&argument.name).is_none() {
             own.insert(argument.name.as_str(), row);
         }
@@ -186,9 +205,14 @@ fn row(argument: &Argument, parsed: &Parsed) -> OutlineArgument {
         Some(statement) => (&statement.comments, statement.span),
         None => local().map_or((&[], argument.span), |arg| (&arg.comments, arg.span)),
     };
+    // What ENV or kiln itself sets is not the ARG's.
+    let given = matches!(
+        argument.origin,
+        ArgumentOrigin::BuildArg | ArgumentOrigin::Default
+    );
     OutlineArgument {
         name: argument.name.clone(),
-        value: argument.value.clone(),
+        value: argument.value.clone().filter(|_| given),
         description: description(comments, &argument.name),
         span,
     }
@@ -211,12 +235,14 @@ fn made_of(dockerfile: &Dockerfile, values: &dyn Variables) -> HashMap<String, V
     made_of
 }
 
-/// The variables that the FROM of a stage uses.
+/// The variables with a value that the FROM of a stage uses.
 fn used_by_from(resolution: &Resolution<'_>, stage: usize) -> Vec<String> {
     let from = &resolution.stages[stage].stage.from;
     let words = std::iter::once(&from.image).chain(&from.platform);
-    let expanded = words.filter_map(|word| word.expand(&resolution.globals.values).ok());
-    expanded.flat_map(|it| it.used).collect()
+    let values = &resolution.globals.values;
+    let expanded = words.filter_map(|word| word.expand(values).ok());
+    let used = expanded.flat_map(|it| it.used);
+    used.filter(|name| values.lookup(name).is_some()).collect()
 }
 
 /// Secrets and agents, in the order of the file.
@@ -303,7 +329,7 @@ COPY --from=build /a /a
             // The stage's own ARG is given, and has no comment.
             ("GO", Some("1.23"), None),
             ("MODE", Some("fast"), Some("how fast")),
-            ("FROM_BASE", None, None),
+            ("FROM_BASE", Some(""), None),
         ];
         assert_eq!(rows(&outline), expected);
     }
