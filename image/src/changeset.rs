@@ -72,6 +72,11 @@ impl Changeset {
         Self::default()
     }
 
+    /// Changes that are in a map already.
+    pub(crate) fn from_sorted(changes: BTreeMap<ImagePath, Change>) -> Self {
+        Self { changes }
+    }
+
     /// Says what happens at `path`; the last word counts.
     pub fn insert(&mut self, path: ImagePath, change: Change) {
         self.changes.insert(path, change);

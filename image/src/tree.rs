@@ -8,6 +8,7 @@ pub(crate) mod content;
 mod resolve;
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use crate::{Change, Changeset, ImagePath, Kind, Metadata, Node};
@@ -80,9 +81,22 @@ impl Tree {
 
     /// The tree of one changeset alone, as layer 0.
     pub fn of(changeset: &Changeset) -> Self {
-        let mut tree = Self::new();
-        tree.apply(0, changeset);
-        tree
+        let put = |(path, change): (_, &Change)| Some((path, change.node()?.clone()));
+        Self::of_sorted(changeset.iter().filter_map(put))
+    }
+
+    /// The tree of objects that come in the order of paths, as layer 0. Directories that are not among them but
+    /// needed are made 0755, owned by root.
+    pub fn of_sorted<'p>(objects: impl IntoIterator<Item = (&'p ImagePath, Node)>) -> Self {
+        let mut objects = objects.into_iter().peekable();
+        let mut root = Directory::implied(0);
+        if let Some((_, node)) = objects.next_if(|(path, _)| path.is_root()) {
+            root.metadata = node.metadata;
+        }
+        root.entries = entries_below(&mut objects, &[]);
+        Self {
+            root: Arc::new(root),
+        }
     }
 
     /// Applies a layer. `layer` is its index, remembered with every object it puts. Directories that the
@@ -147,6 +161,51 @@ impl Tree {
         below
             .map(|(path, node)| (path, Change::Put(node.node())))
             .collect()
+    }
+}
+
+/// Takes the objects below `at` from the front. Deep trees are as deep as the kernel's longest path at most.
+fn entries_below<'p, I: Iterator<Item = (&'p ImagePath, Node)>>(
+    objects: &mut Peekable<I>,
+    at: &[u8],
+) -> BTreeMap<Vec<u8>, Entry> {
+    let mut entries = Vec::new();
+    while let Some((path, _)) = objects.peek()
+        && let path = path.as_bytes()
+        && let Some(below) = below(path, at)
+    {
+        let name = below.split(|&byte| byte == b'/').next().unwrap_or(below);
+        let is_itself = |(next, _): &(&ImagePath, Node)| next.as_bytes() == path;
+        let object = match name.len() == below.len() {
+            true => objects.next_if(is_itself).map(|(_, node)| node),
+            false => None,
+        };
+        let entry = match object {
+            Some(node) if !node.is_directory() => Entry::Leaf(Leaf {
+                node: Arc::new(node),
+                layer: 0,
+            }),
+            directory => {
+                let at = &path[..path.len() - below.len() + name.len()];
+                let metadata = directory.map_or_else(Metadata::directory, |node| node.metadata);
+                Entry::Directory(Arc::new(Directory {
+                    metadata,
+                    layer: 0,
+                    entries: entries_below(objects, at),
+                }))
+            }
+        };
+        entries.push((name.to_vec(), entry));
+    }
+    entries.into_iter().collect()
+}
+
+/// The rest of `path` below the directory `at`.
+fn below<'p>(path: &'p [u8], at: &[u8]) -> Option<&'p [u8]> {
+    match (path.strip_prefix(at)?, at) {
+        ([], _) => None,
+        (rest, []) => Some(rest),
+        (rest, _) => rest.strip_prefix(b"/"),
     }
 }
 
@@ -415,6 +474,31 @@ mod tests {
             assert_eq!(listing(&after), expected, "{name}");
             assert_eq!(before, lower(), "{name}: a clone is independent");
         }
+    }
+
+    #[test]
+    fn a_tree_of_sorted_objects_is_the_one_of_single_changes() {
+        let changes = [
+            ("", Change::Put(Node::directory(Metadata::with_mode(0o700)))),
+            ("a/b/c", file()),
+            ("a/b/d", directory()),
+            ("a/e", file()),
+            ("f", file()),
+            ("f/g", file()),
+            ("f-g", file()),
+            ("gone", Change::Remove),
+            (
+                "o",
+                Change::Opaque(Node::directory(Metadata::with_mode(0o711))),
+            ),
+        ];
+        let changeset = changes
+            .into_iter()
+            .map(|(name, change)| (path(name), change))
+            .collect();
+        let mut one_by_one = Tree::new();
+        one_by_one.apply(0, &changeset);
+        assert_eq!(Tree::of(&changeset), one_by_one);
     }
 
     #[test]

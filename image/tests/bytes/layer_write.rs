@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::fixture::*;
-use kiln_image::contents::{Contents, NoContents};
+use kiln_image::contents::{Contents, NoContents, Opened};
 use kiln_image::scan::Draft;
 use kiln_image::tar::{WriteError, write_draft, write_layer};
 use kiln_image::{Change, Changeset, Digest, ImagePath, Kind, Node, Timestamp};
@@ -269,6 +269,17 @@ impl Contents for Counting {
     }
 }
 
+fn without_digest((path, mut change): (ImagePath, Change)) -> (ImagePath, Change) {
+    if let Change::Put(Node {
+        kind: Kind::File { digest, .. },
+        ..
+    }) = &mut change
+    {
+        *digest = Digest::from_bytes([0; 32]);
+    }
+    (path, change)
+}
+
 #[test]
 fn a_draft_gets_its_digests_in_one_reading() {
     let known = changeset(&[
@@ -280,26 +291,118 @@ fn a_draft_gets_its_digests_in_one_reading() {
         ("empty", file(b"")),
     ]);
     let contents = files(&[("a", b"one"), ("c", b"three")]);
-    let draft: Draft = known
-        .clone()
-        .into_iter()
-        .map(|(path, mut change)| {
-            if let Change::Put(Node {
-                kind: Kind::File { digest, .. },
-                ..
-            }) = &mut change
-            {
-                *digest = Digest::from_bytes([0; 32]);
-            }
-            (path, change)
-        })
-        .collect();
+    let draft: Draft = known.clone().into_iter().map(without_digest).collect();
     let counting = Counting(contents.clone(), std::sync::Mutex::default());
     let mut bytes = Vec::new();
     let (changes, summary) = write_draft(draft, &counting, &mut bytes).unwrap();
     assert_eq!(changes, known);
     assert_eq!((bytes, summary), written(&known, &contents));
     assert_eq!(*counting.1.lock().unwrap(), ["a", "c"]);
+}
+
+/// Enough for several threads: many small files, one that takes several chunks, links across runs.
+fn large() -> (Changeset, Files) {
+    let mut changes = vec![("d".to_owned(), directory())];
+    let mut contents = Vec::new();
+    for number in 0..3000_usize {
+        let content = vec![number as u8; 1 + (number * 37) % 2500];
+        let name = format!("d/{number:04}");
+        changes.push((name.clone(), file(&content)));
+        contents.push((name, content));
+    }
+    let big: Vec<u8> = (0..(3 << 20) + 17)
+        .map(|at: usize| (at / 251) as u8)
+        .collect();
+    changes.push(("d/a-first".to_owned(), linked(&big, 0)));
+    changes.push(("e-second".to_owned(), linked(&big, 0)));
+    contents.push(("d/a-first".to_owned(), big));
+    let changes = changes
+        .iter()
+        .map(|(name, change)| (path(name), change.clone()));
+    let contents = contents
+        .into_iter()
+        .map(|(name, content)| (path(&name), content));
+    (changes.collect(), contents.collect())
+}
+
+#[test]
+fn a_large_layer_is_in_order_and_whole() {
+    // R-LAY-2
+    let (changes, contents) = large();
+    let (bytes, _) = written(&changes, &contents);
+    assert_eq!(names(&bytes).len(), changes.len());
+    assert!(read(&bytes).unwrap() == changes);
+    let draft: Draft = changes.clone().into_iter().map(without_digest).collect();
+    let mut again = Vec::new();
+    let (found, _) = write_draft(draft, &contents, &mut again).unwrap();
+    assert!(found == changes && again == bytes);
+}
+
+#[test]
+fn the_first_file_of_a_large_layer_that_changed_is_told() {
+    let (changes, mut contents) = large();
+    for (name, more) in [("d/0100", 1), ("d/0500", 0), ("d/a-first", 9)] {
+        let content = contents.get_mut(&path(name)).unwrap();
+        content.push(0);
+        content.truncate(content.len() + more - 1);
+    }
+    let last = contents.remove(&path("d/2999"));
+    let error = write_layer(&changes, &contents, io::sink()).unwrap_err();
+    assert!(last.is_some());
+    assert!(
+        matches!(&error, WriteError::ContentChanged { path, .. } if path.to_string() == "d/0100"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_large_layer_that_nobody_takes_ends() {
+    struct Full(usize);
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self
+                .0
+                .checked_sub(bytes.len())
+                .ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (changes, contents) = large();
+    for room in [0, 1 << 20, 5 << 20] {
+        let error = write_layer(&changes, &contents, Full(room)).unwrap_err();
+        assert!(matches!(error, WriteError::Output(_)), "{error}");
+    }
+}
+
+/// Vouches for what it opens.
+struct Vouching(Files);
+
+impl Contents for Vouching {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        self.0.open(path, node)
+    }
+
+    fn open_vouched(&self, path: &ImagePath, node: &Node) -> io::Result<Opened<'_>> {
+        Ok(Opened {
+            content: self.open(path, node)?,
+            is_vouched: true,
+        })
+    }
+}
+
+#[test]
+fn what_somebody_vouches_for_is_hashed_only_if_its_digest_is_wanted() {
+    let changes = changeset(&[("f", file(b"known"))]);
+    let contents = Vouching(files(&[("f", b"other")]));
+    assert!(write_layer(&changes, &contents, io::sink()).is_ok());
+    let draft = changes.into_iter().map(without_digest).collect();
+    let (found, _) = write_draft(draft, &contents, io::sink()).unwrap();
+    assert_eq!(found, changeset(&[("f", file(b"other"))]));
+    let longer = Vouching(files(&[("f", b"longer")]));
+    assert!(write_layer(&found, &longer, io::sink()).is_err());
 }
 
 #[test]
