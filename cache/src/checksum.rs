@@ -19,7 +19,9 @@
 //! ```
 //!
 //! Numbers are little-endian. A file that is damaged is an empty memo. Entries that eight writing builds in a row
-//! didn't ask for are dropped.
+//! had no such file for are dropped.
+//!
+//! Both the memo and the walk of a context are sorted, so they are merged without a search.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -161,13 +163,63 @@ impl Checksums {
         })
     }
 
+    /// The digests that are known without reading: of files whose stat is still the one they had. Fastest in the order
+    /// of paths.
+    pub fn remembered(&self, files: &[Candidate]) -> Vec<Option<Digest>> {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = 0;
+        let digests = files.iter().map(|file| {
+            if let Some(fresh) = fresh.get(&file.path)
+                && fresh.stat == file.stat
+            {
+                return Some(fresh.digest);
+            }
+            let at = self.memo.position(&file.path, next)?;
+            next = at + 1;
+            let entry = self.memo.entry(at);
+            (entry.stat == file.stat).then(|| {
+                self.memo.used[at].store(true, Ordering::Relaxed);
+                entry.digest
+            })
+        });
+        digests.collect()
+    }
+
+    /// Now, by the clock that dates files. For [`Checksums::learn`], to be asked before the files are read.
+    pub fn moment(&self) -> Result<FileTime, StoreError> {
+        let tmp = self.store.tmp_path()?;
+        let file = tmp.create_file()?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::errno("read", tmp.as_path()))?;
+        Ok(FileStat::from(&stat).mtime)
+    }
+
+    /// Remembers digests that somebody else has made, after the moment `began`, of files whose stat was still the same
+    /// when they had been read.
+    pub fn learn(&self, files: impl IntoIterator<Item = (Candidate, Digest)>, began: FileTime) {
+        let mut remembered = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.extend(files.into_iter().map(|(file, digest)| {
+            let fresh = Fresh {
+                stat: file.stat,
+                digest,
+                lasting: file.stat.is_older_than(began),
+            };
+            (file.path, fresh)
+        }));
+    }
+
+    /// Whether a file with a known digest has the same content for as long as it has the same stat: the racy rule.
+    pub fn is_settled(&self, path: &ImagePath) -> bool {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.get(path).is_none_or(|fresh| fresh.lasting)
+    }
+
     /// The digests of files' contents, in the order given. Fastest if that is the order of paths.
     pub fn digests(&self, files: &[Candidate]) -> Result<Vec<Digest>, ChecksumError> {
-        let known = self.known(files);
+        let known = self.remembered(files);
         if let Some(digests) = known.iter().copied().collect::<Option<Vec<_>>>() {
             return Ok(digests);
         }
-        let began = self.file_system_time()?;
+        let began = self.moment()?;
         let made: Vec<(Digest, Option<Fresh>)> = files
             .par_iter()
             .zip(&known)
@@ -202,27 +254,6 @@ impl Checksums {
         let to = memo_path(&self.store, &self.root_path);
         self.store
             .write_file(&to, &[MAGIC, Digest::of(&body).as_bytes(), &body], false)
-    }
-
-    fn known(&self, files: &[Candidate]) -> Vec<Option<Digest>> {
-        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = 0;
-        let digests = files.iter().map(|file| {
-            let recent = fresh
-                .get(&file.path)
-                .filter(|fresh| fresh.stat == file.stat);
-            if let Some(fresh) = recent {
-                return Some(fresh.digest);
-            }
-            let at = self.memo.position(&file.path, next)?;
-            next = at + 1;
-            let entry = self.memo.entry(at);
-            (entry.stat == file.stat).then(|| {
-                self.memo.used[at].store(true, Ordering::Relaxed);
-                entry.digest
-            })
-        });
-        digests.collect()
     }
 
     fn hash(
@@ -261,14 +292,6 @@ impl Checksums {
             digest: digester.finish(),
             lasting: unchanged && file.stat.is_older_than(began),
         })
-    }
-
-    /// Now, by the clock that dates files.
-    fn file_system_time(&self) -> Result<FileTime, StoreError> {
-        let tmp = self.store.tmp_path()?;
-        let file = tmp.create_file()?;
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::errno("read", tmp.as_path()))?;
-        Ok(FileStat::from(&stat).mtime)
     }
 }
 

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cas::VerifiedReader;
 use crate::framed::{self, Framed};
-use crate::store::read_file;
+use crate::store::{read_file, sync_parent};
+use crate::tar_file::TarFile;
 use crate::tmp::{TmpPath, create_dir, remove_all};
 use crate::{Store, StoreError};
 
@@ -193,6 +194,21 @@ impl<'s> Layers<'s> {
         }
     }
 
+    /// Whether a tar is all there is to bring to the disk. What a layer does can be read from it again.
+    pub(crate) fn is_tar_only(&self, layer: &Digest) -> bool {
+        let dir = self.dir(&DiffId(*layer));
+        dir.join("tar").exists() && !dir.join("fs").exists()
+    }
+
+    /// Brings a layer's tar to the disk.
+    pub(crate) fn sync_tar(&self, layer: &Digest) -> Result<(), StoreError> {
+        let path = self.dir(&DiffId(*layer)).join("tar");
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        file.sync_data().map_err(StoreError::io("sync", &path))?;
+        sync_parent(&path)?;
+        sync_parent(&self.dir(&DiffId(*layer)))
+    }
+
     /// Called when everything is on the disk.
     pub(crate) fn mark_synced(&self, layer: &Digest) -> Result<(), StoreError> {
         let path = self.dir(&DiffId(*layer)).join("unsynced");
@@ -300,9 +316,10 @@ impl LayerStaging<'_> {
     }
 
     /// Creates the file that becomes the layer's uncompressed tar. Its digest must be the diff id.
-    pub fn create_tar(&self) -> Result<File, StoreError> {
+    pub fn create_tar(&self) -> Result<TarFile, StoreError> {
         let path = self.path().join("tar");
-        File::create_new(&path).map_err(StoreError::io("create", path))
+        let file = File::create_new(&path).map_err(StoreError::io("create", path))?;
+        Ok(TarFile::new(file))
     }
 
     /// Puts into the store what the layer does, the size of its uncompressed tar in bytes, and those forms that were

@@ -48,10 +48,11 @@ mod miss;
 mod records;
 mod refs;
 mod remotes;
+mod tar_file;
 mod tmp;
 
 pub use cas::{BlobWriter, Cas, VerifiedReader};
-pub use checksum::{Candidate, ChecksumError, Checksums, FileStat};
+pub use checksum::{Candidate, ChecksumError, Checksums, FileStat, FileTime};
 pub use content_hash::{ContentHash, Hasher, content_digest};
 pub use error::StoreError;
 pub use gc::{Freed, Policy};
@@ -63,3 +64,4 @@ pub use records::{ActionCache, ActionResult, Found};
 pub use refs::{ImageRecord, ManifestRecord, Refs};
 pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};
+pub use tar_file::TarFile;

@@ -121,6 +121,11 @@ impl<'s> ActionCache<'s> {
         serde_json::from_slice(&json).ok()
     }
 
+    /// Whether this step of some Dockerfile was ever done; see [`Preimage::step`].
+    pub fn knows_step(&self, step: &str) -> bool {
+        self.step_path(step).exists()
+    }
+
     /// Why [`ActionCache::get`] found nothing under the preimage's key.
     pub fn explain(&self, preimage: &Preimage) -> MissReason {
         match self.find(&preimage.key()) {

@@ -62,6 +62,9 @@ use crate::tmp::{Session, TmpPath};
 /// The layout's number.
 const VERSION: &str = "1";
 
+/// So many layers are synced one by one; more at once, with all else that waits on that file system.
+const FEW: usize = 4;
+
 const DIRECTORIES: [&str; 14] = [
     "blobs",
     "blobs/sha256",
@@ -173,8 +176,14 @@ impl Store {
         if layers.is_empty() {
             return Ok(());
         }
-        let directory = File::open(self.root()).map_err(StoreError::io("open", self.root()))?;
-        rustix::fs::syncfs(&directory).map_err(StoreError::errno("sync", self.root()))?;
+        if layers.len() <= FEW && layers.iter().all(|layer| self.layers().is_tar_only(layer)) {
+            for layer in &layers {
+                self.layers().sync_tar(layer)?;
+            }
+        } else {
+            let directory = File::open(self.root()).map_err(StoreError::io("open", self.root()))?;
+            rustix::fs::syncfs(&directory).map_err(StoreError::errno("sync", self.root()))?;
+        }
         for layer in layers {
             self.layers().mark_synced(&layer)?;
         }
