@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod check;
 mod demo;
 mod fuzz;
@@ -30,6 +31,8 @@ enum Chore {
     Bless,
     /// Fuzz the parser: a target of `parser/fuzz`, for so many seconds
     Fuzz(fuzz::Args),
+    /// Time copies of many files and of a large one, beside plain loops and the other builders that are installed
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Check => check::run(),
         Chore::Bless => check::bless(),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -1,0 +1,111 @@
+//! What is copied into images: made once, the same every time, of bytes that no builder can compress away.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+const DIRECTORIES: u64 = 5_000;
+const FILES_IN_EACH: u64 = 10;
+/// Files are of up to twice this size: 200 MB in all.
+const MEAN_SIZE: u64 = 4_000;
+
+/// A context and what of it is copied.
+pub(super) struct Material {
+    pub(super) context: PathBuf,
+    pub(super) files: PathBuf,
+}
+
+/// Numbers without a pattern (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn write(&mut self, out: &mut dyn Write, size: u64) -> std::io::Result<()> {
+        let mut left = size;
+        while left > 0 {
+            let bytes = self.next().to_le_bytes();
+            let part = left.min(8) as usize;
+            out.write_all(&bytes[..part])?;
+            left -= part as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Material {
+    /// Writes other content into one file.
+    pub(super) fn change_one(&self) -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let path = self.files.join("d25/d2517/f7");
+        let mut out = create(&path)?;
+        Numbers(now.as_nanos() as u64 | 1)
+            .write(&mut out, MEAN_SIZE)
+            .and_then(|()| out.flush())
+            .with_context(|| format!("could not write `{}`", path.display()))
+    }
+}
+
+/// 50,000 files in 5,000 directories.
+pub(super) fn small(context: &Path) -> Result<Material> {
+    make(context, |files| {
+        let mut numbers = Numbers(0x5eed);
+        for directory in 0..DIRECTORIES {
+            let folder = files.join(format!("d{:02}/d{directory:04}", directory / 100));
+            create_dir(&folder)?;
+            for file in 0..FILES_IN_EACH {
+                let mut out = create(&folder.join(format!("f{file}")))?;
+                let size = numbers.next() % (2 * MEAN_SIZE);
+                numbers.write(&mut out, size)?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One file of `size` bytes.
+pub(super) fn large(context: &Path, size: u64) -> Result<Material> {
+    let same_size = |file: &Path| fs::metadata(file).is_ok_and(|file| file.len() == size);
+    if !same_size(&context.join("files/large")) && context.exists() {
+        fs::remove_dir_all(context)?;
+    }
+    make(context, |files| {
+        let mut out = create(&files.join("large"))?;
+        Numbers(0xb16).write(&mut out, size)?;
+        Ok(out.flush()?)
+    })
+}
+
+/// Makes what is not there from an earlier run: the Dockerfile is written last.
+fn make(context: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Material> {
+    let files = context.join("files");
+    let dockerfile = context.join("Dockerfile");
+    if !dockerfile.exists() {
+        create_dir(&files)?;
+        fill(&files).with_context(|| format!("could not fill `{}`", files.display()))?;
+        fs::write(&dockerfile, "FROM scratch\nCOPY files /files\n")?;
+    }
+    Ok(Material {
+        context: context.to_owned(),
+        files,
+    })
+}
+
+fn create_dir(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("could not make `{}`", folder.display()))
+}
+
+fn create(path: &Path) -> Result<BufWriter<File>> {
+    let file =
+        File::create(path).with_context(|| format!("could not make `{}`", path.display()))?;
+    Ok(BufWriter::new(file))
+}
