@@ -165,19 +165,22 @@ impl Checksums {
 
     /// The digests that are known without reading: of files whose stat is still the one they had. Fastest in the order
     /// of paths.
-    pub fn remembered(&self, files: &[Candidate]) -> Vec<Option<Digest>> {
+    pub fn remembered<'f>(
+        &self,
+        files: impl IntoIterator<Item = (&'f ImagePath, &'f FileStat)>,
+    ) -> Vec<Option<Digest>> {
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = 0;
-        let digests = files.iter().map(|file| {
-            if let Some(fresh) = fresh.get(&file.path)
-                && fresh.stat == file.stat
+        let digests = files.into_iter().map(|(path, stat)| {
+            if let Some(fresh) = fresh.get(path)
+                && fresh.stat == *stat
             {
                 return Some(fresh.digest);
             }
-            let at = self.memo.position(&file.path, next)?;
+            let at = self.memo.position(path, next)?;
             next = at + 1;
             let entry = self.memo.entry(at);
-            (entry.stat == file.stat).then(|| {
+            (entry.stat == *stat).then(|| {
                 self.memo.used[at].store(true, Ordering::Relaxed);
                 entry.digest
             })
@@ -215,7 +218,7 @@ impl Checksums {
 
     /// The digests of files' contents, in the order given. Fastest if that is the order of paths.
     pub fn digests(&self, files: &[Candidate]) -> Result<Vec<Digest>, ChecksumError> {
-        let known = self.remembered(files);
+        let known = self.remembered(files.iter().map(|file| (&file.path, &file.stat)));
         if let Some(digests) = known.iter().copied().collect::<Option<Vec<_>>>() {
             return Ok(digests);
         }

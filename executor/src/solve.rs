@@ -345,11 +345,22 @@ impl Solver<'_> {
 
     /// A key's preimage that knows which step it belongs to.
     pub(crate) fn of_step(&self, vertex: &Vertex, preimage: Preimage) -> Preimage {
+        preimage.of_step(self.step(vertex))
+    }
+
+    /// Whether there is no use in looking for an earlier result: this step was never done, or must be done again.
+    pub(crate) fn is_new(&self, vertex: &Vertex) -> bool {
+        let actions = self.services.store.actions();
+        vertex.no_cache || !actions.knows_step(&self.step(vertex))
+    }
+
+    /// What a step is called that is the same from build to build.
+    fn step(&self, vertex: &Vertex) -> String {
         let number = vertex
             .name
             .split_once(']')
             .map_or(vertex.name.as_str(), |(number, _)| number);
-        preimage.of_step(format!("{} {number}", self.build_name))
+        format!("{} {number}", self.build_name)
     }
 
     pub(crate) fn mkdir_key(&self, vertex: &Vertex, op: &MkdirOp, root: &RootFs) -> Preimage {

@@ -77,6 +77,10 @@ impl Changeset {
         Self { changes }
     }
 
+    pub(crate) fn into_sorted(self) -> BTreeMap<ImagePath, Change> {
+        self.changes
+    }
+
     /// Says what happens at `path`; the last word counts.
     pub fn insert(&mut self, path: ImagePath, change: Change) {
         self.changes.insert(path, change);

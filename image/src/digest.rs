@@ -68,6 +68,9 @@ pub struct DigestReader<R> {
 }
 
 impl Digest {
+    /// Stands for the digest of a file that nobody has read yet: all zeros.
+    pub const UNKNOWN: Digest = Digest([0; 32]);
+
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())

@@ -152,6 +152,15 @@ impl Draft {
     }
 }
 
+/// A changeset some of whose digests are [`Digest::UNKNOWN`].
+impl From<Changeset> for Draft {
+    fn from(changeset: Changeset) -> Self {
+        Self {
+            changes: changeset.into_sorted(),
+        }
+    }
+}
+
 impl FromIterator<(ImagePath, Change)> for Draft {
     fn from_iter<I: IntoIterator<Item = (ImagePath, Change)>>(changes: I) -> Self {
         Self {

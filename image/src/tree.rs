@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use crate::{Change, Changeset, ImagePath, Kind, Metadata, Node};
+use crate::{Change, Changeset, Digest, ImagePath, Kind, Metadata, Node};
 
 pub use resolve::{ResolveError, Resolved};
 
@@ -119,6 +119,19 @@ impl Tree {
     /// Puts one object in place, as a change of its own.
     pub fn put(&mut self, layer: u32, path: &ImagePath, node: Node) {
         self.change(layer, path, &Change::Put(node));
+    }
+
+    /// Says what the content of the regular file at `path` is; nothing if there is none.
+    pub fn set_digest(&mut self, path: &ImagePath, known: Digest) {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return;
+        };
+        let directory = Arc::make_mut(&mut self.root).existing_below(&parent);
+        if let Some(Entry::Leaf(leaf)) = directory.and_then(|found| found.entries.get_mut(name))
+            && let Kind::File { digest, .. } = &mut Arc::make_mut(&mut leaf.node).kind
+        {
+            *digest = known;
+        }
     }
 
     /// The object at `path`; no link is followed.

@@ -193,6 +193,8 @@ fn keep_tar(services: &Services<'_>, reader: impl Read, task: &Task<'_>) -> Resu
     let (changeset, summary) = read_layer(&mut tee, &Limits::default(), &mut Nothing)
         .map_err(Cause::layer("read", "of the archive"))?;
     task.progress(&summary.diff_id.to_string(), copied, Some(copied));
+    file.flush()
+        .map_err(Cause::layer("write", summary.diff_id))?;
     staging.commit(&summary.diff_id, &changeset, summary.size)?;
     services.layers.remember(summary.diff_id, changeset);
     Ok(summary.diff_id)

@@ -1,24 +1,27 @@
 //! COPY and ADD as a vertex: which key, and on a miss, the layer's tar straight from where the files are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, Cursor, Read};
+mod at_once;
+mod contents;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
 use kiln_image::contents::{Contents, DirContents};
-use kiln_image::tar::{WriteError, write_layer};
-use kiln_image::{Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
+use kiln_image::tar::write_layer;
+use kiln_image::{Changeset, DiffId, ImagePath, Timestamp, Tree};
 use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
 
+use self::contents::SourceContents;
 use super::archive::Unpacked;
 use super::file::{
-    CopyError, Destination, Origin, Selection, SourceTree, SourceTrees, copy, possible_archives,
-    select, selected_files,
+    CopyError, CopyOutcome, Destination, Selection, SourceTree, SourceTrees, copy,
+    possible_archives, select, unread_files,
 };
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
-use crate::layers::{Layers, changed_file};
+use crate::layers::Layers;
 use crate::rootfs::RootFs;
 use crate::solve::{Output, Solver, Step};
 use crate::source::context::Context;
@@ -70,11 +73,28 @@ fn look_up_or_copy(
     if let Some(step) = by_output.and_then(|key| solver.look_up(vertex, &key)) {
         return Ok(step);
     }
-    let trees = sources.trees(op, &solver.services.layers, task)?;
-    let preimage = preimage(solver, vertex, op, keyed_root, &sources, &trees)?;
-    let step = solver.once(vertex, root, &preimage, task, || {
-        make(solver, op, root, &sources, &trees, task)
-    })?;
+    let mut trees = sources.listed(&solver.services.layers, task)?;
+    let unread = sources.unread(op, &trees)?;
+    let mut made = None;
+    if !unread.is_empty() {
+        if solver.is_new(vertex) {
+            made = at_once::make(solver, op, root, &sources, &trees, task)?;
+        }
+        trees = sources.read(trees, unread)?;
+    }
+    let read = select(op, &borrowed(&trees)).map_err(|error| not_found(error, op, &sources))?;
+    let preimage = preimage(solver, vertex, op, keyed_root, &read);
+    let step = match solver.look_up(vertex, &preimage.key()) {
+        Some(step) => step,
+        None => {
+            let preimage = preimage.clone().with_files(files(&read));
+            drop(read);
+            solver.once(vertex, root, &preimage, task, || match made {
+                Some(made) => made.commit(&solver.services.layers),
+                None => make(solver, op, root, &sources, &trees, task),
+            })?
+        }
+    };
     if let Some(key) = by_output {
         solver
             .services
@@ -113,12 +133,15 @@ pub(crate) fn peek(
     if let Some(input) = sources.not_here(solver) {
         return Ok(Peek::NotHere(input));
     }
-    let trees = sources.trees(op, &solver.services.layers, task)?;
-    let preimage = preimage(solver, vertex, op, keyed_root, &sources, &trees)?;
+    let trees = sources.listed(&solver.services.layers, task)?;
+    let unread = sources.unread(op, &trees)?;
+    let trees = sources.read(trees, unread)?;
+    let read = select(op, &borrowed(&trees)).map_err(|error| not_found(error, op, &sources))?;
+    let preimage = preimage(solver, vertex, op, keyed_root, &read);
     let key = preimage.key();
     Ok(match solver.look_up(vertex, &key) {
         Some(step) => Peek::Hit(key, step),
-        None => Peek::Miss(preimage),
+        None => Peek::Miss(preimage.with_files(files(&read))),
     })
 }
 
@@ -136,13 +159,9 @@ fn preimage(
     vertex: &Vertex,
     op: &CopyOp,
     keyed_root: OutputId,
-    sources: &Sources<'_>,
-    trees: &Trees,
-) -> Result<Preimage, Cause> {
-    let read = select(op, &borrowed(trees)).map_err(|error| not_found(error, op, sources))?;
-    Ok(solver
-        .of_step(vertex, key::copy(op, keyed_root, &selections(&read)))
-        .with_files(files(&read)))
+    read: &[Selection],
+) -> Preimage {
+    solver.of_step(vertex, key::copy(op, keyed_root, &selections(read)))
 }
 
 /// What a copy reads from, by input number.
@@ -156,6 +175,9 @@ enum From<'a> {
 
 /// The trees of the sources.
 type Trees = BTreeMap<usize, (Arc<Tree>, bool)>;
+
+/// Files by input number.
+type Unread = BTreeMap<usize, Vec<ImagePath>>;
 
 impl<'a> Sources<'a> {
     fn of(solver: &'a Solver<'_>, id: VertexId, op: &CopyOp) -> Self {
@@ -196,25 +218,43 @@ impl<'a> Sources<'a> {
         (0..=last).map(output).collect()
     }
 
-    /// The trees, with the digests of all files that the copy reads.
-    fn trees(&self, op: &CopyOp, layers: &Layers<'_>, task: &Task<'_>) -> Result<Trees, Cause> {
-        let mut trees = Trees::new();
-        for (input, from) in &self.0 {
+    /// The trees, with the digests of context files as far as they are known.
+    fn listed(&self, layers: &Layers<'_>, task: &Task<'_>) -> Result<Trees, Cause> {
+        let tree = |(input, from): (&usize, &From<'_>)| {
             let tree = match from {
                 From::Context(context) => (context.tree_with(&[])?, context.is_ownerless()),
                 From::Root(root) => (root.tree(layers, task)?, false),
             };
-            trees.insert(*input, tree);
+            Ok((*input, tree))
+        };
+        self.0.iter().map(tree).collect()
+    }
+
+    /// The context files that the copy reads and whose digests are not known, by input.
+    fn unread(&self, op: &CopyOp, trees: &Trees) -> Result<Unread, Cause> {
+        let mut unread = Unread::new();
+        let is_known = |from: &From<'_>| match from {
+            From::Context(context) => context.is_remembered(),
+            From::Root(_) => true,
+        };
+        if self.0.values().all(is_known) {
+            return Ok(unread);
         }
-        let mut wanted: BTreeMap<usize, Vec<ImagePath>> = BTreeMap::new();
         for (input, path) in
-            selected_files(op, &borrowed(&trees)).map_err(|error| not_found(error, op, self))?
+            unread_files(op, &borrowed(trees)).map_err(|error| not_found(error, op, self))?
         {
-            wanted.entry(input).or_default().push(path);
+            unread.entry(input).or_default().push(path);
         }
-        for (input, from) in &self.0 {
-            if let (From::Context(context), Some(paths)) = (from, wanted.get(input)) {
-                trees.insert(*input, (context.tree_with(paths)?, context.is_ownerless()));
+        Ok(unread)
+    }
+
+    /// The trees with the digests of these files, which are read unless they have been in the meantime.
+    fn read(&self, mut trees: Trees, unread: Unread) -> Result<Trees, Cause> {
+        for (input, paths) in unread {
+            if let From::Context(context) = &self.0[&input] {
+                // Gone before it is changed: a tree that two hold is copied.
+                trees.remove(&input);
+                trees.insert(input, (context.tree_with(&paths)?, context.is_ownerless()));
             }
         }
         Ok(trees)
@@ -308,14 +348,7 @@ fn make(
 ) -> Result<(DiffId, Arc<Changeset>), Cause> {
     let layers = &solver.services.layers;
     let archives = sources.unpack(op, trees, solver.services, task)?;
-    let tree = root.tree(layers, task)?;
-    let read = root.reader(layers, task);
-    let destination = Destination {
-        tree: &tree,
-        read: &read,
-        created: creation_time(solver),
-    };
-    let outcome = copy(op, &borrowed(trees), &archives.members(), &destination)?;
+    let outcome = outcome(solver, op, root, trees, &archives, task)?;
     let contents = SourceContents::of(&outcome.origins, sources, trees, &archives, layers, task)?;
     let staging = solver.services.store.layers().stage()?;
     let summary = write_layer(&outcome.changeset, &contents, staging.create_tar()?)
@@ -325,6 +358,31 @@ fn make(
         summary.diff_id,
         layers.remember(summary.diff_id, outcome.changeset),
     ))
+}
+
+/// What the copy does to this root.
+fn outcome(
+    solver: &Solver<'_>,
+    op: &CopyOp,
+    root: &Arc<RootFs>,
+    trees: &Trees,
+    archives: &Unpacked,
+    task: &Task<'_>,
+) -> Result<CopyOutcome, Cause> {
+    let layers = &solver.services.layers;
+    let tree = root.tree(layers, task)?;
+    let read = root.reader(layers, task);
+    let destination = Destination {
+        tree: &tree,
+        read: &read,
+        created: creation_time(solver),
+    };
+    Ok(copy(
+        op,
+        &borrowed(trees),
+        &archives.members(),
+        &destination,
+    )?)
 }
 
 /// The time of directories that nobody has a time for.
@@ -360,96 +418,5 @@ fn not_found(error: CopyError, op: &CopyOp, sources: &Sources<'_>) -> Cause {
             notes: Vec::new(),
             help: Vec::new(),
         },
-    }
-}
-
-/// The contents of a copy's files, each from where it is now.
-struct SourceContents<'a> {
-    origins: &'a BTreeMap<ImagePath, Origin>,
-    sources: &'a Sources<'a>,
-    trees: &'a Trees,
-    archives: &'a Unpacked,
-    /// Unpacked layers of the roots that are read from, by input and index.
-    directories: HashMap<(usize, u32), DirContents>,
-}
-
-impl<'a> SourceContents<'a> {
-    /// Gets ready to read: layers that files come from are unpacked first.
-    fn of(
-        origins: &'a BTreeMap<ImagePath, Origin>,
-        sources: &'a Sources<'a>,
-        trees: &'a Trees,
-        archives: &'a Unpacked,
-        layers: &Layers<'_>,
-        task: &Task<'_>,
-    ) -> Result<Self, Cause> {
-        let mut needed = BTreeSet::new();
-        for origin in origins.values() {
-            if let Origin::Input { input, path } = origin
-                && let From::Root(_) = &sources.0[input]
-                && let Some(found) = trees[input].0.lookup(path)
-            {
-                needed.insert((*input, found.layer));
-            }
-        }
-        let mut directories = HashMap::new();
-        for (input, layer) in needed {
-            if let From::Root(root) = &sources.0[&input] {
-                let directory = layers.unpacked(root.layers[layer as usize], task)?;
-                let contents =
-                    DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-                directories.insert((input, layer), contents);
-            }
-        }
-        Ok(SourceContents {
-            origins,
-            sources,
-            trees,
-            archives,
-            directories,
-        })
-    }
-}
-
-impl SourceContents<'_> {
-    /// A file that is not what its tree says was changed in the context, or damaged in the store.
-    fn write_error(&self, error: WriteError, layers: &Layers<'_>) -> Cause {
-        let Some(Origin::Input { input, path }) =
-            changed_file(&error).and_then(|path| self.origins.get(path))
-        else {
-            return Cause::layer("write", "of the copy")(error);
-        };
-        match (&self.sources.0[input], self.trees[input].0.lookup(path)) {
-            (From::Root(root), Some(found)) => {
-                layers.unreadable(root.layers[found.layer as usize], path)
-            }
-            _ => Cause::ContextChanged {
-                path: path.to_string(),
-            },
-        }
-    }
-}
-
-impl Contents for SourceContents<'_> {
-    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
-        match self.origins.get(path) {
-            Some(Origin::Inline(bytes)) => Ok(Box::new(Cursor::new(bytes))),
-            Some(Origin::Input { input, path }) => match &self.sources.0[input] {
-                From::Context(context) => Ok(context.open(path, node)?),
-                From::Root(_) => {
-                    let found = self.trees[input]
-                        .0
-                        .lookup(path)
-                        .ok_or(io::ErrorKind::NotFound)?;
-                    self.directories[&(*input, found.layer)].open(path, node)
-                }
-            },
-            Some(Origin::Archive {
-                input,
-                archive,
-                content,
-            }) => self.archives.open(*input, archive, *content, node),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use kiln_cache::Store;
-use kiln_image::{ImagePath, Node, Tree};
+use kiln_cache::{FileTime, Store};
+use kiln_image::contents::Opened;
+use kiln_image::{Digest, ImagePath, Node, Tree};
 use kiln_planner::ContextName;
 
 use super::folder::{ContextOptions, Folder};
@@ -129,6 +130,40 @@ impl Context {
         match &self.files {
             Files::Folder(folder) => Ok(folder.open(path, node)?),
             Files::Spooled(spooled) => spooled.open(path),
+        }
+    }
+
+    /// Whether the digests of all files are known without reading any.
+    pub(crate) fn is_remembered(&self) -> bool {
+        match &self.files {
+            Files::Folder(folder) => folder.is_remembered(),
+            Files::Spooled(_) => true,
+        }
+    }
+
+    /// Opens a file for somebody who goes by the digest that is known of it, see [`Folder::open_vouched`].
+    pub(crate) fn open_vouched(&self, path: &ImagePath, node: &Node) -> io::Result<Opened<'_>> {
+        match &self.files {
+            Files::Folder(folder) => folder.open_vouched(path, node),
+            Files::Spooled(spooled) => Ok(Opened {
+                content: spooled.open(path)?,
+                is_vouched: false,
+            }),
+        }
+    }
+
+    /// Now, for [`Context::learn`]; `None` where all digests are known.
+    pub(crate) fn moment(&self) -> Result<Option<FileTime>, Cause> {
+        match &self.files {
+            Files::Folder(folder) => folder.moment().map(Some),
+            Files::Spooled(_) => Ok(None),
+        }
+    }
+
+    /// Takes digests of files that were read after the moment `began`.
+    pub(crate) fn learn(&self, digests: &[(ImagePath, Digest)], began: FileTime) {
+        if let Files::Folder(folder) = &self.files {
+            folder.learn(digests, began);
         }
     }
 

@@ -3,17 +3,17 @@
 //! It is listed when the first step needs it, and a file is read only when a step selects it. What a file's digest
 //! was last time is remembered with its stat (`kiln_cache::checksum`), so an untouched context costs its walk.
 
-use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kiln_cache::{Candidate, ChecksumError, Checksums, FileStat, Store};
-use kiln_image::contents::Root;
-use kiln_image::{Changeset, ImagePath, Kind, Node, Tree};
+use kiln_cache::{Candidate, ChecksumError, Checksums, FileStat, FileTime, Store};
+use kiln_image::contents::{Opened, Root};
+use kiln_image::{Digest, ImagePath, Kind, Node, Tree};
 use kiln_parser::IgnoreFile;
 
-use super::walk::{self, Found, UNREAD};
+use super::walk::{self, Found};
 use crate::error::Cause;
 use crate::layers::is_another_file;
 
@@ -36,14 +36,23 @@ pub(crate) struct Folder {
     store: Store,
     listed: OnceLock<Listed>,
     reading: Mutex<()>,
-    /// The tree with the digests that are known so far.
-    tree: Mutex<Option<Arc<Tree>>>,
 }
 
 struct Listed {
-    found: Vec<Found>,
+    /// Its regular files, sorted.
+    files: Vec<Candidate>,
+    /// Whether the digests of all of them were remembered.
+    is_remembered: bool,
     checksums: Checksums,
     contents: Root,
+    /// The tree with the digests that are known so far.
+    tree: Mutex<Arc<Tree>>,
+}
+
+/// A file whose content is the one its stat was told of, if it is still the same at the end.
+struct Unchanged {
+    file: File,
+    stat: FileStat,
 }
 
 impl Folder {
@@ -53,7 +62,6 @@ impl Folder {
             store: store.clone(),
             listed: OnceLock::new(),
             reading: Mutex::new(()),
-            tree: Mutex::new(None),
         }
     }
 
@@ -67,37 +75,51 @@ impl Folder {
         self.listed().map(|_| ())
     }
 
+    /// Whether every file is what it was in an earlier build, so that none has to be read.
+    pub(crate) fn is_remembered(&self) -> bool {
+        self.listed.get().is_some_and(|listed| listed.is_remembered)
+    }
+
     /// The tree with the digests of the files at `paths`.
     pub(crate) fn tree_with(&self, paths: &[ImagePath]) -> Result<Arc<Tree>, Cause> {
         let listed = self.listed()?;
-        let mut held = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
-        let tree = held.get_or_insert_with(|| {
-            let all: Changeset = listed.found.iter().map(Found::change).collect();
-            Arc::new(Tree::of(&all))
-        });
-        let wanted: HashSet<&ImagePath> = paths.iter().collect();
-        let unread: Vec<&Found> = listed
-            .found
-            .iter()
-            .filter(|found| is_file(&found.node) && wanted.contains(&found.path))
-            .filter(|found| is_unread(tree, &found.path))
-            .collect();
+        let mut tree = listed.tree();
+        let unread = paths.iter().filter(|path| is_unread(&tree, path));
+        let mut unread: Vec<&Candidate> = unread.filter_map(|path| listed.file(path)).collect();
         if !unread.is_empty() {
-            let candidates: Vec<Candidate> = unread.iter().map(|found| candidate(found)).collect();
+            unread.sort_unstable_by_key(|file| &file.path);
+            let files: Vec<Candidate> = unread.into_iter().cloned().collect();
             let digests = listed
                 .checksums
-                .digests(&candidates)
+                .digests(&files)
                 .map_err(|error| self.checksum_error(error))?;
-            let read = unread.iter().zip(digests).map(|(found, digest)| {
-                let mut node = found.node.clone();
-                if let Kind::File { digest: unread, .. } = &mut node.kind {
-                    *unread = digest;
-                }
-                (found.path.clone(), kiln_image::Change::Put(node))
-            });
-            Arc::make_mut(tree).apply(0, &read.collect());
+            let tree = Arc::make_mut(&mut tree);
+            for (file, digest) in files.iter().zip(digests) {
+                tree.set_digest(&file.path, digest);
+            }
         }
         Ok(tree.clone())
+    }
+
+    /// Now, as far as its files go; see [`Folder::learn`].
+    pub(crate) fn moment(&self) -> Result<FileTime, Cause> {
+        Ok(self.listed()?.checksums.moment()?)
+    }
+
+    /// Takes the digests of files that were read to the end after the moment `began`, by [`Folder::open_vouched`].
+    pub(crate) fn learn(&self, digests: &[(ImagePath, Digest)], began: FileTime) {
+        let Some(listed) = self.listed.get() else {
+            return;
+        };
+        let known = digests
+            .iter()
+            .filter_map(|(path, digest)| Some((listed.file(path)?.clone(), *digest)));
+        listed.checksums.learn(known, began);
+        let mut tree = listed.tree();
+        let tree = Arc::make_mut(&mut tree);
+        for (path, digest) in digests {
+            tree.set_digest(path, *digest);
+        }
     }
 
     /// Opens a file; an empty one is not even looked for, as it may be a socket on disk.
@@ -107,6 +129,34 @@ impl Folder {
         }
         let listed = self.listed.get().ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(listed.contents.file(path)?))
+    }
+
+    /// Opens a file for somebody who goes by the digest that is known of it: if its stat is still the one it was listed
+    /// with, it needn't be hashed again. One without a digest must not have changed since.
+    pub(crate) fn open_vouched(&self, path: &ImagePath, node: &Node) -> io::Result<Opened<'_>> {
+        let listed = self.listed.get().ok_or(io::ErrorKind::NotFound)?;
+        let Some(candidate) = listed.file(path) else {
+            let content = self.open(path, node)?;
+            return Ok(Opened {
+                content,
+                is_vouched: false,
+            });
+        };
+        let file = listed.contents.file(path)?;
+        let stat = candidate.stat;
+        if stat_of(&file)? != stat {
+            if is_unknown(&node.kind) {
+                return Err(changed());
+            }
+            return Ok(Opened {
+                content: Box::new(file),
+                is_vouched: false,
+            });
+        }
+        Ok(Opened {
+            content: Box::new(Unchanged { file, stat }),
+            is_vouched: listed.checksums.is_settled(path),
+        })
     }
 
     /// Remembers digests for the next build.
@@ -123,11 +173,14 @@ impl Folder {
         let Ok(listed) = self.listed() else {
             return (Vec::new(), Vec::new());
         };
-        let files = listed
-            .found
-            .iter()
-            .filter(|found| !found.node.is_directory())
-            .count();
+        let tree = listed.tree().clone();
+        let names: Vec<String> = tree
+            .walk(&ImagePath::root())
+            .skip(1)
+            .map(|(path, _)| path.to_string())
+            .collect();
+        let files = tree.walk(&ImagePath::root());
+        let files = files.filter(|(_, node)| !node.kind.is_directory()).count();
         let mut notes = Vec::new();
         match (self.options.ignore.verdict(path), &self.options.ignore_name) {
             (verdict, Some(name)) if verdict.ignored => {
@@ -138,11 +191,6 @@ impl Folder {
             }
             _ => notes.push(format!("the context is `{}` ({files} files)", self.shown())),
         }
-        let names: Vec<String> = listed
-            .found
-            .iter()
-            .map(|found| found.path.to_string())
-            .collect();
         let near = kiln_parser::suggest(path, names.iter().map(String::as_str));
         (
             notes,
@@ -158,16 +206,15 @@ impl Folder {
             return Ok(listed);
         }
         let root = absolute(&self.options.root)?;
-        let found = walk::walk(&root, &self.options.ignore)
-            .map_err(Cause::file("read the build context", &root))?;
-        let checksums =
-            Checksums::open(&self.store, &root).map_err(|error| self.checksum_error(error))?;
+        let (found, checksums) = rayon::join(
+            || walk::walk(&root, &self.options.ignore),
+            || Checksums::open(&self.store, &root),
+        );
+        let found = found.map_err(Cause::file("read the build context", &root))?;
+        let checksums = checksums.map_err(|error| self.checksum_error(error))?;
         let contents = Root::open(&root).map_err(Cause::file("open the build context", &root))?;
-        Ok(self.listed.get_or_init(|| Listed {
-            found,
-            checksums,
-            contents,
-        }))
+        let listed = Listed::new(found, checksums, contents);
+        Ok(self.listed.get_or_init(|| listed))
     }
 
     fn checksum_error(&self, error: ChecksumError) -> Cause {
@@ -195,13 +242,57 @@ impl Folder {
     }
 }
 
-impl Found {
-    fn change(&self) -> (ImagePath, kiln_image::Change) {
-        (
-            self.path.clone(),
-            kiln_image::Change::Put(self.node.clone()),
-        )
+impl Listed {
+    fn new(mut found: Vec<Found>, checksums: Checksums, contents: Root) -> Self {
+        let unread = |found: &&mut Found| is_unknown(&found.node.kind);
+        let unread: Vec<&mut Found> = found.iter_mut().filter(unread).collect();
+        let known = checksums.remembered(unread.iter().map(|found| (&found.path, &found.stat)));
+        let is_remembered = known.iter().all(Option::is_some);
+        for (found, known) in unread.into_iter().zip(known) {
+            if let (Some(known), Kind::File { digest, .. }) = (known, &mut found.node.kind) {
+                *digest = known;
+            }
+        }
+        let objects = found.iter().map(|found| (&found.path, found.node.clone()));
+        let tree = Mutex::new(Arc::new(Tree::of_sorted(objects)));
+        let files = found.into_iter().filter(|found| is_file(&found.node));
+        let candidate = |Found { path, stat, .. }| Candidate { path, stat };
+        Listed {
+            files: files.map(candidate).collect(),
+            is_remembered,
+            checksums,
+            contents,
+            tree,
+        }
     }
+
+    fn tree(&self) -> MutexGuard<'_, Arc<Tree>> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, path: &ImagePath) -> Option<&Candidate> {
+        let position = self.files.binary_search_by(|file| file.path.cmp(path));
+        position.ok().map(|position| &self.files[position])
+    }
+}
+
+impl Read for Unchanged {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && stat_of(&self.file)? != self.stat {
+            return Err(changed());
+        }
+        Ok(read)
+    }
+}
+
+fn stat_of(file: &File) -> io::Result<FileStat> {
+    Ok(FileStat::from(&rustix::fs::fstat(file)?))
+}
+
+/// As an error that says that another file is there now.
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "changed while it was read")
 }
 
 fn absolute(root: &Path) -> Result<PathBuf, Cause> {
@@ -214,15 +305,10 @@ fn is_file(node: &Node) -> bool {
 }
 
 fn is_unread(tree: &Tree, path: &ImagePath) -> bool {
-    match tree.lookup(path).map(|node| node.kind) {
-        Some(Kind::File { digest, .. }) => *digest == UNREAD,
-        _ => false,
-    }
+    tree.lookup(path).is_some_and(|node| is_unknown(node.kind))
 }
 
-fn candidate(found: &Found) -> Candidate {
-    Candidate {
-        path: found.path.clone(),
-        stat: FileStat::from(&found.stat),
-    }
+/// Whether this is a file that nobody has read yet.
+fn is_unknown(kind: &Kind) -> bool {
+    matches!(kind, Kind::File { digest, .. } if *digest == Digest::UNKNOWN)
 }

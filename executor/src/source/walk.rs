@@ -3,35 +3,35 @@
 //! Every directory is opened by file descriptor below its parent without following links, so a context that
 //! changes underneath can at worst show different files, never files from elsewhere.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use kiln_cache::FileStat;
 use kiln_image::{Digest, ImagePath, Kind, Metadata, Node, Timestamp};
 use kiln_parser::IgnoreFile;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
-/// One object of a context. A file's digest is not known yet: it is [`Digest`] zero until somebody needs it.
+/// One object of a context. A file's digest is not known yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// Where, below the context.
     pub path: ImagePath,
     /// What, as an image sees it: owned by root, whole seconds, no attributes (R-COPY-15, R-CACHE-15).
     pub node: Node,
-    /// What lstat said.
-    pub stat: Stat,
+    /// What lstat said that changes with the content.
+    pub stat: FileStat,
 }
-
-/// The digest of a file that nobody has read yet.
-pub(crate) const UNREAD: Digest = Digest::from_bytes([0; 32]);
 
 /// How deep directories may be nested: far above any real context, and well within a thread's stack.
 const DEEPEST: usize = 512;
 
-/// Lists everything below `root` that `ignore` keeps, parents before children. The root itself is left out.
+/// Lists everything below `root` that `ignore` keeps, in the order of paths: a directory before what is in it. The root
+/// itself is left out.
 pub(crate) fn walk(root: &Path, ignore: &IgnoreFile) -> io::Result<Vec<Found>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(root, flags, Mode::empty())?;
@@ -44,20 +44,38 @@ fn walk_directory(fd: &OwnedFd, at: &ImagePath, ignore: &IgnoreFile) -> io::Resu
             "directories are nested deeper than {DEEPEST} levels"
         )));
     }
+    let names = names(fd)?;
+    // Idle threads take a part of the names; whoever goes on alone puts all in one list.
+    names
+        .par_iter()
+        .try_fold(Vec::new, |mut found, name| {
+            walk_entry(fd.as_fd(), at, name, ignore, &mut found).map(|()| found)
+        })
+        .try_reduce(Vec::new, |found, more| Ok(joined(found, more)))
+}
+
+/// The names in a directory, sorted.
+fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut directory = RawDir::new(fd, &mut buffer);
     let mut names = Vec::new();
-    for entry in Dir::read_from(fd)? {
-        let name = entry?.file_name().to_owned();
-        if name.as_bytes() != b"." && name.as_bytes() != b".." {
-            names.push(name);
+    while let Some(entry) = directory.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name.to_owned());
         }
     }
     names.sort_unstable();
-    let nested: Vec<Vec<Found>> = names
-        .par_iter()
-        .with_min_len(64)
-        .map(|name| walk_entry(fd.as_fd(), at, name, ignore))
-        .collect::<io::Result<_>>()?;
-    Ok(nested.into_iter().flatten().collect())
+    Ok(names)
+}
+
+fn joined(mut found: Vec<Found>, mut more: Vec<Found>) -> Vec<Found> {
+    if found.is_empty() {
+        return more;
+    }
+    found.append(&mut more);
+    found
 }
 
 fn walk_entry(
@@ -65,38 +83,41 @@ fn walk_entry(
     at: &ImagePath,
     name: &CStr,
     ignore: &IgnoreFile,
-) -> io::Result<Vec<Found>> {
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
     let path = at.child(name.to_bytes());
-    let text = path.to_string();
-    let ignored = ignore.ignores(&text);
+    let ignored = !ignore.rules().is_empty() && ignore.ignores(&path.to_string());
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(Vec::new()), // gone since it was listed
+        Err(Errno::NOENT) => return Ok(()), // gone since it was listed
         result => result.map_err(|errno| named(&path, errno))?,
     };
     let file_type = FileType::from_raw_mode(stat.st_mode);
     if file_type != FileType::Directory {
-        if ignored {
-            return Ok(Vec::new());
+        if !ignored {
+            let node = node(parent, name, &stat).map_err(|errno| named(&path, errno))?;
+            let stat = FileStat::from(&stat);
+            found.push(Found { path, node, stat });
         }
-        let node = node(parent, name, &stat).map_err(|errno| named(&path, errno))?;
-        return Ok(vec![Found { path, node, stat }]);
+        return Ok(());
     }
-    if ignored && !ignore.may_reinclude_below(&text) {
-        return Ok(Vec::new());
+    if ignored && !ignore.may_reinclude_below(&path.to_string()) {
+        return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(Errno::NOENT) => return Ok(()),
         result => result.map_err(|errno| named(&path, errno))?,
     };
     let mut below = walk_directory(&fd, &path, ignore)?;
     if ignored && below.is_empty() {
-        return Ok(below);
+        return Ok(());
     }
     // A kept path below an ignored directory brings that directory along (R-IGN-7).
     let node = Node::directory(metadata(&stat));
-    below.insert(0, Found { path, node, stat });
-    Ok(below)
+    let stat = FileStat::from(&stat);
+    found.push(Found { path, node, stat });
+    found.append(&mut below);
+    Ok(())
 }
 
 /// What went wrong, and where below the context.
@@ -112,7 +133,7 @@ fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File {
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            digest: UNREAD,
+            digest: Digest::UNKNOWN,
             link,
         },
         FileType::Symlink => Kind::Symlink {

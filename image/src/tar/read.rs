@@ -578,7 +578,7 @@ pub(super) fn node_of(member: Member) -> Node {
 }
 
 /// Stands where a file's digest isn't known yet.
-pub(crate) const UNKNOWN: Digest = Digest::from_bytes([0; 32]);
+pub(crate) const UNKNOWN: Digest = Digest::UNKNOWN;
 
 /// The content of one file, hashed on its way to the sink.
 struct Content<'a, R> {

@@ -68,7 +68,10 @@ impl Filter {
     /// there if something below it is.
     pub(super) fn entries<'a>(&self, top: NodeRef<'a>) -> Vec<Below<'a>> {
         let mut entries = Vec::new();
-        self.collect(top, &ImagePath::root(), &mut entries);
+        match (&self.include, self.exclude.rules()) {
+            (Include::All, []) => collect_all(top, &ImagePath::root(), &mut entries),
+            _ => self.collect(top, &ImagePath::root(), &mut entries),
+        }
         entries
     }
 
@@ -103,6 +106,23 @@ impl Filter {
             Include::All => true,
             Include::Literal(wanted) => path.starts_with(wanted),
             Include::Pattern(pattern) => pattern.ignores(text),
+        }
+    }
+}
+
+/// What is below a directory when all of it is asked for.
+fn collect_all<'a>(directory: NodeRef<'a>, path: &ImagePath, entries: &mut Vec<Below<'a>>) {
+    let below = directory.directory.into_iter();
+    for (name, node) in below.flat_map(kiln_image::Directory::iter) {
+        let path = path.child(name);
+        let directory = node.directory.is_some().then(|| path.clone());
+        entries.push(Below {
+            path,
+            node,
+            is_asked: true,
+        });
+        if let Some(path) = directory {
+            collect_all(node, &path, entries);
         }
     }
 }

@@ -49,13 +49,16 @@ impl<'a> Landing<'a> {
 
     /// The layer: normalised over `lower`.
     pub(super) fn finish(self, lower: &Tree) -> CopyOutcome {
-        let puts = in_place(self.puts);
-        let mut origins: BTreeMap<ImagePath, Origin> = BTreeMap::new();
+        let Self { tree, puts, .. } = self;
+        drop(tree);
+        let puts = in_place(puts);
+        let mut origins: Vec<(ImagePath, Origin)> = Vec::new();
         let split = |(path, (node, origin)): (ImagePath, (Node, Option<Origin>))| {
             origins.extend(origin.map(|origin| (path.clone(), origin)));
             (path, Change::Put(node))
         };
         let mut changeset: Changeset = puts.into_iter().map(split).collect();
+        let mut origins: BTreeMap<ImagePath, Origin> = origins.into_iter().collect();
         changeset.normalise(lower);
         let changeset = without_single_links(changeset);
         // Both are in order, so one pass finds what was dropped.
@@ -306,7 +309,11 @@ impl<'a> Landing<'a> {
 /// What is where in the end: the last one at each path, and nothing below what became something else than a directory.
 fn in_place(
     puts: Vec<(ImagePath, (Node, Option<Origin>))>,
-) -> BTreeMap<ImagePath, (Node, Option<Origin>)> {
+) -> Vec<(ImagePath, (Node, Option<Origin>))> {
+    // As it is with one source: each object comes once, after its directory.
+    if puts.is_sorted_by(|(one, _), (next, _)| one < next) {
+        return puts;
+    }
     let mut placed: BTreeMap<ImagePath, (Node, Option<Origin>)> = BTreeMap::new();
     for (path, put) in puts {
         // The directory itself may be one of the layer below.
@@ -323,5 +330,5 @@ fn in_place(
         }
         placed.insert(path, put);
     }
-    placed
+    placed.into_iter().collect()
 }

@@ -22,5 +22,5 @@ pub use copy::{Archives, CopyOutcome, Destination, Origin, copy, unpacked};
 pub use error::CopyError;
 pub use mkdir::{MkdirError, mkdir};
 pub use owner::{Owner, OwnerError};
-pub use select::{Selected, SelectedEntry, Selection, possible_archives, select, selected_files};
+pub use select::{Selected, SelectedEntry, Selection, possible_archives, select, unread_files};
 pub use source::{SourceTree, SourceTrees};

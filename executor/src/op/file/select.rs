@@ -8,10 +8,14 @@
 
 use kiln_image::{Digest, Digester, ImagePath, Kind};
 use kiln_planner::{CopyOp, CopySourceOp};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::copy::{Piece, pieces};
 use super::source::SourceTree;
 use super::{CopyError, SourceTrees};
+
+/// So many objects are digested in the time it takes to wake a thread.
+const WORTH_A_THREAD: usize = 256;
 
 /// What one source of a copy reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,18 +67,18 @@ pub fn select(op: &CopyOp, trees: &SourceTrees<'_>) -> Result<Vec<Selection>, Co
     op.sources.iter().enumerate().map(selection).collect()
 }
 
-/// The regular files that the copy reads, with the input they are in: those whose digests a key needs.
-pub fn selected_files(
+/// The regular files that the copy reads and whose digests are not known yet, with the input they are in.
+pub fn unread_files(
     op: &CopyOp,
     trees: &SourceTrees<'_>,
 ) -> Result<Vec<(usize, ImagePath)>, CopyError> {
     let mut files = Vec::new();
     for (input, piece) in all_pieces(op, trees)? {
         match piece {
-            Piece::Leaf { path, node, .. } if is_file(node.kind) => files.push((input, path)),
+            Piece::Leaf { path, node, .. } if is_unread(node.kind) => files.push((input, path)),
             Piece::Leaf { .. } => {}
             Piece::Directory { path, entries, .. } => {
-                let below = entries.iter().filter(|below| is_file(below.node.kind));
+                let below = entries.iter().filter(|below| is_unread(below.node.kind));
                 files.extend(below.map(|below| (input, path.join(&below.path))));
             }
         }
@@ -127,6 +131,10 @@ fn is_file(kind: &Kind) -> bool {
     matches!(kind, Kind::File { .. })
 }
 
+fn is_unread(kind: &Kind) -> bool {
+    matches!(kind, Kind::File { digest, .. } if *digest == Digest::UNKNOWN)
+}
+
 fn inline(name: &str, content: &[u8]) -> Selected {
     // R-CACHE-16
     let entries = vec![SelectedEntry {
@@ -159,7 +167,8 @@ fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
         }
         Piece::Directory { entries, .. } => {
             let entries: Vec<_> = entries
-                .iter()
+                .par_iter()
+                .with_min_len(WORTH_A_THREAD)
                 .map(|below| entry(below.path.clone(), below.node))
                 .collect();
             Selected {
@@ -189,7 +198,9 @@ fn digest_of(kind: &[u8], entries: &[SelectedEntry]) -> Digest {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::testing::{op, path, tree};
+    use kiln_image::{Change, Node, Tree};
+
+    use super::super::testing::{changes, op, path, tree};
     use super::*;
 
     const FILES: &str =
@@ -213,6 +224,21 @@ mod tests {
                 .collect()
         };
         selections.into_iter().map(matches).collect()
+    }
+
+    /// The files as they are before anybody has read them.
+    fn unread(files: &str) -> Tree {
+        let unread = |(path, mut change)| {
+            if let Change::Put(Node {
+                kind: Kind::File { digest, .. },
+                ..
+            }) = &mut change
+            {
+                *digest = Digest::UNKNOWN;
+            }
+            (path, change)
+        };
+        Tree::of(&changes(files).into_iter().map(unread).collect())
     }
 
     fn key(text: &str) -> Vec<Vec<(Vec<u8>, Digest)>> {
@@ -281,7 +307,7 @@ mod tests {
 
     #[test]
     fn only_selected_files_are_asked_for() {
-        let files = tree(FILES);
+        let files = unread(FILES);
         let trees = SourceTrees::from([(
             1,
             SourceTree {
@@ -289,7 +315,7 @@ mod tests {
                 is_context: true,
             },
         )]);
-        let selected = |text| selected_files(&op(text), &trees).unwrap();
+        let selected = |text| unread_files(&op(text), &trees).unwrap();
         assert_eq!(
             selected("f l /o"),
             [(1, path("f")), (1, path("d/s/y")), (1, path("d/x"))]
