@@ -31,6 +31,13 @@ pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()
     }
 }
 
+/// Takes away what is not in `capabilities`, for a step whose user is believed in and not real: it stays root of its user namespace,
+/// whoever it begins as.
+pub(super) fn limit_capabilities(capabilities: CapabilitySet) -> Result<()> {
+    limit_bounding_set(capabilities)?;
+    set_permitted(capabilities)
+}
+
 /// Limits given in the spec; others stay as they are (R-RT-14).
 pub(super) fn set_limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {

@@ -9,7 +9,7 @@ use crate::sys::{self, Context as _};
 use rustix::fs::Mode;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Sets the step up and becomes its program. The four descriptors are the streams and the pipe for reports.
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
@@ -18,27 +18,33 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
     };
     let mut stubs = Stubs::default();
     let failure = match prepare(spec, [stdin, stdout, stderr], &mut stubs) {
-        Ok(()) => {
-            report(&reporter, &stubs, None);
+        Ok(listener) => {
+            let listener = listener.as_ref().map(AsRawFd::as_raw_fd);
+            report(&reporter, &stubs, listener, None);
             exec::execute(&spec.argv, &spec.env)
         }
         Err(failure) => failure,
     };
-    report(&reporter, &stubs, Some(failure));
+    report(&reporter, &stubs, None, Some(failure));
     std::process::exit(1)
 }
 
-fn report(reporter: &OwnedFd, stubs: &Stubs, failure: Option<Failure>) {
+fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<i32>, failure: Option<Failure>) {
     let report = Report {
         stubs: stubs.clone(),
+        listener,
         failure,
     };
     let written = message::encode(&report).map(|frame| rustix::io::write(reporter, &frame));
     drop(written); // if kiln has gone there is nobody to tell
 }
 
-/// Everything between the clone and the exec.
-fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result<(), Failure> {
+/// Everything between the clone and the exec. Returns where the step's calls wait for a recorder, if it needs one.
+fn prepare(
+    spec: &SandboxSpec,
+    stdio: [OwnedFd; 3],
+    stubs: &mut Stubs,
+) -> Result<Option<OwnedFd>, Failure> {
     // This process ends with kiln.
     stage("tie the step to kiln", die_with_parent())?;
     // Its own streams, session and, if asked for, terminal.
@@ -52,7 +58,7 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
     // Files in memory first, as they need the host's root for a moment.
     let mut workshop = stage(
         "make the files to be mounted",
-        mounts::Workshop::new(&spec.mounts),
+        mounts::Workshop::new(&spec.mounts, spec.rung),
     )?;
     // The root filesystem, and everything mounted in it.
     let root = stage(
@@ -85,14 +91,22 @@ fn prepare(spec: &SandboxSpec, stdio: [OwnedFd; 3], stubs: &mut Stubs) -> Result
             sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
         )?;
     }
+    rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
+    if spec.rung.records_owners() {
+        // Loading needs a capability that is about to go; the calls that wait from here on are not made before exec.
+        let listener = sys::load_seccomp_listener(&seccomp::notifying());
+        let listener = stage("load the filter of the recorder", listener)?;
+        let limited = identity::limit_capabilities(spec.capabilities);
+        stage("limit the capabilities", limited)?;
+        return Ok(Some(listener));
+    }
     stage(
         "change to the user",
         identity::become_user(&spec.user, spec.capabilities),
     )?;
     // A change of user has cleared it.
     stage("tie the step to kiln", die_with_parent())?;
-    rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
-    Ok(())
+    Ok(None)
 }
 
 fn stage<T>(stage: &str, result: sys::Result<T>) -> Result<T, Failure> {

@@ -1,11 +1,14 @@
 //! Kiln's side of the launcher: start the helper at the first step, ask it for steps.
 
 use super::message::{self, Answer, Report, Socket};
+use super::recorder::{Parts, Recorder};
 use super::step::Step;
+use super::stub::Stubs;
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::Shutdown;
+use rustix::process::PidfdGetfdFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -80,8 +83,22 @@ impl Launcher {
             [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter],
         )?;
         drop((stdio, reporter));
-        let (stubs, failure) = last_words(File::from(reports))?;
-        let step = Step::new(pidfd, spec.root.changes(), stubs);
+        let mut recorder = None;
+        let words = last_words(File::from(reports), |listener| {
+            let started = start_recorder(spec, &pidfd, listener);
+            started.map(|started| recorder = Some(started))
+        });
+        let (stubs, failure) = match words {
+            Ok(words) => words,
+            Err(cause) => (
+                Stubs::default(),
+                Outcome::Failed(SandboxError::Setup {
+                    stage: "start the recorder of owners".into(),
+                    cause,
+                }),
+            ),
+        };
+        let step = Step::new(pidfd, spec.root.changes(), stubs, recorder);
         match failure {
             Outcome::Running => Ok(step),
             Outcome::Failed(error) => Err(error),
@@ -205,26 +222,43 @@ enum Outcome {
     Failed(SandboxError),
 }
 
-/// Reads the step's reports to the end of the pipe, which comes at exec or at the step's death.
-fn last_words(mut reports: File) -> Result<(super::stub::Stubs, Outcome), SandboxError> {
+/// Reads the step's reports to the end of the pipe, which comes at exec or at the step's death. `on_listener` is told where the step waits for
+/// a recorder.
+fn last_words(
+    mut reports: File,
+    mut on_listener: impl FnMut(i32) -> sys::Result<()>,
+) -> sys::Result<(Stubs, Outcome)> {
     let mut last: Option<Report> = None;
-    while let Ok(Some(report)) = message::read(&mut reports) {
+    while let Ok(Some(report)) = message::read::<Report>(&mut reports) {
+        if let Some(listener) = report.listener {
+            on_listener(listener)?;
+        }
         last = Some(report);
     }
-    Ok(match last {
-        Some(Report {
-            stubs,
-            failure: None,
-        }) => (stubs, Outcome::Running),
-        Some(Report {
-            stubs,
-            failure: Some(failure),
-        }) => (stubs, Outcome::Failed(failure.into())),
-        None => (
-            super::stub::Stubs::default(),
-            Outcome::Failed(SandboxError::Killed),
-        ),
-    })
+    let (stubs, failure) = match last {
+        Some(report) => (report.stubs, report.failure.map(SandboxError::from)),
+        None => (Stubs::default(), Some(SandboxError::Killed)),
+    };
+    Ok((stubs, failure.map_or(Outcome::Running, Outcome::Failed)))
+}
+
+/// Takes a copy of the step's listener, and has its calls answered.
+fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: i32) -> sys::Result<Recorder> {
+    let listener = rustix::process::pidfd_getfd(step, listener, PidfdGetfdFlags::empty())
+        .call("pidfd_getfd", || "listener".into())?;
+    let parts = Parts {
+        listener,
+        step: step
+            .try_clone()
+            .call("fcntl", || "F_DUPFD_CLOEXEC".into())?,
+        user: spec.user.clone(),
+        links: spec.links.clone(),
+    };
+    let upper = match &spec.root {
+        RootSpec::Overlay { upper, .. } => Some(upper.as_path()),
+        RootSpec::Directory(directory) => Some(directory.as_path()),
+    };
+    Recorder::start(parts, upper)
 }
 
 /// What no kernel could do: relative paths, empty argv, NUL bytes.

@@ -32,6 +32,8 @@ pub(super) type Answer = Result<(), sys::Error>;
 pub(super) struct Report {
     /// The mount points made so far.
     pub(super) stubs: Stubs,
+    /// The step's descriptor at which its calls wait for a recorder, if it needs one. It can't go on before there is one.
+    pub(super) listener: Option<i32>,
     /// Why it can't go on, if so.
     pub(super) failure: Option<Failure>,
 }

@@ -60,6 +60,7 @@ mod message;
 mod mounts;
 mod plan;
 mod probe;
+mod recorder;
 mod root;
 mod rung;
 pub mod seccomp;

@@ -6,6 +6,7 @@ use super::root::{Missing, Root};
 use super::stub::{StubKind, Stubs};
 use super::{MountKind, MountSpec, RootSpec, Rung};
 use crate::sys::{self, Context as _, Error, Reach, Result};
+use kiln_image::record::Record;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -43,7 +44,7 @@ const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
 /// Makes the root filesystem and attaches it above the host's root, where pivot_root(2) wants it.
 pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
-    match spec {
+    let root = match spec {
         RootSpec::Directory(path) => directory(path),
         // Overlayfs wants a lower layer; without one, the upper layer is the whole root.
         RootSpec::Overlay { lowers, upper, .. } if lowers.is_empty() => directory(upper),
@@ -63,7 +64,8 @@ pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
             };
             Ok(Root::new(mounted, Some(changes)))
         }
-    }
+    };
+    Ok(root?.recording(rung.records_owners()))
 }
 
 fn directory(path: &Path) -> Result<Root> {
@@ -403,7 +405,7 @@ fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
 impl Workshop {
     /// Makes the files. Only mounts that are attached somewhere can be copied, so the filesystem that they are in is attached to the
     /// host's root for that moment. It must be gone before the root is exchanged, which takes away the topmost mount there.
-    pub(super) fn new(mounts: &[MountSpec]) -> Result<Self> {
+    pub(super) fn new(mounts: &[MountSpec], rung: Rung) -> Result<Self> {
         let files: Vec<_> = mounts
             .iter()
             .filter(|mount| matches!(mount.kind, MountKind::File { .. }))
@@ -416,7 +418,7 @@ impl Workshop {
             let made = files
                 .iter()
                 .enumerate()
-                .map(|(number, mount)| file(&place, number, &mount.kind));
+                .map(|(number, mount)| file(&place, number, &mount.kind, rung));
             workshop.files = made.collect::<Result<_>>()?;
             rustix::process::fchdir(&place).call("fchdir", || "tmpfs".into())?;
             unmount(".", UnmountFlags::DETACH).call("umount2", || "tmpfs, MNT_DETACH".into())?;
@@ -432,7 +434,7 @@ impl Workshop {
 }
 
 /// A file in memory as a detached read-only mount.
-fn file(place: &OwnedFd, number: usize, kind: &MountKind) -> Result<OwnedFd> {
+fn file(place: &OwnedFd, number: usize, kind: &MountKind, rung: Rung) -> Result<OwnedFd> {
     let MountKind::File {
         contents,
         mode,
@@ -446,8 +448,17 @@ fn file(place: &OwnedFd, number: usize, kind: &MountKind) -> Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(place, &name, flags, Mode::from_raw_mode(*mode))
         .call("openat", || "tmpfs".into())?;
-    let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
-    rustix::fs::fchown(&file, owner.0, owner.1).call("fchown", || format!("{uid}, {gid}"))?;
+    if rung.records_owners() {
+        let record = Record {
+            uid: *uid,
+            gid: *gid,
+            device: None,
+        };
+        let _ = record.write(&file); // a tmpfs before Linux 6.6 has no such attributes: then it is root's, and can be read all the same
+    } else {
+        let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+        rustix::fs::fchown(&file, owner.0, owner.1).call("fchown", || format!("{uid}, {gid}"))?;
+    }
     std::io::Write::write_all(&mut std::fs::File::from(file), contents)
         .call("write", || "tmpfs".into())?;
     let copy = copy_tree(place, Path::new(&name))?;

@@ -6,6 +6,7 @@
 
 use super::stub::{Stub, StubKind, Stubs};
 use crate::sys::{Context as _, Error, Result};
+use kiln_image::record::Record;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ pub(super) struct Root {
     fd: OwnedFd,
     /// The directory that takes the changes of an overlay; see [`Stubs`].
     upper: Option<OwnedFd>,
+    /// Whether owners are recorded, as there is but one id.
+    records: bool,
 }
 
 /// What to do with a part of a path that is missing.
@@ -33,7 +36,16 @@ pub(super) enum Missing<'a> {
 
 impl Root {
     pub(super) fn new(fd: OwnedFd, upper: Option<OwnedFd>) -> Self {
-        Self { fd, upper }
+        Self {
+            fd,
+            upper,
+            records: false,
+        }
+    }
+
+    /// The same, in which owners are recorded if `records`.
+    pub(super) fn recording(self, records: bool) -> Self {
+        Self { records, ..self }
     }
 
     /// The root directory itself.
@@ -152,6 +164,9 @@ impl<'a> Walk<'a> {
         match missing {
             Missing::Directory(uid, gid) => {
                 self.make_directory(name)?;
+                if self.root.records {
+                    return self.record(name, *uid, *gid);
+                }
                 let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
                 rustix::fs::chownat(
                     self.here(),
@@ -171,6 +186,18 @@ impl<'a> Walk<'a> {
                 self.make_stub(name, kind, stubs)
             }
         }
+    }
+
+    fn record(&self, name: &[u8], uid: u32, gid: u32) -> Result<()> {
+        let record = Record {
+            uid,
+            gid,
+            device: None,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(self.here(), name, flags, Mode::empty());
+        let written = opened.and_then(|directory| record.write(directory));
+        written.call("fsetxattr", || self.describe(name))
     }
 
     /// Makes a mount point, and leaves the directory that it is in as old as it was.

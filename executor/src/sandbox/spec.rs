@@ -3,6 +3,7 @@
 use super::Rung;
 use super::capability::CapabilitySet;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// One process to run and everything around it. Nothing is inherited from the engine: what is not here is not there.
@@ -34,6 +35,10 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
     pub terminal: bool,
+    /// Owners of symlinks in the image that are not root's, by path without the first slash, for a rung that records owners: a
+    /// symlink itself can't say.
+    #[serde(skip)]
+    pub links: HashMap<Vec<u8>, (u32, u32)>,
     /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
     pub shm_size: u64,
 }
@@ -55,6 +60,7 @@ impl SandboxSpec {
             seccomp: true,
             rlimits: Vec::new(),
             terminal: false,
+            links: HashMap::new(),
             shm_size: DEFAULT_SHM_SIZE,
         }
     }

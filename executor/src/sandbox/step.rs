@@ -1,13 +1,14 @@
 //! A running step: wait for it, kill it, tidy up after it.
 
 use super::SandboxError;
+use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
 use crate::sys::Context as _;
 use kiln_image::scan::Owners;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +41,25 @@ pub struct Step {
     /// Where the step's changes are, for the mount points that were made there.
     changes: PathBuf,
     stubs: Stubs,
+    recorder: Mutex<Option<Recorder>>,
+    recorded: OnceLock<Captured>,
     ended: OnceLock<Result<ExitStatus, SandboxError>>,
 }
 
 impl Step {
-    pub(super) fn new(pidfd: OwnedFd, changes: &Path, stubs: Stubs) -> Self {
+    pub(super) fn new(
+        pidfd: OwnedFd,
+        changes: &Path,
+        stubs: Stubs,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let recorded = OnceLock::new();
         Self {
             pidfd,
             changes: changes.to_owned(),
             stubs,
+            recorder: Mutex::new(recorder),
+            recorded,
             ended: OnceLock::new(),
         }
     }
@@ -61,7 +72,10 @@ impl Step {
 
     /// Where the owners of what the step wrote are found, once it has ended.
     pub fn owners(&self) -> Owners {
-        Owners::Own
+        match self.recorded.get() {
+            Some(captured) => Owners::Recorded(captured.clone()),
+            None => Owners::Own,
+        }
     }
 
     /// Kills the program and everything it started. Can be called from any thread, also while another waits.
@@ -86,6 +100,14 @@ impl Step {
             cause,
         };
         let status = waited.call("waitid", || "P_PIDFD".into()).map_err(failed)?;
+        let recorder = self
+            .recorder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(recorder) = recorder {
+            let _ = self.recorded.set(recorder.finish());
+        }
         self.stubs
             .remove(&self.changes)
             .map_err(|cause| SandboxError::Setup {

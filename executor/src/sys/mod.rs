@@ -2,7 +2,8 @@
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
 //! step is born in its namespaces and as a child of the engine), `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
-//! loopback interface, signal dispositions, the session keyring, and loading a seccomp program. Everything else goes through
+//! loopback interface, signal dispositions, the session keyring, loading a seccomp program, and what it
+//! takes to answer another process's calls (seccomp's notifications, `prlimit`, the bytes of `stat`). Everything else goes through
 //! the libraries.
 //!
 //! An [`Error`] names the call and its arguments: `mount(proc, /proc): operation not permitted (EPERM)` needs no debugger.
@@ -15,6 +16,8 @@ mod fork;
 mod keyring;
 mod loopback;
 mod mount_attr;
+mod notify;
+mod other;
 mod seccomp;
 mod signals;
 
@@ -26,5 +29,9 @@ pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, mount_setattr};
+pub(crate) use notify::{
+    Notification, Reply, add_fd, answer, load_seccomp_listener, receive, still_waits,
+};
+pub(crate) use other::{locks_limit, stat_bytes, stat_of, statx_bytes, statx_of};
 pub(crate) use seccomp::{Instruction, load_seccomp};
 pub(crate) use signals::reset_signals;

@@ -5,11 +5,13 @@
 //!
 //! On other architectures than x86-64 and arm64 there is no filter: see [`SUPPORTED`].
 
+mod notify;
 mod table;
 
 use super::CapabilitySet;
 use crate::sys::Instruction;
 use nix::libc;
+pub(super) use notify::notifying;
 use table::{Argument, NEWEST, REFUSED, When};
 
 /// Whether there is a filter for this machine's architecture. Where there is none, steps run without.
@@ -187,7 +189,12 @@ mod tests {
     use super::*;
 
     /// Runs a program as the kernel would, on a call's architecture, number and first argument.
-    fn verdict(program: &[Instruction], architecture: u32, number: u32, argument: u32) -> u32 {
+    pub(super) fn verdict(
+        program: &[Instruction],
+        architecture: u32,
+        number: u32,
+        argument: u32,
+    ) -> u32 {
         let (mut at, mut register) = (0, 0);
         loop {
             let instruction = program[at];

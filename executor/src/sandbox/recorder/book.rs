@@ -1,0 +1,152 @@
+//! What was recorded, and where: in an attribute of the file ([`kiln_image::record`]), or, of what can have none, in a list.
+
+use super::caller::Answered;
+use crate::sys;
+use kiln_image::record::{Record, XATTR};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+/// A file that can have no attribute. Numbers of inodes are given again, times of birth are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    device: u64,
+    inode: u64,
+    born: (i64, u32),
+}
+
+/// The records of a step.
+#[derive(Debug)]
+pub(super) struct Book {
+    /// A `/proc` in which this process is `self`. It is also this thread's working directory, see [`Book::name`].
+    proc: Arc<OwnedFd>,
+    /// The directory that takes the changes of an overlay, where files have other numbers than the step sees.
+    upper: Option<OwnedFd>,
+    /// As the step sees them.
+    listed: HashMap<Key, Record>,
+    /// As they are in the upper directory.
+    captured: HashMap<(u64, u64), Record>,
+    /// Owners of symlinks in the image, by path without the first slash.
+    links: HashMap<Vec<u8>, (u32, u32)>,
+}
+
+impl Book {
+    pub(super) fn new(
+        proc: OwnedFd,
+        upper: Option<OwnedFd>,
+        links: HashMap<Vec<u8>, (u32, u32)>,
+    ) -> Self {
+        Self {
+            proc: Arc::new(proc),
+            upper,
+            listed: HashMap::new(),
+            captured: HashMap::new(),
+            links,
+        }
+    }
+
+    pub(super) fn proc(&self) -> &Arc<OwnedFd> {
+        &self.proc
+    }
+
+    /// What is recorded of symlinks and the like, by device and inode in the upper directory.
+    pub(super) fn into_captured(self) -> HashMap<(u64, u64), Record> {
+        self.captured
+    }
+
+    /// What is recorded of an object (`O_PATH`).
+    pub(super) fn look_up(&self, object: &OwnedFd) -> Record {
+        let mut value = [0; 128];
+        match rustix::fs::getxattr(name(object), XATTR, &mut value) {
+            Ok(length) => Record::from_bytes(&value[..length]).unwrap_or_default(),
+            // Of a type that can have none, or simply without.
+            Err(Errno::NODATA | Errno::NOTSUP) => self.look_up_listed(object).unwrap_or_default(),
+            Err(_) => self.look_up_listed(object).unwrap_or_default(),
+        }
+    }
+
+    fn look_up_listed(&self, object: &OwnedFd) -> Option<Record> {
+        if self.listed.is_empty() && self.links.is_empty() {
+            return None;
+        }
+        let listed = self.listed.get(&key(object)?).copied();
+        listed.or_else(|| {
+            let (uid, gid) = *self.links.get(&self.path(object)?)?;
+            let device = None;
+            is_symlink(object).then_some(Record { uid, gid, device })
+        })
+    }
+
+    /// Records something of an object (`O_PATH`).
+    pub(super) fn note(&mut self, object: &OwnedFd, record: Record) -> Answered<()> {
+        let stat = rustix::fs::fstat(object).map_err(Errno::raw_os_error)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::Directory => {
+                write(object, record).map_err(Errno::raw_os_error)
+            }
+            _ => {
+                self.list(object, record);
+                Ok(())
+            }
+        }
+    }
+
+    fn list(&mut self, object: &OwnedFd, record: Record) {
+        if let Some(key) = key(object) {
+            self.listed.insert(key, record);
+        }
+        let captured = self.path(object).and_then(|path| {
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // `NO_SYMLINKS` allows the last component of an `O_PATH` to be one.
+            let fd = rustix::fs::openat2(self.upper.as_ref()?, path, flags, Mode::empty(), how);
+            let stat = rustix::fs::fstat(fd.ok()?).ok()?;
+            Some((stat.st_dev, stat.st_ino))
+        });
+        if let Some(captured) = captured {
+            self.captured.insert(captured, record);
+        }
+    }
+
+    /// Where the object is in the step's root, without the first slash.
+    fn path(&self, object: &OwnedFd) -> Option<Vec<u8>> {
+        let path = rustix::fs::readlinkat(&*self.proc, name(object), Vec::new()).ok()?;
+        path.as_bytes().strip_prefix(b"/").map(<[u8]>::to_vec)
+    }
+}
+
+/// A name of an open object that calls for attributes take, which don't take descriptors of this kind. It is relative to the working directory.
+fn name(object: &OwnedFd) -> String {
+    format!("self/fd/{}", object.as_raw_fd())
+}
+
+fn write(object: &OwnedFd, record: Record) -> rustix::io::Result<()> {
+    if !record.is_plain() {
+        return rustix::fs::setxattr(name(object), XATTR, &record.to_bytes(), XattrFlags::empty());
+    }
+    match rustix::fs::removexattr(name(object), XATTR) {
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn is_symlink(object: &OwnedFd) -> bool {
+    rustix::fs::fstat(object)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+fn key(object: &OwnedFd) -> Option<Key> {
+    let found = sys::statx_of(
+        object.as_raw_fd(),
+        AtFlags::empty().bits().cast_signed(),
+        (StatxFlags::INO | StatxFlags::BTIME).bits(),
+    )
+    .ok()?;
+    Some(Key {
+        device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
+    })
+}

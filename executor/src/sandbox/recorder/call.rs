@@ -1,0 +1,324 @@
+//! System calls as the recorder sees them: which, and where their arguments are.
+
+use crate::sys::Notification;
+use nix::libc;
+
+/// A path in the memory of the caller, relative to one of its descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    /// `AT_FDCWD` or a descriptor.
+    pub(super) directory: i32,
+    /// Where the path is; `None` for the descriptor itself.
+    pub(super) path: Option<u64>,
+    /// Whether a link at the end is followed.
+    pub(super) follow: bool,
+    /// Whether an empty path means the descriptor itself.
+    pub(super) empty: bool,
+}
+
+/// A call, its arguments by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Chown {
+        at: At,
+        uid: u32,
+        gid: u32,
+    },
+    Stat {
+        at: At,
+        out: u64,
+    },
+    Statx {
+        at: At,
+        flags: i32,
+        mask: u32,
+        out: u64,
+    },
+    Open {
+        at: At,
+        flags: i32,
+        mode: u32,
+    },
+    MakeDirectory {
+        at: At,
+        mode: u32,
+    },
+    MakeNode {
+        at: At,
+        mode: u32,
+        device: u64,
+    },
+    MakeLink {
+        text: u64,
+        at: At,
+    },
+    Execute {
+        at: At,
+    },
+    Identity(IdentityCall),
+    /// One that the filter should not have sent.
+    Other,
+}
+
+/// A call about users and groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdentityCall {
+    User,
+    EffectiveUser,
+    Group,
+    EffectiveGroup,
+    ThreeUsers([u64; 3]),
+    ThreeGroups([u64; 3]),
+    Groups { size: i32, list: u64 },
+    SetUser(u32),
+    SetGroup(u32),
+    SetTwoUsers(u32, u32),
+    SetTwoGroups(u32, u32),
+    SetThreeUsers([u32; 3]),
+    SetThreeGroups([u32; 3]),
+    SetFilesUser(u32),
+    SetFilesGroup(u32),
+    SetGroups { size: i32, list: u64 },
+}
+
+impl Call {
+    /// Reads a notification.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel, too, takes the low half of a register for an int"
+    )]
+    pub(super) fn of(note: &Notification) -> Self {
+        let a = note.args;
+        let (int, id) = (|n: usize| a[n] as i32, |n: usize| a[n] as u32);
+        let at = |n: usize, flags: i32| At {
+            directory: int(n),
+            path: Some(a[n + 1]),
+            follow: flags & libc::AT_SYMLINK_NOFOLLOW == 0,
+            empty: flags & libc::AT_EMPTY_PATH != 0,
+        };
+        let fd = || At {
+            directory: int(0),
+            path: None,
+            follow: true,
+            empty: true,
+        };
+        #[cfg(target_arch = "x86_64")]
+        {
+            let here = |n: usize, follow| At {
+                directory: libc::AT_FDCWD,
+                path: Some(a[n]),
+                follow,
+                empty: false,
+            };
+            match note.call {
+                libc::SYS_chown => {
+                    return Self::Chown {
+                        at: here(0, true),
+                        uid: id(1),
+                        gid: id(2),
+                    };
+                }
+                libc::SYS_lchown => {
+                    return Self::Chown {
+                        at: here(0, false),
+                        uid: id(1),
+                        gid: id(2),
+                    };
+                }
+                libc::SYS_stat => {
+                    return Self::Stat {
+                        at: here(0, true),
+                        out: a[1],
+                    };
+                }
+                libc::SYS_lstat => {
+                    return Self::Stat {
+                        at: here(0, false),
+                        out: a[1],
+                    };
+                }
+                libc::SYS_open => {
+                    return Self::Open {
+                        at: here(0, true),
+                        flags: int(1),
+                        mode: id(2),
+                    };
+                }
+                libc::SYS_creat => {
+                    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                    return Self::Open {
+                        at: here(0, true),
+                        flags,
+                        mode: id(1),
+                    };
+                }
+                libc::SYS_mkdir => {
+                    return Self::MakeDirectory {
+                        at: here(0, false),
+                        mode: id(1),
+                    };
+                }
+                libc::SYS_mknod => {
+                    return Self::MakeNode {
+                        at: here(0, false),
+                        mode: id(1),
+                        device: a[2],
+                    };
+                }
+                libc::SYS_symlink => {
+                    return Self::MakeLink {
+                        text: a[0],
+                        at: here(1, false),
+                    };
+                }
+                _ => {}
+            }
+        }
+        match note.call {
+            libc::SYS_fchown => Self::Chown {
+                at: fd(),
+                uid: id(1),
+                gid: id(2),
+            },
+            libc::SYS_fchownat => Self::Chown {
+                at: at(0, int(4)),
+                uid: id(2),
+                gid: id(3),
+            },
+            libc::SYS_fstat => Self::Stat {
+                at: fd(),
+                out: a[1],
+            },
+            libc::SYS_newfstatat => Self::Stat {
+                at: at(0, int(3)),
+                out: a[2],
+            },
+            libc::SYS_statx => Self::Statx {
+                at: at(0, int(2)),
+                flags: int(2),
+                mask: id(3),
+                out: a[4],
+            },
+            libc::SYS_openat => Self::Open {
+                at: at(0, 0),
+                flags: int(2),
+                mode: id(3),
+            },
+            libc::SYS_mkdirat => Self::MakeDirectory {
+                at: at(0, libc::AT_SYMLINK_NOFOLLOW),
+                mode: id(2),
+            },
+            libc::SYS_mknodat => {
+                let at = at(0, libc::AT_SYMLINK_NOFOLLOW);
+                Self::MakeNode {
+                    at,
+                    mode: id(2),
+                    device: a[3],
+                }
+            }
+            libc::SYS_symlinkat => Self::MakeLink {
+                text: a[0],
+                at: at(1, libc::AT_SYMLINK_NOFOLLOW),
+            },
+            libc::SYS_execve => {
+                let (directory, path) = (libc::AT_FDCWD, Some(a[0]));
+                Self::Execute {
+                    at: At {
+                        directory,
+                        path,
+                        follow: true,
+                        empty: false,
+                    },
+                }
+            }
+            libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
+            _ => IdentityCall::of(note).map_or(Self::Other, Self::Identity),
+        }
+    }
+}
+
+impl IdentityCall {
+    #[expect(clippy::cast_possible_truncation, reason = "as above")]
+    fn of(note: &Notification) -> Option<Self> {
+        let a = note.args;
+        let (id, three) = (|n: usize| a[n] as u32, [a[0], a[1], a[2]]);
+        let ids = three.map(|id| id as u32);
+        let (size, list) = (a[0] as i32, a[1]);
+        Some(match note.call {
+            libc::SYS_getuid => Self::User,
+            libc::SYS_geteuid => Self::EffectiveUser,
+            libc::SYS_getgid => Self::Group,
+            libc::SYS_getegid => Self::EffectiveGroup,
+            libc::SYS_getresuid => Self::ThreeUsers(three),
+            libc::SYS_getresgid => Self::ThreeGroups(three),
+            libc::SYS_getgroups => Self::Groups { size, list },
+            libc::SYS_setuid => Self::SetUser(id(0)),
+            libc::SYS_setgid => Self::SetGroup(id(0)),
+            libc::SYS_setreuid => Self::SetTwoUsers(id(0), id(1)),
+            libc::SYS_setregid => Self::SetTwoGroups(id(0), id(1)),
+            libc::SYS_setresuid => Self::SetThreeUsers(ids),
+            libc::SYS_setresgid => Self::SetThreeGroups(ids),
+            libc::SYS_setfsuid => Self::SetFilesUser(id(0)),
+            libc::SYS_setfsgid => Self::SetFilesGroup(id(0)),
+            libc::SYS_setgroups => Self::SetGroups { size, list },
+            _ => return None,
+        })
+    }
+}
+
+/// The calls that the recorder answers, each with the argument and the bits of it that matter, if not all matter.
+pub(in crate::sandbox) fn wanted() -> Vec<(i64, Option<(usize, u32)>)> {
+    // A file that is only opened is nobody's to record.
+    let makes = |argument| Some((argument, (libc::O_CREAT | TEMPORARY).cast_unsigned()));
+    let mut calls = vec![(libc::SYS_openat, makes(2))];
+    #[cfg(target_arch = "x86_64")]
+    {
+        calls.push((libc::SYS_open, makes(1)));
+        let old = [
+            libc::SYS_chown,
+            libc::SYS_lchown,
+            libc::SYS_stat,
+            libc::SYS_lstat,
+            libc::SYS_creat,
+            libc::SYS_mkdir,
+            libc::SYS_mknod,
+            libc::SYS_symlink,
+        ];
+        calls.extend(old.map(|call| (call, None)));
+    }
+    let files = [
+        libc::SYS_fchown,
+        libc::SYS_fchownat,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_statx,
+        libc::SYS_mkdirat,
+        libc::SYS_mknodat,
+        libc::SYS_symlinkat,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+    ];
+    let identity = [
+        libc::SYS_getuid,
+        libc::SYS_geteuid,
+        libc::SYS_getgid,
+        libc::SYS_getegid,
+        libc::SYS_getresuid,
+        libc::SYS_getresgid,
+        libc::SYS_getgroups,
+        libc::SYS_setuid,
+        libc::SYS_setgid,
+        libc::SYS_setreuid,
+        libc::SYS_setregid,
+        libc::SYS_setresuid,
+        libc::SYS_setresgid,
+        libc::SYS_setfsuid,
+        libc::SYS_setfsgid,
+        libc::SYS_setgroups,
+    ];
+    calls.extend(files.into_iter().chain(identity).map(|call| (call, None)));
+    calls
+}
+
+/// The bit that `O_TMPFILE` has and `O_DIRECTORY` has not.
+pub(super) const TEMPORARY: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;

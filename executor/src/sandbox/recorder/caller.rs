@@ -1,0 +1,206 @@
+//! The process that waits for an answer: its memory, its descriptors, its root.
+
+use super::call::At;
+use crate::sys::{self, Notification};
+use nix::libc;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Memory is read up to page borders, as what lies behind one may not be there.
+const PAGE: u64 = 4096;
+
+/// An error number, as the caller gets it.
+pub(super) type Answered<T> = Result<T, i32>;
+
+/// One waiting thread.
+pub(super) struct Caller<'a> {
+    pub(super) note: Notification,
+    pub(super) listener: BorrowedFd<'a>,
+    /// A `/proc` in which the thread has the number of the notification.
+    pub(super) proc: &'a OwnedFd,
+}
+
+impl Caller<'_> {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.note.thread)
+    }
+
+    /// Reads exactly as much as `buffer` holds.
+    pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Answered<()> {
+        let wanted = buffer.len();
+        match self.read_some(address, buffer)? == wanted {
+            true => Ok(()),
+            false => Err(libc::EFAULT),
+        }
+    }
+
+    fn read_some(&self, address: u64, buffer: &mut [u8]) -> Answered<usize> {
+        let remote = RemoteIoVec {
+            base: usize::try_from(address).map_err(|_| libc::EFAULT)?,
+            len: buffer.len(),
+        };
+        let mut local = [IoSliceMut::new(buffer)];
+        process_vm_readv(self.pid(), &mut local, &[remote]).map_err(|errno| errno as i32)
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Answered<()> {
+        let remote = RemoteIoVec {
+            base: usize::try_from(address).map_err(|_| libc::EFAULT)?,
+            len: bytes.len(),
+        };
+        match process_vm_writev(self.pid(), &[IoSlice::new(bytes)], &[remote]) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(_) => Err(libc::EFAULT),
+            Err(errno) => Err(errno as i32),
+        }
+    }
+
+    /// Reads a string that ends with a zero byte.
+    pub(super) fn string(&self, address: u64) -> Answered<CString> {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; PAGE as usize];
+        while bytes.len() < libc::PATH_MAX as usize {
+            let from = address.wrapping_add(bytes.len() as u64);
+            // Most are short.
+            let to_border = PAGE - from % PAGE;
+            let length = usize::try_from(to_border.min(256)).unwrap_or(256);
+            let read = self.read_some(from, &mut chunk[..length])?;
+            if let Some(end) = chunk[..read].iter().position(|byte| *byte == 0) {
+                bytes.extend_from_slice(&chunk[..end]);
+                return CString::new(bytes).map_err(|_| libc::EFAULT);
+            }
+            if read == 0 {
+                return Err(libc::EFAULT);
+            }
+            bytes.extend_from_slice(&chunk[..read]);
+        }
+        Err(libc::ENAMETOOLONG)
+    }
+
+    /// Where a call's path leads from, and the rest of it.
+    pub(super) fn place(&self, at: &At) -> Answered<Place> {
+        let thread = self.note.thread;
+        let path = match at.path {
+            Some(address) if address != 0 || !at.empty => self.string(address)?,
+            _ => CString::default(),
+        };
+        let bytes = path.as_bytes();
+        if let Some(own) = bytes.strip_prefix(b"/proc/self/") {
+            // Which is the caller, and not this thread.
+            let path = CString::new([format!("{thread}/").as_bytes(), own].concat());
+            let from = open_path(self.proc, ".").map_err(Errno::raw_os_error)?;
+            return Ok(Place {
+                from: Some(from),
+                path: path.map_err(|_| libc::EFAULT)?,
+                follow: at.follow,
+            });
+        }
+        if bytes.is_empty() && !at.empty {
+            return Err(libc::ENOENT);
+        }
+        let from = match (bytes.starts_with(b"/"), at.directory) {
+            (true, _) => None,
+            (false, libc::AT_FDCWD) => Some(format!("{thread}/cwd")),
+            (false, fd) if fd < 0 => return Err(libc::EBADF),
+            (false, fd) => Some(format!("{thread}/fd/{fd}")),
+        };
+        let from = from.map(|name| open_path(self.proc, &name)).transpose();
+        // Else what was read and opened may be another's, with the number of a thread that is gone.
+        if !sys::still_waits(self.listener, self.note.id) {
+            return Err(libc::ESRCH);
+        }
+        Ok(Place {
+            from: from.map_err(|_| libc::EBADF)?,
+            path,
+            follow: at.follow,
+        })
+    }
+
+    /// The mask of permission bits that new files don't get.
+    pub(super) fn umask(&self) -> u32 {
+        let status = self.proc_file("status");
+        let mask = status.as_deref().and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Umask:"))?;
+            u32::from_str_radix(line.trim(), 8).ok()
+        });
+        mask.unwrap_or(0o022)
+    }
+
+    fn proc_file(&self, name: &str) -> Option<String> {
+        let path = format!("{}/{name}", self.note.thread);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.proc, path, flags, Mode::empty()).ok()?;
+        std::io::read_to_string(std::fs::File::from(file)).ok()
+    }
+}
+
+/// Opens a magic link of `/proc`.
+pub(super) fn open_path(proc: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat(proc, name, flags, Mode::empty())
+}
+
+/// Where a path of the caller leads from, and the rest of it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Absolute paths lead from this thread's root, which is the caller's.
+    from: Option<OwnedFd>,
+    path: CString,
+    follow: bool,
+}
+
+impl Place {
+    /// For calls that take a directory and a path.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.from.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
+    }
+
+    pub(super) fn path(&self) -> &CString {
+        &self.path
+    }
+
+    /// Opens what is there, without doing anything to it.
+    pub(super) fn open(self) -> Answered<OwnedFd> {
+        match self.from {
+            Some(object) if self.path.is_empty() => Ok(object),
+            _ => self.open_object(),
+        }
+    }
+
+    fn open_object(&self) -> Answered<OwnedFd> {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !self.follow);
+        rustix::fs::openat(self.directory(), &self.path, flags, Mode::empty())
+            .map_err(Errno::raw_os_error)
+    }
+
+    /// Whether something is there, if only a link that leads nowhere.
+    pub(super) fn is_taken(&self) -> bool {
+        rustix::fs::statat(self.directory(), &self.path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Opens the directory that the last component is in.
+    pub(super) fn open_parent(&self) -> Answered<OwnedFd> {
+        let path = self.path.as_bytes();
+        let end = path.iter().rposition(|byte| *byte != b'/').unwrap_or(0) + 1;
+        let parent = match path[..end.min(path.len())]
+            .iter()
+            .rposition(|byte| *byte == b'/')
+        {
+            Some(0) => b"/",
+            Some(slash) => &path[..slash],
+            None => &b"."[..],
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(self.directory(), parent, flags, Mode::empty())
+            .map_err(Errno::raw_os_error)
+    }
+}

@@ -1,0 +1,585 @@
+//! The recorder: owners and devices for a step that can have but one id.
+//!
+//! ```text
+//! step: chown(2) ──seccomp: wait──▶ recorder: finds the file, lets the kernel do what it can, records the rest ──▶ step: 0
+//! step: stat(2)  ──seccomp: wait──▶ recorder: is something recorded? no: the kernel answers; yes: it is shown
+//! ```
+//!
+//! A thread of kiln answers the calls that the kernel would refuse or answer wrongly: calls about owners of files ([`book`]), calls that
+//! make files for somebody who is not root, device nodes, and calls about who the process itself is ([`identity`]).
+//!
+//! The thread enters the step's mount namespace, so that paths lead where they lead for the step, and acts on objects that it has
+//! open. It does nothing that the step's own processes, which are the same user, could not do. This is *no border*: it makes a step
+//! believe in owners, and permissions are not checked against them. The border is the namespaces.
+//!
+//! Which identity a process has is a number in its limit on locks (`RLIMIT_LOCKS`), which the kernel hands on through fork and
+//! exec and otherwise ignores: no process has to be followed.
+
+mod book;
+mod call;
+mod caller;
+mod identity;
+
+use super::User;
+use crate::sys::{self, Context as _, Reply};
+use book::Book;
+use call::{At, Call, IdentityCall, TEMPORARY};
+use caller::{Answered, Caller, Place, open_path};
+use identity::{Changed, Identity, MAX_GROUPS};
+use kiln_image::record::{Device, Record};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+pub(super) use call::wanted;
+
+/// What was recorded of files that can have no attribute, by device and inode in the directory of changes.
+pub(super) type Captured = HashMap<(u64, u64), Record>;
+
+/// A running recorder. It ends when the last process of its step has.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    thread: JoinHandle<Captured>,
+}
+
+/// What a recorder is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// Where the calls arrive.
+    pub(super) listener: OwnedFd,
+    /// The step's first process.
+    pub(super) step: OwnedFd,
+    /// Who it begins as.
+    pub(super) user: User,
+    /// Owners of symlinks in the image, by path without the first slash.
+    pub(super) links: HashMap<Vec<u8>, (u32, u32)>,
+}
+
+impl Recorder {
+    /// Starts one for a step that has its root. `changes` is the upper directory of its overlay.
+    pub(super) fn start(parts: Parts, changes: Option<&Path>) -> sys::Result<Self> {
+        let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .call("open", || "/proc".into())?;
+        let upper = changes.map(|path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())
+        });
+        let book = Book::new(proc, upper.transpose()?, parts.links);
+        let (ready, outcome) = mpsc::sync_channel(1);
+        let (listener, step) = (parts.listener, parts.step);
+        let first = Identity::of(&parts.user);
+        let serve = move || match enter(&step, book.proc()) {
+            Ok(root) => {
+                let _ = ready.send(Ok(()));
+                Server::new(listener, book, root, first).serve()
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                Captured::new()
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("sandbox-recorder".into())
+            .spawn(serve)
+            .call("clone", || "sandbox-recorder thread".into())?;
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(sys::Error::new("clone", "recorder", libc::EIO)))?;
+        Ok(Self { thread })
+    }
+
+    /// Waits for its end, which comes with the step's.
+    pub(super) fn finish(self) -> Captured {
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Takes this thread into the step's mount namespace. Its working directory is a `/proc` of kiln's own, for names of open objects.
+fn enter(step: &OwnedFd, proc: &OwnedFd) -> sys::Result<Root> {
+    // A root and a working directory of the thread's own.
+    unshare(CloneFlags::CLONE_FS).call("unshare", || "CLONE_FS".into())?;
+    setns(step, CloneFlags::CLONE_NEWNS).call("setns", || "step, CLONE_NEWNS".into())?;
+    rustix::process::umask(Mode::empty());
+    let own = Root::at("/").call("stat", || "/".into())?;
+    rustix::process::fchdir(proc).call("fchdir", || "/proc".into())?;
+    Ok(own)
+}
+
+/// What tells one root directory from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Root {
+    device: u64,
+    inode: u64,
+}
+
+impl Root {
+    fn at(path: &str) -> rustix::io::Result<Self> {
+        rustix::fs::stat(path).map(|stat| Self::of(&stat))
+    }
+
+    const fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+}
+
+struct Server {
+    listener: Arc<OwnedFd>,
+    book: Book,
+    /// The root that this thread has now; a step may use chroot(2).
+    root: Root,
+    /// All that processes have been, the first one first.
+    identities: Vec<Identity>,
+    numbers: HashMap<Identity, usize>,
+}
+
+impl Server {
+    fn new(listener: OwnedFd, book: Book, root: Root, first: Identity) -> Self {
+        Self {
+            listener: Arc::new(listener),
+            book,
+            root,
+            numbers: HashMap::from([(first.clone(), 0)]),
+            identities: vec![first],
+        }
+    }
+
+    /// Answers calls until nobody is left who could ask.
+    fn serve(mut self) -> Captured {
+        loop {
+            let mut polled = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut polled, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            let events = polled[0].revents().unwrap_or(PollFlags::POLLHUP);
+            if !events.contains(PollFlags::POLLIN) {
+                return self.book.into_captured();
+            }
+            match sys::receive(self.listener.as_fd()) {
+                Ok(Some(note)) => {
+                    let reply = self.reply(note);
+                    sys::answer(self.listener.as_fd(), note.id, reply);
+                }
+                Ok(None) => {}
+                Err(_) => return self.book.into_captured(),
+            }
+        }
+    }
+
+    fn reply(&mut self, note: sys::Notification) -> Reply {
+        let call = Call::of(&note);
+        let (listener, proc) = (Arc::clone(&self.listener), Arc::clone(self.book.proc()));
+        let caller = Caller {
+            note,
+            listener: listener.as_fd(),
+            proc: &proc,
+        };
+        let replied = match call {
+            Call::Identity(call) => self.identity_call(&caller, call),
+            call => self
+                .take_root_of(&caller)
+                .and_then(|()| self.file_call(&caller, call)),
+        };
+        replied.unwrap_or_else(Reply::Error)
+    }
+
+    /// Gives this thread the root of the caller.
+    fn take_root_of(&mut self, caller: &Caller<'_>) -> Answered<()> {
+        let name = format!("{}/root", caller.note.thread);
+        let stat = rustix::fs::statat(caller.proc, &name, AtFlags::empty())
+            .map_err(Errno::raw_os_error)?;
+        let root = Root::of(&stat);
+        if root != self.root {
+            let changed = open_path(caller.proc, &name)
+                .and_then(rustix::process::fchdir)
+                .and_then(|()| rustix::process::chroot("."))
+                .and_then(|()| rustix::process::fchdir(caller.proc));
+            changed.map_err(Errno::raw_os_error)?;
+            self.root = root;
+        }
+        Ok(())
+    }
+
+    fn file_call(&mut self, caller: &Caller<'_>, call: Call) -> Answered<Reply> {
+        match call {
+            Call::Chown { at, uid, gid } => self.chown(caller, &at, uid, gid),
+            Call::Stat { at, out } => self.stat(caller, &at, out),
+            Call::Statx {
+                at,
+                flags,
+                mask,
+                out,
+            } => self.statx(caller, &at, (flags, mask), out),
+            Call::Open { at, flags, mode } => self.open(caller, &at, flags, mode),
+            Call::MakeDirectory { at, mode } => self.make_directory(caller, &at, mode),
+            Call::MakeNode { at, mode, device } => self.make_node(caller, &at, mode, device),
+            Call::MakeLink { text, at } => self.make_link(caller, text, &at),
+            Call::Execute { at } => self.execute(caller, &at),
+            Call::Identity(_) | Call::Other => Ok(Reply::Continue),
+        }
+    }
+
+    /// Lets the kernel do what it does at a change of owner (copy up, clear setuid bits and capabilities), and records the owner.
+    fn chown(&mut self, caller: &Caller<'_>, at: &At, uid: u32, gid: u32) -> Answered<Reply> {
+        let object = caller.place(at)?.open()?;
+        let before = self.book.look_up(&object);
+        let who = self.identity(caller);
+        if !who.is_root() {
+            let owns = before.uid == who.user.files;
+            let same_user = uid == identity::KEEP || uid == before.uid;
+            let own_group = gid == identity::KEEP || gid == before.gid || who.is_in_group(gid);
+            if !(owns && same_user && own_group) {
+                return Err(libc::EPERM);
+            }
+        }
+        let real = |id: u32| (id != identity::KEEP).then_some(0);
+        let (user, group) = (real(uid).map(Uid::from_raw), real(gid).map(Gid::from_raw));
+        rustix::fs::chownat(&object, "", user, group, AtFlags::EMPTY_PATH)
+            .map_err(Errno::raw_os_error)?;
+        let record = Record {
+            uid: if uid == identity::KEEP {
+                before.uid
+            } else {
+                uid
+            },
+            gid: if gid == identity::KEEP {
+                before.gid
+            } else {
+                gid
+            },
+            ..before
+        };
+        if record != before || !record.is_plain() {
+            self.book.note(&object, record)?;
+        }
+        Ok(Reply::Value(0))
+    }
+
+    fn stat(&mut self, caller: &Caller<'_>, at: &At, out: u64) -> Answered<Reply> {
+        let Some((object, record)) = self.recorded(caller, at) else {
+            return Ok(Reply::Continue);
+        };
+        let Ok(mut stat) = sys::stat_of(object.as_raw_fd()) else {
+            return Ok(Reply::Continue);
+        };
+        (stat.st_uid, stat.st_gid) = (record.uid, record.gid);
+        if let Some(device) = record.device {
+            stat.st_mode = (stat.st_mode & 0o7777) | device_type(&device);
+            stat.st_rdev = rustix::fs::makedev(device.major, device.minor);
+        }
+        caller.write(out, sys::stat_bytes(&stat))?;
+        Ok(Reply::Value(0))
+    }
+
+    fn statx(
+        &mut self,
+        caller: &Caller<'_>,
+        at: &At,
+        (flags, mask): (i32, u32),
+        out: u64,
+    ) -> Answered<Reply> {
+        let Some((object, record)) = self.recorded(caller, at) else {
+            return Ok(Reply::Continue);
+        };
+        let Ok(mut statx) = sys::statx_of(object.as_raw_fd(), flags, mask) else {
+            return Ok(Reply::Continue);
+        };
+        (statx.stx_uid, statx.stx_gid) = (record.uid, record.gid);
+        if let Some(device) = record.device {
+            let kind = device_type(&device);
+            let mode = (u32::from(statx.stx_mode) & 0o7777) | kind;
+            statx.stx_mode = u16::try_from(mode).unwrap_or_default();
+            (statx.stx_rdev_major, statx.stx_rdev_minor) = (device.major, device.minor);
+        }
+        caller.write(out, sys::statx_bytes(&statx))?;
+        Ok(Reply::Value(0))
+    }
+
+    /// The object that is looked at, if there is more to say of it than the kernel would. Whatever is wrong with the call is the kernel's
+    /// to tell.
+    fn recorded(&self, caller: &Caller<'_>, at: &At) -> Option<(OwnedFd, Record)> {
+        let object = caller.place(at).and_then(Place::open).ok()?;
+        let record = self.book.look_up(&object);
+        (!record.is_plain()).then_some((object, record))
+    }
+
+    /// What must be recorded of something new in this directory.
+    fn new_record(&self, who: &Identity, parent: &OwnedFd) -> Answered<Record> {
+        let stat = rustix::fs::fstat(parent).map_err(Errno::raw_os_error)?;
+        let gid = match stat.st_mode & libc::S_ISGID {
+            0 => who.group.files,
+            _ => self.book.look_up(parent).gid,
+        };
+        Ok(Record {
+            uid: who.user.files,
+            gid,
+            device: None,
+        })
+    }
+
+    /// The record and the place for something new; `None` where the kernel can do it all.
+    fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(Record, Place)>> {
+        let place = caller.place(at)?;
+        let Ok(parent) = place.open_parent() else {
+            return Ok(None);
+        };
+        let record = self.new_record(&self.identity(caller), &parent)?;
+        Ok((!record.is_plain()).then_some((record, place)))
+    }
+
+    /// open(2) with `O_CREAT` or `O_TMPFILE`.
+    fn open(&mut self, caller: &Caller<'_>, at: &At, flags: i32, mode: u32) -> Answered<Reply> {
+        let Some((record, place)) = self.to_make(caller, at)? else {
+            return Ok(Reply::Continue);
+        };
+        if flags & TEMPORARY == 0 && place.is_taken() {
+            return Ok(Reply::Continue);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
+        let asked = OFlags::from_bits_retain(flags.cast_unsigned());
+        let opened = rustix::fs::openat(
+            place.directory(),
+            place.path(),
+            asked | OFlags::CLOEXEC | OFlags::NOCTTY,
+            mode,
+        );
+        let Ok(file) = opened else {
+            return Ok(Reply::Continue); // and tells why not
+        };
+        self.book.note(&file, record)?;
+        let close_on_exec = flags & libc::O_CLOEXEC != 0;
+        let added = sys::add_fd(
+            self.listener.as_fd(),
+            caller.note.id,
+            file.as_fd(),
+            close_on_exec,
+        );
+        added
+            .map(|fd| Reply::Value(fd.into()))
+            .map_err(|error| error.errno)
+    }
+
+    fn make_directory(&mut self, caller: &Caller<'_>, at: &At, mode: u32) -> Answered<Reply> {
+        let Some((record, place)) = self.to_make(caller, at)? else {
+            return Ok(Reply::Continue);
+        };
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
+        rustix::fs::mkdirat(place.directory(), place.path(), mode).map_err(Errno::raw_os_error)?;
+        self.book.note(&place.open()?, record)?;
+        Ok(Reply::Value(0))
+    }
+
+    fn make_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
+        let Some((record, place)) = self.to_make(caller, at)? else {
+            return Ok(Reply::Continue);
+        };
+        let text = caller.string(text)?;
+        rustix::fs::symlinkat(&text, place.directory(), place.path())
+            .map_err(Errno::raw_os_error)?;
+        self.book.note(&place.open()?, record)?;
+        Ok(Reply::Value(0))
+    }
+
+    /// mknod(2): a device becomes an empty file with a record.
+    fn make_node(
+        &mut self,
+        caller: &Caller<'_>,
+        at: &At,
+        mode: u32,
+        device: u64,
+    ) -> Answered<Reply> {
+        // The kernel takes the encoding of the C library, of which 32 bits are in use.
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let block = match mode & libc::S_IFMT {
+            libc::S_IFBLK => true,
+            libc::S_IFCHR if (major, minor) != (0, 0) => false,
+            _ => return self.make_plain_node(caller, at, mode, device),
+        };
+        let who = self.identity(caller);
+        if !who.is_root() {
+            return Err(libc::EPERM);
+        }
+        let place = caller.place(at)?;
+        let record = Record {
+            device: Some(Device {
+                block,
+                major,
+                minor,
+            }),
+            ..self.new_record(&who, &place.open_parent()?)?
+        };
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
+        let file = rustix::fs::openat(place.directory(), place.path(), flags, mode)
+            .map_err(Errno::raw_os_error)?;
+        self.book.note(&file, record)?;
+        Ok(Reply::Value(0))
+    }
+
+    /// Files, FIFOs and sockets.
+    fn make_plain_node(
+        &mut self,
+        caller: &Caller<'_>,
+        at: &At,
+        mode: u32,
+        device: u64,
+    ) -> Answered<Reply> {
+        let Some((record, place)) = self.to_make(caller, at)? else {
+            return Ok(Reply::Continue);
+        };
+        let kind = FileType::from_raw_mode(mode);
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
+        rustix::fs::mknodat(place.directory(), place.path(), kind, mode, device)
+            .map_err(Errno::raw_os_error)?;
+        self.book.note(&place.open()?, record)?;
+        Ok(Reply::Value(0))
+    }
+
+    /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet is nothing to a process that
+    /// could not have got here without the rights of all others.
+    fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        let mut becomes = who.clone();
+        let set = match who.is_root() {
+            true => None,
+            false => self.set_ids(caller, at),
+        };
+        let (setuid, setgid) = set.unwrap_or_default();
+        becomes.executed(setuid, setgid);
+        if becomes != who {
+            self.change(caller, becomes)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    fn set_ids(&self, caller: &Caller<'_>, at: &At) -> Option<(Option<u32>, Option<u32>)> {
+        let object = caller.place(at).and_then(Place::open).ok()?;
+        let stat = rustix::fs::fstat(&object).ok()?;
+        let record = self.book.look_up(&object);
+        let has = |bits| stat.st_mode & bits == bits;
+        let setuid = has(libc::S_ISUID).then_some(record.uid);
+        let setgid = has(libc::S_ISGID | libc::S_IXGRP).then_some(record.gid);
+        Some((setuid, setgid))
+    }
+
+    /// Who the caller is.
+    fn identity(&self, caller: &Caller<'_>) -> Identity {
+        let number = sys::locks_limit(caller.note.thread).ok();
+        let number = number.and_then(|limit| usize::try_from(limit).ok());
+        let known = number.and_then(|number| self.identities.get(number));
+        known.unwrap_or(&self.identities[0]).clone()
+    }
+
+    fn change(&mut self, caller: &Caller<'_>, identity: Identity) -> Answered<()> {
+        let number = match self.numbers.get(&identity) {
+            Some(number) => *number,
+            None => {
+                self.identities.push(identity.clone());
+                self.numbers.insert(identity, self.identities.len() - 1);
+                self.identities.len() - 1
+            }
+        };
+        let limit = Rlimit {
+            current: Some(number as u64),
+            maximum: None,
+        };
+        let thread = Pid::from_raw(caller.note.thread).ok_or(libc::ESRCH)?;
+        rustix::process::prlimit(Some(thread), Resource::Locks, limit)
+            .map(drop)
+            .map_err(Errno::raw_os_error)
+    }
+
+    fn identity_call(&mut self, caller: &Caller<'_>, call: IdentityCall) -> Answered<Reply> {
+        let mut who = self.identity(caller);
+        let value = |id: u32| Ok(Reply::Value(id.into()));
+        let changed: Changed = match call {
+            IdentityCall::User => return value(who.user.real),
+            IdentityCall::EffectiveUser => return value(who.user.effective),
+            IdentityCall::Group => return value(who.group.real),
+            IdentityCall::EffectiveGroup => return value(who.group.effective),
+            IdentityCall::ThreeUsers(out) => return write_three(caller, out, who.user),
+            IdentityCall::ThreeGroups(out) => return write_three(caller, out, who.group),
+            IdentityCall::Groups { size, list } => {
+                return write_groups(caller, size, list, &who.groups);
+            }
+            IdentityCall::SetUser(id) => who.set_user(id),
+            IdentityCall::SetGroup(id) => who.set_group(id),
+            IdentityCall::SetTwoUsers(real, effective) => who.set_two_users(real, effective),
+            IdentityCall::SetTwoGroups(real, effective) => who.set_two_groups(real, effective),
+            IdentityCall::SetThreeUsers(ids) => who.set_three_users(ids),
+            IdentityCall::SetThreeGroups(ids) => who.set_three_groups(ids),
+            IdentityCall::SetFilesUser(id) => {
+                let before = who.set_files_user(id);
+                self.change(caller, who)?;
+                return value(before);
+            }
+            IdentityCall::SetFilesGroup(id) => {
+                let before = who.set_files_group(id);
+                self.change(caller, who)?;
+                return value(before);
+            }
+            IdentityCall::SetGroups { size, list } => {
+                who.set_groups(read_groups(caller, size, list)?)
+            }
+        };
+        changed?;
+        self.change(caller, who)?;
+        Ok(Reply::Value(0))
+    }
+}
+
+const fn device_type(device: &Device) -> u32 {
+    if device.block {
+        libc::S_IFBLK
+    } else {
+        libc::S_IFCHR
+    }
+}
+
+fn write_three(caller: &Caller<'_>, out: [u64; 3], ids: identity::Ids) -> Answered<Reply> {
+    for (address, id) in out.into_iter().zip([ids.real, ids.effective, ids.saved]) {
+        caller.write(address, &id.to_ne_bytes())?;
+    }
+    Ok(Reply::Value(0))
+}
+
+fn write_groups(caller: &Caller<'_>, size: i32, list: u64, groups: &[u32]) -> Answered<Reply> {
+    let count = i64::try_from(groups.len()).unwrap_or(0);
+    if size != 0 {
+        if i64::from(size) < count {
+            return Err(libc::EINVAL);
+        }
+        let bytes: Vec<u8> = groups
+            .iter()
+            .flat_map(|group| group.to_ne_bytes())
+            .collect();
+        if !bytes.is_empty() {
+            caller.write(list, &bytes)?;
+        }
+    }
+    Ok(Reply::Value(count))
+}
+
+fn read_groups(caller: &Caller<'_>, size: i32, list: u64) -> Answered<Vec<u32>> {
+    let count = usize::try_from(size).map_err(|_| libc::EINVAL)?;
+    if count > MAX_GROUPS {
+        return Err(libc::EINVAL);
+    }
+    let mut bytes = vec![0; count * 4];
+    if count > 0 {
+        caller.read(list, &mut bytes)?;
+    }
+    let (ids, _) = bytes.as_chunks::<4>();
+    Ok(ids.iter().map(|id| u32::from_ne_bytes(*id)).collect())
+}

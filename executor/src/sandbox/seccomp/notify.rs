@@ -1,0 +1,93 @@
+//! The filter that sends calls to the recorder. Programs of other architectures than the machine's own are left alone.
+
+use super::*;
+use crate::sandbox::recorder;
+
+const NOTIFY: Instruction = returns(libc::SECCOMP_RET_USER_NOTIF);
+
+/// The filter for a step whose owners are recorded; empty where there is none for the architecture.
+pub(in crate::sandbox) fn notifying() -> Vec<Instruction> {
+    if !SUPPORTED {
+        return Vec::new();
+    }
+    let mut wanted: Vec<(u32, Option<(usize, u32)>)> = recorder::wanted()
+        .into_iter()
+        .filter_map(|(call, bits)| Some((u32::try_from(call).ok()?, bits)))
+        .collect();
+    wanted.sort_by_key(|(call, _)| *call);
+    let (architecture, _) = ARCHITECTURES[0];
+    let mut program = vec![
+        load(ARCHITECTURE),
+        jump_if_equal(architecture, 1, 0),
+        ALLOW,
+        load(NUMBER),
+    ];
+    program.extend(tree(&wanted));
+    program
+}
+
+fn tree(wanted: &[(u32, Option<(usize, u32)>)]) -> Vec<Instruction> {
+    if wanted.len() <= 3 {
+        let mut program: Vec<_> = wanted
+            .iter()
+            .flat_map(|(call, bits)| verdict(*call, *bits))
+            .collect();
+        program.push(ALLOW);
+        return program;
+    }
+    let (low, high) = wanted.split_at(wanted.len() / 2);
+    let (below, above) = (tree(low), tree(high));
+    let reach = u8::try_from(below.len()).expect("half of the list is less than 256 instructions");
+    let mut program = vec![jump_if_at_least(high[0].0, reach, 0)];
+    program.extend(below);
+    program.extend(above);
+    program
+}
+
+fn verdict(call: u32, bits: Option<(usize, u32)>) -> Vec<Instruction> {
+    match bits {
+        None => vec![jump_if_equal(call, 0, 1), NOTIFY],
+        Some((argument, bits)) => {
+            let offset =
+                FIRST_ARGUMENT + 8 * u32::try_from(argument).expect("a call has six arguments");
+            vec![
+                jump_if_equal(call, 0, 4),
+                load(offset),
+                jump_if_any_bit(bits, 0, 1),
+                NOTIFY,
+                ALLOW,
+            ]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::verdict;
+    use super::*;
+
+    #[test]
+    fn calls_that_make_or_look_are_sent() {
+        let program = notifying();
+        let (architecture, _) = ARCHITECTURES[0];
+        let asked = |call: libc::c_long, argument| {
+            verdict(
+                &program,
+                architecture,
+                u32::try_from(call).expect("a number"),
+                argument,
+            )
+        };
+        let create = libc::O_CREAT.cast_unsigned();
+        assert_eq!(asked(libc::SYS_fchownat, 0), NOTIFY.k);
+        assert_eq!(asked(libc::SYS_getuid, 0), NOTIFY.k);
+        assert_eq!(asked(libc::SYS_openat, create), NOTIFY.k);
+        assert_eq!(
+            asked(libc::SYS_openat, libc::O_DIRECTORY.cast_unsigned()),
+            ALLOW.k
+        );
+        assert_eq!(asked(libc::SYS_read, create), ALLOW.k);
+        assert_eq!(asked(libc::SYS_mount, 0), ALLOW.k); // the default filter refuses it
+        assert_eq!(verdict(&program, 0x1234, 92, 0), ALLOW.k);
+    }
+}

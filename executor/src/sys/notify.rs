@@ -1,0 +1,160 @@
+//! `seccomp_unotify(2)`: system calls of another process that this one answers.
+
+use super::{Error, Instruction, Result};
+use nix::libc;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+/// A system call that waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notification {
+    /// Names it for as long as it waits.
+    pub(crate) id: u64,
+    /// The thread, as this process's pid namespace numbers it.
+    pub(crate) thread: i32,
+    /// Which call.
+    pub(crate) call: i64,
+    /// Its arguments.
+    pub(crate) args: [u64; 6],
+}
+
+/// What is said to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// It returns this.
+    Value(i64),
+    /// It fails with this error number.
+    Error(i32),
+    /// The kernel does it. What its pointers lead to may have changed since it was looked at.
+    Continue,
+}
+
+/// Loads a filter whose calls of interest are answered through the descriptor that is returned. Needs `CAP_SYS_ADMIN`, as no_new_privs
+/// is not set.
+pub(crate) fn load_seccomp_listener(program: &[Instruction]) -> Result<OwnedFd> {
+    // A signal for the waiting program must not make it ask again for what is done already.
+    let patient =
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    match load(program, patient) {
+        // Linux before 5.19.
+        Err(error) if error.errno == libc::EINVAL => {
+            load(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+        }
+        loaded => loaded,
+    }
+}
+
+fn load(program: &[Instruction], flags: libc::c_ulong) -> Result<OwnedFd> {
+    let len = u16::try_from(program.len())
+        .map_err(|_| Error::new("seccomp", "program too long", libc::E2BIG))?;
+    let filter = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: filter points to `len` instructions that live through the call; the kernel copies and checks them and writes nothing.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const filter,
+        )
+    };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just opened this descriptor for us; nobody else knows of it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Error::last("seccomp", "SET_MODE_FILTER, NEW_LISTENER")),
+    }
+}
+
+/// The next call that waits; `None` when the one that was there is gone.
+pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Option<Notification>> {
+    // SAFETY: the structure is integers, for which zero is a valid value, and what the kernel demands.
+    let mut found: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: found is as large as the request's number says and may be written through the call.
+    let done = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_RECV,
+            &raw mut found,
+        )
+    };
+    if done == 0 {
+        return Ok(Some(Notification {
+            id: found.id,
+            thread: found.pid.cast_signed(),
+            call: i64::from(found.data.nr),
+            args: found.data.args,
+        }));
+    }
+    let error = Error::last("ioctl", "SECCOMP_IOCTL_NOTIF_RECV");
+    match error.errno {
+        libc::ENOENT | libc::EINTR => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// Answers a call. One that waits no more needs no answer.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, reply: Reply) {
+    let (val, error, flags) = match reply {
+        Reply::Value(value) => (value, 0, 0),
+        Reply::Error(errno) => (0, -errno, 0),
+        Reply::Continue => (0, 0, 1),
+    };
+    let response = libc::seccomp_notif_resp {
+        id,
+        val,
+        error,
+        flags,
+    };
+    // SAFETY: response is initialised, as large as the request's number says, and only read.
+    unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw const response,
+        );
+    }
+}
+
+/// Whether the call still waits, so that its thread's number is surely still the same thread's.
+pub(crate) fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: id is as large as the request's number says, and only read.
+    let done = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_ID_VALID,
+            &raw const id,
+        )
+    };
+    done == 0
+}
+
+/// Gives the waiting process a copy of `file`; returns the number it has there.
+pub(crate) fn add_fd(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> Result<i32> {
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: 0,
+        srcfd: file.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: flags.cast_unsigned(),
+    };
+    // SAFETY: request is initialised, as large as the request's number says, and only read.
+    let fd = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_ADDFD,
+            &raw const request,
+        )
+    };
+    if fd >= 0 {
+        Ok(fd)
+    } else {
+        Err(Error::last("ioctl", "SECCOMP_IOCTL_NOTIF_ADDFD"))
+    }
+}

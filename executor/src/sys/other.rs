@@ -1,0 +1,67 @@
+//! Looking at another process and writing its answers: a limit of it, and the kernel's structures as bytes.
+
+use super::{Error, Result};
+use nix::libc;
+
+/// Structures that the kernel fills for `stat(2)` and `statx(2)`, as this machine's programs expect them.
+use nix::libc::{stat as Stat, statx as Statx};
+
+/// The soft limit on locks of a process. Linux enforces none since 2.4.25, but still hands it on from parent to child and through
+/// exec.
+pub(crate) fn locks_limit(process: i32) -> Result<u64> {
+    // SAFETY: rlimit64 is two integers, for which zero is a valid value.
+    let mut found: libc::rlimit64 = unsafe { std::mem::zeroed() };
+    // SAFETY: no new limit is given; found may be written through the call.
+    let done = unsafe {
+        libc::prlimit64(
+            process,
+            libc::RLIMIT_LOCKS,
+            std::ptr::null(),
+            &raw mut found,
+        )
+    };
+    if done == 0 {
+        Ok(found.rlim_cur)
+    } else {
+        Err(Error::last("prlimit", format!("{process}, RLIMIT_LOCKS")))
+    }
+}
+
+/// The bytes of a structure.
+pub(crate) fn stat_bytes(stat: &Stat) -> &[u8] {
+    // SAFETY: the structure is integers without uninitialised padding: it began as zeros and the kernel filled it as bytes.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(stat).cast(), size_of::<Stat>()) }
+}
+
+/// The bytes of a structure.
+pub(crate) fn statx_bytes(statx: &Statx) -> &[u8] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(statx).cast(), size_of::<Statx>()) }
+}
+
+/// What is known of an open object, as `fstat(2)` has it.
+pub(crate) fn stat_of(fd: i32) -> Result<Stat> {
+    // SAFETY: the structure is integers, for which zero is a valid value.
+    let mut found: Stat = unsafe { std::mem::zeroed() };
+    // SAFETY: found may be written through the call.
+    let done = unsafe { libc::fstat(fd, &raw mut found) };
+    if done == 0 {
+        Ok(found)
+    } else {
+        Err(Error::last("fstat", String::new()))
+    }
+}
+
+/// What is known of an open object, as `statx(2)` has it with these flags and this mask.
+pub(crate) fn statx_of(fd: i32, flags: i32, mask: u32) -> Result<Statx> {
+    // SAFETY: the structure is integers, for which zero is a valid value.
+    let mut found: Statx = unsafe { std::mem::zeroed() };
+    let flags = (flags & !libc::AT_SYMLINK_NOFOLLOW) | libc::AT_EMPTY_PATH;
+    // SAFETY: the path is an empty C string, and found may be written through the call.
+    let done = unsafe { libc::statx(fd, c"".as_ptr(), flags, mask, &raw mut found) };
+    if done == 0 {
+        Ok(found)
+    } else {
+        Err(Error::last("statx", String::new()))
+    }
+}
