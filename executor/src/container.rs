@@ -12,6 +12,7 @@ use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
+use crate::op::exec::link_owners;
 use crate::op::file::Accounts;
 use crate::rootfs::RootFs;
 use crate::sandbox::{ExitStatus, MountSpec, SandboxSpec, Stdio, User};
@@ -84,6 +85,7 @@ fn run_in(
         },
         hostname: options.hostname.clone(),
         mounts: mounts(options)?,
+        links: link_owners(rung, &tree),
         terminal: options.terminal,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
     };

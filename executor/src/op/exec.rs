@@ -1,5 +1,6 @@
 //! RUN: one process in a sandbox over the layers so far, its output passed on as it comes, and what it changed.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_image::scan::Owners;
+use kiln_image::{ImagePath, Kind, Tree};
 use kiln_parser::{Network as NetworkFlag, Security};
 use kiln_planner::ExecOp;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -65,9 +67,31 @@ pub(crate) fn run(
         hostname: op.hostname.clone(),
         network: network(op.network),
         mounts: mounts(op, place.mounts.specs.clone())?,
+        links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
         ..SandboxSpec::new(place.root, &op.argv)
     };
     run_to_end(&spec, services.launcher, log_limit, task, cancel)
+}
+
+/// Owners of the image's symlinks, for a rung whose symlinks can't say.
+pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32)> {
+    if !rung.records_owners() {
+        return HashMap::new();
+    }
+    let all = tree.walk(&ImagePath::root());
+    let owned = all.filter(|(_, node)| {
+        let metadata = node.metadata;
+        let is_link = matches!(node.kind, Kind::Symlink { .. });
+        is_link && (metadata.uid, metadata.gid) != (0, 0)
+    });
+    owned
+        .map(|(path, node)| {
+            (
+                path.as_bytes().to_vec(),
+                (node.metadata.uid, node.metadata.gid),
+            )
+        })
+        .collect()
 }
 
 fn account(
