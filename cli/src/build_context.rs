@@ -1,12 +1,14 @@
 //! `--build-context NAME=VALUE`: what a name in the Dockerfile stands for instead (R-CTX-1).
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use kiln_executor::LONE_FILE;
 use kiln_executor::images::LayoutImage;
 use kiln_image::{Digest, Reference};
-use kiln_planner::{ContextName, NamedContext, NamedContexts};
+use kiln_planner::{ContextName, GitUrl, HttpSource, HttpUrl, NamedContext, NamedContexts};
+
+use crate::address::{Address, in_words};
 
 /// One flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub(crate) enum Value {
     Empty,
     /// An image of a layout on this machine.
     Layout(LayoutImage),
+    /// A repository.
+    Git(Box<GitUrl>),
+    /// A file to download.
+    Http(Box<HttpUrl>),
 }
 
 impl FromStr for BuildContext {
@@ -62,6 +68,11 @@ impl FromStr for Value {
         if text.starts_with("target:") {
             return Err("only a bake file has targets to name".to_owned());
         }
+        match Address::parse(text)? {
+            Some(Address::Git(url)) => return Ok(Self::Git(url)),
+            Some(Address::Http(url)) => return Ok(Self::Http(url)),
+            None => {}
+        }
         match text {
             "" => Err("there is nothing after the `=`".to_owned()),
             path => Ok(Self::Folder(Path::new(path).to_owned())),
@@ -88,15 +99,6 @@ fn layout_image(text: &str) -> Result<LayoutImage, String> {
     }
 }
 
-/// An error and what is behind it, on one line.
-fn in_words(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error: &&dyn Error| (**error).source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
 /// What the planner is to know of the flags.
 pub(crate) fn kinds(flags: &[BuildContext]) -> NamedContexts {
     let kind = |value: &Value| match value {
@@ -104,6 +106,12 @@ pub(crate) fn kinds(flags: &[BuildContext]) -> NamedContexts {
         Value::Image(reference) => NamedContext::Image(reference.clone()),
         Value::Empty => NamedContext::Empty,
         Value::Layout(_) => NamedContext::Layout,
+        Value::Git(url) => NamedContext::Git(url.source()),
+        Value::Http(url) => NamedContext::Http(HttpSource {
+            url: (**url).clone(),
+            checksum: None,
+            name: LONE_FILE.to_owned(),
+        }),
     };
     flags
         .iter()
@@ -129,6 +137,9 @@ mod tests {
             Value::Image("alpine:latest".parse().unwrap())
         );
         assert_eq!(value("docker-image://scratch"), Value::Empty);
+        assert!(matches!(value("https://h/r.git#v1:d"), Value::Git(_)));
+        assert!(matches!(value("git@h:r"), Value::Git(_)));
+        assert!(matches!(value("https://h/x.tar"), Value::Http(_)));
         let layout = |path: &str, tag: &str, digest: Option<Digest>| {
             Value::Layout(LayoutImage {
                 path: path.into(),

@@ -1,22 +1,26 @@
 //! What a build reads before it starts: the Dockerfile, the ignore files, and a context that comes as a stream. Clauses R-CLI-2,
 //! R-CLI-3, R-CTX-6, R-CTX-8, R-CTX-9, R-IGN-1, R-IGN-2.
 
+mod elsewhere;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_cache::Store;
-use kiln_executor::{ContextOptions, ContextSource, ContextSources, Spooled};
-use kiln_image::compress::Algorithm;
-use kiln_image::tar;
+use kiln_executor::{
+    ContextOptions, ContextSource, ContextSources, Secrets, Spooled, starts_archive,
+};
 use kiln_parser::{IgnoreError, IgnoreFile, Source, Span};
 use tempfile::TempDir;
 
+use crate::address::{self, Address};
+use crate::args::ProgressMode;
 use crate::build_context::{BuildContext, Value};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::session::LazySession;
 
 /// Nobody writes a Dockerfile this large; a wrong path to a disk image is refused before it fills memory.
 const LARGEST: u64 = 16 << 20;
@@ -27,14 +31,33 @@ const START: u64 = 128 << 10;
 /// What the command line names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// The context: a folder, or `-`.
+    /// The context: a folder, `-`, or an address.
     pub(crate) context: &'a Path,
     /// The Dockerfile.
     pub(crate) file: Option<&'a Path>,
     /// `--build-context`
     pub(crate) named: &'a [BuildContext],
+    /// How what has to be fetched first is shown.
+    pub(crate) progress: ProgressMode,
+    /// Tokens and passwords for that.
+    pub(crate) secrets: &'a Secrets,
+    /// Whether `.git` of a repository stays.
+    pub(crate) keep_git_dir: bool,
+    /// Whether the dates of the result are given, so that the files of a repository are as old as their commit.
+    pub(crate) has_epoch: bool,
     /// Where a context that is a stream is kept for a while.
-    pub(crate) root: &'a Path,
+    pub(crate) session: &'a LazySession<'a>,
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug)]
+enum DockerfileAt<'a> {
+    /// Where it usually is.
+    Usual,
+    /// At a path: of this machine, or within a context that is not a folder of it (R-CLI-3).
+    Path(&'a Path),
+    /// It is a text by itself.
+    Text(Arc<Source>),
 }
 
 /// The texts of a build and the files they are about.
@@ -45,6 +68,8 @@ pub(crate) struct Input {
     pub(crate) contexts: ContextSources,
     /// What is left out of the build context.
     pub(crate) ignore: IgnoreFile,
+    /// Whether the Dockerfile is a file of this machine, by its name.
+    pub(crate) is_file: bool,
     /// Keeps the empty folder that stands for the context of a Dockerfile from stdin.
     _empty: Option<TempDir>,
 }
@@ -56,29 +81,42 @@ impl Input {
     /// When something is missing or cannot be read, or asks for a kind of context kiln does not have.
     pub(crate) fn read(wanted: &Wanted<'_>) -> Result<Self, Failure> {
         let stdin = Path::new("-");
-        let mut input = match (wanted.context == stdin, wanted.file) {
-            (true, Some(file)) if file == stdin => Err(Failure::usage(
-                "stdin cannot be both the context and the Dockerfile",
-            )),
-            (true, _) => Self::from_stdin(wanted, &mut io::stdin().lock()),
-            (false, _) => Self::from_folder(wanted.context, wanted.file),
+        if wanted.context == stdin && wanted.file == Some(stdin) {
+            let message = "stdin cannot be both the context and the Dockerfile";
+            return Err(Failure::usage(message));
+        }
+        let at = DockerfileAt::of(wanted)?;
+        let address = match wanted.context.is_dir() {
+            true => None,
+            false => Address::parse(&wanted.context.to_string_lossy()).map_err(Failure::usage)?,
+        };
+        let mut input = match address {
+            Some(address) => Self::from_elsewhere(wanted, &address, &at),
+            None if wanted.context == stdin => {
+                Self::from_stdin(wanted, at, &mut io::stdin().lock())
+            }
+            None => Self::from_folder(wanted.context, at),
         }?;
         input.read_named(wanted.named)?;
         Ok(input)
     }
 
     /// A tar is the context; anything else is the Dockerfile, and the context is empty.
-    fn from_stdin(wanted: &Wanted<'_>, stdin: &mut dyn Read) -> Result<Self, Failure> {
+    fn from_stdin(
+        wanted: &Wanted<'_>,
+        at: DockerfileAt<'_>,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, Failure> {
         let unreadable = |error: io::Error| Failure::unreadable(Path::new("stdin"), &error);
         let mut start = Vec::new();
         stdin
             .take(START)
             .read_to_end(&mut start)
             .map_err(unreadable)?;
-        let is_archive = is_archive(&start);
+        let is_archive = starts_archive(&start);
         let mut all = Cursor::new(start).chain(stdin);
         if is_archive {
-            return Self::from_archive(&mut all, wanted);
+            return Self::from_archive(&mut all, wanted, at);
         }
         if let Some(file) = wanted.file {
             return Err(Failure::usage(format!(
@@ -101,18 +139,28 @@ impl Input {
                 ignore_name: None,
             })),
             ignore: no_rules(),
+            is_file: false,
             _empty: Some(empty),
         })
     }
 
     /// A context that is an archive has its Dockerfile in it, and no ignore file counts (R-IGN-2).
-    fn from_archive(stream: &mut dyn Read, wanted: &Wanted<'_>) -> Result<Self, Failure> {
-        let store = Store::open(wanted.root).map_err(|error| Failure::from_store(&error))?;
-        let spooled = Spooled::archive(stream, "-", &store).map_err(Failure::from_engine)?;
+    fn from_archive(
+        stream: &mut dyn Read,
+        wanted: &Wanted<'_>,
+        at: DockerfileAt<'_>,
+    ) -> Result<Self, Failure> {
+        let store = &wanted.session.opened()?.store;
+        let spooled = Spooled::archive(stream, "-", store).map_err(Failure::from_engine)?;
         Ok(Self {
-            dockerfile: dockerfile_of(&spooled, wanted.file)?,
+            dockerfile: match at {
+                DockerfileAt::Text(source) => source,
+                DockerfileAt::Path(file) => dockerfile_of(&spooled, Some(file))?,
+                DockerfileAt::Usual => dockerfile_of(&spooled, None)?,
+            },
             contexts: of_main(ContextSource::Spooled(Arc::new(spooled))),
             ignore: no_rules(),
+            is_file: false,
             _empty: None,
         })
     }
@@ -130,7 +178,8 @@ impl Input {
                 Value::Layout(image) => {
                     self.contexts.layouts.insert(name.clone(), image.clone());
                 }
-                Value::Image(_) | Value::Empty => {}
+                // What they are is in the plan.
+                Value::Image(_) | Value::Empty | Value::Git(_) | Value::Http(_) => {}
             }
         }
         Ok(())
@@ -147,21 +196,22 @@ impl Input {
                     .collect()
             }
             Some(ContextSource::Spooled(spooled)) => spooled.names().collect(),
-            None => Vec::new(),
+            Some(ContextSource::Fetched(_)) | None => Vec::new(),
         };
         names.sort();
         names
     }
 
-    fn from_folder(context: &Path, file: Option<&Path>) -> Result<Self, Failure> {
+    fn from_folder(context: &Path, at: DockerfileAt<'_>) -> Result<Self, Failure> {
         check_context(context)?;
-        let (dockerfile, ignore_beside) = match file {
-            Some(file) if file == Path::new("-") => (from_stdin()?, None),
-            Some(file) => {
+        let is_file = !matches!(at, DockerfileAt::Text(_));
+        let (dockerfile, ignore_beside) = match at {
+            DockerfileAt::Text(source) => (source, None),
+            DockerfileAt::Path(file) => {
                 let opened = File::open(file); // a pipe is as good: `-f <(generate)`
                 (read_from(opened, file, context)?, Some(with_suffix(file)))
             }
-            None => {
+            DockerfileAt::Usual => {
                 let path = default_dockerfile(context);
                 let opened = open_regular(&path);
                 (read_from(opened, &path, context)?, Some(with_suffix(&path)))
@@ -172,6 +222,7 @@ impl Input {
             dockerfile,
             ignore: folder.ignore.clone(),
             contexts: of_main(ContextSource::Folder(folder)),
+            is_file,
             _empty: None,
         })
     }
@@ -200,30 +251,57 @@ fn folder(root: &Path, ignore_beside: Option<PathBuf>) -> Result<ContextOptions,
 
 /// The Dockerfile within a context that is held; `-f` is relative to that (R-CLI-3).
 fn dockerfile_of(spooled: &Spooled, file: Option<&Path>) -> Result<Arc<Source>, Failure> {
+    let read = |name: &str| {
+        let read = spooled.read(name, LARGEST);
+        read.map_err(|error| Failure::unreadable(Path::new(name), &error))
+    };
+    dockerfile_in(file, read, || spooled.names().collect())
+}
+
+/// The Dockerfile among the files of a context, by its name or by one of the usual ones (R-CTX-9).
+fn dockerfile_in(
+    file: Option<&Path>,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>, Failure>,
+    names: impl FnOnce() -> Vec<String>,
+) -> Result<Arc<Source>, Failure> {
     let named = file.map(|file| file.to_string_lossy().into_owned());
-    let names = match &named {
+    let candidates = match &named {
         Some(name) => vec![name.as_str()],
         None => vec!["Dockerfile", "dockerfile"],
     };
-    for name in &names {
-        let found = spooled.read(name, LARGEST);
-        let found = found.map_err(|error| Failure::unreadable(Path::new(name), &error))?;
-        if let Some(bytes) = found {
+    for name in &candidates {
+        if let Some(bytes) = read(name)? {
             return Ok(Arc::new(Source::from_bytes(*name, &bytes)));
         }
     }
-    Err(not_found(names[0], spooled.names()))
+    Err(not_found(candidates[0], names().into_iter()))
 }
 
-/// A context must be a folder that is there; what else Docker takes is refused by name.
+impl<'a> DockerfileAt<'a> {
+    /// Reads a Dockerfile that is on stdin or to be downloaded.
+    fn of(wanted: &Wanted<'a>) -> Result<Self, Failure> {
+        let Some(file) = wanted.file else {
+            return Ok(Self::Usual);
+        };
+        let text = file.to_string_lossy();
+        if text == "-" {
+            return from_stdin().map(Self::Text);
+        }
+        if !address::is_http(&text) {
+            return Ok(Self::Path(file));
+        }
+        match Address::parse(&text).map_err(Failure::usage)? {
+            Some(Address::Http(url)) => elsewhere::text(wanted, &url).map(Self::Text),
+            _ => Err(Failure::usage(format!(
+                "`{text}` is not the URL of a Dockerfile"
+            ))),
+        }
+    }
+}
+
+/// A context that is no address must be a folder that is there.
 fn check_context(context: &Path) -> Result<(), Failure> {
     let text = context.to_string_lossy();
-    if text.contains("://") || text.starts_with("git@") {
-        return Err(Failure::usage(format!(
-            "`{text}` is a URL, and kiln takes only a folder as context yet"
-        ))
-        .help("fetch it and give its folder"));
-    }
     match std::fs::metadata(context) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(
@@ -386,11 +464,6 @@ fn limited(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A tar, or anything compressed (R-CLI-2). zstd is taken too: no Dockerfile begins like that.
-fn is_archive(start: &[u8]) -> bool {
-    Algorithm::detect(start) != Algorithm::None || tar::is_archive(start)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -409,7 +482,11 @@ mod tests {
             context,
             file,
             named: &[],
-            root: Path::new("/nowhere"),
+            progress: ProgressMode::None,
+            secrets: &Secrets::default(),
+            keep_git_dir: false,
+            has_epoch: false,
+            session: &LazySession::new(|| Err(Failure::usage("no session is needed"))),
         })
     }
 
@@ -459,8 +536,6 @@ mod tests {
     fn contexts_kiln_does_not_have_are_refused() {
         let file = folder(&[("x", "")]);
         let refused = [
-            (Path::new("https://example.com/x.git"), "is a URL"),
-            (Path::new("git@example.com:x"), "is a URL"),
             (&file.path().join("x"), "is not a folder"),
             (&file.path().join("y"), "does not exist"),
         ];
@@ -471,26 +546,6 @@ mod tests {
         assert!(
             message(read(Path::new("-"), Some(Path::new("-")))).contains("stdin cannot be both")
         );
-    }
-
-    #[test]
-    fn archives_are_told_from_text() {
-        // R-CLI-2
-        let mut tar = [0; 512];
-        tar[0] = b'f';
-        tar[148..156].fill(b' ');
-        let sum: u32 = tar.iter().map(|&byte| u32::from(byte)).sum();
-        tar[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        let compressed = [
-            &b"\x1f\x8b\x08"[..],
-            b"BZh91AY&SY",
-            b"\xfd7zXZ\0",
-            b"\x28\xb5\x2f\xfd",
-        ];
-        assert!(is_archive(&tar));
-        assert!(compressed.into_iter().all(is_archive));
-        assert!(!is_archive(b"FROM scratch"));
-        assert!(!is_archive(b""));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! ([`command`]), progress and diagnostics out ([`progress`], [`render`]), and the exit code ([`exit`]). It holds no build
 //! logic. Progress and messages go to stderr; only results go to stdout.
 
+mod address;
 mod args;
 mod build_context;
 mod command;

@@ -3,20 +3,22 @@
 
 use std::path::PathBuf;
 
+use kiln_executor::Secrets;
 use kiln_executor::images::PullPolicy;
 use kiln_image::Platform;
 use kiln_planner::{NoCache, PlanOptions};
 
-use crate::args::KeyValue;
+use crate::args::{KeyValue, ProgressMode};
 use crate::build_context::{self, BuildContext};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::input::{Input, Wanted};
+use crate::session::LazySession;
 
 // No doc comment: clap would take it for the command's own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Recipe {
-    /// The Dockerfile, `-` for stdin [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, `-` for stdin, or its URL; within CONTEXT if that is no folder [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Stage to build [default: the last]
@@ -46,23 +48,34 @@ pub(crate) struct Recipe {
     /// Platform to build for [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
-    /// Folder, image or layout that a name in the Dockerfile stands for: NAME=PATH, NAME=docker-image://IMAGE,
-    /// NAME=oci-layout://PATH[:TAG][@DIGEST]; may be repeated
+    /// What a name in the Dockerfile stands for: NAME=FOLDER, NAME=docker-image://IMAGE, NAME=oci-layout://PATH[:TAG][@DIGEST],
+    /// NAME=URL of a git repository or file; may be repeated
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<BuildContext>,
-    /// Folder that COPY and ADD take files from, or `-` for a tar of it, or only a Dockerfile, on stdin
+    /// What COPY and ADD take files from: a folder, `-` for a tar of it (or only a Dockerfile) on stdin, the URL of a git
+    /// repository, or of a tar or Dockerfile
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }
 
 impl Recipe {
     /// Reads the Dockerfile and its ignore file, and a context that comes as a stream.
-    pub(crate) fn read(&self, config: &Config) -> Result<Input, Failure> {
+    pub(crate) fn read(
+        &self,
+        secrets: &Secrets,
+        progress: ProgressMode,
+        session: &LazySession<'_>,
+        config: &Config,
+    ) -> Result<Input, Failure> {
         let wanted = Wanted {
             context: &self.context,
             file: self.file.as_deref(),
             named: &self.build_contexts,
-            root: &config.root,
+            progress,
+            secrets,
+            keep_git_dir: keeps_git_dir(&self.build_args),
+            has_epoch: has_epoch(&self.build_args, config),
+            session,
         };
         Input::read(&wanted)
     }
@@ -98,6 +111,23 @@ impl Recipe {
             false => PullPolicy::Missing,
         }
     }
+}
+
+/// Whether `.git` of a build context stays (R-CTX-8).
+pub(crate) fn keeps_git_dir(given: &[KeyValue]) -> bool {
+    let last = given
+        .iter()
+        .rev()
+        .find(|arg| arg.key == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    let value = last.and_then(|arg| arg.value.as_deref());
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// Whether a date is given for all of the result.
+pub(crate) fn has_epoch(given: &[KeyValue], config: &Config) -> bool {
+    let args = build_args(given, |name| config.variable(name));
+    args.iter()
+        .any(|(name, value)| name == "SOURCE_DATE_EPOCH" && !value.is_empty())
 }
 
 /// `K=V` as it is, `K` with the environment's value if it has one. `SOURCE_DATE_EPOCH` of the environment is passed on

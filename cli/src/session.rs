@@ -1,5 +1,8 @@
 //! What a command works with: the store, the registries, the sandbox's launcher, and a way to be stopped.
 
+use std::cell::OnceCell;
+use std::fmt;
+
 use kiln_cache::Store;
 use kiln_executor::event::{Reporter, Task};
 use kiln_executor::sandbox::{Footing, Launcher, Unavailable};
@@ -21,6 +24,37 @@ pub(crate) struct Session {
     footing: Footing,
     git: GitSettings,
     color: bool,
+}
+
+/// A session that is opened when somebody first needs it, and once: a process enters a user namespace only once.
+pub(crate) struct LazySession<'a> {
+    open: Box<dyn Fn() -> Result<Session, Failure> + 'a>,
+    session: OnceCell<Session>,
+}
+
+impl<'a> LazySession<'a> {
+    /// A session that `open` will open.
+    pub(crate) fn new(open: impl Fn() -> Result<Session, Failure> + 'a) -> Self {
+        Self {
+            open: Box::new(open),
+            session: OnceCell::new(),
+        }
+    }
+
+    /// The session, opened now if it is not.
+    pub(crate) fn opened(&self) -> Result<&Session, Failure> {
+        if let Some(session) = self.session.get() {
+            return Ok(session);
+        }
+        let session = (self.open)()?;
+        Ok(self.session.get_or_init(|| session))
+    }
+}
+
+impl fmt::Debug for LazySession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LazySession")
+    }
 }
 
 impl Session {

@@ -239,10 +239,11 @@ impl Solver<'_> {
                 self.fetch(vertex, |fetcher, task| git::fetch(source, fetcher, task))?
             }
             SourceOp::Local { name } => {
-                let context = self.contexts.find(name.as_ref())?;
                 let task = self.reporter.start(&vertex.name);
-                task.end_with(context.read())?;
-                Output::Context(name.clone())
+                match task.end_with(self.contexts.open(name.as_ref()))? {
+                    Some(root) => Output::Root(root),
+                    None => Output::Context(name.clone()),
+                }
             }
         })
     }

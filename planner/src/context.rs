@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use kiln_image::{Platform, PlatformError, Reference, ReferenceError};
 
+use crate::{GitSource, HttpSource, SourceOp};
+
 /// The name of a context as it is looked up: short, without `:latest`, so that `alpine` and `docker.io/library/alpine:latest`
 /// are one name and `alpine:3` is another (R-CTX-2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +23,12 @@ pub struct ContextName {
 /// What stands behind a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// Files without an image config: a directory, a repository, a download.
+    /// Files of this machine, without an image config.
     Files,
+    /// The files of a repository.
+    Git(GitSource),
+    /// A download, which is the only file there and not unpacked.
+    Http(HttpSource),
     /// An image by another name.
     Image(Reference),
     /// An image of a layout on this machine.
@@ -134,6 +140,26 @@ impl NamedContexts {
         self.0
             .get_key_value(&exact)
             .or_else(|| self.0.get_key_value(&any))
+    }
+
+    /// Where the files of a context come from, and what progress calls that.
+    pub(crate) fn source(&self, name: &ContextName) -> (SourceOp, String) {
+        match self.0.get(name) {
+            Some(NamedContext::Git(git)) => (
+                SourceOp::Git(git.clone()),
+                format!("[context {name}] {git}"),
+            ),
+            Some(NamedContext::Http(http)) => (
+                SourceOp::Http(http.clone()),
+                format!("[context {name}] {}", http.url),
+            ),
+            _ => (
+                SourceOp::Local {
+                    name: Some(name.clone()),
+                },
+                format!("[context {name}] load from client"),
+            ),
+        }
     }
 
     /// The context that takes the place of a stage with this name (R-CTX-3). A stage may be called `context` (R-CTX-4).

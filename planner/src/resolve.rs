@@ -203,7 +203,9 @@ impl From<Reference> for ImageName {
 fn context_origin(name: &ContextName, context: &NamedContext) -> Origin {
     match context {
         NamedContext::Empty => Origin::Scratch,
-        NamedContext::Files => Origin::Files(name.clone()),
+        NamedContext::Files | NamedContext::Git(_) | NamedContext::Http(_) => {
+            Origin::Files(name.clone())
+        }
         NamedContext::Image(reference) => Origin::Image(reference.clone().into()),
         NamedContext::Layout => Origin::Image(ImageName {
             reference: name.reference(),

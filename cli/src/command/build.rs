@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::recipe::Recipe;
-use crate::session::{Session, Watched};
+use crate::session::{LazySession, Session, Watched};
 use results::Results;
 
 /// Build an image from a Dockerfile
@@ -74,21 +74,24 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
+    let secrets = secret::secrets(&args.secrets, |name| config.variable(name))?;
+    let session = LazySession::new(|| Session::open_with_files(config, args.sandbox.as_deref()));
+    let check = |json| check::run_for_build(&args.recipe, &secrets, json, &session, config);
     match args.call {
-        Some(Call::Check { json }) => return check::run_for_build(&args.recipe, json, config),
-        _ if args.check => return check::run_for_build(&args.recipe, false, config),
+        Some(Call::Check { json }) => return check(json),
+        _ if args.check => return check(false),
         _ => {}
     }
     let outputs = outputs::outputs(&args)?;
     let mode = config.progress(args.progress, args.quiet)?;
-    let input = args.recipe.read(config)?;
+    let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
     let options = args.recipe.plan_options(config);
     if let Some(Call::Print(question)) = args.call {
         return call::run(question, &source, &options);
     }
     let parsed = parse(&source)?;
-    let session = Session::open_with_files(config, args.sandbox.as_deref())?;
+    let session = session.opened()?;
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
@@ -96,7 +99,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         log_limit: log_limit::log_limit(|name| config.variable(name)),
-        secrets: secret::secrets(&args.secrets, |name| config.variable(name))?,
+        secrets,
     };
     let findings = OnceLock::new();
     let (result, account) = session.watch(mode, |watched| {

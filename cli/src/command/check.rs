@@ -13,20 +13,20 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use kiln_executor::event::Reporter;
 use kiln_executor::images::PullPolicy;
-use kiln_executor::{BuildError, BuildRequest, LogLimit, resolve_known_bases};
+use kiln_executor::{BuildError, BuildRequest, LogLimit, Secrets, resolve_known_bases};
 use kiln_image::Platform;
 use kiln_parser::{Diagnostic, Parsed, Severity, Source};
 use kiln_planner::lint::{self, CheckConfig, ContextView, Finding, Subject};
 use kiln_planner::{Bases, PlanOptions, survey};
 
-use crate::args::KeyValue;
+use crate::args::{KeyValue, ProgressMode};
 use crate::build_context::{self, BuildContext};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::{Failure, Report};
 use crate::input::{Input, Wanted};
 use crate::recipe::{self, Recipe};
-use crate::session::Session;
+use crate::session::{LazySession, Session};
 
 /// Check a Dockerfile without building it
 ///
@@ -106,7 +106,11 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         context: &args.context,
         file: args.file.as_deref(),
         named: &args.build_contexts,
-        root: &config.root,
+        progress: ProgressMode::None,
+        secrets: &Secrets::default(),
+        keep_git_dir: recipe::keeps_git_dir(&args.build_args),
+        has_epoch: false,
+        session: &LazySession::new(|| Session::open_with_files(config, None)),
     };
     let request = Request {
         input: Input::read(&wanted)?,
@@ -129,9 +133,15 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
 
 /// `kiln build --check`, as buildx does it: output and exit code are BuildKit's, and a base image that can't be had is an error, as
 /// in a build.
-pub(crate) fn run_for_build(recipe: &Recipe, json: bool, config: &Config) -> Result<Exit, Failure> {
+pub(crate) fn run_for_build(
+    recipe: &Recipe,
+    secrets: &Secrets,
+    json: bool,
+    session: &LazySession<'_>,
+    config: &Config,
+) -> Result<Exit, Failure> {
     let request = Request {
-        input: recipe.read(config)?,
+        input: recipe.read(secrets, ProgressMode::None, session, config)?,
         options: recipe.plan_options(config),
         pull: recipe.pull_policy(),
         offline: false,
@@ -174,6 +184,11 @@ impl Request {
             ignore: &self.input.ignore,
             visible: &visible,
         };
+        if self.fix && !self.input.is_file {
+            return Err(Failure::usage(
+                "only a Dockerfile that is a file here can be fixed; name one with `-f`",
+            ));
+        }
         if self.fix {
             let fixed = lint::fix_all(&source, &self.options, &bases, Some(context), &rules);
             source = write_fixed(&source, fixed)?;
@@ -215,7 +230,7 @@ impl Request {
             contexts: self.input.contexts.clone(),
             pull: self.pull,
             log_limit: LogLimit::default(),
-            secrets: kiln_executor::Secrets::default(),
+            secrets: Secrets::default(),
         };
         let silent = |_| {};
         let reporter = Reporter::new(&silent);
@@ -276,11 +291,6 @@ pub(super) fn rules(parsed: &Parsed, options: &PlanOptions) -> Result<CheckConfi
 
 fn write_fixed(source: &Source, fixed: String) -> Result<Arc<Source>, Failure> {
     let path = Path::new(source.name());
-    if source.name() == "-" {
-        return Err(Failure::usage(
-            "stdin cannot be fixed; name a file with `-f`",
-        ));
-    }
     let bytes = std::fs::read(path).map_err(|error| Failure::unreadable(path, &error))?;
     if bytes != source.text().as_bytes() {
         return Err(Failure::usage(format!(

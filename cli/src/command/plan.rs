@@ -8,7 +8,7 @@ mod text;
 use std::io::Write;
 use std::sync::Arc;
 
-use kiln_executor::{BuildFailure, BuildRequest, LogLimit, preview};
+use kiln_executor::{BuildFailure, BuildRequest, LogLimit, Secrets, preview};
 use kiln_parser::{Parsed, Source};
 
 use super::call::{self, Question};
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::recipe::Recipe;
-use crate::session::{Session, Watched};
+use crate::session::{LazySession, Session, Watched};
 use picture::Picture;
 
 /// Show what a build would do, and why, without building
@@ -49,7 +49,10 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let input = args.recipe.read(config)?;
+    let secrets = Secrets::default();
+    let mode = config.progress(None, false)?;
+    let session = LazySession::new(|| Session::look_at_files(config, None));
+    let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
     let options = args.recipe.plan_options(config);
     if let Some(question) = args.call {
@@ -63,11 +66,11 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         log_limit: LogLimit::default(),
-        secrets: kiln_executor::Secrets::default(),
+        secrets,
     };
-    let session = Session::look_at_files(config, None)?;
-    let mode = config.progress(None, false)?;
-    let (picture, _) = session.watch(mode, |watched| look(&watched, &request));
+    let (picture, _) = session
+        .opened()?
+        .watch(mode, |watched| look(&watched, &request));
     print(args.format, &picture?)?;
     Ok(Exit::Done)
 }

@@ -10,9 +10,11 @@ use kiln_image::{Digest, ImagePath, Node, Tree};
 use kiln_planner::ContextName;
 
 use super::folder::{ContextOptions, Folder};
+use super::load::FetchedContext;
 use super::spooled::Spooled;
 use crate::error::Cause;
 use crate::images::LayoutImage;
+use crate::rootfs::RootFs;
 
 /// Where the files of a context are.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub enum ContextSource {
     Folder(ContextOptions),
     /// In a tree that was read as a whole.
     Spooled(Arc<Spooled>),
+    /// In a layer of the store.
+    Fetched(FetchedContext),
 }
 
 /// The contexts of a build.
@@ -35,7 +39,14 @@ pub struct ContextSources {
 }
 
 /// The contexts of a build being used.
-pub(crate) struct Contexts(BTreeMap<Option<ContextName>, Context>);
+pub(crate) struct Contexts(BTreeMap<Option<ContextName>, InUse>);
+
+enum InUse {
+    /// Read file by file.
+    Files(Context),
+    /// A root filesystem as any stage has it.
+    Root(Arc<RootFs>),
+}
 
 /// A context being used.
 pub(crate) struct Context {
@@ -56,6 +67,7 @@ impl ContextSource {
         match self {
             ContextSource::Folder(folder) => &folder.shown,
             ContextSource::Spooled(spooled) => spooled.shown(),
+            ContextSource::Fetched(fetched) => fetched.shown(),
         }
     }
 }
@@ -75,25 +87,41 @@ impl Contexts {
                     Files::Folder(Box::new(Folder::new(folder.clone(), store)))
                 }
                 ContextSource::Spooled(spooled) => Files::Spooled(spooled.clone()),
+                ContextSource::Fetched(fetched) => {
+                    return (name, InUse::Root(fetched.root().clone()));
+                }
             };
-            (name, Context { called, files })
+            (name, InUse::Files(Context { called, files }))
         };
         Contexts(main.chain(named).map(used).collect())
     }
 
     /// The context with this name; the build context has none.
-    pub(crate) fn find(&self, name: Option<&ContextName>) -> Result<&Context, Cause> {
-        self.0.get(&name.cloned()).ok_or_else(|| {
-            Cause::Unsupported(match name {
+    pub(crate) fn find(&self, name: Option<&ContextName>) -> Option<&Context> {
+        match self.0.get(&name.cloned())? {
+            InUse::Files(context) => Some(context),
+            InUse::Root(_) => None,
+        }
+    }
+
+    /// Gets a context ready: `None` if it is to be read file by file, its root filesystem if it has one.
+    pub(crate) fn open(&self, name: Option<&ContextName>) -> Result<Option<Arc<RootFs>>, Cause> {
+        match self.0.get(&name.cloned()) {
+            Some(InUse::Files(context)) => context.read().map(|()| None),
+            Some(InUse::Root(root)) => Ok(Some(root.clone())),
+            None => Err(Cause::Unsupported(match name {
                 None => "there is no build context".to_owned(),
                 Some(name) => format!("there is no context `{name}`"),
-            })
-        })
+            })),
+        }
     }
 
     /// Remembers digests for the next build.
     pub(crate) fn save(&self) -> Result<(), Cause> {
-        self.0.values().try_for_each(Context::save)
+        self.0.values().try_for_each(|context| match context {
+            InUse::Files(context) => context.save(),
+            InUse::Root(_) => Ok(()),
+        })
     }
 }
 

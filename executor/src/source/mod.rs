@@ -4,6 +4,7 @@ pub(crate) mod context;
 pub(crate) mod folder;
 pub(crate) mod git;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod remote;
 pub(crate) mod spooled;
 mod walk;

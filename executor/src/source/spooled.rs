@@ -48,7 +48,11 @@ impl Spooled {
         Self::read_archive(reader, shown, store).map_err(BuildError::new)
     }
 
-    fn read_archive(reader: impl Read, shown: &str, store: &Store) -> Result<Self, Cause> {
+    pub(super) fn read_archive(
+        reader: impl Read,
+        shown: &str,
+        store: &Store,
+    ) -> Result<Self, Cause> {
         let mut spool = Spool::create(store)?;
         let members =
             read_members(reader, &mut spool).map_err(|error| spool.archive_error(error, shown))?;
@@ -125,28 +129,20 @@ impl Spooled {
     /// # Errors
     /// When it is larger than `limit` bytes, or the disk fails.
     pub fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let path = ImagePath::clean(path.as_bytes());
-        let resolved = self.tree.resolve(&ImagePath::root(), path.as_bytes(), true);
-        let Some(resolved) = resolved.ok().filter(|resolved| resolved.exists) else {
+        let Some((found, node)) = regular_file(&self.tree, path) else {
             return Ok(None);
         };
-        let found = self.tree.lookup(&resolved.path);
-        let Some(Kind::File { size, .. }) = found.map(|found| found.kind) else {
-            return Ok(None);
-        };
-        if *size > limit {
+        if matches!(node.kind, Kind::File { size, .. } if size > limit) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let mut bytes = Vec::new();
-        self.open(&resolved.path)?.read_to_end(&mut bytes)?;
+        self.open(&found)?.read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 
     /// The names in its root.
     pub fn names(&self) -> impl Iterator<Item = String> + '_ {
-        let root = self.tree.directory(&ImagePath::root());
-        let names = root.into_iter().flat_map(|root| root.entries.keys());
-        names.map(|name| String::from_utf8_lossy(name).into_owned())
+        names_in_root(&self.tree)
     }
 
     /// What is known about a path that was not found: facts, and what else it could be.
@@ -166,6 +162,21 @@ impl Spooled {
         let help = near.map(|near| format!("`{near}` is there"));
         (vec![note], help.into_iter().collect())
     }
+}
+
+/// The regular file at a path, links followed within the tree.
+pub(super) fn regular_file(tree: &Tree, path: &str) -> Option<(ImagePath, Node)> {
+    let path = ImagePath::clean(path.as_bytes());
+    let resolved = tree.resolve(&ImagePath::root(), path.as_bytes(), true);
+    let resolved = resolved.ok().filter(|resolved| resolved.exists)?;
+    let node = tree.lookup(&resolved.path)?.node();
+    matches!(node.kind, Kind::File { .. }).then_some((resolved.path, node))
+}
+
+/// The names in a tree's root.
+pub(super) fn names_in_root(tree: &Tree) -> impl Iterator<Item = String> + '_ {
+    let names = tree.root().entries.keys();
+    names.map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
 fn read_members(reader: impl Read, spool: &mut Spool) -> Result<Vec<ArchiveMember>, ArchiveError> {

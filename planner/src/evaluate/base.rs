@@ -190,14 +190,14 @@ impl Builder<'_> {
         if let Some(id) = self.contexts.get(&name.cloned()) {
             return *id;
         }
-        let shown = match name {
-            Some(name) => format!("[context {name}] load from client"),
-            None => "[internal] load build context".to_owned(),
+        let (source, shown) = match name {
+            Some(name) => self.options.contexts.source(name),
+            None => (
+                SourceOp::Local { name: None },
+                "[internal] load build context".to_owned(),
+            ),
         };
-        let op = Op::Source(SourceOp::Local {
-            name: name.cloned(),
-        });
-        let id = self.source(op, shown, None, None);
+        let id = self.source(Op::Source(source), shown, None, None);
         self.contexts.insert(name.cloned(), id);
         id
     }
