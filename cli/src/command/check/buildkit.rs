@@ -97,7 +97,7 @@ mod tests {
             ((1, 1), ">>> a|    b|    c"),
             ((3, 3), "   a|    b|>>> c|    d|    e"),
             ((2, 4), "   a|>>> b|>>> c|>>> d|    e"),
-            ((6, 6), "   c|    d|    e|>>> f|"),
+            ((6, 6), "   d|    e|>>> f|"),
         ];
         for (lines, expected) in cases {
             let shown = excerpt(&source, lines);
