@@ -23,6 +23,7 @@ mod session;
 mod signal;
 mod stored;
 mod table;
+mod unsupported;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -38,7 +39,13 @@ fn main() -> ExitCode {
     // A copy of this program is the single-threaded launcher of RUN steps; it never returns from here.
     kiln_executor::sandbox::init_main_if_asked();
     crash::install_hook();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match unsupported::explain(&error) {
+            Some(failure) => return end(Err(failure)).into(),
+            None => error.exit(),
+        },
+    };
     let outcome = crash::guard(|| {
         let config = Config::resolve(cli.root, Environment::current())?;
         command::run(cli.command, &config)

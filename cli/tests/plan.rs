@@ -285,7 +285,10 @@ fn graphs_show_states_and_inputs() {
   node [shape=box, style=filled];
   v1 [label="scratch", fillcolor="#eeeeee"];
   v2 [label="[internal] load build context", fillcolor="#eeeeee"];
-  v3 [label="[1/1] COPY a \"/b\"\nmiss", fillcolor="#ffcdd2"];
+  subgraph cluster_0 {
+    label="stage-0";
+    v3 [label="[1/1] COPY a \"/b\"\nmiss", fillcolor="#ffcdd2"];
+  }
   v1 -> v3;
   v2 -> v3 [style=dashed];
 }
