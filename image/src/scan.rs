@@ -1,7 +1,8 @@
 //! A directory on disk read as a changeset.
 //!
 //! Two kinds of directory are read: an overlay's *upper* directory, which says what a RUN changed, with
-//! overlayfs's own marks for what it removed; and a plain directory, all of which is there. Nothing is ever
+//! overlayfs's own marks for what it removed; and a plain directory, all of which is there, or what has changed in it
+//! since an earlier look ([`Stamps`]). Nothing is ever
 //! followed or opened by a path the host's resolver sees, so names and links may be hostile.
 //!
 //! Reading the attributes of files is fast, reading their content is not, and whoever writes a layer reads the
@@ -18,6 +19,10 @@ use std::path::Path;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+mod since;
+
+pub use since::{Stamps, scan_since};
 
 use crate::contents::{Contents, DirContents, Root};
 use crate::record::{Record, XATTR};
@@ -237,11 +242,24 @@ enum Marks {
     Overlay,
 }
 
+/// Which objects are read.
+enum Look<'a> {
+    Everything,
+    /// Those that are not as they were.
+    Since(&'a Stamps),
+    /// None: they are only told apart.
+    Stamps,
+}
+
 /// A directory half read.
 struct Scan<'a> {
     root: Root,
     marks: Marks,
     owners: &'a Owners,
+    /// What of it is wanted.
+    look: Look<'a>,
+    /// What was seen, if what is wanted depends on it.
+    seen: Stamps,
     changes: BTreeMap<ImagePath, Change>,
     /// Directories to read yet: a list, so that depth costs no stack and no open directory.
     pending: Vec<ImagePath>,
@@ -251,28 +269,38 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn of(directory: &Path, marks: Marks, owners: &'a Owners) -> Result<Draft, ScanError> {
+        let mut scan = Self::new(directory, marks, owners)?;
+        scan.read()?;
+        number_links(scan.changes.values_mut());
+        Ok(Draft {
+            changes: scan.changes,
+        })
+    }
+
+    fn new(directory: &Path, marks: Marks, owners: &'a Owners) -> Result<Self, ScanError> {
         let at_root = |source| ScanError {
             act: "open the directory",
             path: ImagePath::root(),
             source,
         };
         let root = Root::open(directory).map_err(at_root)?;
-        let (changes, links) = (BTreeMap::new(), HashMap::new());
-        let mut scan = Self {
+        Ok(Self {
             root,
             marks,
             owners,
-            changes,
+            look: Look::Everything,
+            seen: Stamps::default(),
+            changes: BTreeMap::new(),
             pending: vec![ImagePath::root()],
-            links,
-        };
-        while let Some(path) = scan.pending.pop() {
-            scan.directory(path)?;
-        }
-        number_links(scan.changes.values_mut());
-        Ok(Draft {
-            changes: scan.changes,
+            links: HashMap::new(),
         })
+    }
+
+    fn read(&mut self) -> Result<(), ScanError> {
+        while let Some(path) = self.pending.pop() {
+            self.directory(path)?;
+        }
+        Ok(())
     }
 
     /// Reads a directory's own attributes and all but the content of what is in it.
@@ -287,23 +315,29 @@ impl<'a> Scan<'a> {
             .directory(&path)
             .map_err(|source| failed("open the directory", source))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("stat", errno.into()))?;
-        let xattrs =
-            xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
-        let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
-        let node = self.node(&stat, xattrs, Kind::Directory);
         let names = names(fd.as_fd()).map_err(|source| failed("list the directory", source))?;
+        if !self.is_left_out(&path, &stat) {
+            let xattrs =
+                xattrs(fd.as_fd()).map_err(|source| failed("read the attributes of", source))?;
+            self.put_directory(path.clone(), &stat, xattrs);
+        }
+        for name in names {
+            self.entry(fd.as_fd(), &name, path.child(&name))?;
+        }
+        Ok(())
+    }
+
+    fn put_directory(&mut self, path: ImagePath, stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) {
+        let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
+        let node = self.node(stat, xattrs, Kind::Directory);
         self.changes.insert(
-            path.clone(),
+            path,
             if opaque {
                 Change::Opaque(node)
             } else {
                 Change::Put(node)
             },
         );
-        for name in names {
-            self.entry(fd.as_fd(), &name, path.child(&name))?;
-        }
-        Ok(())
     }
 
     fn entry(
@@ -320,6 +354,10 @@ impl<'a> Scan<'a> {
         };
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| failed("stat", errno.into()))?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !is_directory && self.is_left_out(&path, &stat) {
+            return Ok(());
+        }
         let device = (
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),

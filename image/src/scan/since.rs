@@ -1,0 +1,135 @@
+//! What has changed in a plain directory since an earlier look.
+//!
+//! For root filesystems that are copies, where no overlay says what a step did. A file's content, owner, mode, attributes and number
+//! of links can't change without its change time (`ctime`), which no program can set. So nothing is read but what has a new one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::Stat;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Draft, Look, Marks, Owners, Scan, ScanError};
+use crate::tar::number_links;
+use crate::{Change, ImagePath, Node};
+
+/// What tells each object of a directory from what it may be later.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamps {
+    objects: HashMap<ImagePath, Stamp>,
+}
+
+/// Inode and change time, in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    changed: (i64, u64),
+}
+
+impl Stamps {
+    /// Looks at everything below a directory. Whatever changes after this has returned is noticed.
+    pub fn take(directory: &Path) -> Result<Self, ScanError> {
+        let mut scan = Scan::new(directory, Marks::None, &Owners::Own)?;
+        scan.look = Look::Stamps;
+        scan.read()?;
+        scan.seen.outlive_the_clock_tick();
+        Ok(scan.seen)
+    }
+
+    /// File systems write down the time of the last tick: a change within the tick of the latest stamp would not show.
+    fn outlive_the_clock_tick(&self) {
+        let latest = self.objects.values().map(|stamp| stamp.changed).max();
+        while latest.is_some_and(|latest| latest >= tick()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Reads what is not as it was at the time of `before`: changed and new objects, and removals.
+pub fn scan_since(directory: &Path, before: &Stamps) -> Result<Draft, ScanError> {
+    let mut scan = Scan::new(directory, Marks::None, &Owners::Own)?;
+    scan.look = Look::Since(before);
+    scan.read()?;
+    let removed: Vec<ImagePath> = scan.removed(before).cloned().collect();
+    let mut changes = scan.changes;
+    changes.extend(removed.into_iter().map(|path| (path, Change::Remove)));
+    number_links(changes.values_mut());
+    Ok(Draft { changes })
+}
+
+impl Scan<'_> {
+    /// Whether an object is not to be read.
+    pub(super) fn is_left_out(&mut self, path: &ImagePath, stat: &Stat) -> bool {
+        let stamp = Stamp::of(stat);
+        let left_out = match self.look {
+            Look::Everything => return false,
+            Look::Since(before) => before.objects.get(path) == Some(&stamp),
+            Look::Stamps => true,
+        };
+        self.seen.objects.insert(path.clone(), stamp);
+        left_out
+    }
+
+    /// What is gone, but not what went with the directory that it was in.
+    fn removed<'b>(&'b self, before: &'b Stamps) -> impl Iterator<Item = &'b ImagePath> {
+        let gone = |path: &&ImagePath| !self.seen.objects.contains_key(*path);
+        let in_a_directory = |path: &&ImagePath| {
+            path.parent().is_some_and(|parent| {
+                let changed = self.changes.get(&parent).and_then(Change::node);
+                self.seen.objects.contains_key(&parent) && changed.is_none_or(Node::is_directory)
+            })
+        };
+        before.objects.keys().filter(gone).filter(in_a_directory)
+    }
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            inode: stat.st_ino,
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// The time that file systems write down now.
+fn tick() -> (i64, u64) {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    (now.tv_sec, now.tv_nsec.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn what_has_changed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("d/e")).unwrap();
+        for name in ["same", "rewritten", "mode", "d/gone", "d/e/same"] {
+            fs::write(path(name), "x").unwrap();
+        }
+        let before = Stamps::take(dir.path()).unwrap();
+        assert!(scan_since(dir.path(), &before).unwrap().is_empty());
+
+        fs::write(path("rewritten"), "y").unwrap();
+        fs::set_permissions(path("mode"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(path("d/gone")).unwrap();
+        symlink("same", path("new")).unwrap();
+        let draft = scan_since(dir.path(), &before).unwrap();
+        let listing: Vec<String> = draft
+            .iter()
+            .map(|(path, change)| match change {
+                Change::Remove => format!("-{path}"),
+                Change::Put(_) | Change::Opaque(_) => path.to_string(),
+            })
+            .collect();
+        // Directories that something was made or removed in have a new change time, too.
+        assert_eq!(listing, ["", "d", "-d/gone", "mode", "new", "rewritten"]);
+    }
+}
