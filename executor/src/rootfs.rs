@@ -3,17 +3,24 @@
 //! Most steps of a cached build need only its [`OutputId`]. The tree is put together when somebody asks for it,
 //! from the parent's tree where that is there already.
 
-use std::collections::HashSet;
-use std::io;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use kiln_cache::OutputId;
-use kiln_image::{DiffId, ImagePath, NodeRef, Tree};
+use kiln_image::contents::{Contents, DirContents};
+use kiln_image::{DiffId, ImagePath, Kind, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
 use crate::layers::Layers;
+
+/// The files of a root filesystem, each from the unpacked layer that has it.
+pub(crate) struct RootContents {
+    tree: Arc<Tree>,
+    layers: BTreeMap<u32, DirContents>,
+}
 
 /// The output of a vertex: a root filesystem.
 #[derive(Debug)]
@@ -96,6 +103,30 @@ impl RootFs {
         Ok(lowers)
     }
 
+    /// The content of all files below `path`.
+    pub(crate) fn contents(
+        &self,
+        path: &ImagePath,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<RootContents, Cause> {
+        let tree = self.tree(layers, task)?;
+        let mut opened = BTreeMap::new();
+        for (_, node) in tree.walk(path) {
+            if !matches!(node.kind, Kind::File { .. }) || opened.contains_key(&node.layer) {
+                continue;
+            }
+            let directory = layers.unpacked(self.layers[node.layer as usize], task)?;
+            let contents =
+                DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+            opened.insert(node.layer, contents);
+        }
+        Ok(RootContents {
+            tree,
+            layers: opened,
+        })
+    }
+
     /// Reads files of the tree, where the user and group files are asked for by name.
     pub(crate) fn reader<'r>(
         &'r self,
@@ -109,4 +140,25 @@ impl RootFs {
                 .map_err(io::Error::other)
         }
     }
+}
+
+impl Contents for RootContents {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        let found = self.tree.lookup(path).ok_or(io::ErrorKind::NotFound)?;
+        self.layers[&found.layer].open(path, node)
+    }
+}
+
+/// An object of a tree by itself. Hard links hold within a layer only, and two layers may use the same number for theirs.
+pub(crate) fn unshared(found: NodeRef<'_>) -> Node {
+    let mut node = found.node();
+    if let Kind::File {
+        link: Some(link), ..
+    } = &mut node.kind
+    {
+        *link = link
+            .wrapping_mul(31)
+            .wrapping_add(u64::from(found.layer) << 48);
+    }
+    node
 }

@@ -8,6 +8,7 @@ use kiln_registry::Client;
 use crate::error::Cause;
 use crate::layers::Layers;
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable};
+use crate::snapshot::Copies;
 use crate::source::git::{GitSettings, ResolvedRefs};
 
 /// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
@@ -25,6 +26,8 @@ pub struct Services<'a> {
     /// What the `git` program may know of this machine.
     pub(crate) git: GitSettings,
     pub(crate) resolved_refs: ResolvedRefs,
+    /// Root filesystems that ended steps left.
+    pub(crate) copies: Copies,
     rung: OnceLock<Result<Rung, Unavailable>>,
     _held: StoreLock,
 }
@@ -46,6 +49,7 @@ impl<'a> Services<'a> {
             layers: Layers::new(store, registry, footing),
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
+            copies: Copies::default(),
             rung: OnceLock::new(),
         })
     }

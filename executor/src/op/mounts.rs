@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::{InputId, ScratchDir};
-use kiln_image::contents::{Contents, DirContents};
+use kiln_image::contents::Contents;
 use kiln_image::tar::{ApplyError, apply_changeset};
-use kiln_image::{Change, Changeset, ImagePath, Kind, Node, NodeRef, Tree};
+use kiln_image::{Change, Changeset, ImagePath, Node, NodeRef, Tree};
 use kiln_planner::{
     BindMount, CacheMount, ExecOp, Mount, SecretMount, TmpfsMount, Vertex, VertexId,
 };
@@ -25,7 +25,7 @@ use super::cache_mount::{self, CacheDir};
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::changed_source;
-use crate::rootfs::RootFs;
+use crate::rootfs::{RootContents, RootFs, unshared};
 use crate::sandbox::{MountKind, MountSpec, Removals};
 use crate::solve::{Output, Solver};
 use crate::source::context::Context;
@@ -395,23 +395,13 @@ impl Source<'_> {
     }
 
     fn contents(&self, solver: &Solver<'_>, task: &Task<'_>) -> Result<SourceContents<'_>, Cause> {
-        let mut layers = BTreeMap::new();
-        if let Origin::Root(root) = &self.origin {
-            for (_, node) in self.tree.walk(&self.path) {
-                if !matches!(node.kind, Kind::File { .. }) || layers.contains_key(&node.layer) {
-                    continue;
-                }
-                let layer = root.layers[node.layer as usize];
-                let directory = solver.services.layers.unpacked(layer, task)?;
-                let contents =
-                    DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-                layers.insert(node.layer, contents);
+        let root = match &self.origin {
+            Origin::Root(root) => {
+                Some(root.contents(&self.path, &solver.services.layers, task)?)
             }
-        }
-        Ok(SourceContents {
-            source: self,
-            layers,
-        })
+            Origin::Context(_) => None,
+        };
+        Ok(SourceContents { source: self, root })
     }
 
     fn original(&self, copied: &ImagePath) -> ImagePath {
@@ -437,36 +427,19 @@ impl Source<'_> {
     }
 }
 
-/// Hard links hold within a layer only, and two layers may use the same number for theirs.
-fn unshared(found: NodeRef<'_>) -> Node {
-    let mut node = found.node();
-    if let Kind::File {
-        link: Some(link), ..
-    } = &mut node.kind
-    {
-        *link = link
-            .wrapping_mul(31)
-            .wrapping_add(u64::from(found.layer) << 48);
-    }
-    node
-}
-
 /// The files of a source, each from where it is now.
 struct SourceContents<'a> {
     source: &'a Source<'a>,
-    layers: BTreeMap<u32, DirContents>,
+    root: Option<RootContents>,
 }
 
 impl Contents for SourceContents<'_> {
     fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
         let path = self.source.original(path);
-        match self.source.origin {
-            Origin::Context(context) => Ok(context.open(&path, node)?),
-            Origin::Root(_) => {
-                let found = self.source.tree.lookup(&path);
-                let layer = found.ok_or(io::ErrorKind::NotFound)?.layer;
-                self.layers[&layer].open(&path, node)
-            }
+        match (&self.source.origin, &self.root) {
+            (Origin::Context(context), _) => Ok(context.open(&path, node)?),
+            (Origin::Root(_), Some(root)) => root.open(&path, node),
+            (Origin::Root(_), None) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }

@@ -177,6 +177,7 @@ impl Footing {
                 userxattr: form != Form::Trusted,
             },
             Removals::Ignore => Whiteouts::Ignore,
+            Removals::Delete => Whiteouts::Delete,
         };
         match form {
             Form::Trusted => UnpackOptions::privileged(whiteouts),
@@ -194,6 +195,8 @@ pub enum Removals {
     Mark,
     /// Nothing: the directory is no layer's.
     Ignore,
+    /// Delete it: the directory has the layers below as well.
+    Delete,
 }
 
 impl Form {
@@ -296,10 +299,19 @@ fn not_this_root(rung: Rung) -> Unavailable {
     }
 }
 
-/// The rung that needs no namespaces.
+/// The rung that needs no namespaces, for root alone.
 fn lowest(rung: Rung) -> Result<Rung, Unavailable> {
-    Err(Unavailable::new(
-        format!("the sandbox `{rung}` is not there yet"),
-        "use another one",
-    ))
+    if rung != Rung::Chroot {
+        return Err(Unavailable::new(
+            format!("the sandbox `{rung}` is for users, and this process is root"),
+            "run kiln as a user, or leave the choice of the sandbox to kiln",
+        ));
+    }
+    match probe::lacks_for_chroot() {
+        None => Ok(rung),
+        Some(capability) => Err(Unavailable::new(
+            format!("this process is root but lacks the capability {capability}, which the sandbox `chroot` needs"),
+            format!("start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"),
+        )),
+    }
 }

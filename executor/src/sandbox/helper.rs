@@ -1,7 +1,7 @@
 //! The helper process: one thread, one socket, one kind of request.
 
 use super::message::{self, Answer, Socket};
-use super::{Network, SandboxSpec, init};
+use super::{Network, Rung, SandboxSpec, init, minder};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +12,12 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// What the helper is called: its `argv[0]`, by which it knows itself, and what `ps` shows.
 pub(super) const NAME: &str = "kiln: sandbox launcher";
+
+/// A step, and the signal that ends it.
+struct Running {
+    pidfd: OwnedFd,
+    end: Signal,
+}
 
 /// Serves requests from standard input if that is a Unix socket, and then never returns.
 pub(super) fn run_if_socket() {
@@ -38,7 +44,7 @@ fn leave_everything_behind() -> Option<SingleThreaded> {
 
 /// Answers requests until kiln has gone, then kills what still runs.
 fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
-    let mut steps: Vec<OwnedFd> = Vec::new();
+    let mut steps: Vec<Running> = Vec::new();
     loop {
         forget_ended(socket, &mut steps);
         match message::receive::<SandboxSpec>(socket) {
@@ -47,14 +53,14 @@ fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
         }
     }
     for step in &steps {
-        let _ = rustix::process::pidfd_send_signal(step, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&step.pidfd, step.end);
     }
 }
 
 /// Waits for a request; meanwhile drops the descriptors of steps that have ended.
-fn forget_ended(socket: Socket<'_>, steps: &mut Vec<OwnedFd>) {
+fn forget_ended(socket: Socket<'_>, steps: &mut Vec<Running>) {
     loop {
-        let watched = std::iter::once(socket.0).chain(steps.iter().map(|step| step.as_fd()));
+        let watched = std::iter::once(socket.0).chain(steps.iter().map(|step| step.pidfd.as_fd()));
         let mut polled: Vec<PollFd<'_>> = watched
             .map(|fd: BorrowedFd<'_>| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
@@ -76,26 +82,39 @@ fn start(
     proof: &SingleThreaded,
     spec: &SandboxSpec,
     fds: Vec<OwnedFd>,
-    steps: &mut Vec<OwnedFd>,
+    steps: &mut Vec<Running>,
 ) {
     let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
-        Ok(Cloned::New) => init::run(spec, fds),
+        Ok(Cloned::New) if spec.rung.has_namespaces() => init::run(spec, fds),
+        Ok(Cloned::New) => minder::run(spec, fds, proof),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
-            steps.push(pidfd);
+            let end = end_signal(spec.rung);
+            steps.push(Running { pidfd, end });
             Ok(())
         }
         Err(error) => Err(error),
     };
     let pidfd = answer
         .is_ok()
-        .then(|| steps.last().map(|step| step.as_fd()))
+        .then(|| steps.last().map(|step| step.pidfd.as_fd()))
         .flatten();
     let _ = message::send(socket, &answer, pidfd.as_slice());
 }
 
+/// What ends a step and all that it started.
+pub(super) fn end_signal(rung: Rung) -> Signal {
+    match rung.has_namespaces() {
+        true => Signal::KILL,
+        false => minder::END,
+    }
+}
+
 /// The namespaces of a step (R-RT-4).
 fn namespaces(spec: &SandboxSpec) -> i32 {
+    if !spec.rung.has_namespaces() {
+        return 0;
+    }
     let own = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC

@@ -4,9 +4,9 @@ use super::error::Failure;
 use super::message::{self, Report};
 use super::root::{Missing, Root};
 use super::stub::Stubs;
-use super::{Network, SandboxSpec, exec, identity, mounts, plan, seccomp};
+use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -51,6 +51,41 @@ fn prepare(
     stage("set up the standard streams", set_streams(stdio))?;
     stage("start a session", start_session(spec.terminal))?;
     stage("leave the session keyring", leave_keyring())?;
+    let root = match spec.rung.has_namespaces() {
+        true => isolate(spec, stubs)?,
+        false => stage("change the root", change_root(spec))?,
+    };
+    // No descriptor of the helper or of ours survives the exec.
+    stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
+    enter_working_directory(&root, spec)?;
+    stage("set limits", identity::set_limits(&spec.rlimits))?;
+    // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
+    if spec.seccomp && seccomp::SUPPORTED && probe::has_sys_admin() {
+        stage(
+            "load the seccomp filter",
+            sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
+        )?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
+    if spec.rung.records_owners() {
+        // Loading needs a capability that is about to go; the calls that wait from here on are not made before exec.
+        let listener = sys::load_seccomp_listener(&seccomp::notifying());
+        let listener = stage("load the filter of the recorder", listener)?;
+        let limited = identity::limit_capabilities(spec.capabilities);
+        stage("limit the capabilities", limited)?;
+        return Ok(Some(listener));
+    }
+    stage(
+        "change to the user",
+        identity::become_user(&spec.user, spec.capabilities),
+    )?;
+    // A change of user has cleared it.
+    stage("tie the step to kiln", die_with_parent())?;
+    Ok(None)
+}
+
+/// Makes the root filesystem in the step's own namespaces, and leaves the host behind.
+fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
     // Mounts made from here on are seen by nobody else.
     stage("make mounts private", make_mounts_private())?;
     // Asked before the root is exchanged: which cgroup hierarchy does the host have?
@@ -80,33 +115,18 @@ fn prepare(
     if spec.network == Network::None {
         stage("bring up the loopback interface", sys::bring_up_loopback())?;
     }
-    // No descriptor of the helper or of ours survives the exec.
-    stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
-    enter_working_directory(&root, spec)?;
-    stage("set limits", identity::set_limits(&spec.rlimits))?;
-    // The filter first, as loading it needs a capability that is about to go.
-    if spec.seccomp && seccomp::SUPPORTED {
-        stage(
-            "load the seccomp filter",
-            sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
-        )?;
-    }
-    rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
-    if spec.rung.records_owners() {
-        // Loading needs a capability that is about to go; the calls that wait from here on are not made before exec.
-        let listener = sys::load_seccomp_listener(&seccomp::notifying());
-        let listener = stage("load the filter of the recorder", listener)?;
-        let limited = identity::limit_capabilities(spec.capabilities);
-        stage("limit the capabilities", limited)?;
-        return Ok(Some(listener));
-    }
-    stage(
-        "change to the user",
-        identity::become_user(&spec.user, spec.capabilities),
-    )?;
-    // A change of user has cleared it.
-    stage("tie the step to kiln", die_with_parent())?;
-    Ok(None)
+    Ok(root)
+}
+
+/// What is left where there are no namespaces: whatever surrounds kiln is the boundary.
+fn change_root(spec: &SandboxSpec) -> sys::Result<Root> {
+    let path = spec.root.changes();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(path, flags, Mode::empty())
+        .call("open", || path.display().to_string())?;
+    rustix::process::fchdir(&root).call("fchdir", || "new root".into())?;
+    rustix::process::chroot(".").call("chroot", || ".".into())?;
+    Ok(Root::new(root, None))
 }
 
 fn stage<T>(stage: &str, result: sys::Result<T>) -> Result<T, Failure> {

@@ -3,8 +3,9 @@
 use super::message::{self, Answer, Report, Socket};
 use super::recorder::{Parts, Recorder};
 use super::step::Step;
+use super::furnish::Furnishing;
 use super::stub::Stubs;
-use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
+use super::{MountKind, Network, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::Shutdown;
@@ -74,6 +75,10 @@ impl Launcher {
     /// Starts a step; returns once its program is running, or with the reason why it could not be.
     pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<Step, SandboxError> {
         check(spec)?;
+        let furnishing = match spec.rung.has_namespaces() {
+            true => None,
+            false => Some(Furnishing::place(spec).map_err(unfurnished)?),
+        };
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (reports, reporter) = pipe
             .call("pipe2", String::new)
@@ -98,7 +103,7 @@ impl Launcher {
                 }),
             ),
         };
-        let step = Step::new(pidfd, spec.root.changes(), stubs, recorder);
+        let step = Step::new(pidfd, spec, stubs, recorder, furnishing);
         match failure {
             Outcome::Running => Ok(step),
             Outcome::Failed(error) => Err(error),
@@ -261,6 +266,13 @@ fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: i32) -> sys::Res
     Recorder::start(parts, upper)
 }
 
+fn unfurnished(cause: sys::Error) -> SandboxError {
+    SandboxError::Setup {
+        stage: "furnish the root filesystem of the step".into(),
+        cause,
+    }
+}
+
 /// What no kernel could do: relative paths, empty argv, NUL bytes.
 fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     let invalid = |what: String| Err(SandboxError::Invalid(what));
@@ -273,6 +285,12 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         .chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if let Some(bad) = strings.into_iter().find(|text| text.contains('\0')) {
         return invalid(format!("`{}` contains a NUL byte", bad.escape_default()));
+    }
+    if !spec.rung.has_namespaces() && spec.network == Network::None {
+        return invalid(format!(
+            "the sandbox `{}` can't keep a step off the network; it has no namespaces",
+            spec.rung
+        ));
     }
     if let Some(bad) = inside(spec).find(|path| !path.starts_with('/')) {
         return invalid(format!("path `{bad}` inside the root is not absolute"));

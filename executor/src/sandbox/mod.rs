@@ -33,7 +33,9 @@
 //!   like for any child. When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
-//!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind.
+//!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind. On a rung without namespaces
+//!   it changes its root and no more; kiln puts what would be mounted into the root filesystem (`furnish`), and a parent of its
+//!   own (`minder`) kills what it leaves behind.
 //! - **[`Step`]** waits, kills, and afterwards takes away the empty mount points that had to be made (`stub`), so that they
 //!   never reach a layer.
 //!
@@ -52,11 +54,13 @@ pub mod capability;
 mod error;
 mod exec;
 mod footing;
+mod furnish;
 mod helper;
 mod identity;
 mod init;
 mod launcher;
 mod message;
+mod minder;
 mod mounts;
 mod plan;
 mod probe;

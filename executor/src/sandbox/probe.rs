@@ -39,6 +39,18 @@ pub(super) fn has_sys_admin() -> bool {
         .is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
 }
 
+/// The capability that a change of root, or the devices in the new one, would need.
+pub(super) fn lacks_for_chroot() -> Option<&'static str> {
+    let held = rustix::thread::capabilities(None)
+        .map_or(KernelSet::empty(), |sets| sets.effective);
+    let needed = [
+        (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
+        (KernelSet::MKNOD, "MKNOD"),
+    ];
+    let mut lacking = needed.into_iter().filter(|(set, _)| !held.contains(*set));
+    lacking.next().map(|(_, name)| name)
+}
+
 /// Whether a step of `root` or `userns-given` can have its root filesystem with changes kept in `store`, and a `/proc`.
 ///
 /// Costs a fraction of a millisecond: filesystems are made, but mounted nowhere, and no process is started.

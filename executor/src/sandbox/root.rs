@@ -63,6 +63,14 @@ impl Root {
         self.resolve(path, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
     }
 
+    /// Whether a path on which nothing may be a link is there.
+    pub(super) fn exists_without_links(&self, path: &str) -> Result<bool> {
+        match self.open_without_links(path) {
+            Err(error) if error.errno == Errno::NOENT.raw_os_error() => Ok(false),
+            opened => opened.map(|_| true),
+        }
+    }
+
     /// Opens a path, making what is missing.
     pub(super) fn open_or_make(&self, path: &str, missing: Missing<'_>) -> Result<OwnedFd> {
         match self.open(path) {

@@ -1,6 +1,7 @@
 //! A running step: wait for it, kill it, tidy up after it.
 
-use super::SandboxError;
+use super::{SandboxError, SandboxSpec, helper};
+use super::furnish::Furnishing;
 use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
 use crate::sys::Context as _;
@@ -38,28 +39,35 @@ impl ExitStatus {
 #[derive(Debug)]
 pub struct Step {
     pidfd: OwnedFd,
+    /// What ends it and all that it started.
+    end: Signal,
     /// Where the step's changes are, for the mount points that were made there.
     changes: PathBuf,
     stubs: Stubs,
     recorder: Mutex<Option<Recorder>>,
     recorded: OnceLock<Captured>,
+    /// What stands in the root for want of mounts.
+    furnishing: Mutex<Option<Furnishing>>,
     ended: OnceLock<Result<ExitStatus, SandboxError>>,
 }
 
 impl Step {
     pub(super) fn new(
         pidfd: OwnedFd,
-        changes: &Path,
+        spec: &SandboxSpec,
         stubs: Stubs,
         recorder: Option<Recorder>,
+        furnishing: Option<Furnishing>,
     ) -> Self {
         let recorded = OnceLock::new();
         Self {
             pidfd,
-            changes: changes.to_owned(),
+            end: helper::end_signal(spec.rung),
+            changes: spec.root.changes().to_owned(),
             stubs,
             recorder: Mutex::new(recorder),
             recorded,
+            furnishing: Mutex::new(furnishing),
             ended: OnceLock::new(),
         }
     }
@@ -80,7 +88,7 @@ impl Step {
 
     /// Kills the program and everything it started. Can be called from any thread, also while another waits.
     pub fn kill(&self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL); // it may have ended already
+        let _ = pidfd_send_signal(&self.pidfd, self.end); // it may have ended already
     }
 
     /// Sends the program a signal by number, as `kiln run` passes on its own. Being process 1, the program gets only those that it has a
@@ -108,17 +116,25 @@ impl Step {
         if let Some(recorder) = recorder {
             let _ = self.recorded.set(recorder.finish());
         }
-        self.stubs
-            .remove(&self.changes)
-            .map_err(|cause| SandboxError::Setup {
-                stage: "remove the step's mount points".into(),
-                cause,
-            })?;
+        self.tidy_up().map_err(|cause| SandboxError::Setup {
+            stage: "remove the step's mount points".into(),
+            cause,
+        })?;
         let code = status.as_ref().and_then(WaitIdStatus::exit_status);
         let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
         code.map(ExitStatus::Code)
             .or(signal.map(ExitStatus::Signal))
             .ok_or(SandboxError::Killed)
+    }
+}
+
+impl Step {
+    fn tidy_up(&self) -> crate::sys::Result<()> {
+        let mut furnishing = self.furnishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut furnishing) = furnishing.take() {
+            furnishing.clear()?;
+        }
+        self.stubs.remove(&self.changes)
     }
 }
 

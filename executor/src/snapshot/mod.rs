@@ -1,8 +1,9 @@
 //! A root filesystem that one step may change, and what it changed.
 //!
 //! Most rungs stack the layers' directories with overlayfs ([`overlay`]): nothing is copied before the step writes, and the upper
-//! directory is the layer. A rung without mounts needs a copy.
+//! directory is the layer. A rung without mounts needs a copy ([`copy`]).
 
+mod copy;
 mod overlay;
 
 use std::sync::Arc;
@@ -15,12 +16,17 @@ use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
 use crate::sandbox::{RootSpec, Rung};
+use copy::Copy;
 use overlay::Overlay;
+
+pub(crate) use copy::Copies;
 
 /// A root filesystem made for one step. What is left of it goes when this is dropped.
 pub(crate) enum Snapshot<'s> {
     /// Layers and an upper directory.
     Overlay(Overlay<'s>),
+    /// All of it as plain files.
+    Copy(Copy<'s>),
 }
 
 impl<'s> Snapshot<'s> {
@@ -35,9 +41,7 @@ impl<'s> Snapshot<'s> {
             Rung::Root | Rung::UsernsRange | Rung::UsernsGiven | Rung::UsernsSingle => {
                 Overlay::prepare(root, services, task).map(Self::Overlay)
             }
-            Rung::Chroot => Err(Cause::Unsupported(
-                "the sandbox `chroot` is not there yet".to_owned(),
-            )),
+            Rung::Chroot => Copy::prepare(root, services, task).map(Self::Copy),
         }
     }
 
@@ -45,6 +49,7 @@ impl<'s> Snapshot<'s> {
     pub(crate) fn root_spec(&self) -> RootSpec {
         match self {
             Self::Overlay(overlay) => overlay.root_spec(),
+            Self::Copy(copy) => copy.root_spec(),
         }
     }
 
@@ -58,6 +63,7 @@ impl<'s> Snapshot<'s> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         match self {
             Self::Overlay(overlay) => overlay.commit(owners, services, step, tree),
+            Self::Copy(copy) => copy.commit(services, step, tree),
         }
     }
 }

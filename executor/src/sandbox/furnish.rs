@@ -1,0 +1,320 @@
+//! What a step without mounts of its own gets in their place: things that stand in its root filesystem while it runs, and are gone after it.
+//!
+//! What the image has at such a place is moved aside and comes back. A directory that kiln made for the step, and a cache, is moved in
+//! and, the cache, out again, so nothing is copied that need not be. While the step runs it can do as it likes with all of it, links
+//! included. So each place is held by the descriptor of the directory that it is in, and nothing is ever looked up by a path again.
+
+use super::root::{Missing, Root};
+use super::stub::{self, StubKind, Stubs};
+use super::{MountKind, MountSpec, SandboxSpec};
+use crate::sys::{Context as _, Error, Result};
+use kiln_image::contents::DirContents;
+use kiln_image::scan::scan_directory;
+use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Everything put into a root. Dropping it takes it out again.
+#[derive(Debug)]
+pub(super) struct Furnishing {
+    /// In the order they were put there.
+    pieces: Vec<Piece>,
+    stubs: Stubs,
+    root: PathBuf,
+    /// On the root's own filesystem, so that moving is renaming.
+    aside: TempDir,
+}
+
+/// One thing that was put somewhere.
+#[derive(Debug)]
+struct Piece {
+    parent: OwnedFd,
+    name: OsString,
+    inode: u64,
+    /// Of the parent.
+    before: Stat,
+    /// What the image has there, below `aside`.
+    displaced: Option<PathBuf>,
+    /// Where it came from and belongs.
+    home: Option<PathBuf>,
+}
+
+/// The device nodes of `/dev`, and their numbers.
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// What of the surrounding `/proc` is the same for everybody, and can be shown as it is at this moment.
+const OF_PROC: [&str; 11] = [
+    "cpuinfo",
+    "filesystems",
+    "loadavg",
+    "meminfo",
+    "stat",
+    "uptime",
+    "version",
+    "sys/kernel/ostype",
+    "sys/kernel/osrelease",
+    "sys/kernel/version",
+    "sys/vm/overcommit_memory",
+];
+
+impl Furnishing {
+    /// Puts everything in its place.
+    pub(super) fn place(spec: &SandboxSpec) -> Result<Self> {
+        let directory = spec.root.changes();
+        let beside = directory.parent().unwrap_or(directory);
+        let aside = TempDir::new_in(beside).call("mkdir", || beside.display().to_string())?;
+        let mut furnishing = Self {
+            pieces: Vec::new(),
+            stubs: Stubs::default(),
+            root: directory.to_owned(),
+            aside,
+        };
+        let root = open_directory(directory)?;
+        let root = Root::new(root, None);
+        furnishing.kernel_directory(&root, "/proc", fill_proc)?;
+        furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
+        furnishing.kernel_directory(&root, "/dev", fill_dev)?;
+        for mount in &spec.mounts {
+            furnishing.mount(&root, mount)?;
+        }
+        Ok(furnishing)
+    }
+
+    /// Takes everything out. The pieces go in the reverse order, as one may stand in another.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        while let Some(piece) = self.pieces.pop() {
+            piece.take_out(self.aside.path())?;
+        }
+        self.stubs.remove(&self.root)?;
+        self.stubs = Stubs::default();
+        Ok(())
+    }
+
+    /// A directory that the image's links have no say in; one that is missing stays, empty (R-LAY-14).
+    fn kernel_directory(
+        &mut self,
+        root: &Root,
+        path: &str,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<()> {
+        if !root.exists_without_links(path)? {
+            root.open_or_make(path, Missing::Directory(0, 0))?;
+        }
+        let made = self.new_directory(0o755)?;
+        fill(&made).call("mknod", || path.to_owned())?;
+        self.put(&root.open_without_links(path)?, &made, None)
+    }
+
+    fn mount(&mut self, root: &Root, mount: &MountSpec) -> Result<()> {
+        let (made, home, kind) = match &mount.kind {
+            MountKind::Tmpfs { mode, .. } => (self.new_directory(*mode)?, None, StubKind::Directory),
+            MountKind::File {
+                contents,
+                mode,
+                uid,
+                gid,
+            } => {
+                let file = self.new_path();
+                write_file(&file, contents, *mode, (*uid, *gid))
+                    .call("write", || mount.target.clone())?;
+                (file, None, StubKind::File)
+            }
+            MountKind::Bind { source, inside, .. } if inside.is_empty() => {
+                let kind = kind_of(source)?;
+                (source.clone(), Some(source.clone()), kind)
+            }
+            MountKind::Bind { source, inside, .. } => {
+                let copied = self.copy_of(source, inside)?;
+                let kind = kind_of(&copied)?;
+                (copied, None, kind)
+            }
+        };
+        let missing = Missing::Stub(kind, &mut self.stubs);
+        let place = root.open_or_make(&mount.target, missing)?;
+        self.put(&place, &made, home)
+    }
+
+    /// Moves `made` to where `place` is, and what is there aside.
+    fn put(&mut self, place: &OwnedFd, made: &Path, home: Option<PathBuf>) -> Result<()> {
+        let (parent, name) = parent_of(place)?;
+        let before = rustix::fs::fstat(&parent).call("fstat", || name.display().to_string())?;
+        let displaced = self.new_path();
+        let text = || name.display().to_string();
+        rustix::fs::renameat(&parent, &name, CWD, &displaced).call("renameat", text)?;
+        let mut piece = Piece {
+            parent,
+            name: name.clone(),
+            inode: 0,
+            before,
+            displaced: Some(displaced),
+            home: None,
+        };
+        let moved = rustix::fs::renameat(CWD, made, &piece.parent, &name).call("renameat", text);
+        if moved.is_ok() {
+            piece.home = home;
+            piece.inode = rustix::fs::statat(&piece.parent, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .call("fstatat", text)?
+                .st_ino;
+        }
+        self.pieces.push(piece);
+        moved
+    }
+
+    /// A selection of a layer's directory, which is the store's.
+    fn copy_of(&self, source: &Path, inside: &str) -> Result<PathBuf> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::new("copy", format!("{inside}: {error}"), nix::libc::EIO)
+        };
+        let directory = open_directory(source)?;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = rustix::fs::openat2(&directory, inside, flags, Mode::empty(), how)
+            .call("openat2", || inside.to_owned())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let copied = self.new_path();
+        let stat = rustix::fs::fstat(&found).call("fstat", || inside.to_owned())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            fs::copy(&path, &copied).call("copy", || inside.to_owned())?;
+            return Ok(copied);
+        }
+        let path = fs::read_link(&path).call("readlink", || inside.to_owned())?;
+        fs::create_dir(&copied).call("mkdir", || inside.to_owned())?;
+        let contents = DirContents::open(&path).call("open", || inside.to_owned())?;
+        let draft = scan_directory(&path).map_err(|error| failed(&error))?;
+        let changeset = draft.complete(&contents).map_err(|error| failed(&error))?;
+        let options = UnpackOptions::privileged(Whiteouts::Ignore);
+        apply_changeset(&changeset, &contents, &copied, &options)
+            .map_err(|error| failed(&error))?;
+        let mode = Permissions::from_mode(stat.st_mode & 0o7777);
+        fs::set_permissions(&copied, mode).call("chmod", || inside.to_owned())?;
+        Ok(copied)
+    }
+
+    fn new_directory(&self, mode: u32) -> Result<PathBuf> {
+        let path = self.new_path();
+        let text = || path.display().to_string();
+        fs::create_dir(&path).call("mkdir", text)?;
+        fs::set_permissions(&path, Permissions::from_mode(mode)).call("chmod", text)?;
+        Ok(path)
+    }
+
+    fn new_path(&self) -> PathBuf {
+        let entries = fs::read_dir(self.aside.path()).map_or(0, Iterator::count);
+        self.aside.path().join(format!("{}-{entries}", self.pieces.len()))
+    }
+}
+
+impl Drop for Furnishing {
+    fn drop(&mut self) {
+        let _ = self.clear(); // only after a failure is there still something to do
+    }
+}
+
+impl Piece {
+    /// Moves what was put there away or back to where it belongs, and what was there before back.
+    fn take_out(self, aside: &Path) -> Result<()> {
+        let text = || self.name.display().to_string();
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let found = rustix::fs::statat(&self.parent, &self.name, flags).ok();
+        if let Some(found) = found {
+            let own = found.st_ino == self.inode;
+            let gone = aside.join(format!("gone-{}", found.st_ino));
+            let to = self.home.as_ref().filter(|_| own).unwrap_or(&gone);
+            rustix::fs::renameat(&self.parent, &self.name, CWD, to).call("renameat", text)?;
+        }
+        if let Some(displaced) = &self.displaced {
+            let how = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(CWD, displaced, &self.parent, &self.name, how)
+                .call("renameat2", text)?;
+        }
+        stub::restore_times(&reopened(&self.parent)?, &self.before).call("utimensat", text)
+    }
+}
+
+/// The directory that an object is in, and its name there.
+fn parent_of(place: &OwnedFd) -> Result<(OwnedFd, OsString)> {
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let path = fs::read_link(&link).call("readlink", || link.clone())?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new("mount", "/", nix::libc::EBUSY));
+    };
+    Ok((open_directory(parent)?, name.to_owned()))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())
+}
+
+fn reopened(directory: &OwnedFd) -> Result<OwnedFd> {
+    directory.try_clone().call("fcntl", || "F_DUPFD_CLOEXEC".into())
+}
+
+fn kind_of(path: &Path) -> Result<StubKind> {
+    let found = fs::symlink_metadata(path).call("stat", || path.display().to_string())?;
+    Ok(match found.is_dir() {
+        true => StubKind::Directory,
+        false => StubKind::File,
+    })
+}
+
+fn write_file(path: &Path, contents: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(mode & 0o700))?;
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+    file.write_all(contents)?;
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+fn fill_dev(dev: &Path) -> io::Result<()> {
+    for (name, major, minor) in NODES {
+        let node = dev.join(name);
+        let device = rustix::fs::makedev(major, minor);
+        let kind = FileType::CharacterDevice;
+        rustix::fs::mknodat(CWD, &node, kind, Mode::from_raw_mode(0o666), device)?;
+        fs::set_permissions(&node, Permissions::from_mode(0o666))?;
+    }
+    File::open(dev.join("null"))?; // refused on filesystems that are mounted without devices
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        symlink(target, dev.join(name))?;
+    }
+    for (name, mode) in [("shm", 0o1777), ("mqueue", 0o1777), ("pts", 0o755)] {
+        let directory = dev.join(name);
+        fs::create_dir(&directory)?;
+        fs::set_permissions(&directory, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+fn fill_proc(proc: &Path) -> io::Result<()> {
+    for name in OF_PROC {
+        let Ok(text) = fs::read(Path::new("/proc").join(name)) else {
+            continue; // hidden here as well
+        };
+        let file = proc.join(name);
+        if let Some(parent) = file.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(file, text)?;
+    }
+    fs::write(proc.join("mounts"), "rootfs / rootfs rw 0 0\n")
+}

@@ -1,0 +1,183 @@
+//! A root filesystem where nothing can be mounted: all layers as plain files in one directory, which the step changes in place.
+//!
+//! What it changed shows in the objects' change times. A copy is dear, so a step leaves its own to whoever comes next: the step
+//! after it finds there what it needs but for layers that were made without a RUN, and they are added.
+
+use std::fs::Permissions;
+use std::io::BufWriter;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::{LayerStaging, ScratchDir};
+use kiln_image::contents::DirContents;
+use kiln_image::scan::{Stamps, scan_since};
+use kiln_image::tar::{self, apply_changeset};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Metadata, Tree};
+
+use crate::Services;
+use crate::error::Cause;
+use crate::event::Task;
+use crate::rootfs::{RootFs, unshared};
+use crate::sandbox::{Footing, Removals, RootSpec};
+
+/// The directory of the root within its own scratch directory, where the sandbox puts aside what a step must not see.
+const ROOT: &str = "root";
+
+/// What stands in these directories while a step runs is the sandbox's, so an image's own content is not even copied.
+const KERNEL: [&str; 3] = ["dev", "proc", "sys"];
+
+/// As many copies are kept for later steps.
+const MOST_KEPT: usize = 4;
+
+/// A root filesystem as plain files.
+pub(crate) struct Copy<'s> {
+    scratch: ScratchDir,
+    layers: Vec<DiffId>,
+    before: Stamps,
+    staging: LayerStaging<'s>,
+}
+
+/// Copies that ended steps left, with the layers that they are made of.
+#[derive(Default)]
+pub(crate) struct Copies {
+    kept: Mutex<Vec<(Vec<DiffId>, ScratchDir)>>,
+}
+
+impl<'s> Copy<'s> {
+    pub(super) fn prepare(
+        root: &RootFs,
+        services: &'s Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<Self, Cause> {
+        let scratch = match services.copies.take(&root.layers) {
+            Some((layers, scratch)) => {
+                bring_up_to_date(scratch.path(), &root.layers[layers..], services, task)?;
+                scratch
+            }
+            None => copied(root, services, task)?,
+        };
+        let directory = scratch.path().join(ROOT);
+        let metadata = root.tree(&services.layers, task)?.root().metadata.clone();
+        dress(&directory, &metadata, services.footing)?;
+        let before = Stamps::take(&directory).map_err(Cause::layer("read", "of the step"))?;
+        Ok(Self {
+            scratch,
+            layers: root.layers.clone(),
+            before,
+            staging: services.store.layers().stage()?,
+        })
+    }
+
+    pub(super) fn root_spec(&self) -> RootSpec {
+        RootSpec::Directory(self.directory())
+    }
+
+    pub(super) fn commit(
+        mut self,
+        services: &Services<'_>,
+        step: &str,
+        tree: &Tree,
+    ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        let directory = self.directory();
+        let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+        let mut draft =
+            scan_since(&directory, &self.before).map_err(Cause::layer("read", step))?;
+        draft.retain(|path, _| !is_kernels(path));
+        let draft = draft
+            .normalise(tree, &contents)
+            .map_err(Cause::layer("read", step))?;
+        let out = BufWriter::new(self.staging.create_tar()?);
+        let (changeset, summary) =
+            tar::write_draft(draft, &contents, out).map_err(Cause::layer("read", step))?;
+        self.staging
+            .commit(&summary.diff_id, &changeset, summary.size)?;
+        self.layers.push(summary.diff_id);
+        services.copies.keep(self.layers, self.scratch);
+        let changeset = services.layers.remember(summary.diff_id, changeset);
+        Ok((summary.diff_id, changeset))
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.scratch.path().join(ROOT)
+    }
+}
+
+impl Copies {
+    fn keep(&self, layers: Vec<DiffId>, scratch: ScratchDir) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == MOST_KEPT {
+            kept.remove(0);
+        }
+        kept.push((layers, scratch));
+    }
+
+    /// The copy that has most of `layers` and nothing else, and how many of them it has.
+    fn take(&self, layers: &[DiffId]) -> Option<(usize, ScratchDir)> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (index, _) = kept
+            .iter()
+            .enumerate()
+            .filter(|(_, (own, _))| layers.starts_with(own))
+            .max_by_key(|(_, (own, _))| own.len())?;
+        let (own, scratch) = kept.remove(index);
+        Some((own.len(), scratch))
+    }
+}
+
+/// A fresh copy of all layers.
+fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<ScratchDir, Cause> {
+    let tree = root.tree(&services.layers, task)?;
+    let contents = root.contents(&ImagePath::root(), &services.layers, task)?;
+    let put = tree
+        .walk(&ImagePath::root())
+        .filter(|(path, _)| !path.is_root() && !is_kernels(path))
+        .map(|(path, found)| (path, Change::Put(unshared(found))));
+    let changeset: Changeset = put.collect();
+    let scratch = services.store.scratch_dir()?;
+    let directory = scratch.path().join(ROOT);
+    std::fs::create_dir(&directory).map_err(Cause::file("create", &directory))?;
+    let options = services.footing.unpack_options(Removals::Ignore);
+    apply_changeset(&changeset, &contents, &directory, &options)
+        .map_err(Cause::layer("copy", "of the image"))?;
+    Ok(scratch)
+}
+
+/// Adds layers to a copy that has all those before them.
+fn bring_up_to_date(
+    scratch: &Path,
+    layers: &[DiffId],
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    let directory = scratch.join(ROOT);
+    let options = services.footing.unpack_options(Removals::Delete);
+    for layer in layers {
+        let unpacked = services.layers.unpacked(*layer, task)?;
+        let contents = DirContents::open(&unpacked).map_err(Cause::file("open", &unpacked))?;
+        let changeset = services.layers.changeset(*layer, task)?;
+        let wanted: Changeset = changeset
+            .iter()
+            .filter(|(path, _)| !path.is_root() && !is_kernels(path))
+            .map(|(path, change)| (path.clone(), change.clone()))
+            .collect();
+        apply_changeset(&wanted, &contents, &directory, &options)
+            .map_err(Cause::layer("copy", "of the step before"))?;
+    }
+    Ok(())
+}
+
+fn is_kernels(path: &ImagePath) -> bool {
+    let mut names = path.components();
+    let top = names.next();
+    names.next().is_some() && KERNEL.iter().any(|name| top == Some(name.as_bytes()))
+}
+
+/// Gives the directory that is the step's `/` what `/` has so far.
+fn dress(directory: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
+    footing
+        .give(directory, root.uid, root.gid)
+        .map_err(Cause::file("change the owner of", directory))?;
+    std::fs::set_permissions(directory, Permissions::from_mode(root.mode))
+        .map_err(Cause::file("change the mode of", directory))
+}
