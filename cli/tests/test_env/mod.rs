@@ -86,6 +86,7 @@ impl TestEnv {
             .env("HOME", self.dir.path().join("home"))
             .env("KILN_ROOT", self.root())
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(std::env::var_os("KILN_SANDBOX").map(|rung| ("KILN_SANDBOX", rung)))
             .current_dir(self.work())
             .stdin(Stdio::null());
         command

@@ -13,12 +13,12 @@ use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Stamps, scan_since};
 use kiln_image::tar::{self, apply_changeset};
-use kiln_image::{Change, Changeset, DiffId, ImagePath, Metadata, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Tree};
 
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
-use crate::rootfs::{RootFs, unshared};
+use crate::rootfs::RootFs;
 use crate::sandbox::{Footing, Removals, RootSpec};
 
 /// The directory of the root within its own scratch directory, where the sandbox puts aside what a step must not see.
@@ -92,6 +92,7 @@ impl<'s> Copy<'s> {
             tar::write_draft(draft, &contents, out).map_err(Cause::layer("read", step))?;
         self.staging
             .commit(&summary.diff_id, &changeset, summary.size)?;
+        separate(&changeset, &directory, services.footing)?;
         self.layers.push(summary.diff_id);
         services.copies.keep(self.layers, self.scratch);
         let changeset = services.layers.remember(summary.diff_id, changeset);
@@ -132,7 +133,7 @@ fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<Scr
     let put = tree
         .walk(&ImagePath::root())
         .filter(|(path, _)| !path.is_root() && !is_kernels(path))
-        .map(|(path, found)| (path, Change::Put(unshared(found))));
+        .map(|(path, found)| (path, Change::Put(single(found.node()))));
     let changeset: Changeset = put.collect();
     let scratch = services.store.scratch_dir()?;
     let directory = scratch.path().join(ROOT);
@@ -165,6 +166,38 @@ fn bring_up_to_date(
             .map_err(Cause::layer("copy", "of the step before"))?;
     }
     Ok(())
+}
+
+/// Makes files of their own of the names that a step gave to one: links do not span layers, so the next step may change one name
+/// and no other (R-LAY-10).
+fn separate(changeset: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
+    let linked = changeset.iter().filter(|(_, change)| is_linked(change));
+    let apart: Changeset = linked
+        .map(|(path, change)| match change.node() {
+            Some(node) => (path.clone(), Change::Put(single(node.clone()))),
+            None => (path.clone(), change.clone()),
+        })
+        .collect();
+    if apart.is_empty() {
+        return Ok(());
+    }
+    let contents = DirContents::open(directory).map_err(Cause::file("open", directory))?;
+    let options = footing.unpack_options(Removals::Ignore);
+    apply_changeset(&apart, &contents, directory, &options)
+        .map_err(Cause::layer("copy", "of the step before"))
+}
+
+fn is_linked(change: &Change) -> bool {
+    let node = change.node();
+    node.is_some_and(|node| matches!(node.kind, Kind::File { link: Some(_), .. }))
+}
+
+/// A file without its other names.
+fn single(mut node: Node) -> Node {
+    if let Kind::File { link, .. } = &mut node.kind {
+        *link = None;
+    }
+    node
 }
 
 fn is_kernels(path: &ImagePath) -> bool {
