@@ -40,6 +40,15 @@ fn sandbox_every_folder_gives_what_it_expects() {
     }
 }
 
+/// The same layers come out where nothing can be mounted.
+#[test]
+fn sandbox_every_folder_gives_what_it_expects_in_a_chroot() {
+    let env = TestEnv::on_rung("chroot");
+    if env.import_busybox() {
+        check_all(&env, |case| case.needs_sandbox && !case.needs_mounts);
+    }
+}
+
 fn check_all(env: &TestEnv, wanted: impl Fn(&Case) -> bool) {
     let cases: Vec<Case> = Case::all("build").into_iter().filter(wanted).collect();
     let failures: Vec<String> = cases.iter().flat_map(|case| check(env, case)).collect();

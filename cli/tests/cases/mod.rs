@@ -15,6 +15,8 @@ pub struct Case {
     pub name: String,
     /// Whether something is run in a sandbox; a base image `busybox` is there then.
     pub needs_sandbox: bool,
+    /// Whether it needs what only a mount can give: a real `/proc`, a directory that can't be written to.
+    pub needs_mounts: bool,
     /// Further arguments of `kiln build`.
     pub args: Vec<String>,
 }
@@ -56,11 +58,14 @@ impl Case {
         };
         let needs = strings("needs");
         assert!(
-            needs.is_empty() || needs == ["sandbox"],
+            needs
+                .iter()
+                .all(|need| need == "sandbox" || need == "mounts"),
             "{name}: {needs:?}"
         );
         Self {
             needs_sandbox: !needs.is_empty(),
+            needs_mounts: needs.iter().any(|need| need == "mounts"),
             args: strings("args"),
             folder,
             name,

@@ -15,6 +15,8 @@ const BUSYBOX: &str = "/bin/busybox";
 /// The place.
 pub struct TestEnv {
     dir: TempDir,
+    /// The sandbox to use, if not the best.
+    rung: Option<&'static str>,
 }
 
 /// What a run of kiln left: exit code and what it printed, with changing paths masked.
@@ -31,7 +33,15 @@ impl TestEnv {
         for name in ["work", "home"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { dir }
+        Self { dir, rung: None }
+    }
+
+    /// A new place where steps run in this sandbox.
+    pub fn on_rung(rung: &'static str) -> Self {
+        Self {
+            rung: Some(rung),
+            ..Self::new()
+        }
     }
 
     /// A new place whose build context is these files.
@@ -86,7 +96,7 @@ impl TestEnv {
             .env("HOME", self.dir.path().join("home"))
             .env("KILN_ROOT", self.root())
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .envs(std::env::var_os("KILN_SANDBOX").map(|rung| ("KILN_SANDBOX", rung)))
+            .envs(self.rung.map(|rung| ("KILN_SANDBOX", rung)))
             .current_dir(self.work())
             .stdin(Stdio::null());
         command

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use crate::error::Cause;
-use crate::sandbox::Footing;
+use crate::sandbox::{Footing, Rung};
 
 /// A cache directory, held as long as this lives.
 pub(crate) struct CacheDir {
@@ -40,12 +40,19 @@ fn id_name(id: &str) -> String {
 }
 
 /// Takes hold of a directory as the mount's sharing says; `None` when it has to wait for another user.
+///
+/// `rung` without mounts moves the directory into the root of the step, so that nobody can share it meanwhile.
 pub(crate) fn take(
     store: &Store,
     name: &str,
     mount: &CacheMount,
+    rung: Rung,
 ) -> Result<Option<CacheDir>, Cause> {
-    let how = match mount.sharing {
+    let sharing = match mount.sharing {
+        Sharing::Shared if !rung.has_namespaces() => Sharing::Locked,
+        sharing => sharing,
+    };
+    let how = match sharing {
         Sharing::Shared => FlockOperation::NonBlockingLockShared,
         Sharing::Private | Sharing::Locked => FlockOperation::NonBlockingLockExclusive,
     };
@@ -53,7 +60,7 @@ pub(crate) fn take(
     loop {
         let path = store.mounts_dir().join(format!("{name}-{number}"));
         let held = hold(&path, how)?;
-        if held.is_some() || mount.sharing == Sharing::Locked {
+        if held.is_some() || sharing == Sharing::Locked {
             return Ok(held);
         }
         number += 1;

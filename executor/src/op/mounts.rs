@@ -195,9 +195,13 @@ impl Mounts {
                 wanted.insert(cache_name(cache, source), (cache, source));
             }
         }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let services = solver.services;
+        let rung = services.rung()?;
         for (name, (cache, source)) in wanted {
-            let held = solver.until(|| cache_mount::take(solver.services.store, &name, cache))?;
-            let services = solver.services;
+            let held = solver.until(|| cache_mount::take(services.store, &name, cache, rung))?;
             held.fill(
                 services.store,
                 services.footing,
@@ -396,9 +400,7 @@ impl Source<'_> {
 
     fn contents(&self, solver: &Solver<'_>, task: &Task<'_>) -> Result<SourceContents<'_>, Cause> {
         let root = match &self.origin {
-            Origin::Root(root) => {
-                Some(root.contents(&self.path, &solver.services.layers, task)?)
-            }
+            Origin::Root(root) => Some(root.contents(&self.path, &solver.services.layers, task)?),
             Origin::Context(_) => None,
         };
         Ok(SourceContents { source: self, root })

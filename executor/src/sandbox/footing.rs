@@ -310,8 +310,12 @@ fn lowest(rung: Rung) -> Result<Rung, Unavailable> {
     match probe::lacks_for_chroot() {
         None => Ok(rung),
         Some(capability) => Err(Unavailable::new(
-            format!("this process is root but lacks the capability {capability}, which the sandbox `chroot` needs"),
-            format!("start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"),
+            format!(
+                "this process is root but lacks the capability {capability}, which the sandbox `chroot` needs"
+            ),
+            format!(
+                "start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"
+            ),
         )),
     }
 }

@@ -120,7 +120,9 @@ impl Furnishing {
 
     fn mount(&mut self, root: &Root, mount: &MountSpec) -> Result<()> {
         let (made, home, kind) = match &mount.kind {
-            MountKind::Tmpfs { mode, .. } => (self.new_directory(*mode)?, None, StubKind::Directory),
+            MountKind::Tmpfs { mode, .. } => {
+                (self.new_directory(*mode)?, None, StubKind::Directory)
+            }
             MountKind::File {
                 contents,
                 mode,
@@ -213,7 +215,9 @@ impl Furnishing {
 
     fn new_path(&self) -> PathBuf {
         let entries = fs::read_dir(self.aside.path()).map_or(0, Iterator::count);
-        self.aside.path().join(format!("{}-{entries}", self.pieces.len()))
+        self.aside
+            .path()
+            .join(format!("{}-{entries}", self.pieces.len()))
     }
 }
 
@@ -230,17 +234,23 @@ impl Piece {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let found = rustix::fs::statat(&self.parent, &self.name, flags).ok();
         if let Some(found) = found {
-            let own = found.st_ino == self.inode;
-            let gone = aside.join(format!("gone-{}", found.st_ino));
-            let to = self.home.as_ref().filter(|_| own).unwrap_or(&gone);
-            rustix::fs::renameat(&self.parent, &self.name, CWD, to).call("renameat", text)?;
+            let home = self.home.as_ref().filter(|_| found.st_ino == self.inode);
+            if home.is_none_or(|home| self.moved_to(home).is_err()) {
+                let gone = aside.join(format!("gone-{}", found.st_ino));
+                self.moved_to(&gone).call("renameat2", text)?;
+            }
         }
         if let Some(displaced) = &self.displaced {
             let how = RenameFlags::NOREPLACE;
             rustix::fs::renameat_with(CWD, displaced, &self.parent, &self.name, how)
                 .call("renameat2", text)?;
         }
-        stub::restore_times(&reopened(&self.parent)?, &self.before).call("utimensat", text)
+        stub::restore_times(&self.parent, &self.before).call("utimensat", text)
+    }
+
+    /// Nobody else's file is replaced.
+    fn moved_to(&self, path: &Path) -> rustix::io::Result<()> {
+        rustix::fs::renameat_with(&self.parent, &self.name, CWD, path, RenameFlags::NOREPLACE)
     }
 }
 
@@ -257,10 +267,6 @@ fn parent_of(place: &OwnedFd) -> Result<(OwnedFd, OsString)> {
 fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())
-}
-
-fn reopened(directory: &OwnedFd) -> Result<OwnedFd> {
-    directory.try_clone().call("fcntl", || "F_DUPFD_CLOEXEC".into())
 }
 
 fn kind_of(path: &Path) -> Result<StubKind> {

@@ -122,8 +122,8 @@ fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
 fn change_root(spec: &SandboxSpec) -> sys::Result<Root> {
     let path = spec.root.changes();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(path, flags, Mode::empty())
-        .call("open", || path.display().to_string())?;
+    let root =
+        rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())?;
     rustix::process::fchdir(&root).call("fchdir", || "new root".into())?;
     rustix::process::chroot(".").call("chroot", || ".".into())?;
     Ok(Root::new(root, None))

@@ -1,9 +1,9 @@
 //! Kiln's side of the launcher: start the helper at the first step, ask it for steps.
 
+use super::furnish::Furnishing;
 use super::message::{self, Answer, Report, Socket};
 use super::recorder::{Parts, Recorder};
 use super::step::Step;
-use super::furnish::Furnishing;
 use super::stub::Stubs;
 use super::{MountKind, Network, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};

@@ -40,7 +40,10 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded)
 /// Signals that mean something here. Those that a user may send are for the program.
 fn watched() -> SigSet {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGPWR].into_iter().chain(PASSED_ON) {
+    for signal in [Signal::SIGCHLD, Signal::SIGPWR]
+        .into_iter()
+        .chain(PASSED_ON)
+    {
         signals.add(signal);
     }
     signals
@@ -102,7 +105,11 @@ fn kill_children_by_parent() {
     let own = Pid::this().as_raw().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // `pid (name) state parent …`; the name may hold anything.

@@ -41,8 +41,7 @@ pub(super) fn has_sys_admin() -> bool {
 
 /// The capability that a change of root, or the devices in the new one, would need.
 pub(super) fn lacks_for_chroot() -> Option<&'static str> {
-    let held = rustix::thread::capabilities(None)
-        .map_or(KernelSet::empty(), |sets| sets.effective);
+    let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
     let needed = [
         (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
         (KernelSet::MKNOD, "MKNOD"),

@@ -130,7 +130,10 @@ impl Step {
 
 impl Step {
     fn tidy_up(&self) -> crate::sys::Result<()> {
-        let mut furnishing = self.furnishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut furnishing = self
+            .furnishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(mut furnishing) = furnishing.take() {
             furnishing.clear()?;
         }
