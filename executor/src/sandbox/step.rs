@@ -1,14 +1,14 @@
 //! A running step: wait for it, kill it, tidy up after it.
 
-use super::{SandboxError, SandboxSpec, helper};
 use super::furnish::Furnishing;
 use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
+use super::{SandboxError, SandboxSpec, helper};
 use crate::sys::Context as _;
 use kiln_image::scan::Owners;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// How a program ended.
