@@ -12,6 +12,12 @@ use grammar::{Change, Fault, Part};
 /// The longest text an expansion may give, in bytes: `$A$A` again and again must not fill the memory.
 const LONGEST: usize = 16 << 20;
 
+/// The most bytes that an expansion may write, what it drops again included.
+const MOST_BYTES: usize = 4 * LONGEST;
+
+/// The most (pattern × text) steps that an expansion may take.
+const MOST_STEPS: usize = 1 << 28;
+
 /// An argument as written: quotes, escapes and `$` references are still in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Word {
@@ -226,6 +232,10 @@ struct Evaluation<'v> {
     vars: &'v dyn Variables,
     used: Names,
     unset: Names,
+    /// How many bytes may still be written.
+    bytes: usize,
+    /// How many steps patterns may still take.
+    steps: usize,
 }
 
 /// Names, each once, in order.
@@ -250,6 +260,8 @@ impl<'v> Evaluation<'v> {
             vars,
             used: Names::default(),
             unset: Names::default(),
+            bytes: MOST_BYTES,
+            steps: MOST_STEPS,
         }
     }
 
@@ -261,11 +273,14 @@ impl<'v> Evaluation<'v> {
         }
     }
 
+    /// What is written counts even where it isn't used in the end: words of `${v:-w}` are expanded whatever `v` is.
     fn text(&mut self, parts: &[Part]) -> Result<String, ExpandError> {
         let mut text = String::new();
         for part in parts {
             self.append(&mut text, part)?;
         }
+        let left = self.bytes.checked_sub(text.len());
+        self.bytes = left.ok_or(ExpandError::TooLong)?;
         Ok(text)
     }
 
@@ -282,6 +297,9 @@ impl<'v> Evaluation<'v> {
         let mut words = Vec::new();
         let mut word = String::new();
         for part in parts {
+            if starts_anew(part) {
+                word.clear();
+            }
             match part {
                 Part::Plain(run) => split_into(&mut words, &mut word, run)?,
                 Part::Variable { name, change } => {
@@ -299,32 +317,36 @@ impl<'v> Evaluation<'v> {
         self.used.note(name);
         let filled = |or_empty: bool| value.filter(|value| !(or_empty && value.is_empty()));
         match change {
-            Change::Default { or_empty, word } => match filled(*or_empty) {
-                Some(value) => Ok(value.to_owned()),
-                None => self.text(word),
-            },
-            Change::Alternative { or_empty, word } => match filled(*or_empty) {
-                Some(_) => self.text(word),
-                None => Ok(String::new()),
-            },
-            Change::Require { or_empty, message } => match filled(*or_empty) {
-                Some(value) => Ok(value.to_owned()),
-                None => Err(self.required(name, value.is_some(), message)),
-            },
+            Change::Default { or_empty, word } => {
+                let word = self.text(word)?;
+                Ok(filled(*or_empty).map_or(word, str::to_owned))
+            }
+            Change::Alternative { or_empty, word } => {
+                let word = self.text(word)?;
+                Ok(filled(*or_empty).map_or_else(String::new, |_| word))
+            }
+            Change::Require { or_empty, message } => {
+                let message = self.text(message)?;
+                let value_or = filled(*or_empty).map(str::to_owned);
+                value_or.ok_or_else(|| required(name, value.is_some(), message))
+            }
             Change::None => Ok(self.value(name, value).to_owned()),
             Change::TrimPrefix { longest, pattern } => {
                 let pattern = self.text(pattern)?;
-                shell_pattern::trim_prefix(self.value(name, value), &pattern, *longest)
+                let value = self.value(name, value);
+                shell_pattern::trim_prefix(value, &pattern, *longest, &mut self.steps)
                     .map(str::to_owned)
             }
             Change::TrimSuffix { longest, pattern } => {
                 let pattern = self.text(pattern)?;
-                shell_pattern::trim_suffix(self.value(name, value), &pattern, *longest)
+                let value = self.value(name, value);
+                shell_pattern::trim_suffix(value, &pattern, *longest, &mut self.steps)
                     .map(str::to_owned)
             }
             Change::Replace { all, pattern, with } => {
                 let (pattern, with) = (self.text(pattern)?, self.text(with)?);
-                shell_pattern::replace(self.value(name, value), &pattern, &with, *all)
+                let value = self.value(name, value);
+                shell_pattern::replace(value, &pattern, &with, *all, &mut self.steps)
             }
         }
     }
@@ -336,18 +358,28 @@ impl<'v> Evaluation<'v> {
             ""
         })
     }
+}
 
-    fn required(&mut self, name: &str, set: bool, message: &[Part]) -> ExpandError {
-        let message = match self.text(message) {
-            Err(error) => return error,
-            Ok(message) if !message.is_empty() => message,
-            Ok(_) if set => "is not allowed to be empty".to_owned(),
-            Ok(_) => "is not allowed to be unset".to_owned(),
-        };
-        ExpandError::Required {
-            name: name.to_owned(),
-            message,
-        }
+/// R-EXP-8
+fn required(name: &str, is_set: bool, message: String) -> ExpandError {
+    let message = match (message.is_empty(), is_set) {
+        (false, _) => message,
+        (true, true) => "is not allowed to be empty".to_owned(),
+        (true, false) => "is not allowed to be unset".to_owned(),
+    };
+    ExpandError::Required {
+        name: name.to_owned(),
+        message,
+    }
+}
+
+/// Whether a part of a word list drops the word it stands in as far as that has come: BuildKit collects the words of `${…}` that hold
+/// a word of their own where those around them are collected.
+fn starts_anew(part: &Part) -> bool {
+    match part {
+        Part::Variable { change, .. } => *change != Change::None,
+        Part::Quoted(parts) => parts.iter().any(starts_anew),
+        Part::Plain(_) | Part::Literal(_) => false,
     }
 }
 
