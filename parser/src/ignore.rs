@@ -13,6 +13,7 @@ use crate::pattern::{self, Token};
 pub struct IgnoreFile {
     rules: Vec<Rule>,
     matchers: Vec<Matcher>,
+    exceptions: bool,
 }
 
 /// One pattern and where it stands.
@@ -96,7 +97,8 @@ impl IgnoreFile {
             }
             let exception = written.starts_with('!');
             let pattern = written.strip_prefix('!').map_or(written, str::trim);
-            if pattern.is_empty() {
+            // `!/` comes to the same as `!`.
+            if pattern.is_empty() || (exception && cleaned(pattern) == "/") {
                 return Err(IgnoreError::EmptyException { line });
             }
             let bad = || IgnoreError::BadPattern {
@@ -105,6 +107,7 @@ impl IgnoreFile {
             };
             file.matchers
                 .push(Matcher::new(&cleaned(pattern)).ok_or_else(bad)?);
+            file.exceptions |= exception;
             file.rules.push(Rule {
                 line,
                 pattern: written.to_owned(),
@@ -115,6 +118,9 @@ impl IgnoreFile {
     }
 
     /// What the rules say about a slash-separated path relative to the context root, its parents included (R-IGN-6).
+    ///
+    /// The context is walked from its root: an exception counts for a directory, and so for what is below it, only if the rules before
+    /// it had left the directory out. `d/*.log` and then `!d` keeps no log.
     #[must_use]
     pub fn verdict(&self, path: &str) -> Verdict {
         let decided = self.last_match(path);
@@ -133,7 +139,7 @@ impl IgnoreFile {
     /// Whether there is any `!` rule.
     #[must_use]
     pub fn has_exceptions(&self) -> bool {
-        self.rules.iter().any(|rule| rule.exception)
+        self.exceptions
     }
 
     /// Whether something below an ignored directory might be kept, so that a walk has to go into it. Errs towards `true`.
@@ -155,11 +161,35 @@ impl IgnoreFile {
         &self.rules
     }
 
-    /// The last rule that matches. Only it counts, so the search runs backwards.
+    /// The rule that decides: the last that matches. Without exceptions the search may run backwards.
     fn last_match(&self, path: &str) -> Option<usize> {
+        if self.has_exceptions() {
+            return self.walk(path);
+        }
         self.matchers
             .iter()
             .rposition(|matcher| with_parents(path).any(|path| matcher.matches(path)))
+    }
+
+    /// The same as a walk down to the path finds it.
+    fn walk(&self, path: &str) -> Option<usize> {
+        let mut matched = vec![false; self.rules.len()];
+        let mut decided = None;
+        let ends = path.match_indices('/').map(|(slash, _)| slash);
+        for end in ends.chain([path.len()]) {
+            decided = None;
+            let mut ignored = false;
+            for (index, rule) in self.rules.iter().enumerate() {
+                // What would change nothing is not looked at.
+                let tell = rule.exception == ignored;
+                matched[index] |= tell && self.matchers[index].matches(&path[..end]);
+                if matched[index] {
+                    ignored = !rule.exception;
+                    decided = Some(index);
+                }
+            }
+        }
+        decided
     }
 
     fn is_ignored_by(&self, rule: Option<usize>) -> bool {
