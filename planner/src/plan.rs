@@ -178,10 +178,27 @@ fn summaries(
         .collect()
 }
 
-/// R-LABEL-2
+/// R-LABEL-2. The image is said to be for the platform that was asked for, whatever its base says (R-CFG-7).
 fn finished_config(mut config: ImageConfig, options: &PlanOptions) -> ImageConfig {
     config.config.labels.extend(options.labels.iter().cloned());
+    if options.platform_requested && !config.architecture.is_empty() {
+        set_platform(&mut config, &options.target_platform);
+    }
     config
+}
+
+fn set_platform(config: &mut ImageConfig, wanted: &Platform) {
+    let same = config.os == wanted.os && config.architecture == wanted.architecture;
+    wanted.os.clone_into(&mut config.os);
+    wanted.architecture.clone_into(&mut config.architecture);
+    for (value, wanted) in [
+        (&mut config.variant, &wanted.variant),
+        (&mut config.os_version, &wanted.os_version),
+    ] {
+        if !same || wanted.is_some() {
+            *value = wanted.clone().unwrap_or_default();
+        }
+    }
 }
 
 /// The date of everything: build argument, else global ARG, else what the caller found (R-SDE-1).

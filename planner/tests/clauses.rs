@@ -3,8 +3,9 @@
 
 mod support;
 
+use kiln_parser::{Source, parse};
 use kiln_planner::{ExecOp, FileOp, Op, Plan, PlanOptions};
-use support::{options, planned, refused};
+use support::{Images, options, planned, refused};
 
 /// Options with build arguments, written `K=V K=V`.
 fn with_args(args: &str) -> PlanOptions {
@@ -101,6 +102,28 @@ fn args_have_their_value_from_the_command_line_the_default_or_the_global_scope()
 fn the_name_of_the_target_is_an_argument() {
     let text = "FROM scratch AS Fin\nARG TARGETSTAGE\nRUN t\n";
     assert_eq!(run_env(&planned(text, &options())), "TARGETSTAGE=fin");
+}
+
+// R-CFG-7, R-FROM-13 (BuildKit 0.32)
+#[test]
+fn the_image_is_for_the_platform_that_was_asked_for() {
+    let arm = r#"{"architecture":"arm64","variant":"v8","os":"linux","config":{"WorkingDir":"w"},"rootfs":{"type":"layers",
+"diff_ids":["sha256:1111111111111111111111111111111111111111111111111111111111111111"]}}"#;
+    let images = Images::from([("arm".to_owned(), support::config(arm))]);
+    let parsed = parse(&Source::new("Dockerfile", "FROM arm\nWORKDIR x\n"));
+    for (platform_requested, expected) in [(true, ("amd64", "")), (false, ("arm64", "v8"))] {
+        let options = PlanOptions {
+            platform_requested,
+            ..options()
+        };
+        let plan = support::resolve_and_plan(&parsed, &options, &images)
+            .1
+            .unwrap();
+        let config = plan.config;
+        assert_eq!((&*config.architecture, &*config.variant), expected);
+        // R-WORKDIR-8: no builder makes an image with such a directory.
+        assert_eq!(config.config.working_dir, "/w/w/x");
+    }
 }
 
 // R-ARG-11, R-HIST-4

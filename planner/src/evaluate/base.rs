@@ -9,7 +9,7 @@ use crate::resolve::{Base, ImageName, Origin, ResolvedStage};
 use crate::scope::Environment;
 use crate::{
     BaseImage, BaseKey, ContextName, CopyOp, CopySourceOp, FileOp, Op, SourceOp, Vertex, VertexId,
-    code,
+    code, paths,
 };
 
 /// `PATH` where nobody chose one (R-FROM-10, R-FROM-11).
@@ -300,6 +300,11 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
         .any(|entry| entry.starts_with("PATH="))
     {
         config.config.env.push(DEFAULT_PATH.to_owned());
+    }
+    let workdir = &mut config.config.working_dir;
+    if !workdir.is_empty() && !workdir.starts_with('/') {
+        // No builder makes such an image. BuildKit joins the path to itself.
+        *workdir = paths::join(&paths::join("/", workdir), workdir);
     }
     let environment = Environment::of_config(&config.config.env);
     StageState {
