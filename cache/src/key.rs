@@ -133,8 +133,11 @@ pub enum Value {
 pub struct FileDigest {
     /// Its path in the tree it was read from, for people.
     pub path: String,
-    /// Digest of all that counts of it.
+    /// Digest of all that counts of it, but for the mode if that is told apart.
     pub digest: Digest,
+    /// Its mode bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// The key preimage of a RUN. `mount_inputs` has what the sources of `op.mounts` are known by, position by
@@ -1085,6 +1088,7 @@ mod tests {
             .with_files(vec![FileDigest {
                 path: "f".to_owned(),
                 digest: Digest::of(b"x"),
+                mode: None,
             }]);
         assert_eq!(explained.key(), plain.key());
     }

@@ -63,6 +63,41 @@ pub enum Difference {
         /// Its path.
         path: String,
     },
+    /// A file or directory of which nothing but the mode changed.
+    ModeChanged {
+        /// Its path.
+        path: String,
+        /// The mode bits it had.
+        before: u32,
+        /// Those it has.
+        after: u32,
+    },
+}
+
+impl MissReason {
+    /// Whether the earlier result would have been found if mode bits didn't count.
+    #[must_use]
+    pub fn is_modes_alone(&self) -> bool {
+        match self {
+            Self::NoRecord {
+                closest: Some(closest),
+            } => closest.modes().is_some(),
+            _ => false,
+        }
+    }
+}
+
+impl Closest {
+    /// The first file whose mode changed and how many more there are, if nothing else is different.
+    fn modes(&self) -> Option<(&Difference, usize)> {
+        let is_mode =
+            |difference: &Difference| matches!(difference, Difference::ModeChanged { .. });
+        let (first, others) = self.differences.split_first()?;
+        self.differences
+            .iter()
+            .all(is_mode)
+            .then_some((first, others.len()))
+    }
 }
 
 impl Preimage {
@@ -152,19 +187,29 @@ fn pair_differences(
 }
 
 fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Difference> {
-    let map = |files: &'_ [FileDigest]| -> BTreeMap<String, kiln_image::Digest> {
+    type Known = (kiln_image::Digest, Option<u32>);
+    let map = |files: &'_ [FileDigest]| -> BTreeMap<String, Known> {
         let files = files.iter();
-        files.map(|file| (file.path.clone(), file.digest)).collect()
+        files
+            .map(|file| (file.path.clone(), (file.digest, file.mode)))
+            .collect()
     };
     let (before, after) = (map(before), map(after));
     let gone = before.keys().filter(|path| !after.contains_key(*path));
     let gone = gone.map(|path| Difference::FileRemoved { path: path.clone() });
-    let there = after.iter().filter_map(|(path, digest)| {
+    let there = after.iter().filter_map(|(path, known)| {
         let path = path.clone();
-        match before.get(&path) {
-            None => Some(Difference::FileAdded { path }),
-            Some(earlier) if earlier != digest => Some(Difference::FileChanged { path }),
-            Some(_) => None,
+        match (before.get(&path), known) {
+            (None, _) => Some(Difference::FileAdded { path }),
+            (Some(earlier), known) if earlier == known => None,
+            (Some((earlier, Some(before))), (now, Some(after))) if earlier == now => {
+                Some(Difference::ModeChanged {
+                    path,
+                    before: *before,
+                    after: *after,
+                })
+            }
+            (Some(_), _) => Some(Difference::FileChanged { path }),
         }
     });
     there.chain(gone).collect()
@@ -187,6 +232,14 @@ impl fmt::Display for Closest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.differences.is_empty() {
             return f.write_str("its earlier result is no longer in the cache");
+        }
+        if let Some((first, others)) = self.modes() {
+            write!(f, "only mode bits changed: {first}")?;
+            return match others {
+                0 => Ok(()),
+                1 => f.write_str(" (and one more)"),
+                others => write!(f, " (and {others} more)"),
+            };
         }
         for (at, difference) in self.differences.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
@@ -229,6 +282,11 @@ impl fmt::Display for Difference {
             Self::FileAdded { path } => write!(f, "`{path}` is new"),
             Self::FileRemoved { path } => write!(f, "`{path}` is gone"),
             Self::FileChanged { path } => write!(f, "`{path}` changed"),
+            Self::ModeChanged {
+                path,
+                before,
+                after,
+            } => write!(f, "`{path}` from {before:04o} to {after:04o}"),
         }
     }
 }
@@ -280,6 +338,7 @@ mod tests {
             let file = |(path, content): &(&str, &str)| FileDigest {
                 path: (*path).to_owned(),
                 digest: Digest::of(content.as_bytes()),
+                mode: None,
             };
             let files: Vec<FileDigest> = files.iter().map(file).collect();
             let all: String = files.iter().map(|file| file.digest.hex()).collect();
@@ -294,6 +353,40 @@ mod tests {
             shown(&before, &after),
             ["`a` changed", "`c` is new", "`b` is gone"]
         );
+    }
+
+    #[test]
+    fn modes_are_told_from_contents() {
+        let copy = |files: &[(&str, &str, u32)]| {
+            let file = |(path, content, mode): &(&str, &str, u32)| FileDigest {
+                path: (*path).to_owned(),
+                digest: Digest::of(content.as_bytes()),
+                mode: Some(*mode),
+            };
+            let source = vec![(b"src".to_vec(), Digest::of(format!("{files:?}").as_bytes()))];
+            Preimage::new("copy")
+                .field("source 1", Value::Contents(source))
+                .with_files(files.iter().map(file).collect())
+        };
+        let reason = |before: &Preimage, after: &Preimage| MissReason::NoRecord {
+            closest: Some(Closest {
+                key: before.key(),
+                differences: after.differences(before),
+            }),
+        };
+        let before = copy(&[("a", "1", 0o644), ("b", "1", 0o755), ("c", "1", 0o600)]);
+        let after = copy(&[("a", "1", 0o664), ("b", "1", 0o775), ("c", "1", 0o660)]);
+        let modes = reason(&before, &after);
+        assert!(modes.is_modes_alone());
+        assert_eq!(
+            modes.to_string(),
+            "only mode bits changed: `a` from 0644 to 0664 (and 2 more)"
+        );
+        let both = copy(&[("a", "2", 0o664), ("b", "1", 0o775), ("c", "1", 0o600)]);
+        let mixed = reason(&before, &both);
+        assert!(!mixed.is_modes_alone());
+        assert_eq!(mixed.to_string(), "`a` changed; `b` from 0755 to 0775");
+        assert!(!reason(&before, &before).is_modes_alone());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_executor::{
-    ContextOptions, ContextSource, ContextSources, Secrets, Spooled, starts_archive,
+    ContextModes, ContextOptions, ContextSource, ContextSources, Secrets, Spooled, starts_archive,
 };
 use kiln_parser::{IgnoreError, IgnoreFile, Source, Span};
 use tempfile::TempDir;
@@ -137,6 +137,7 @@ impl Input {
                 shown: "-".to_owned(),
                 ignore: no_rules(),
                 ignore_name: None,
+                modes: ContextModes::Kept,
             })),
             ignore: no_rules(),
             is_file: false,
@@ -246,6 +247,7 @@ fn folder(root: &Path, ignore_beside: Option<PathBuf>) -> Result<ContextOptions,
         shown: root.display().to_string(),
         ignore,
         ignore_name,
+        modes: ContextModes::Kept,
     })
 }
 

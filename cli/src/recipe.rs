@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use kiln_executor::Secrets;
+use kiln_executor::ContextModes;
 use kiln_executor::images::PullPolicy;
 use kiln_image::Platform;
 use kiln_planner::{NoCache, PlanOptions};
@@ -52,10 +53,31 @@ pub(crate) struct Recipe {
     /// NAME=URL of a git repository or file; may be repeated
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<BuildContext>,
+    /// Mode bits of a folder's files: kept (as on disk), or canonical (0755 for folders and what is executable, else 0644), with which
+    /// machines of different umasks agree
+    #[arg(long, value_enum, default_value_t, value_name = "MODES")]
+    pub(crate) context_modes: Modes,
     /// What COPY and ADD take files from: a folder, `-` for a tar of it (or only a Dockerfile) on stdin, the URL of a git
     /// repository, or of a tar or Dockerfile
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
+}
+
+/// What `--context-modes` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Modes {
+    #[default]
+    Kept,
+    Canonical,
+}
+
+impl From<Modes> for ContextModes {
+    fn from(modes: Modes) -> Self {
+        match modes {
+            Modes::Kept => ContextModes::Kept,
+            Modes::Canonical => ContextModes::Canonical,
+        }
+    }
 }
 
 impl Recipe {
@@ -77,7 +99,9 @@ impl Recipe {
             has_epoch: has_epoch(&self.build_args, config),
             session,
         };
-        Input::read(&wanted)
+        let mut input = Input::read(&wanted)?;
+        input.contexts.set_modes(self.context_modes.into());
+        Ok(input)
     }
 
     /// What the plan depends on besides the Dockerfile.

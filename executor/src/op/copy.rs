@@ -20,11 +20,15 @@ use super::file::{
 };
 use crate::Services;
 use crate::error::Cause;
-use crate::event::Task;
+use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::rootfs::RootFs;
 use crate::solve::{Output, Solver, Step};
 use crate::source::context::Context;
+
+/// Of more files than these a build doesn't look for the reason of a miss: reading the earlier key would take longer than some
+/// copies.
+const MOST_EXPLAINED: usize = 10_000;
 
 /// Finds or makes the layer of a COPY.
 pub(crate) fn solve(
@@ -89,6 +93,7 @@ fn look_up_or_copy(
         None => {
             let preimage = preimage.clone().with_files(files(&read));
             drop(read);
+            tell_of_modes(solver, vertex, &preimage, task);
             solver.once(vertex, root, &preimage, task, || match made {
                 Some(made) => made.commit(&solver.services.layers),
                 None => make(solver, op, root, &sources, &trees, task),
@@ -103,6 +108,18 @@ fn look_up_or_copy(
             .alias(&key, &preimage.key())?;
     }
     Ok(step)
+}
+
+/// Says so if the step was done before with the same files but for their modes, as after a checkout with another umask.
+fn tell_of_modes(solver: &Solver<'_>, vertex: &Vertex, preimage: &Preimage, task: &Task<'_>) {
+    if vertex.no_cache || preimage.files.len() > MOST_EXPLAINED {
+        return;
+    }
+    let reason = solver.services.store.actions().explain(preimage);
+    if reason.is_modes_alone() {
+        let text = format!("not cached: {reason}; with canonical modes it would be\n");
+        task.log(Stream::Stderr, text.as_bytes());
+    }
 }
 
 /// What is known of a copy before it is done.
@@ -329,9 +346,17 @@ fn files(read: &[Selection]) -> Vec<FileDigest> {
                 (false, true) => name.into_owned(),
                 (false, false) => format!("{name}/{}", entry.path),
             };
-            FileDigest {
-                path,
-                digest: entry.digest,
+            match entry.mode_and_content {
+                Some((mode, content)) => FileDigest {
+                    path,
+                    digest: content,
+                    mode: Some(mode),
+                },
+                None => FileDigest {
+                    path,
+                    digest: entry.digest,
+                    mode: None,
+                },
             }
         })
     });

@@ -11,6 +11,7 @@ use kiln_planner::ContextName;
 
 use super::folder::{ContextOptions, Folder};
 use super::load::FetchedContext;
+use super::modes::ContextModes;
 use super::spooled::Spooled;
 use crate::error::Cause;
 use crate::images::LayoutImage;
@@ -58,6 +59,17 @@ pub(crate) struct Context {
 enum Files {
     Folder(Box<Folder>),
     Spooled(Arc<Spooled>),
+}
+
+impl ContextSources {
+    /// Sets the modes that files of folders have, the build context's and those of named contexts.
+    pub fn set_modes(&mut self, modes: ContextModes) {
+        for source in self.main.iter_mut().chain(self.named.values_mut()) {
+            if let ContextSource::Folder(folder) = source {
+                folder.modes = modes;
+            }
+        }
+    }
 }
 
 impl ContextSource {

@@ -13,6 +13,7 @@ use kiln_image::contents::{Opened, Root};
 use kiln_image::{Digest, ImagePath, Kind, Node, Tree};
 use kiln_parser::IgnoreFile;
 
+use super::modes::ContextModes;
 use super::walk::{self, Found};
 use crate::error::Cause;
 use crate::layers::is_another_file;
@@ -28,6 +29,8 @@ pub struct ContextOptions {
     pub ignore: IgnoreFile,
     /// The name of the ignore file, for messages; `None` if there is none.
     pub ignore_name: Option<String>,
+    /// The modes its files have.
+    pub modes: ContextModes,
 }
 
 /// A directory being used.
@@ -210,7 +213,10 @@ impl Folder {
             || walk::walk(&root, &self.options.ignore),
             || Checksums::open(&self.store, &root),
         );
-        let found = found.map_err(Cause::file("read the build context", &root))?;
+        let mut found = found.map_err(Cause::file("read the build context", &root))?;
+        for found in &mut found {
+            self.options.modes.apply(&mut found.node);
+        }
         let checksums = checksums.map_err(|error| self.checksum_error(error))?;
         let contents = Root::open(&root).map_err(Cause::file("open the build context", &root))?;
         let listed = Listed::new(found, checksums, contents);

@@ -5,6 +5,7 @@ pub(crate) mod folder;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod modes;
 pub(crate) mod remote;
 pub(crate) mod spooled;
 mod walk;

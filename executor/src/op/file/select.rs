@@ -44,6 +44,9 @@ pub struct SelectedEntry {
     pub path: ImagePath,
     /// Digest of the object: of a file with its content, of a directory without what is in it.
     pub digest: Digest,
+    /// The mode, and the digest of all else, where that is the content alone: in a context's folder. It tells a change of the
+    /// mode from one of the content.
+    pub mode_and_content: Option<(u32, Digest)>,
 }
 
 /// What the copy reads, source by source.
@@ -140,6 +143,7 @@ fn inline(name: &str, content: &[u8]) -> Selected {
     let entries = vec![SelectedEntry {
         path: ImagePath::root(),
         digest: Digest::of(content),
+        mode_and_content: None,
     }];
     Selected {
         name: name.as_bytes().to_vec(),
@@ -154,6 +158,7 @@ fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
         SelectedEntry {
             path,
             digest: node.with_metadata(&metadata).own_digest(),
+            mode_and_content: mode_and_content(tree, metadata.mode, node.kind),
         }
     };
     match piece {
@@ -177,6 +182,15 @@ fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
                 entries,
             }
         }
+    }
+}
+
+fn mode_and_content(tree: &SourceTree<'_>, mode: u32, kind: &Kind) -> Option<(u32, Digest)> {
+    match kind {
+        _ if !tree.is_context => None,
+        Kind::File { digest, .. } => Some((mode, *digest)),
+        Kind::Directory => Some((mode, Digest::from_bytes([0; 32]))),
+        _ => None,
     }
 }
 
