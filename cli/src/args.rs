@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Build(command::build::Args),
     Check(command::check::Args),
+    Context(command::context::Args),
     Plan(command::plan::Args),
     Run(command::run::Args),
     Images(command::images::Args),

@@ -237,6 +237,13 @@ fn of_main(main: ContextSource) -> ContextSources {
     }
 }
 
+/// The folder of a build context with the ignore file that counts for it; the Dockerfile need not be there.
+pub(crate) fn context_folder(root: &Path, file: Option<&Path>) -> Result<ContextOptions, Failure> {
+    check_context(root)?;
+    let dockerfile = file.map_or_else(|| default_dockerfile(root), Path::to_owned);
+    folder(root, Some(with_suffix(&dockerfile)))
+}
+
 /// A folder with its ignore file; one beside the Dockerfile comes first.
 fn folder(root: &Path, ignore_beside: Option<PathBuf>) -> Result<ContextOptions, Failure> {
     let found = ignore_file(root, ignore_beside)?;

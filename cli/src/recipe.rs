@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use kiln_executor::Secrets;
 use kiln_executor::ContextModes;
+use kiln_executor::Secrets;
 use kiln_executor::images::PullPolicy;
 use kiln_image::Platform;
 use kiln_planner::{NoCache, PlanOptions};

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod check;
+pub(crate) mod context;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
     match command {
         Command::Build(args) => build::run(args, config),
         Command::Check(args) => check::run(&args, config),
+        Command::Context(args) => context::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
         Command::Run(args) => run::run(args, config),
         Command::Images(args) => images::run(&args, config),

@@ -17,6 +17,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::recipe::Recipe;
 use crate::session::{LazySession, Session, Watched};
+pub(crate) use picture::printable;
+
 use picture::Picture;
 
 /// Show what a build would do, and why, without building

@@ -13,6 +13,7 @@ use kiln_image::contents::{Opened, Root};
 use kiln_image::{Digest, ImagePath, Kind, Node, Tree};
 use kiln_parser::IgnoreFile;
 
+use super::inventory::inventory;
 use super::modes::ContextModes;
 use super::walk::{self, Found};
 use crate::error::Cause;
@@ -192,7 +193,11 @@ impl Folder {
                 });
                 notes.push(format!("left out by `{name}`{rule}"));
             }
-            _ => notes.push(format!("the context is `{}` ({files} files)", self.shown())),
+            _ => notes.push(format!(
+                "the context is `{}` ({files} files{})",
+                self.shown(),
+                self.hidden()
+            )),
         }
         let near = kiln_parser::suggest(path, names.iter().map(String::as_str));
         (
@@ -201,6 +206,18 @@ impl Folder {
                 .into_iter()
                 .collect(),
         )
+    }
+
+    /// How much more there would be without the ignore file; a directory that is left out counts once.
+    fn hidden(&self) -> String {
+        let Some(name) = &self.options.ignore_name else {
+            return String::new();
+        };
+        let entries = inventory(&self.options).unwrap_or_default();
+        match entries.iter().filter(|entry| !entry.sent).count() {
+            0 => String::new(),
+            hidden => format!("; {hidden} more left out by `{name}`"),
+        }
     }
 
     fn listed(&self) -> Result<&Listed, Cause> {

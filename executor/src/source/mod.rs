@@ -4,6 +4,7 @@ pub(crate) mod context;
 pub(crate) mod folder;
 pub(crate) mod git;
 pub(crate) mod http;
+pub(crate) mod inventory;
 pub(crate) mod load;
 pub(crate) mod modes;
 pub(crate) mod remote;

@@ -28,7 +28,7 @@ pub(crate) struct Found {
 }
 
 /// How deep directories may be nested: far above any real context, and well within a thread's stack.
-const DEEPEST: usize = 512;
+pub(super) const DEEPEST: usize = 512;
 
 /// Lists everything below `root` that `ignore` keeps, in the order of paths: a directory before what is in it. The root
 /// itself is left out.

@@ -297,7 +297,7 @@ fn in_words(reason: &MissReason) -> String {
 }
 
 /// Text of a Dockerfile for a terminal or a graph: on one line, without control characters.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c.is_control() {
