@@ -359,3 +359,42 @@ fn patterns_are_relative_to_the_context_wherever_the_dockerfile_is() {
     let is_there = |name: &str| env.work().join("files").join(name).exists();
     assert!(is_there("b") && is_there("d/a") && !is_there("a"));
 }
+
+#[test]
+fn each_folder_obeys_the_ignore_file_in_it_and_an_archive_none() {
+    // R-IGN-2
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", "FROM scratch\nCOPY --from=other . /\n"),
+        (".dockerignore", "a"),
+        ("other/.dockerignore", "b"),
+        ("other/a", ""),
+        ("other/b", ""),
+    ]);
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(env.work().join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let line = ["build", "--build-context", "other=other", "-o", "out", "."];
+    env.kiln(&line).succeeds();
+    assert_eq!(names("out"), [".dockerignore", "a"]);
+
+    let mut tar = tar::Builder::new(Vec::new());
+    let files = [
+        ("Dockerfile", "FROM scratch\nCOPY . /\n"),
+        (".dockerignore", "a"),
+        ("a", ""),
+    ];
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    let bytes = tar.into_inner().unwrap();
+    let line = ["build", "-o", "from-archive", "-"];
+    env.kiln_with_stdin(&line, &bytes).succeeds();
+    assert_eq!(names("from-archive"), [".dockerignore", "Dockerfile", "a"]);
+}

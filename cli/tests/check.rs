@@ -95,6 +95,64 @@ fn comments_configure_one_instruction() {
 }
 
 #[test]
+fn experimental_rules_run_when_asked_for() {
+    // R-CHK-3: they know no skip.
+    let text = "# other\nFROM scratch AS base\nMAINTAINER a\n";
+    let rules = |directive: &str| -> Vec<String> {
+        let outcome = env(&format!("{directive}{text}")).kiln(&["check"]);
+        let found = outcome.stdout.lines();
+        let ids = found.filter_map(|line| line.strip_prefix("warning[")?.split_once(']'));
+        ids.map(|(id, _)| id.to_owned()).collect()
+    };
+    let (described, maintained) = ("InvalidDefinitionDescription", "MaintainerDeprecated");
+    assert_eq!(rules(""), [maintained]);
+    assert_eq!(
+        rules("# check=experimental=all\n\n"),
+        [described, maintained]
+    );
+    assert_eq!(
+        rules("# check=skip=all;experimental=InvalidDefinitionDescription\n\n"),
+        [described]
+    );
+    assert_eq!(rules("# check=experimental=Other\n\n"), [maintained]);
+}
+
+#[test]
+fn comments_add_to_what_holds_for_the_file() {
+    // R-CHK-3, R-CHK-4: the file's skip stays, `error` means nothing here, rule names keep their letter case.
+    let text = "# check=skip=StageNameCasing\n\n# check=experimental=all;error=true\n# other\nFROM scratch AS Base\n# check=skip=maintainerdeprecated\nMAINTAINER a\nCOPY a /\n";
+    let env = env(text);
+    let outcome = env.kiln(&["check"]);
+    assert!(!outcome.stdout.contains("StageNameCasing"));
+    assert!(outcome.stdout.contains("InvalidDefinitionDescription"));
+    assert!(outcome.stdout.contains("MaintainerDeprecated"));
+    assert_eq!(env.kiln(&["build", "."]).code, 0);
+}
+
+#[test]
+fn a_check_knows_base_images_and_runs_nothing() {
+    // R-CHK-5
+    let env = TestEnv::with_files(&[
+        (
+            "Dockerfile",
+            "FROM base:1\nRUN exit 7\nCOPY a $SET/\nCOPY a $UNSET/\n",
+        ),
+        ("a", ""),
+        ("base.Dockerfile", "FROM scratch\nENV SET=/set\n"),
+    ]);
+    let line = ["build", "-q", "-t", "base:1", "-f", "base.Dockerfile", "."];
+    env.kiln(&line).succeeds();
+    let outcome = env.kiln(&["build", "--check", "."]);
+    let told = outcome
+        .stdout
+        .matches("Usage of undefined variable")
+        .count();
+    assert_eq!(told, 1, "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("'$UNSET'"), "{}", outcome.stdout);
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
 fn build_check_is_as_buildx_prints_it() {
     // R-CHK-6, R-CHK-9, R-CLI-8: whole instructions, and exit code 1.
     let text = "FROM scratch AS Base\nEXPOSE 80 \\\n  81/TCP\nCOPY id_rsa a /\nCOPY a /b\n";

@@ -300,6 +300,7 @@ fn write_fixed(source: &Source, fixed: String) -> Result<Arc<Source>, Failure> {
     }
     if fixed != source.text() {
         std::fs::write(path, &fixed).map_err(|error| Failure::unwritable(path, &error))?;
+        crate::say(&format!("mended `{}`\n", source.name()));
     }
     Ok(Arc::new(Source::new(source.name(), fixed)))
 }
