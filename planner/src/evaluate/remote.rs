@@ -13,10 +13,11 @@ type Made = Result<(SourceOp, String), String>;
 pub(super) fn http(url: HttpUrl, checksum: Option<&str>) -> Made {
     let mut path = "/".to_owned();
     for c in url.name.chars() {
-        if "*?[\\".contains(c) {
-            path.push('\\');
+        match c {
+            '\\' => path.push_str("[\\\\]"),
+            '*' | '?' | '[' => path.extend(['[', c, ']']),
+            _ => path.push(c),
         }
-        path.push(c);
     }
     let source = HttpSource {
         name: url.name.clone(),

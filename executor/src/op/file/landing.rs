@@ -115,7 +115,10 @@ impl<'a> Landing<'a> {
             match self.tree.lookup(&place) {
                 Some(node) if node.kind.is_directory() => {}
                 Some(_) => return Err(CopyError::DestinationNotDirectory { path: place }),
-                None => self.plain_directory(place),
+                None => {
+                    let owner = self.owner;
+                    self.plain_directory(place, owner);
+                }
             }
         }
         Ok(dest)
@@ -234,7 +237,8 @@ impl<'a> Landing<'a> {
                     parts.for_each(|part| pending.push_front((part.to_vec(), true)));
                 }
                 None if !of_link => {
-                    self.plain_directory(place);
+                    // Whoever unpacks it makes it: `--chown` is for the members.
+                    self.plain_directory(place, None);
                     at = below;
                 }
                 _ => return Err(refused()),
@@ -243,11 +247,13 @@ impl<'a> Landing<'a> {
         Ok(base.join(&at))
     }
 
-    fn plain_directory(&mut self, path: ImagePath) {
+    fn plain_directory(&mut self, path: ImagePath, owner: Option<Owner>) {
         let mut metadata = Metadata::with_mode(DIRECTORY_MODE);
         inherit_group(&mut metadata, &path, &self.tree);
         metadata.mtime = self.created;
-        self.own(&mut metadata);
+        if let Some(owner) = owner {
+            (metadata.uid, metadata.gid) = (owner.uid, owner.gid);
+        }
         self.put(path, Node::directory(metadata), None);
     }
 

@@ -569,6 +569,16 @@ fn archives_are_unpacked_into_the_destination() {
         listing(&add("--chown=9 a.tar /n").unwrap().changeset)[..2],
         ["n/ 755 9:9", "n/b/ 700 9:9"]
     );
+    // Directories that are no members are nobody's to own.
+    let owned = listing(&add("--chown=9 a.tar /n").unwrap().changeset);
+    let made: Vec<_> = owned
+        .iter()
+        .filter(|line| line.starts_with("n/in"))
+        .collect();
+    assert_eq!(
+        made,
+        ["n/in/ 755 0:0", "n/in/to/ 755 0:0", "n/in/to/f 644 9:9"]
+    );
     let error = add("a.tar /o/old/z").unwrap_err().to_string();
     assert_eq!(error, "mkdir `/o/old/z`: not a directory");
 }
