@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::path::PathBuf;
 
 use kiln_cache::Store;
 use kiln_executor::event::{Reporter, Task};
@@ -89,6 +90,13 @@ impl Session {
             git: config.git(),
             color: config.color,
         })
+    }
+
+    /// The same with an SSH agent that git may ask.
+    #[must_use]
+    pub(crate) fn with_agent(mut self, socket: Option<PathBuf>) -> Self {
+        self.git.ssh_agent = socket;
+        self
     }
 
     /// The engine's view of it.

@@ -22,7 +22,7 @@ pub struct Vertex {
     pub op: Op,
     /// What progress shows: `[build 2/4] RUN make` (R-PROG-2).
     pub name: String,
-    /// The instruction it comes from. For an ONBUILD trigger the FROM that fired it (R-ONB-7); `None` for the build context.
+    /// The instruction it comes from, or the part of one that names a remote source. For an ONBUILD trigger the FROM that fired it (R-ONB-7); `None` for the build context.
     pub span: Option<Span>,
     /// The index of its stage; `None` for what belongs to none.
     pub stage: Option<usize>,

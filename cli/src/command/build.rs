@@ -6,6 +6,7 @@ mod outputs;
 mod report;
 mod results;
 mod secret;
+mod ssh;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -47,10 +48,13 @@ pub(crate) struct Args {
     /// [default: type=image]
     #[arg(short = 'o', long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<Output>,
-    /// Secret for `RUN --mount=type=secret`: id=ID[,src=FILE|,env=VARIABLE]; may be repeated [default: the variable ID, else
-    /// the file ID]
+    /// Secret for `RUN --mount=type=secret`, or a token for sources elsewhere (GIT_AUTH_TOKEN, HTTP_AUTH_TOKEN_<host>):
+    /// id=ID[,src=FILE|,env=VARIABLE]; may be repeated [default: the variable ID, else the file ID]
     #[arg(long = "secret", value_name = "SECRET")]
     pub(crate) secrets: Vec<secret::SecretFlag>,
+    /// SSH agent for git repositories: default[=SOCKET] [default socket: $SSH_AUTH_SOCK]
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) ssh: Vec<ssh::SshFlag>,
     /// How steps are kept apart: root, userns-range, userns-given, userns-single or chroot [env: KILN_SANDBOX] [default: the best
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
@@ -75,7 +79,11 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let secrets = secret::secrets(&args.secrets, |name| config.variable(name))?;
-    let session = LazySession::new(|| Session::open_with_files(config, args.sandbox.as_deref()));
+    let agent = ssh::agent(&args.ssh, |name| config.variable(name))?;
+    let session = LazySession::new(|| {
+        let session = Session::open_with_files(config, args.sandbox.as_deref())?;
+        Ok(session.with_agent(agent.clone()))
+    });
     let check = |json| check::run_for_build(&args.recipe, &secrets, json, &session, config);
     match args.call {
         Some(Call::Check { json }) => return check(json),

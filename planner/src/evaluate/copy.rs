@@ -323,7 +323,7 @@ impl Evaluator<'_, '_> {
         let unpack = matches!(source, SourceOp::Http(_)) && step.request.unpack == Some(true);
         let vertex = self
             .builder
-            .remote_vertex(source, step.name, self.here.span, self.index);
+            .remote_vertex(source, step.name, span, self.index);
         Some(CopySourceOp::Path {
             input: add_input(inputs, vertex),
             path,

@@ -200,7 +200,9 @@ impl Read for Raw<'_> {
 impl Read for Told<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.raw.read(buffer)?;
-        (self.progress)(self.raw.done, self.raw.total);
+        if count > 0 {
+            (self.progress)(self.raw.done, self.raw.total);
+        }
         Ok(count)
     }
 }
