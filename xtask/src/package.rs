@@ -23,6 +23,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     BUSYBOX,
     package("ca-certificates", "update-ca-certificates"),
     package("docker-registry", "docker-registry"),
+    package("git", "git"),
     package("mmdebstrap", "mmdebstrap"),
     package("podman", "podman"),
     package("runc", "runc"),
