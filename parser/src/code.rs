@@ -19,6 +19,8 @@ codes! {
     NO_STAGES = "no-stages";
     /// A physical line of more than 65535 bytes (R-LEX-4).
     LINE_TOO_LONG = "line-too-long";
+    /// Bytes that are not UTF-8 in what a command or a file would get.
+    NOT_UTF8 = "not-utf8";
     /// A keyword that does not exist (R-LEX-12).
     UNKNOWN_INSTRUCTION = "unknown-instruction";
     /// Something other than ARG before the first FROM (R-LEX-14).

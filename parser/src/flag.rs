@@ -6,6 +6,7 @@ use nom::character::complete::{anychar, char, one_of};
 use nom::combinator::{opt, peek, recognize};
 use nom::{IResult, Parser};
 
+use crate::arguments::is_blank;
 use crate::lines::LogicalLine;
 use crate::{Diagnostic, Escape, Span, Spanned, code, suggest};
 
@@ -101,9 +102,10 @@ impl Flag {
 /// Takes the flags off the front of an argument text: the flags, and what follows them (R-FLAG-1).
 pub(crate) fn split<'a>(line: &LogicalLine, text: &'a str, escape: Escape) -> (Vec<Flag>, &'a str) {
     let mut flags = Vec::new();
-    let mut rest = text.trim_start();
+    // Other blanks than ASCII's end the flags, like any other character.
+    let mut rest = text.trim_start_matches(is_blank);
     while let Ok((after, word)) = flag_word(rest, escape) {
-        rest = after.trim_start();
+        rest = after.trim_start_matches(is_blank);
         let flag = read(line, word, escape);
         if flag.name.is_empty() && flag.value.is_none() {
             break;

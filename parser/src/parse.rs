@@ -3,9 +3,12 @@
 use crate::lines::{LONGEST_LINE, PhysicalLines};
 use crate::statement::{Item, Read, Statements};
 use crate::{
-    Diagnostic, Directives, Dockerfile, Escape, Instruction, Parsed, Source, Span, Stage,
-    Statement, code, directive,
+    CopySource, Diagnostic, Directives, Dockerfile, Escape, Heredoc, Instruction, Parsed,
+    RunCommand, Source, Span, Spanned, Stage, Statement, code, directive,
 };
+
+/// So many lines that are no instructions, and none that is, are not slips of the pen.
+const FEWEST_STRANGE_LINES: usize = 4;
 
 /// Reads a Dockerfile.
 ///
@@ -22,7 +25,11 @@ pub fn parse(source: &Source) -> Parsed {
         &mut diagnostics,
     )
     .collect();
+    if let Some(only) = not_a_dockerfile(&statements, &diagnostics) {
+        diagnostics = vec![only];
+    }
     for statement in statements {
+        diagnostics.extend(not_utf8(source, &statement));
         tree.add(statement, &mut diagnostics);
     }
     tree.check_whole(source, &mut diagnostics);
@@ -86,6 +93,58 @@ fn long_lines(source: &Source) -> Vec<Diagnostic> {
             )
         })
         .collect()
+}
+
+/// One error for a file of which no line is an instruction: it is another file, and its every line needn't be told.
+fn not_a_dockerfile(statements: &[Read], diagnostics: &[Diagnostic]) -> Option<Diagnostic> {
+    let is_unknown = |error: &&Diagnostic| error.code == code::UNKNOWN_INSTRUCTION;
+    let mut unknown = diagnostics.iter().filter(is_unknown);
+    let first = unknown.next()?;
+    let count = 1 + unknown.count();
+    if count < FEWEST_STRANGE_LINES || count != statements.len() {
+        return None;
+    }
+    let message = format!("{}, nor is any other line one", first.message);
+    let error = Diagnostic::error(first.code, message, first.span);
+    Some(error.help("check that this is the Dockerfile"))
+}
+
+/// What is not UTF-8 in an instruction whose text reaches commands or names of files, comments within it left out. Elsewhere, as in
+/// labels, the image just has U+FFFD.
+fn not_utf8(source: &Source, statement: &Read) -> Option<Diagnostic> {
+    let at = source.first_replaced(statement.span)?;
+    let bodies = match statement.instruction.as_ref()? {
+        Item::Instruction(
+            Instruction::Env(_)
+            | Instruction::Arg(_)
+            | Instruction::User(_)
+            | Instruction::Workdir(_)
+            | Instruction::Shell(_),
+        ) => Vec::new(),
+        Item::Instruction(Instruction::Run(run)) => match &run.command {
+            RunCommand::Heredocs { heredocs, .. } => heredocs.iter().collect(),
+            RunCommand::Line(_) => Vec::new(),
+        },
+        Item::Instruction(Instruction::Copy(copy)) => heredocs(&copy.sources),
+        Item::Instruction(Instruction::Add(add)) => heredocs(&add.sources),
+        _ => return None,
+    };
+    let is_replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+    let found = is_replaced(&statement.text) || bodies.iter().any(|body| is_replaced(&body.body));
+    let keyword = statement.keyword.to_ascii_uppercase();
+    let message = format!("{keyword} has bytes that are not UTF-8");
+    let help = "save the file as UTF-8, or write such bytes as escapes of the shell";
+    found.then(|| Diagnostic::error(code::NOT_UTF8, message, at).help(help))
+}
+
+fn heredocs(sources: &[Spanned<CopySource>]) -> Vec<&Heredoc> {
+    let mut heredocs = Vec::new();
+    for source in sources {
+        if let CopySource::Heredoc(heredoc) = &source.value {
+            heredocs.push(heredoc);
+        }
+    }
+    heredocs
 }
 
 /// The tree under construction.
@@ -205,6 +264,77 @@ mod tests {
         assert_eq!(codes("# x\n\n"), ["no-instructions"]);
         assert_eq!(codes("ARG A\n"), ["no-stages"]);
         assert_eq!(codes("RUN a\nRUN b\nFROM x\n"), ["instruction-before-from"]);
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_told_once() {
+        // R-LEX-12
+        let json = "{\n  \"name\": \"x\",\n  \"version\": 1,\n  \"files\": []\n}\n";
+        let parsed = parse(&Source::new("Dockerfile", json));
+        assert_eq!(parsed.diagnostics.len(), 1);
+        assert_eq!(
+            parsed.diagnostics[0].message,
+            "unknown instruction `{`, nor is any other line one"
+        );
+        // One line that is an instruction makes slips of the others.
+        assert_eq!(codes(&format!("{json}FROM a\n")).len(), 5);
+        assert_eq!(codes("FORM a\nRNU b\nCPY c d\n").len(), 3);
+    }
+
+    #[test]
+    fn every_keyword_is_known() {
+        // R-LEX-13
+        for keyword in [
+            "ADD",
+            "ARG",
+            "CMD",
+            "COPY",
+            "ENTRYPOINT",
+            "ENV",
+            "EXPOSE",
+            "FROM",
+            "HEALTHCHECK",
+            "LABEL",
+            "MAINTAINER",
+            "ONBUILD",
+            "RUN",
+            "SHELL",
+            "STOPSIGNAL",
+            "USER",
+            "VOLUME",
+            "WORKDIR",
+        ] {
+            let codes = codes(&format!("FROM a\n{keyword} x\n"));
+            assert!(!codes.contains(&"unknown-instruction"), "{keyword}");
+        }
+    }
+
+    #[test]
+    fn other_bytes_than_utf_8_are_refused_where_they_would_reach_a_command() {
+        // BuildKit 0.32 refuses them there, and takes them elsewhere.
+        let codes = |bytes: &[u8]| -> Vec<&str> {
+            let parsed = parse(&Source::from_bytes("Dockerfile", bytes));
+            parsed
+                .diagnostics
+                .iter()
+                .map(|one| one.code.as_str())
+                .collect()
+        };
+        for right in [
+            &b"FROM a\n# \xe9\nRUN x \\\n# \xe9\n y\n"[..],
+            b"FROM a\nLABEL a=\xe9\nCMD [\"\xe9\"]\n",
+            "FROM a\nRUN \u{FFFD}\n".as_bytes(),
+        ] {
+            assert_eq!(codes(right), [""; 0]);
+        }
+        for wrong in [
+            &b"FROM a\nRUN echo \xe9\n"[..],
+            b"FROM a\nRUN <<E\n\xe9\nE\n",
+            b"FROM a\nCOPY <<E /x\n\xff\nE\n",
+            b"FROM a\nENV A=\xc3\n",
+        ] {
+            assert_eq!(codes(wrong), ["not-utf8"]);
+        }
     }
 
     #[test]

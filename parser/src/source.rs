@@ -69,6 +69,8 @@ pub struct Source {
     name: String,
     text: String,
     line_starts: Vec<usize>,
+    /// Where U+FFFD stands for bytes that were not UTF-8.
+    replaced: Vec<usize>,
 }
 
 impl Source {
@@ -84,13 +86,34 @@ impl Source {
             name: name.into(),
             text,
             line_starts,
+            replaced: Vec::new(),
         }
     }
 
-    /// A source from bytes; what is not UTF-8 becomes U+FFFD (R-JSON-5).
+    /// A source from bytes; what is not UTF-8 becomes U+FFFD (R-JSON-5). The parser refuses it where it would reach a command or a file.
     #[must_use]
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Source {
-        Source::new(name, String::from_utf8_lossy(bytes))
+        let mut text = String::with_capacity(bytes.len());
+        let mut replaced = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                replaced.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Source {
+            replaced,
+            ..Source::new(name, text)
+        }
+    }
+
+    /// The first character of a span that stands for bytes that were not UTF-8.
+    #[must_use]
+    pub fn first_replaced(&self, span: Span) -> Option<Span> {
+        let next = self.replaced.partition_point(|at| *at < span.start);
+        let at = self.replaced.get(next).filter(|at| **at < span.end)?;
+        Some(Span::new(*at, at + char::REPLACEMENT_CHARACTER.len_utf8()))
     }
 
     /// The name given to it.

@@ -3,7 +3,7 @@
 use crate::arguments::first_word;
 use crate::request::Request;
 use crate::statement::{self, Item};
-use crate::{Diagnostic, Instruction, code};
+use crate::{Code, Diagnostic, Instruction, code};
 
 /// `ONBUILD <instruction>`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub struct Onbuild {
 
 /// What can't be a trigger (R-ONB-2).
 const FORBIDDEN: [&str; 3] = ["ONBUILD", "FROM", "MAINTAINER"];
+
+/// What is wrong with an instruction wherever it stands.
+const LEXICAL: [Code; 2] = [code::MISSING_EQUALS, code::EXEC_FORM_NOT_STRINGS];
 
 /// `"ONBUILD" instruction`
 pub(super) fn parse(
@@ -44,7 +47,7 @@ pub(super) fn parse(
     let trigger = trigger(&request);
     Some(Onbuild {
         trigger,
-        instruction: instruction(request),
+        instruction: instruction(request, diagnostics),
     })
 }
 
@@ -57,8 +60,11 @@ fn trigger(request: &Request<'_>) -> String {
     trigger
 }
 
-/// What the trigger says; what is wrong with it matters only when it fires.
-fn instruction(request: Request<'_>) -> Option<Box<Instruction>> {
+/// What the trigger says. What is wrong with it matters only when it fires, unless it can't even be taken apart (R-LEX-12).
+fn instruction(
+    request: Request<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Box<Instruction>> {
     let mut later = Vec::new();
     let item = statement::parse(
         request.line,
@@ -67,6 +73,8 @@ fn instruction(request: Request<'_>) -> Option<Box<Instruction>> {
         request.escape,
         &mut later,
     );
+    let now = later.iter().filter(|error| LEXICAL.contains(&error.code));
+    diagnostics.extend(now.cloned());
     match item {
         Some(Item::Instruction(instruction)) if !later.iter().any(Diagnostic::is_error) => {
             Some(Box::new(instruction))
