@@ -321,6 +321,12 @@ fn downloads_are_contexts() {
     };
     assert_eq!(build(&[&archive]), "0 f f");
     assert_eq!(build(&["-f", "sub/Other", &archive]), "0 other f");
+    let lone = serve(b"FROM scratch\nCOPY nope /\n".to_vec());
+    let missing = env.kiln(&["build", &lone]);
+    missing.fails_with(
+        1,
+        "error[copy-source-not-found]: `nope` is not in the build context",
+    );
     // The Dockerfile is the only file of its context.
     assert_eq!(build(&[&text]), "0 c/context FROM scratch\nCOPY . /c/\n");
     env.write("ctx/f", "mine");

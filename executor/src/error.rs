@@ -120,6 +120,9 @@ pub enum Cause {
         #[source]
         source: CopyError,
     },
+    /// Files without an image config were to be an image (R-CTX-5).
+    #[error("invalid image config for export: missing architecture")]
+    NoConfig,
     /// A layer is gone or damaged, and can't be had again.
     #[error("layer {0} is not in the store any more")]
     LayerLost(DiffId),
@@ -249,7 +252,7 @@ impl Cause {
             Cause::Git(_) => "git",
             Cause::Download(_) => "download",
             Cause::DigestMismatch { .. } => "digest-mismatch",
-            Cause::Image(_) => "image",
+            Cause::Image(_) | Cause::NoConfig => "image",
             Cause::LayerLost(_) | Cause::LayerDamaged { .. } | Cause::Store(_) => "store",
             Cause::File { .. } | Cause::Layer { .. } => "io",
             Cause::Canceled => "canceled",
@@ -264,7 +267,7 @@ impl Cause {
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
-            Cause::Secret(_) | Cause::DigestMismatch { .. } => ErrorKind::Build,
+            Cause::Secret(_) | Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
             Cause::Git(error) => error.kind(),
             Cause::Download(FetchError::Local { .. }) => ErrorKind::Environment,
             Cause::Download(_) => ErrorKind::Registry,
@@ -335,6 +338,10 @@ impl BuildError {
             Cause::Download(error) => download_help(error).map(str::to_owned),
             Cause::DigestMismatch { .. } => Some(
                 "either the file changed, then see why and give its new digest, or it is not the one that was meant"
+                    .to_owned(),
+            ),
+            Cause::NoConfig => Some(
+                "put the name of the context into a FROM: a stage that it takes the place of has its files and nothing else"
                     .to_owned(),
             ),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),

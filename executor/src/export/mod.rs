@@ -92,8 +92,7 @@ fn write(
     let is_image = matches!(sink, Sink::Store | Sink::Oci(_) | Sink::Docker(_));
     if is_image && built.config.architecture.is_empty() {
         // R-CTX-5
-        let message = "invalid image config for export: missing architecture";
-        return Err(Cause::Image(message.to_owned()));
+        return Err(Cause::NoConfig);
     }
     match sink {
         Sink::Store => store(built, options, services, task),

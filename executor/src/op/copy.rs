@@ -10,7 +10,7 @@ use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::tar::write_layer;
 use kiln_image::{Changeset, DiffId, ImagePath, Timestamp, Tree};
-use kiln_planner::{CopyOp, CopySourceOp, Vertex, VertexId};
+use kiln_planner::{CopyOp, CopySourceOp, Op, SourceOp, Vertex, VertexId, inputs};
 
 use self::contents::SourceContents;
 use super::archive::Unpacked;
@@ -24,7 +24,7 @@ use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::rootfs::RootFs;
 use crate::solve::{Output, Solver, Step};
-use crate::source::context::Context;
+use crate::source::context::{BUILD_CONTEXT, Context};
 
 /// Of more files than these a build doesn't look for the reason of a miss: reading the earlier key would take longer than some
 /// copies.
@@ -39,7 +39,8 @@ pub(crate) fn solve(
     root: &Arc<RootFs>,
     task: &Task<'_>,
 ) -> Result<Step, Cause> {
-    let step = look_up_or_copy(solver, id, vertex, op, root, task)?;
+    let step = look_up_or_copy(solver, id, vertex, op, root, task)
+        .map_err(|cause| of_context(cause, solver, id))?;
     on_root(solver, op, root, step, task)
 }
 
@@ -414,6 +415,20 @@ fn outcome(
 pub(crate) fn creation_time(solver: &Solver<'_>) -> Timestamp {
     let now = || jiff::Timestamp::now().as_second();
     Timestamp::from_secs(solver.plan.source_date_epoch.unwrap_or_else(now))
+}
+
+/// A build context that was fetched is a root filesystem like any other, but nobody has named it with `--from`.
+fn of_context(mut cause: Cause, solver: &Solver<'_>, id: VertexId) -> Cause {
+    let graph = &solver.plan.graph;
+    let is_main =
+        |input: &VertexId| matches!(graph[*input].op, Op::Source(SourceOp::Local { name: None }));
+    if let Cause::SourceNotFound { path, origin, .. } = &mut cause
+        && inputs(graph, id).iter().any(is_main)
+    {
+        *path = path.trim_start_matches('/').to_owned();
+        *origin = BUILD_CONTEXT.to_owned();
+    }
+    cause
 }
 
 /// A source that is not there, with what is known about it.

@@ -17,6 +17,9 @@ use crate::error::Cause;
 use crate::images::LayoutImage;
 use crate::rootfs::RootFs;
 
+/// What messages call the context that has no name.
+pub(crate) const BUILD_CONTEXT: &str = "the build context";
+
 /// Where the files of a context are.
 #[derive(Debug, Clone)]
 pub enum ContextSource {
@@ -91,7 +94,7 @@ impl Contexts {
         let named = named.map(|(name, source)| (Some(name.clone()), source));
         let used = |(name, source): (Option<ContextName>, &ContextSource)| {
             let called = match &name {
-                None => "the build context".to_owned(),
+                None => BUILD_CONTEXT.to_owned(),
                 Some(name) => format!("the context `{name}`"),
             };
             let files = match source {
