@@ -4,7 +4,7 @@ use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
 use crate::evaluate::{Builder, StageState};
-use crate::resolve::Resolution;
+use crate::resolve::{Base, Resolution};
 use crate::{
     Argument, Bases, Graph, PlanOptions, StageSummary, VertexId, code, graph, scope, stage,
 };
@@ -88,6 +88,7 @@ pub fn plan(
         .iter()
         .map(|state| state.as_ref().map(|state| state.output))
         .collect();
+    let history = history(&mut states, &resolution);
     let Some(target) = states
         .swap_remove(resolution.target)
         .filter(|_| !diagnostics.iter().any(Diagnostic::is_error))
@@ -96,12 +97,12 @@ pub fn plan(
     };
     let (graph, places) = graph::needed(&graph, target.output);
     let place = |vertex: VertexId| places[vertex.index()];
-    let unattributed = unattributed(&target, &graph, place);
-    let placed = target.history.into_iter().map(|step| HistoryStep {
+    let placed = history.into_iter().map(|step| HistoryStep {
         vertex: step.vertex.and_then(place),
         ..step
     });
-    let history = placed.chain(unattributed).collect();
+    let mut history: Vec<HistoryStep> = placed.collect();
+    history.extend(unattributed(&target, &history, &graph));
     Ok(Plan {
         graph,
         target: place(target.output).expect("the target needs itself"),
@@ -123,16 +124,33 @@ pub fn plan(
     })
 }
 
+/// What the target's chain of stages adds to the history, from the first of them on.
+fn history(states: &mut [Option<StageState>], resolution: &Resolution<'_>) -> Vec<HistoryStep> {
+    let base = |stage: &usize| match resolution.stages[*stage].base {
+        Base::Stage(parent) => Some(parent),
+        _ => None,
+    };
+    let mut chain: Vec<usize> = std::iter::successors(Some(resolution.target), base).collect();
+    chain.reverse();
+    let mut history = Vec::new();
+    for stage in chain {
+        if let Some(state) = &mut states[stage] {
+            history.append(&mut state.history);
+        }
+    }
+    history
+}
+
 /// The entry for a layer that no instruction made. It comes last, as a layer too many is found when all are counted, and has the
 /// description of the topmost layer (R-HIST-3).
 fn unattributed(
     target: &StageState,
+    history: &[HistoryStep],
     graph: &Graph,
-    place: impl Fn(VertexId) -> Option<VertexId>,
 ) -> Option<HistoryStep> {
     let attached = target.attached.as_ref()?;
-    let made = target.history.iter().rev().find_map(|step| step.vertex);
-    let created_by = match made.and_then(place) {
+    let made = history.iter().rev().find_map(|step| step.vertex);
+    let created_by = match made {
         Some(topmost) => graph[topmost].name.clone(),
         None => format!("local source for {}", attached.context),
     };

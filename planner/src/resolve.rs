@@ -584,30 +584,38 @@ fn fire_triggers(
 ) {
     loop {
         mark_reachable(stages, needed);
-        let Some(next) = (0..stages.len())
-            .find(|index| stages[*index].reachable && !stages[*index].triggers_known)
-        else {
+        let is_new = |stage: &ResolvedStage<'_>| stage.reachable && !stage.triggers_known;
+        let indices = 0..stages.len();
+        let new: Vec<usize> = indices.filter(|index| is_new(&stages[*index])).collect();
+        if new.is_empty() {
             return;
-        };
-        stages[next].triggers_known = true;
-        let texts = trigger_texts(stages, &stages[next], bases);
-        let from = stages[next].stage.span;
-        let triggers: Vec<Trigger> = texts
-            .into_iter()
-            .filter_map(|text| read_trigger(text, from, diagnostics))
-            .collect();
-        for trigger in &triggers {
-            add_dependencies(
-                stages,
-                next,
-                &trigger.statement,
-                Some(&trigger.text),
-                options,
-                diagnostics,
-            );
         }
-        stages[next].triggers = triggers;
+        for stage in new {
+            fire(stages, stage, options, bases, diagnostics);
+        }
     }
+}
+
+/// Reads the triggers of one stage's base, and notes what they read in turn.
+fn fire(
+    stages: &mut [ResolvedStage<'_>],
+    stage: usize,
+    options: &PlanOptions,
+    bases: &Bases,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    stages[stage].triggers_known = true;
+    let texts = trigger_texts(stages, &stages[stage], bases);
+    let from = stages[stage].stage.span;
+    let triggers: Vec<Trigger> = texts
+        .into_iter()
+        .filter_map(|text| read_trigger(text, from, diagnostics))
+        .collect();
+    for trigger in &triggers {
+        let (statement, text) = (&trigger.statement, Some(trigger.text.as_str()));
+        add_dependencies(stages, stage, statement, text, options, diagnostics);
+    }
+    stages[stage].triggers = triggers;
 }
 
 fn trigger_texts(

@@ -32,8 +32,8 @@ impl Builder<'_> {
             Base::Files(name) => Some(self.files_state(index, stage, name)),
             Base::Stage(parent) => self
                 .states
-                .get(*parent)?
-                .clone()
+                .get_mut(*parent)?
+                .as_mut()
                 .map(|parent| inherited(parent, stage)),
             Base::Image(image) => Some(self.image_state(index, stage, image, naming)),
         }
@@ -323,13 +323,17 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
 }
 
 /// A stage based on another one has all of it but its triggers, which fire, and the memory of its CMD (R-FROM-9).
-fn inherited(mut parent: StageState, stage: &ResolvedStage<'_>) -> StageState {
-    parent.config.config.on_build = Vec::new();
-    parent.command_set = false;
+fn inherited(parent: &mut StageState, stage: &ResolvedStage<'_>) -> StageState {
+    // The history stays with its stage: copied down a long chain of stages it would grow with the square of their number.
+    let history = std::mem::take(&mut parent.history);
+    let mut child = parent.clone();
+    parent.history = history;
+    child.config.config.on_build = Vec::new();
+    child.command_set = false;
     // The config speaks last once more: an ARG of the parent doesn't outlive an ENV of its name.
-    parent.environment.set_all(&parent.config.config.env);
+    child.environment.set_all(&child.config.config.env);
     if stage.platform_given {
-        parent.platform = stage.platform.clone();
+        child.platform = stage.platform.clone();
     }
-    parent
+    child
 }

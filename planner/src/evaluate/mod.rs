@@ -63,7 +63,7 @@ pub(crate) struct StageState {
     pub(crate) output: VertexId,
     /// The config of the image it would be; the base's history is still in it, its diff ids are not.
     pub(crate) config: ImageConfig,
-    /// New entries of the history.
+    /// New entries of the history, those of this stage alone.
     pub(crate) history: Vec<HistoryStep>,
     pub(crate) base_layers: Vec<DiffId>,
     /// A layer above those that has no entry in the history (R-HIST-3).
