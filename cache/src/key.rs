@@ -5,7 +5,7 @@
 //!
 //! | step | enters | clause |
 //! |---|---|---|
-//! | RUN | argv; environment in order; cwd; user as written; hostname; names of extra hosts; network; security; platform; inline files; the root's output | R-CACHE-5 |
+//! | RUN | argv; environment in order; cwd; user as written; hostname; names of extra hosts; ulimits, size of `/dev/shm` and parent of the cgroup where they are given; network; security; platform; inline files; the root's output | R-CACHE-5 |
 //! | bind mount | target, whether it can write, content of the selected path | R-CACHE-2, 5 |
 //! | cache mount | target, whether it is read-only, whether its id was chosen, mode and owner of a new one, initial content | R-CACHE-5, 6 |
 //! | tmpfs mount | target, size, whether it is read-only | R-CACHE-5 |
@@ -22,7 +22,7 @@
 //! | left out | why |
 //! |---|---|
 //! | comments, layout, keyword case, metadata instructions, names of stages | they make no operation (R-CACHE-4) |
-//! | proxy variables, addresses of extra hosts, values of secrets, contents and sharing of cache mounts, which id was chosen for one | R-CACHE-5, 6 |
+//! | proxy variables, addresses of extra hosts, values of secrets, contents and sharing of cache mounts, which id was chosen for one, agents, limits of memory and processors | R-CACHE-5, 6 |
 //! | where in its tree a bind mount's or a copy's source is | its content is in, and its base name for a copy (R-CACHE-6, 13) |
 //! | times, inodes, hard links; owners of context files | no part of a content digest (R-CACHE-11, 15) |
 //! | `/etc/passwd` and `/etc/group` for `--chown` and WORKDIR by themselves | part of the root's output (R-CACHE-9) |
@@ -41,7 +41,7 @@ use std::fmt;
 
 use kiln_image::{ChainId, Changeset, DiffId, Digest, Platform};
 use kiln_planner::{
-    CopyOp, CopySourceOp, ExecOp, GitSource, GitTimes, InlineFile, MkdirOp, Mount, Network,
+    CopyOp, CopySourceOp, ExecOp, GitSource, GitTimes, InlineFile, Limits, MkdirOp, Mount, Network,
     Security,
 };
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,7 @@ pub fn exec(
             "security",
             Value::Text(security_name(op.security).to_owned()),
         )
+        .with_fields(limit_fields(&op.limits))
         .field("platform", Value::Text(platform.to_string()))
         .fields("mount", mounts)
         .fields("file", op.files.iter().map(inline_file_value))
@@ -335,6 +336,11 @@ impl Preimage {
         CacheKey(content_digest(KEY_DOMAIN, self))
     }
 
+    fn with_fields(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.fields.extend(fields);
+        self
+    }
+
     /// Adds fields called `name 1`, `name 2`…
     fn fields(mut self, name: &str, values: impl IntoIterator<Item = Value>) -> Self {
         let numbered = values.into_iter().enumerate();
@@ -435,6 +441,22 @@ fn unpack_value(op: &CopyOp) -> Value {
         return Value::List(words.map(str::to_owned).collect());
     }
     Value::Flag(unpacked.first() == Some(&true))
+}
+
+/// Limits that are not given are no fields: most steps have none.
+fn limit_fields(limits: &Limits) -> Vec<Field> {
+    let ulimits = limits.ulimits.iter().map(ToString::to_string).collect();
+    let ulimits = (!limits.ulimits.is_empty()).then_some(("ulimits", Value::List(ulimits)));
+    let shm_size = limits
+        .shm_size
+        .map(|size| ("shm size", Value::Number(size)));
+    let parent = limits.cgroup_parent.clone();
+    let parent = parent.map(|parent| ("cgroup parent", Value::Text(parent)));
+    [ulimits, shm_size, parent]
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| Field::new(name, value))
+        .collect()
 }
 
 fn inline_source_value(name: &str, content: &[u8]) -> Value {
@@ -574,7 +596,9 @@ fn short(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use kiln_image::{ImagePath, Metadata, Node, Timestamp, Tree};
-    use kiln_planner::{BindMount, CacheMount, Chmod, EnvList, SecretMount, Sharing, TmpfsMount};
+    use kiln_planner::{
+        BindMount, CacheMount, Chmod, EnvList, SecretMount, Sharing, TmpfsMount, Ulimit,
+    };
 
     use super::*;
 
@@ -588,6 +612,7 @@ mod tests {
             user: "root".to_owned(),
             hostname: "buildkitsandbox".to_owned(),
             extra_hosts: Vec::new(),
+            limits: Limits::default(),
             network: Network::Default,
             security: Security::Sandbox,
             mounts: Vec::new(),
@@ -657,6 +682,13 @@ mod tests {
         another_network_misses: false, |op| op.network = Network::None;
         another_security_misses: false, |op| op.security = Security::Insecure;
         an_extra_host_misses: false, |op| op.extra_hosts = vec![("db".to_owned(), "::1".to_owned())];
+        a_ulimit_misses: false, |op| op.limits.ulimits = vec![Ulimit {
+            name: "nofile".to_owned(),
+            soft: Some(64),
+            hard: None,
+        }];
+        another_size_of_shm_misses: false, |op| op.limits.shm_size = Some(1 << 20);
+        another_cgroup_parent_misses: false, |op| op.limits.cgroup_parent = Some("/ci".to_owned());
         // R-CACHE-6, R-ARG-10.
         proxies_hit: true, |op| op.proxy_env = vec![("http_proxy".to_owned(), "http://p".to_owned())];
         an_inline_file_misses: false, |op| op.files = vec![InlineFile {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::key::{CacheKey, FileDigest, Preimage, Value};
 
@@ -15,6 +16,13 @@ pub enum MissReason {
     },
     /// Nothing was looked for (`--no-cache`, R-CACHE-22).
     Disabled,
+    /// There is a record, but the step's `ttl` has passed.
+    Expired {
+        /// How old the record is.
+        age: Duration,
+        /// How old it may be.
+        ttl: Duration,
+    },
     /// There is a record, but it or its result is damaged or gone.
     Damaged {
         /// What is.
@@ -223,9 +231,33 @@ impl fmt::Display for MissReason {
                 closest: Some(closest),
             } => closest.fmt(f),
             Self::Disabled => f.write_str("the cache is switched off for this step"),
+            Self::Expired { age, ttl } => write!(
+                f,
+                "its result is {} old, and its ttl is {}",
+                whole(*age),
+                whole(*ttl)
+            ),
             Self::Damaged { what } => write!(f, "{what}"),
         }
     }
+}
+
+/// A duration in its two largest units: `1d 2h`, `3m 20s`, `0s`.
+fn whole(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    let largest = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+    let shown = units.iter().skip(largest).take(2);
+    let shown = shown.filter(|(count, _)| *count > 0 || seconds == 0);
+    let texts: Vec<String> = shown
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    texts.join(" ")
 }
 
 impl fmt::Display for Closest {
@@ -413,5 +445,14 @@ mod tests {
             MissReason::NoRecord { closest: None }.to_string(),
             "not built before"
         );
+        let expired = MissReason::Expired {
+            age: Duration::from_secs(90_000),
+            ttl: Duration::from_secs(86_400),
+        };
+        assert_eq!(
+            expired.to_string(),
+            "its result is 1d 1h old, and its ttl is 1d"
+        );
+        assert_eq!(whole(Duration::from_millis(20)), "0s");
     }
 }

@@ -14,7 +14,8 @@ use nom::{IResult, Parser};
 const LONGEST: u128 = i64::MAX as u128;
 
 /// `duration = [ "+" ] ( "0" | 1*( amount unit ) )`. `None` for anything else: negative ones, too long ones.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn go_duration(text: &str) -> Option<Duration> {
     let text = text.strip_prefix('+').unwrap_or(text);
     if text == "0" {
         return Some(Duration::ZERO);
@@ -90,7 +91,7 @@ mod tests {
         ];
         for (text, nanoseconds) in cases {
             assert_eq!(
-                duration(text),
+                go_duration(text),
                 Some(Duration::from_nanos(nanoseconds)),
                 "{text}"
             );
@@ -106,7 +107,7 @@ mod tests {
             "99999999999999999999s",
             "s",
         ] {
-            assert_eq!(duration(none), None, "{none}");
+            assert_eq!(go_duration(none), None, "{none}");
         }
     }
 }

@@ -93,6 +93,7 @@ pub use diagnostic::{Code, Diagnostic, Severity};
 pub use dockerfile::{
     CheckDirective, Directives, Dockerfile, Escape, Parsed, RuleSet, Stage, Statement,
 };
+pub use duration::go_duration;
 pub use heredoc::Heredoc;
 pub use ignore::{IgnoreError, IgnoreFile, Rule, Verdict};
 pub use instruction::{

@@ -67,6 +67,7 @@ fn write_vertex(out: &mut String, plan: &Plan, id: VertexId) -> fmt::Result {
         op,
         name,
         no_cache,
+        policy,
         platform,
         ..
     } = &plan.graph[id];
@@ -90,6 +91,15 @@ fn write_vertex(out: &mut String, plan: &Plan, id: VertexId) -> fmt::Result {
     }
     if *no_cache {
         writeln!(out, "  no cache")?;
+    }
+    if let Some(timeout) = policy.timeout {
+        writeln!(out, "  timeout {timeout:?}")?;
+    }
+    if policy.retries > 0 {
+        writeln!(out, "  retry {}", policy.retries)?;
+    }
+    if let Some(age) = policy.max_age {
+        writeln!(out, "  ttl {age:?}")?;
     }
     Ok(())
 }
@@ -154,6 +164,18 @@ fn write_exec(out: &mut String, exec: &ExecOp) -> fmt::Result {
     for (name, address) in &exec.extra_hosts {
         writeln!(out, "  host {name} {address}")?;
     }
+    let limits = &exec.limits;
+    for ulimit in &limits.ulimits {
+        writeln!(out, "  ulimit {ulimit}")?;
+    }
+    if let Some(size) = limits.shm_size {
+        writeln!(out, "  shm size {size}")?;
+    }
+    write_unless_empty(
+        out,
+        "cgroup parent",
+        limits.cgroup_parent.as_deref().unwrap_or(""),
+    )?;
     writeln!(
         out,
         "  network {:?}, security {:?}",

@@ -6,7 +6,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, EdgeRef, Reversed};
 
-use crate::Op;
+use crate::{Op, StepPolicy};
 
 /// A directed acyclic graph of operations. An edge leads from an operation to one that reads its output, so that a
 /// topological order is an order of execution.
@@ -28,6 +28,8 @@ pub struct Vertex {
     pub stage: Option<usize>,
     /// Whether a cached result must not be used (it is still stored).
     pub no_cache: bool,
+    /// What the pragmas above its instruction say.
+    pub policy: StepPolicy,
     /// The platform it runs on.
     pub platform: Platform,
 }

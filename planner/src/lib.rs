@@ -36,14 +36,17 @@ mod context;
 mod doc_comment;
 mod evaluate;
 mod graph;
+mod limits;
 mod op;
 mod options;
 mod outline;
 mod paths;
 mod plan;
+mod pragma;
 mod remote;
 mod resolve;
 mod scope;
+mod size;
 mod stage;
 mod survey;
 mod targets;
@@ -57,6 +60,7 @@ pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use context::{ContextName, ContextNameError, NamedContext, NamedContexts};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};
 pub use kiln_parser::{Network, Security};
+pub use limits::{Limits, Ulimit};
 pub use op::{
     BindMount, CacheMount, CopyOp, CopySourceOp, EnvList, ExecOp, FileOp, InlineFile, MkdirOp,
     Mount, Op, SecretMount, Sharing, SourceOp, SshMount, TmpfsMount,
@@ -64,7 +68,9 @@ pub use op::{
 pub use options::{Entitlements, NoCache, PlanOptions};
 pub use outline::{Outline, OutlineArgument, OutlineMount, outline};
 pub use plan::{HistoryStep, Plan, plan};
+pub use pragma::StepPolicy;
 pub use remote::{GitSource, GitTimes, GitUrl, HttpSource, HttpUrl, Login, Remote, RemoteError};
+pub use size::size_in_bytes;
 pub use stage::{Need, NeedReason, StageSummary};
 pub use survey::{ContextRead, Survey, SurveyedStage, survey};
 pub use targets::{Target, targets};

@@ -3,7 +3,7 @@
 use kiln_image::Platform;
 use kiln_parser::Network;
 
-use crate::NamedContexts;
+use crate::{Limits, NamedContexts};
 
 /// Everything outside the Dockerfile that changes what a plan says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct PlanOptions {
     pub hostname: Option<String>,
     /// `--add-host`: name and address.
     pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`, `--shm-size`, `--cgroup-parent`.
+    pub limits: Limits,
     /// Seconds since 1970 for all dates of the result; the build arg or global ARG `SOURCE_DATE_EPOCH` wins (R-SDE-1).
     pub source_date_epoch: Option<i64>,
     /// Names that stand for something else than the Dockerfile says (R-CTX-1).
@@ -57,6 +59,7 @@ impl PlanOptions {
             entitlements: Entitlements::default(),
             hostname: None,
             extra_hosts: Vec::new(),
+            limits: Limits::default(),
             source_date_epoch: None,
             contexts: NamedContexts::default(),
             all_stages: false,

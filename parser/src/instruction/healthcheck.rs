@@ -5,7 +5,7 @@ use std::time::Duration;
 use nom::Parser;
 use nom::bytes::complete::{take_till, take_while};
 
-use crate::duration::duration;
+use crate::duration::go_duration;
 use crate::flag::{Flags, Known, Takes};
 use crate::instruction::CommandLine;
 use crate::request::Request;
@@ -120,7 +120,7 @@ fn none(
 /// R-HC-4
 fn time(flags: &Flags, name: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Duration> {
     let value = flags.value(name).filter(|value| !value.is_empty())?;
-    match duration(&value) {
+    match go_duration(&value) {
         Some(time) if time.is_zero() => None,
         Some(time) if time >= SHORTEST => Some(time),
         known => {

@@ -8,8 +8,8 @@ use super::{Attached, Builder, StageState};
 use crate::resolve::{Base, ImageName, Origin, ResolvedStage};
 use crate::scope::Environment;
 use crate::{
-    BaseImage, BaseKey, ContextName, CopyOp, CopySourceOp, FileOp, Op, SourceOp, Vertex, VertexId,
-    code, paths,
+    BaseImage, BaseKey, ContextName, CopyOp, CopySourceOp, FileOp, Op, SourceOp, StepPolicy,
+    Vertex, VertexId, code, paths,
 };
 
 /// `PATH` where nobody chose one (R-FROM-10, R-FROM-11).
@@ -224,6 +224,7 @@ impl Builder<'_> {
             span,
             stage,
             no_cache: false,
+            policy: StepPolicy::default(),
             platform: platform.clone(),
         };
         self.add(vertex, &inputs)
@@ -285,6 +286,7 @@ impl Builder<'_> {
                 span,
                 stage,
                 no_cache: false,
+                policy: StepPolicy::default(),
                 platform,
             },
             &[],

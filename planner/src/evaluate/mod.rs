@@ -26,6 +26,7 @@ use kiln_parser::{
     Word, suggest,
 };
 
+use crate::pragma::{self, Pragmas};
 use crate::resolve::{Resolution, ResolvedStage, in_trigger};
 use crate::scope::Environment;
 use crate::{
@@ -109,6 +110,8 @@ struct Here {
     trigger: Option<String>,
     /// Variables already reported as undefined.
     undefined: Vec<String>,
+    /// What the comments above it say.
+    pragmas: Pragmas,
 }
 
 impl<'a> Builder<'a> {
@@ -153,7 +156,10 @@ impl<'a> Builder<'a> {
             text: stage.stage.text.clone(),
             trigger: None,
             undefined: Vec::new(),
+            pragmas: Pragmas::default(),
         };
+        let from = pragma::Place::Other("FROM");
+        pragma::read(&stage.stage.comments, from, &mut self.diagnostics);
         let mut evaluator = Evaluator {
             builder: self,
             index,
@@ -188,11 +194,14 @@ impl Evaluator<'_, '_> {
         } else {
             statement.span
         };
+        let place = pragma::Place::of(&statement.instruction);
+        let diagnostics = &mut self.builder.diagnostics;
         self.here = Here {
             span,
             text: statement.text.clone(),
             trigger,
             undefined: Vec::new(),
+            pragmas: pragma::read(&statement.comments, place, diagnostics),
         };
         match &statement.instruction {
             Instruction::Arg(arg) => self.arg(arg),
@@ -325,7 +334,8 @@ impl Evaluator<'_, '_> {
 
     /// Makes the step the stage's filesystem, and notes it in the history.
     fn step(&mut self, op: Op, name: String, inputs: &[VertexId], created_by: String) {
-        let no_cache = self.no_cache() && !matches!(op, Op::File(crate::FileOp::Mkdir(_)));
+        let asked = self.no_cache() || self.here.pragmas.no_cache;
+        let no_cache = asked && !matches!(op, Op::File(crate::FileOp::Mkdir(_)));
         let platform = self.state.platform.clone();
         let vertex = Vertex {
             op,
@@ -333,6 +343,7 @@ impl Evaluator<'_, '_> {
             span: Some(self.here.span),
             stage: Some(self.index),
             no_cache,
+            policy: self.here.pragmas.policy,
             platform,
         };
         let id = self.builder.add(vertex, inputs);

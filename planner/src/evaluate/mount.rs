@@ -4,7 +4,8 @@ use kiln_parser::{MountField, MountFlag, Span, Spanned, suggest};
 
 use super::Evaluator;
 use crate::{
-    BindMount, CacheMount, Mount, SecretMount, Sharing, SshMount, TmpfsMount, VertexId, code, paths,
+    BindMount, CacheMount, Mount, SecretMount, Sharing, SshMount, TmpfsMount, VertexId, code,
+    paths, size_in_bytes,
 };
 
 /// Every key, for suggestions.
@@ -376,60 +377,6 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32, String> {
     u32::from_str_radix(value, radix).map_err(|_| format!("invalid value {value} for {key}"))
 }
 
-/// Bytes, with a suffix of 1024s: `64m`, `1.5GiB`.
-fn size(text: &str) -> Result<u64, String> {
-    let invalid = || format!("invalid value for size: {text}");
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let suffix = suffix.trim_start().to_lowercase();
-    let unit = suffix
-        .strip_suffix("ib")
-        .or_else(|| suffix.strip_suffix('b'))
-        .unwrap_or(&suffix);
-    let shift = match unit {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return Err(invalid()),
-    };
-    let number: f64 = number.parse().map_err(|_| invalid())?;
-    // Exact for whole numbers below 2^53, and checked to fit.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss
-    )]
-    let bytes = (number * (1_u64 << shift) as f64) as u64;
-    if bytes == u64::MAX {
-        Err(invalid())
-    } else {
-        Ok(bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_count_in_1024s() {
-        for (text, expected) in [
-            ("64m", 64 << 20),
-            ("100", 100),
-            ("1.5k", 1536),
-            ("2GiB", 2 << 30),
-            ("3 kb", 3072),
-            ("1b", 1),
-        ] {
-            assert_eq!(size(text), Ok(expected), "{text}");
-        }
-        for text in ["", "m", "1x", "-1", "1e9", "99999999999p"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
+fn size(value: &str) -> Result<u64, String> {
+    size_in_bytes(value).ok_or_else(|| format!("invalid value for size: {value}"))
 }

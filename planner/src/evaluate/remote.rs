@@ -4,7 +4,7 @@ use kiln_image::{Digest, Platform};
 use kiln_parser::Span;
 
 use super::Builder;
-use crate::{GitSource, GitUrl, HttpSource, HttpUrl, Op, SourceOp, Vertex, VertexId};
+use crate::{GitSource, GitUrl, HttpSource, HttpUrl, Op, SourceOp, StepPolicy, Vertex, VertexId};
 
 /// A source and the path to copy from it, or what is wrong.
 type Made = Result<(SourceOp, String), String>;
@@ -91,6 +91,7 @@ impl Builder<'_> {
             span: Some(span),
             stage: Some(stage),
             no_cache: false,
+            policy: StepPolicy::default(),
             platform: Platform::clone(&self.options.target_platform),
         };
         let vertex = self.add(vertex, &[]);

@@ -46,6 +46,7 @@ impl Evaluator<'_, '_> {
                 .unwrap_or(HOSTNAME)
                 .to_owned(),
             extra_hosts: options.extra_hosts.clone(),
+            limits: options.limits.clone(),
             network,
             security,
             mounts,

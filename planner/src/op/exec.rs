@@ -2,7 +2,7 @@
 
 use kiln_parser::{Network, Security};
 
-use crate::{EnvList, Mount};
+use crate::{EnvList, Limits, Mount};
 
 /// Runs a command. Input 0 is its root filesystem; further inputs belong to mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ExecOp {
     pub hostname: String,
     /// Additions to `/etc/hosts`: name and address. Only the names enter keys (R-CACHE-5).
     pub extra_hosts: Vec<(String, String)>,
+    /// Resource limits, the size of `/dev/shm`, the cgroup.
+    pub limits: Limits,
     /// Which network it sees.
     pub network: Network,
     /// How it is confined.
