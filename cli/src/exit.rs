@@ -9,6 +9,7 @@
 //! | 4 | a registry or the network |
 //! | 5 | a check has warnings, or one stopped a build |
 //! | 70 | a bug of kiln |
+//! | 124 | a step took longer than it may |
 //! | 130, 143 | stopped by SIGINT, SIGTERM |
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ pub(crate) enum Exit {
     Check,
     /// A bug of kiln.
     Bug,
+    /// A step took longer than it may.
+    TimedOut,
     /// Stopped by this signal, after cleaning up.
     Signal(i32),
     /// `kiln run`: what the program in the container exited with.
@@ -49,6 +52,7 @@ impl Exit {
             Self::Registry => 4,
             Self::Check => 5,
             Self::Bug => 70,
+            Self::TimedOut => 124,
             Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(128),
             Self::Program(status) => status,
         }
@@ -65,6 +69,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Environment => Self::Environment,
             ErrorKind::Registry => Self::Registry,
             ErrorKind::Canceled => Self::Failed,
+            ErrorKind::TimedOut => Self::TimedOut,
         }
     }
 }

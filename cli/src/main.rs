@@ -17,12 +17,16 @@ mod input;
 mod location;
 mod output;
 mod progress;
+mod quantity;
 mod recipe;
 mod render;
+mod resources;
 mod session;
 mod signal;
+mod step_flags;
 mod stored;
 mod table;
+mod ulimit;
 mod unsupported;
 
 use std::io::{IsTerminal, Write};

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::input::{Input, Wanted};
 use crate::session::LazySession;
+use crate::step_flags::{Entitlement, StepFlags};
 
 // No doc comment: clap would take it for the command's own.
 #[derive(Debug, clap::Args)]
@@ -57,6 +58,11 @@ pub(crate) struct Recipe {
     /// machines of different umasks agree
     #[arg(long, value_enum, default_value_t, value_name = "MODES")]
     pub(crate) context_modes: Modes,
+    /// Permission that a step may ask for: network.host, security.insecure; may be repeated
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allowed: Vec<Entitlement>,
+    #[command(flatten)]
+    pub(crate) steps: StepFlags,
     /// What COPY and ADD take files from: a folder, `-` for a tar of it (or only a Dockerfile) on stdin, the URL of a git
     /// repository, or of a tar or Dockerfile
     #[arg(value_name = "CONTEXT")]
@@ -116,6 +122,10 @@ impl Recipe {
         options.platform_requested = self.platform.is_some();
         options.build_platform = machine;
         options.no_cache = self.what_is_not_cached();
+        options.extra_hosts = self.steps.extra_hosts();
+        options.network = self.steps.network();
+        options.entitlements = self.steps.entitlements(&self.allowed);
+        options.limits = self.steps.limits();
         options
     }
 

@@ -14,11 +14,10 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
-use crate::op::LogLimit;
 use crate::rootfs::RootFs;
-use crate::secrets::Secrets;
 use crate::solve::{SolveOptions, Solved, solve};
 use crate::source::context::{ContextSource, ContextSources, Contexts};
+use crate::step_options::StepOptions;
 
 /// How many vertices run at once. RUNs mostly wait, so more than there are cores.
 const DEFAULT_JOBS: usize = 16;
@@ -36,10 +35,8 @@ pub struct BuildRequest<'a> {
     pub contexts: ContextSources,
     /// When to ask registries for base images.
     pub pull: PullPolicy,
-    /// How much of what steps print is passed on.
-    pub log_limit: LogLimit,
-    /// Secrets that steps may ask for.
-    pub secrets: Secrets,
+    /// What steps are given that is in no key.
+    pub steps: StepOptions,
 }
 
 /// A finished build.
@@ -130,8 +127,7 @@ pub(crate) fn solve_options(request: &BuildRequest<'_>) -> SolveOptions {
             request.source.name()
         ),
         jobs: DEFAULT_JOBS,
-        log_limit: request.log_limit,
-        secrets: request.secrets.clone(),
+        steps: request.steps.clone(),
     }
 }
 

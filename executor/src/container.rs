@@ -5,21 +5,26 @@ use std::sync::Arc;
 
 use kiln_cache::OutputId;
 use kiln_image::ImageConfig;
+use kiln_planner::{Limits, Network};
 
 use crate::Services;
 use crate::cancel::Cancel;
+use crate::cgroup::Resources;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
-use crate::op::exec::link_owners;
+use crate::op::exec::{link_owners, network};
 use crate::op::file::Accounts;
+use crate::op::limits::Limiter;
 use crate::rootfs::RootFs;
-use crate::sandbox::{ExitStatus, MountSpec, SandboxSpec, Stdio, User};
+use crate::sandbox::{DEFAULT_SHM_SIZE, ExitStatus, MountSpec, SandboxSpec, Stdio, User};
 use crate::snapshot::Snapshot;
+use crate::ulimit;
+use crate::usage::OutOfMemory;
 
 /// What to run, where it differs from what the image says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
     /// Instead of the image's entrypoint; empty for none.
     pub entrypoint: Option<Vec<String>>,
@@ -37,6 +42,25 @@ pub struct RunOptions {
     pub hostname: String,
     /// Whether standard input is a terminal for the program.
     pub terminal: bool,
+    /// Names and addresses for `/etc/hosts`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Which network it sees.
+    pub network: Network,
+    /// Resource limits, the size of `/dev/shm`, the cgroup.
+    pub limits: Limits,
+    /// Memory, processors and processes.
+    pub resources: Resources,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// Its status.
+    pub status: ExitStatus,
+    /// Whether it was killed for lack of memory.
+    pub out_of_memory: Option<OutOfMemory>,
+    /// What of the limits could not be had, as lines for people.
+    pub warning: Option<String>,
 }
 
 /// Runs the image's program, or the one asked for, to its end.
@@ -47,11 +71,11 @@ pub fn run(
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
-) -> Result<ExitStatus, BuildError> {
+) -> Result<RunEnd, BuildError> {
     let task = reporter.start("run");
-    let status = run_in(image, options, stdio, services, &task, cancel).map_err(BuildError::new)?;
+    let ended = run_in(image, options, stdio, services, &task, cancel).map_err(BuildError::new)?;
     task.done();
-    Ok(status)
+    Ok(ended)
 }
 
 fn run_in(
@@ -61,7 +85,7 @@ fn run_in(
     services: &Services<'_>,
     task: &Task<'_>,
     cancel: &Cancel,
-) -> Result<ExitStatus, Cause> {
+) -> Result<RunEnd, Cause> {
     let rung = services.rung()?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
@@ -74,6 +98,10 @@ fn run_in(
         .run_user(user)
         .map_err(|error| Cause::User(error.to_string()))?;
     let snapshot = Snapshot::prepare(rung, &root, services, task)?;
+    let limiter = Limiter::default();
+    let mut warning = None;
+    let parent = options.limits.cgroup_parent.as_deref();
+    let cgroup = limiter.make(&options.resources, parent, |told| warning = Some(told))?;
     let spec = SandboxSpec {
         rung,
         env: environment(&image.config, options, &user.home),
@@ -84,8 +112,12 @@ fn run_in(
             groups: user.groups,
         },
         hostname: options.hostname.clone(),
+        network: network(options.network),
         mounts: mounts(options)?,
         links: link_owners(rung, &tree),
+        rlimits: ulimit::rlimits(&options.limits.ulimits),
+        shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        cgroup: cgroup.joins(),
         terminal: options.terminal,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
     };
@@ -94,7 +126,12 @@ fn run_in(
         let step = step.clone();
         move || step.kill()
     });
-    Ok(step.wait()?)
+    let status = step.wait()?;
+    Ok(RunEnd {
+        status,
+        out_of_memory: limiter.out_of_memory(&cgroup, &options.resources, status),
+        warning,
+    })
 }
 
 fn argv(config: &ImageConfig, options: &RunOptions) -> Result<Vec<String>, Cause> {
@@ -160,7 +197,10 @@ fn mounts(options: &RunOptions) -> Result<Vec<MountSpec>, Cause> {
     let resolv_conf =
         network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
     let mut mounts = vec![
-        MountSpec::file("/etc/hosts", network_files::hosts(&options.hostname, &[])),
+        MountSpec::file(
+            "/etc/hosts",
+            network_files::hosts(&options.hostname, &options.extra_hosts),
+        ),
         MountSpec::file("/etc/resolv.conf", resolv_conf),
     ];
     mounts.extend(options.mounts.iter().cloned());

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
@@ -10,9 +11,11 @@ use kiln_parser::{Code, Diagnostic, Span};
 use kiln_registry::{FetchError, RegistryError};
 use thiserror::Error;
 
+use crate::cgroup::CgroupError;
 use crate::op::file::{CopyError, MkdirError};
 use crate::sandbox::{ExitStatus, SandboxError, Unavailable};
 use crate::source::git::GitError;
+use crate::usage::OutOfMemory;
 
 /// How many lower layers overlayfs takes (`OVL_MAX_STACK`).
 pub(crate) const MOST_LAYERS: usize = 500;
@@ -30,6 +33,8 @@ pub enum ErrorKind {
     Registry,
     /// Somebody asked to stop.
     Canceled,
+    /// A step took longer than it may.
+    TimedOut,
 }
 
 /// A build that failed, and the instruction it failed at.
@@ -57,7 +62,22 @@ pub enum Cause {
         status: ExitStatus,
         /// How it was run: shell, user, directory.
         how: String,
+        /// Whether it was killed for lack of memory (R-RT-15).
+        out_of_memory: Option<OutOfMemory>,
     },
+    /// A RUN took longer than it may.
+    #[error("`{text}` took longer than {limit:?}")]
+    TimedOut {
+        /// The instruction as shown in progress.
+        text: String,
+        /// How long it may take.
+        limit: Duration,
+        /// How it was run.
+        how: String,
+    },
+    /// A limit of `--resource` was refused.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The step's program could not be started, or the sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -143,6 +163,9 @@ pub enum Cause {
     /// A secret that a RUN needs was not given, or can't be what is asked (R-MNT-15).
     #[error("{0}")]
     Secret(String),
+    /// An SSH agent that a RUN needs was not given, or can't be forwarded (R-MNT-16).
+    #[error("{0}")]
+    Agent(String),
     /// A feature of the Dockerfile language that kiln does not have yet.
     #[error("{0}")]
     Unsupported(String),
@@ -229,6 +252,7 @@ impl Cause {
                 ..
             } => format!("exit status {code}"),
             Cause::Run { status, .. } => ended(*status),
+            Cause::TimedOut { limit, .. } => format!("took longer than {limit:?}"),
             other => other.to_string(),
         }
     }
@@ -236,6 +260,9 @@ impl Cause {
     fn code(&self) -> Code {
         Code(match self {
             Cause::Run { .. } => "run-failed",
+            Cause::TimedOut { .. } => "step-timeout",
+            Cause::Cgroup(_) => "resources",
+            Cause::Agent(_) => "ssh-agent",
             Cause::Sandbox(error) if is_program(error) => "run-failed",
             Cause::Sandbox(_) | Cause::NoSandbox(_) => "sandbox",
             Cause::User(_) => "user-not-found",
@@ -267,10 +294,12 @@ impl Cause {
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
-            Cause::Secret(_) | Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
+            Cause::Secret(_) | Cause::Agent(_) => ErrorKind::Build,
+            Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
             Cause::Git(error) => error.kind(),
             Cause::Download(FetchError::Local { .. }) => ErrorKind::Environment,
             Cause::Download(_) => ErrorKind::Registry,
+            Cause::TimedOut { .. } => ErrorKind::TimedOut,
             Cause::Unsupported(_) => ErrorKind::Input,
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => ErrorKind::Input,
             Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
@@ -280,6 +309,7 @@ impl Cause {
             | Cause::LayerLost(_)
             | Cause::LayerDamaged { .. }
             | Cause::Store(_)
+            | Cause::Cgroup(_)
             | Cause::File { .. }
             | Cause::Layer { .. } => ErrorKind::Environment,
         }
@@ -305,9 +335,20 @@ impl BuildError {
     fn help(&self) -> Option<String> {
         match &*self.cause {
             Cause::Run {
+                out_of_memory: Some(OutOfMemory::Limit { .. }),
+                ..
+            } => Some("raise `--resource memory=…`, or let the step do less at a time".to_owned()),
+            Cause::Run {
                 status: ExitStatus::Signal(9),
                 ..
-            } => Some("the kernel may have been out of memory: see `dmesg`".to_owned()),
+            } => Some("if nobody sent it, memory may have run out: see `dmesg`".to_owned()),
+            Cause::TimedOut { .. } => Some(
+                "allow more with `--step-timeout`, or `# kiln: timeout=…` above the instruction"
+                    .to_owned(),
+            ),
+            Cause::Agent(_) => {
+                Some("forward an agent with `--ssh default`, or `--ssh ID=SOCKET`".to_owned())
+            }
             Cause::ContextChanged { .. } => {
                 Some("build again when nothing writes to the context".to_owned())
             }
@@ -363,7 +404,14 @@ impl BuildError {
         let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), span);
         diagnostic.label = self.place.clone();
         match &*self.cause {
-            Cause::Run { how, .. } => diagnostic = diagnostic.note(how.clone()),
+            Cause::Run {
+                how, out_of_memory, ..
+            } => {
+                let out_of_memory = out_of_memory.map(|what| what.to_string());
+                diagnostic.notes.extend(out_of_memory);
+                diagnostic = diagnostic.note(how.clone());
+            }
+            Cause::TimedOut { how, .. } => diagnostic = diagnostic.note(how.clone()),
             Cause::DigestMismatch { url, .. } => {
                 diagnostic = diagnostic.note(format!("what came from `{url}` has another digest"));
             }

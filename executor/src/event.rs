@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::usage::Usage;
+
 /// Names a vertex within one run, in order of appearance from 1 (R-PROG-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VertexId(pub u32);
@@ -66,6 +68,13 @@ pub enum EventKind {
         current: u64,
         /// Bytes in all, where known.
         total: Option<u64>,
+    },
+    /// A step's program has ended, well or not.
+    Used {
+        /// The vertex.
+        vertex: VertexId,
+        /// What it used of the machine.
+        usage: Usage,
     },
     /// The vertex ended well.
     VertexDone {
@@ -150,6 +159,14 @@ impl Task<'_> {
             part: part.to_owned(),
             current,
             total,
+        });
+    }
+
+    /// Tells what the step's program used.
+    pub fn used(&self, usage: Usage) {
+        self.emit(EventKind::Used {
+            vertex: self.vertex,
+            usage,
         });
     }
 

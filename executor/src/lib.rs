@@ -8,8 +8,10 @@
 //! Start reading at [`mod@build`], then `solve` (one vertex: look up, do, record), then the operations in `op`.
 //! [`sandbox`] runs a process in namespaces; [`sys`] is the only place with unsafe code.
 
+mod agents;
 pub mod build;
 pub mod cancel;
+mod cgroup;
 pub mod container;
 mod error;
 pub mod event;
@@ -28,12 +30,17 @@ mod services;
 mod snapshot;
 mod solve;
 mod source;
+mod step_options;
 pub mod sys;
+pub mod ulimit;
+mod usage;
 
+pub use agents::Agents;
 pub use build::{
     BuildFailure, BuildRequest, Built, build, build_on, resolve_bases, resolve_known_bases,
 };
 pub use cancel::Cancel;
+pub use cgroup::{CgroupError, Resources, Swap};
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
 pub use op::LogLimit;
@@ -47,3 +54,5 @@ pub use source::inventory::{ContextEntry, EntryKind, inventory};
 pub use source::load::{FetchedContext, LONE_FILE, Loader, starts_archive};
 pub use source::modes::ContextModes;
 pub use source::spooled::Spooled;
+pub use step_options::StepOptions;
+pub use usage::{OutOfMemory, Usage};

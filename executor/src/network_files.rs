@@ -10,11 +10,11 @@ use std::path::Path;
 /// Where the host keeps its resolver's configuration.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// `/etc/hosts` of a step called `hostname`, with `extra` (address, name) lines at the end.
+/// `/etc/hosts` of a step called `hostname`, with a line for each of `extra`, (name, address), at the end.
 pub(crate) fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (address, name) in extra {
+    for (name, address) in extra {
         writeln!(text, "{address}\t{name}").expect("writing to a string never fails");
     }
     text
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn hosts_name_the_sandbox_and_the_extra_hosts() {
         // R-RT-12
-        let extra = [("10.0.0.2".to_owned(), "db".to_owned())];
+        let extra = [("db".to_owned(), "10.0.0.2".to_owned())];
         assert_eq!(
             hosts("buildkitsandbox", &extra),
             "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.2\tdb\n"

@@ -19,7 +19,7 @@ use crate::error::{BuildError, Cause};
 use crate::event::{Event, Reporter};
 use crate::op::copy::{self, Peek};
 use crate::rootfs::RootFs;
-use crate::solve::{Solver, Step, failure};
+use crate::solve::{Solver, Step, expired, failure};
 
 /// A plan and how much of it is done already.
 #[derive(Debug)]
@@ -249,11 +249,20 @@ impl<'s> Walk<'s> {
     fn miss(&self, vertex: &Vertex, preimage: &Preimage) -> KeyState {
         let reason = match vertex.no_cache {
             true => MissReason::Disabled,
-            false => self.solver.services.store.actions().explain(preimage),
+            false => self.explain(vertex, preimage),
         };
         KeyState::Miss {
             key: preimage.key(),
             reason,
+        }
+    }
+
+    fn explain(&self, vertex: &Vertex, preimage: &Preimage) -> MissReason {
+        let actions = self.solver.services.store.actions();
+        let found = actions.get(&preimage.key());
+        match found.and_then(|result| expired(vertex, &result)) {
+            Some((age, ttl)) => MissReason::Expired { age, ttl },
+            None => actions.explain(preimage),
         }
     }
 

@@ -10,6 +10,7 @@
 //! that was done again with the same outcome does not disturb the ones after it.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, key};
@@ -23,17 +24,19 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::op::copy::Peek;
-use crate::op::exec::{self, Place};
+use crate::op::exec::{self, Conduct, Ended, Place};
+use crate::op::limits::Limiter;
 use crate::op::mounts::{self, Source};
-use crate::op::{LogLimit, cache_mount, copy, mkdir};
+use crate::op::{cache_mount, copy, mkdir, retry};
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
-use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::context::{Context, Contexts};
 use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
+use crate::step_options::StepOptions;
+use crate::usage::OutOfMemory;
 
 /// What a vertex gave.
 #[derive(Clone)]
@@ -59,8 +62,8 @@ pub(crate) struct Solver<'a> {
     pub solved: Solved,
     /// Names the Dockerfile, so that a miss can be compared with the same step's last key.
     pub build_name: String,
-    pub secrets: Secrets,
-    log_limit: LogLimit,
+    pub steps: StepOptions,
+    pub limiter: Limiter,
     halt: Cancel,
 }
 
@@ -70,10 +73,8 @@ pub(crate) struct SolveOptions {
     pub build_name: String,
     /// How many vertices run at a time at most.
     pub jobs: usize,
-    /// How much of what steps print is passed on.
-    pub log_limit: LogLimit,
-    /// What `RUN --mount=type=secret` can ask for.
-    pub secrets: Secrets,
+    /// What steps are given.
+    pub steps: StepOptions,
 }
 
 /// Runs everything the plan's target needs.
@@ -176,8 +177,8 @@ impl<'a> Solver<'a> {
             reporter,
             solved: Solved::waiting_for(plan.graph.node_count()),
             build_name: options.build_name,
-            secrets: options.secrets,
-            log_limit: options.log_limit,
+            steps: options.steps,
+            limiter: Limiter::default(),
             halt,
         }
     }
@@ -265,7 +266,7 @@ impl Solver<'_> {
     fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
             services: self.services,
-            secrets: &self.secrets,
+            secrets: &self.steps.secrets,
             halt: &self.halt,
         }
     }
@@ -428,7 +429,8 @@ impl Solver<'_> {
             .store
             .actions()
             .get(key)
-            .filter(|result| result.layer.is_some())?;
+            .filter(|result| result.layer.is_some())
+            .filter(|result| expired(vertex, result).is_none())?;
         Some(Step {
             result,
             cached: true,
@@ -504,7 +506,8 @@ impl Solver<'_> {
         let sources = mounts::sources(self, id, vertex, op, task)?;
         let preimage = self.exec_key(vertex, op, root, &mounts::by_content(&sources));
         let step = self.once(vertex, root, &preimage, task, || {
-            self.run(vertex, op, root, &sources, task)
+            let attempt = || self.run(vertex, op, root, &sources, task);
+            retry::run(vertex.policy.retries, task, attempt)
         })?;
         if let Some(key) = by_output {
             self.services.store.actions().alias(&key, &preimage.key())?;
@@ -523,22 +526,22 @@ impl Solver<'_> {
         let rung = self.services.rung()?;
         let snapshot = Snapshot::prepare(rung, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;
+        let cgroup = self.limiter.cgroup(op, &self.steps.resources, task)?;
         let place = Place {
             rung,
             root: snapshot.root_spec(),
             mounts: &mounts,
+            cgroup: &cgroup,
         };
-        let ended = exec::run(
-            op,
-            root,
-            place,
-            self.services,
-            self.log_limit,
-            task,
-            &self.halt,
-        )?;
+        let conduct = Conduct {
+            log_limit: self.steps.log_limit,
+            timeout: vertex.policy.timeout.or(self.steps.timeout),
+        };
+        let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt)?;
         if ended.status != ExitStatus::Code(0) {
-            return Err(failed(vertex, op, ended.status));
+            let limits = &self.steps.resources;
+            let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);
+            return Err(failed(vertex, op, &ended, conduct, memory));
         }
         let tree = root.tree(&self.services.layers, task)?;
         snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
@@ -563,7 +566,21 @@ impl Step {
     }
 }
 
-fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {
+/// How old a result is, and how old it may be, if it is older.
+pub(crate) fn expired(vertex: &Vertex, result: &ActionResult) -> Option<(Duration, Duration)> {
+    let ttl = vertex.policy.max_age?;
+    let age = Timestamp::now().duration_since(result.created);
+    let age = Duration::try_from(age).unwrap_or_default(); // the clock went back
+    (age > ttl).then_some((age, ttl))
+}
+
+fn failed(
+    vertex: &Vertex,
+    op: &ExecOp,
+    ended: &Ended,
+    conduct: Conduct,
+    out_of_memory: Option<OutOfMemory>,
+) -> Cause {
     let text = vertex
         .name
         .split_once("] ")
@@ -575,13 +592,19 @@ fn failed(vertex: &Vertex, op: &ExecOp, status: ExitStatus) -> Cause {
         }
         argv => format!("`{}`", argv[0]),
     };
-    Cause::Run {
-        text: text.to_owned(),
-        status,
-        how: format!(
-            "ran as {program}, user `{user}`, in `{}`; its last lines are above",
-            op.cwd
-        ),
+    let text = text.to_owned();
+    let how = format!(
+        "ran as {program}, user `{user}`, in `{}`; its last lines are above",
+        op.cwd
+    );
+    match conduct.timeout.filter(|_| ended.timed_out) {
+        Some(limit) => Cause::TimedOut { text, limit, how },
+        None => Cause::Run {
+            text,
+            status: ended.status,
+            how,
+            out_of_memory,
+        },
     }
 }
 

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use kiln_executor::export::{ExportOptions, export};
-use kiln_executor::{BuildFailure, BuildRequest, Built, build_on, resolve_bases};
+use kiln_executor::{
+    Agents, BuildFailure, BuildRequest, Built, Secrets, StepOptions, build_on, resolve_bases,
+};
 use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
 use kiln_planner::lint::Finding;
@@ -25,7 +27,9 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::quantity::Span;
 use crate::recipe::Recipe;
+use crate::resources::{self, ResourceFlags};
 use crate::session::{LazySession, Session, Watched};
 use results::Results;
 
@@ -52,9 +56,18 @@ pub(crate) struct Args {
     /// id=ID[,src=FILE|,env=VARIABLE]; may be repeated [default: the variable ID, else the file ID]
     #[arg(long = "secret", value_name = "SECRET")]
     pub(crate) secrets: Vec<secret::SecretFlag>,
-    /// SSH agent for git repositories: default[=SOCKET] [default socket: $SSH_AUTH_SOCK]
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) ssh: Vec<ssh::SshFlag>,
+    /// SSH agent for `RUN --mount=type=ssh`, and for git repositories if it is the default one: default, or ID[=SOCKET]; may be
+    /// repeated [default socket: $SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "AGENT")]
+    pub(crate) agents: Vec<ssh::SshFlag>,
+    /// Limits of each step, as memory=2g,pids-limit=500; keys are the long names under Limits; may be repeated
+    #[arg(long = "resource", value_name = "KEY=VALUE")]
+    pub(crate) resources: Vec<String>,
+    #[command(flatten)]
+    pub(crate) resource_flags: ResourceFlags,
+    /// Stop a step that takes longer, and fail with status 124; `# kiln: timeout=` above a RUN goes before
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step_timeout: Option<Span>,
     /// How steps are kept apart: root, userns-range, userns-given, userns-single or chroot [env: KILN_SANDBOX] [default: the best
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
@@ -79,10 +92,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let secrets = secret::secrets(&args.secrets, |name| config.variable(name))?;
-    let agent = ssh::agent(&args.ssh, |name| config.variable(name))?;
+    let agents = ssh::agents(&args.agents, |name| config.variable(name))?;
     let session = LazySession::new(|| {
         let session = Session::open_with_files(config, args.sandbox.as_deref())?;
-        Ok(session.with_agent(agent.clone()))
+        Ok(session.with_agent(agents.socket(ssh::DEFAULT_ID).map(PathBuf::from)))
     });
     let check = |json| check::run_for_build(&args.recipe, &secrets, json, &session, config);
     match args.call {
@@ -106,8 +119,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         options,
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
-        log_limit: log_limit::log_limit(|name| config.variable(name)),
-        secrets,
+        steps: steps(&args, config, secrets, &agents)?,
     };
     let findings = OnceLock::new();
     let (result, account) = session.watch(mode, |watched| {
@@ -124,6 +136,28 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     report::unused_build_args(mode, config, &built);
     report::made(mode, &results, &outputs);
     leave(&args, &results)
+}
+
+/// What steps are given that is no part of the plan.
+fn steps(
+    args: &Args,
+    config: &Config,
+    secrets: Secrets,
+    agents: &Agents,
+) -> Result<StepOptions, Failure> {
+    let mut flags = args.resource_flags.clone();
+    let given = args.resources.iter();
+    given
+        .map(String::as_str)
+        .try_for_each(|text| resources::add(&mut flags, text))
+        .map_err(|reason| Failure::usage(format!("invalid value for `--resource`: {reason}")))?;
+    Ok(StepOptions {
+        log_limit: log_limit::log_limit(|name| config.variable(name)),
+        secrets,
+        agents: agents.clone(),
+        resources: flags.resources().map_err(Failure::usage)?,
+        timeout: args.step_timeout.map(|limit| limit.0),
+    })
 }
 
 /// The Dockerfile's tree, or all that is wrong with its text.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use kiln_executor::event::Reporter;
 use kiln_executor::images::PullPolicy;
-use kiln_executor::{BuildError, BuildRequest, LogLimit, Secrets, resolve_known_bases};
+use kiln_executor::{BuildError, BuildRequest, Secrets, StepOptions, resolve_known_bases};
 use kiln_image::Platform;
 use kiln_parser::{Diagnostic, Parsed, Severity, Source};
 use kiln_planner::lint::{self, CheckConfig, ContextView, Finding, Subject};
@@ -229,8 +229,7 @@ impl Request {
             options: self.options.clone(),
             contexts: self.input.contexts.clone(),
             pull: self.pull,
-            log_limit: LogLimit::default(),
-            secrets: Secrets::default(),
+            steps: StepOptions::default(),
         };
         let silent = |_| {};
         let reporter = Reporter::new(&silent);

@@ -8,7 +8,7 @@ mod text;
 use std::io::Write;
 use std::sync::Arc;
 
-use kiln_executor::{BuildFailure, BuildRequest, LogLimit, Secrets, preview};
+use kiln_executor::{BuildFailure, BuildRequest, Secrets, StepOptions, preview};
 use kiln_parser::{Parsed, Source};
 
 use super::call::{self, Question};
@@ -67,8 +67,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         options,
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
-        log_limit: LogLimit::default(),
-        secrets,
+        steps: StepOptions {
+            secrets,
+            ..StepOptions::default()
+        },
     };
     let (picture, _) = session
         .opened()?

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use kiln_executor::container::{self, RunOptions};
+use kiln_executor::container::{self, RunEnd, RunOptions};
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
-use kiln_executor::sandbox::{ExitStatus, MountSpec, SandboxError, Stdio};
+use kiln_executor::sandbox::{MountSpec, SandboxError, Stdio};
 use kiln_executor::{BuildError, Cause};
 use kiln_image::{Platform, Reference};
 
@@ -15,7 +15,9 @@ use crate::args::{KeyValue, ProgressMode};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::resources::ResourceFlags;
 use crate::session::Session;
+use crate::step_flags::StepFlags;
 use crate::stored;
 
 /// What a container is called inside.
@@ -51,6 +53,10 @@ pub(crate) struct Args {
     /// Remove the container's files afterwards (always done; there is no list of containers to keep them in)
     #[arg(long)]
     pub(crate) rm: bool,
+    #[command(flatten)]
+    pub(crate) steps: StepFlags,
+    #[command(flatten)]
+    pub(crate) resources: ResourceFlags,
     /// Name or id of an image
     pub(crate) image: String,
     /// Command and arguments instead of the image's CMD
@@ -63,7 +69,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, args.sandbox.as_deref())?;
     let image = find_or_pull(&session, config, &args.image)?;
     let options = options(&args, config, &image)?;
-    let (status, _) = session.watch(ProgressMode::None, |watched| {
+    let (ended, _) = session.watch(ProgressMode::None, |watched| {
         let start = |stdio| {
             let cancel = &watched.interrupt.cancel;
             container::run(
@@ -76,34 +82,38 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
             )
             .map_err(|error| could_not_run(&error))
         };
-        let status = if args.tty {
+        let ended = if args.tty {
             in_terminal(start)
         } else {
             start(streams(args.interactive).map_err(no_terminal)?)
         }?;
         match watched.interrupt.signal() {
             Some(signal) => Err(Failure::interrupted(signal)),
-            None => Ok(status),
+            None => Ok(ended),
         }
     });
-    Ok(Exit::Program(
-        u8::try_from(status?.shell_code()).unwrap_or(u8::MAX),
-    ))
+    let ended = ended?;
+    if let Some(warning) = &ended.warning {
+        crate::say(warning);
+    }
+    if let Some(out_of_memory) = &ended.out_of_memory {
+        crate::say(&format!("kiln: {out_of_memory}\n"));
+    }
+    let status = ended.status.shell_code();
+    Ok(Exit::Program(u8::try_from(status).unwrap_or(u8::MAX)))
 }
 
 /// Runs `start` with a pseudo-terminal, passing on keys and output until the program has ended. Errors are shown after
 /// the user's own terminal is itself again.
-fn in_terminal(
-    start: impl FnOnce(Stdio) -> Result<ExitStatus, Failure>,
-) -> Result<ExitStatus, Failure> {
+fn in_terminal(start: impl FnOnce(Stdio) -> Result<RunEnd, Failure>) -> Result<RunEnd, Failure> {
     let (stdio, master) = Pty::open().and_then(Pty::split).map_err(no_terminal)?;
     let _raw = RawMode::enter().map_err(no_terminal)?;
     std::thread::scope(|scope| {
         let relay = scope.spawn(move || master.relay());
-        let status = start(stdio);
+        let ended = start(stdio);
         // Ends with the program. What could not be shown after it is lost with the terminal it was for.
         let _ = relay.join();
-        status
+        ended
     })
 }
 
@@ -173,6 +183,10 @@ fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptio
             .collect::<Result<_, _>>()?,
         hostname: HOSTNAME.to_owned(),
         terminal: args.tty,
+        extra_hosts: args.steps.extra_hosts(),
+        network: args.steps.network(),
+        limits: args.steps.limits(),
+        resources: args.resources.resources().map_err(Failure::usage)?,
     })
 }
 

@@ -25,6 +25,24 @@ struct SolveStatus {
     statuses: Vec<Status>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<Log>,
+    /// Of ours: what steps used. Readers of BuildKit's status pass over it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    usages: Vec<StepUsage>,
+}
+
+/// What a step used of the machine, in nanoseconds and bytes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StepUsage {
+    vertex: Digest,
+    user_time: u128,
+    system_time: u128,
+    peak_memory: u64,
+    /// Whether the peak is that of all of the step's processes together, or of the largest.
+    peak_of_whole_step: bool,
+    disk_read: u64,
+    disk_written: u64,
+    timestamp: Timestamp,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -96,6 +114,16 @@ impl<W: Write> Json<W> {
                     Some("context canceled".to_owned()),
                 ));
             }
+            EventKind::Used { vertex, usage } => status.usages.push(StepUsage {
+                vertex: digest(*vertex),
+                user_time: usage.user.as_nanos(),
+                system_time: usage.system.as_nanos(),
+                peak_memory: usage.peak_memory,
+                peak_of_whole_step: usage.whole_step,
+                disk_read: usage.read,
+                disk_written: usage.written,
+                timestamp: at,
+            }),
             EventKind::Log {
                 vertex,
                 stream,

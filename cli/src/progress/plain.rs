@@ -9,6 +9,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kiln_executor::Usage;
 use kiln_executor::event::{Event, EventKind, VertexId};
 
 use super::lines::Lines;
@@ -163,6 +164,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
                 );
             }
             EventKind::Progress { .. } => {}
+            EventKind::Used { vertex, usage } => self.say(*vertex, worth_telling(usage), at),
             EventKind::VertexCached { vertex } => self.end(*vertex, "CACHED", at),
             EventKind::VertexDone { vertex, elapsed } => {
                 self.end(*vertex, &format!("DONE {}", seconds(*elapsed)), at);
@@ -190,6 +192,26 @@ impl<W: Write + Send> Renderer for Plain<W> {
         }
         let _ = self.out.flush();
     }
+}
+
+/// What a step used, if that was much.
+fn worth_telling(usage: &Usage) -> Option<String> {
+    const MUCH_TIME: Duration = Duration::from_secs(1);
+    const MUCH_MEMORY: u64 = 256 << 20; // bytes
+    let is_much = usage.cpu() >= MUCH_TIME || usage.peak_memory >= MUCH_MEMORY;
+    let whose = match usage.whole_step {
+        true => "at most",
+        false => "its largest process",
+    };
+    is_much.then(|| {
+        format!(
+            "used {} of CPU; memory: {whose} {}; disk: {} read, {} written",
+            seconds(usage.cpu()),
+            human::size(usage.peak_memory),
+            human::size(usage.read),
+            human::size(usage.written)
+        )
+    })
 }
 
 /// A log line with the seconds since its step started.
@@ -320,6 +342,31 @@ mod tests {
 #1 DONE 1.7s
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_a_step_used_is_told_when_it_was_much() {
+        let used = |user| EventKind::Used {
+            vertex: VertexId(1),
+            usage: Usage {
+                user: Duration::from_millis(user),
+                peak_memory: 300_000_000,
+                whole_step: user > 1000,
+                read: 1_200_000,
+                ..Usage::default()
+            },
+        };
+        let text = render(vec![
+            (0, start(1, "[1/1] RUN make")),
+            (1, used(2500)),
+            (2, done(1, 2)),
+        ]);
+        let line = "used 2.5s of CPU; memory: at most 300MB; disk: 1.2MB read, 0B written";
+        assert_eq!(
+            text,
+            format!("#1 [1/1] RUN make\n#1 {line}\n#1 DONE 0.0s\n")
+        );
+        assert_eq!(worth_telling(&Usage::default()), None);
     }
 
     #[test]

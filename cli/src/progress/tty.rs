@@ -133,6 +133,7 @@ impl Renderer for Tty {
                 current,
                 total,
             } => self.progress(*vertex, part, *current, *total),
+            EventKind::Used { .. } => {}
             EventKind::VertexCached { vertex } => self.end(*vertex, &self.paint.good(), "CACHED"),
             EventKind::VertexDone { vertex, elapsed } => {
                 self.end(*vertex, &self.paint.good(), &human::elapsed(*elapsed));

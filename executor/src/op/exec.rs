@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_image::scan::Owners;
 use kiln_image::{ImagePath, Kind, Tree};
@@ -13,19 +13,24 @@ use kiln_parser::{Network as NetworkFlag, Security};
 use kiln_planner::ExecOp;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::deadline::Deadline;
 use super::file::{Accounts, RunUser};
 use super::log_limit::{Clip, LogLimit};
 use super::mounts::Mounts;
 use crate::Services;
 use crate::cancel::Cancel;
+use crate::cgroup::StepCgroup;
 use crate::error::Cause;
 use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, Rung, SandboxSpec, Stdio, User,
+    DEFAULT_SHM_SIZE, ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, Rung,
+    SandboxSpec, Stdio, Step, User,
 };
+use crate::ulimit;
+use crate::usage::Usage;
 
 /// What was made for the step alone.
 pub(crate) struct Place<'a> {
@@ -35,11 +40,26 @@ pub(crate) struct Place<'a> {
     pub root: RootSpec,
     /// What `RUN --mount` asks for.
     pub mounts: &'a Mounts,
+    /// What limits it.
+    pub cgroup: &'a StepCgroup,
+}
+
+/// What is to be minded while it runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conduct {
+    /// How much of what it prints is passed on.
+    pub log_limit: LogLimit,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
 }
 
 /// How a step ended.
 pub(crate) struct Ended {
     pub status: ExitStatus,
+    /// Whether it was stopped for taking too long.
+    pub timed_out: bool,
+    /// What it used.
+    pub usage: Usage,
     /// Where the owners of what it wrote are found.
     pub owners: Owners,
 }
@@ -50,14 +70,14 @@ pub(crate) fn run(
     root: &RootFs,
     place: Place<'_>,
     services: &Services<'_>,
-    log_limit: LogLimit,
+    conduct: Conduct,
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<Ended, Cause> {
     let account = account(op, root, &services.layers, task)?;
     let spec = SandboxSpec {
         rung: place.rung,
-        env: environment(op, place.mounts.env.clone(), &account),
+        env: environment(op, place.mounts, &account),
         cwd: op.cwd.clone(),
         user: User {
             uid: account.uid,
@@ -68,9 +88,18 @@ pub(crate) fn run(
         network: network(op.network),
         mounts: mounts(op, place.mounts.specs.clone())?,
         links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
+        rlimits: ulimit::rlimits(&op.limits.ulimits),
+        shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        cgroup: place.cgroup.joins(),
         ..SandboxSpec::new(place.root, &op.argv)
     };
-    run_to_end(&spec, services.launcher, log_limit, task, cancel)
+    let spec = match op.security {
+        Security::Sandbox => spec,
+        Security::Insecure => spec.insecure(),
+    };
+    let ended = run_to_end(&spec, services.launcher, conduct, task, cancel)?;
+    task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
+    Ok(ended)
 }
 
 /// Owners of the image's symlinks, for a rung whose symlinks can't say.
@@ -108,22 +137,25 @@ fn account(
         .map_err(|error| Cause::User(error.to_string()))
 }
 
-/// The step's environment in order, then proxies, secrets, then `HOME` where nobody set it (R-RT-1).
-fn environment(
-    op: &ExecOp,
-    secrets: Vec<(String, String)>,
-    account: &RunUser,
-) -> Vec<(String, String)> {
+/// The step's environment in order, then proxies, secrets, the agent's socket and `HOME` where nobody set them (R-RT-1).
+fn environment(op: &ExecOp, mounts: &Mounts, account: &RunUser) -> Vec<(String, String)> {
     let mut env = op.env.to_vec();
     env.extend(op.proxy_env.iter().cloned());
-    env.extend(secrets);
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        env.push(("HOME".to_owned(), account.home.clone()));
+    env.extend(mounts.env.iter().cloned());
+    let mut default = |name: &str, value: &str| {
+        if !env.iter().any(|(known, _)| known == name) {
+            env.push((name.to_owned(), value.to_owned()));
+        }
+    };
+    if let Some(socket) = &mounts.agent_socket {
+        default("SSH_AUTH_SOCK", socket); // R-MNT-16
     }
+    default("HOME", &account.home);
     env
 }
 
-fn network(flag: NetworkFlag) -> Network {
+/// `default` is the host's network too: kiln sets up no bridge, which would need rights and helpers that most places don't have.
+pub(crate) fn network(flag: NetworkFlag) -> Network {
     match flag {
         NetworkFlag::Default | NetworkFlag::Host => Network::Host,
         NetworkFlag::None => Network::None,
@@ -131,9 +163,6 @@ fn network(flag: NetworkFlag) -> Network {
 }
 
 fn mounts(op: &ExecOp, asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
-    if op.security == Security::Insecure {
-        return Err(unsupported("RUN --security=insecure"));
-    }
     let resolv_conf =
         network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
     let mut mounts = vec![
@@ -158,16 +187,10 @@ fn mounts(op: &ExecOp, asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
     Ok(mounts)
 }
 
-fn unsupported(feature: &str) -> Cause {
-    Cause::Unsupported(format!(
-        "`{feature}` is not supported by this version of kiln"
-    ))
-}
-
 fn run_to_end(
     spec: &SandboxSpec,
     launcher: &Launcher,
-    log_limit: LogLimit,
+    conduct: Conduct,
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<Ended, Cause> {
@@ -182,16 +205,30 @@ fn run_to_end(
         let step = step.clone();
         move || step.kill()
     });
-    pass_on(stdout, stderr, log_limit, task)
+    let deadline = deadline(conduct, &step)?;
+    pass_on(stdout, stderr, conduct.log_limit, task)
         .map_err(Cause::file("read the output of", "the step"))?;
     let status = step.wait()?;
+    let timed_out = deadline.is_some_and(Deadline::has_passed);
     if cancel.requested() {
         return Err(Cause::Canceled);
     }
     Ok(Ended {
         status,
+        // It may have been done just then.
+        timed_out: timed_out && !status.success(),
+        usage: step.usage(),
         owners: step.owners(),
     })
+}
+
+fn deadline(conduct: Conduct, step: &Arc<Step>) -> Result<Option<Deadline>, Cause> {
+    let start = |limit| {
+        let step = step.clone();
+        Deadline::start(limit, move || step.kill())
+    };
+    let started = conduct.timeout.map(start).transpose();
+    started.map_err(Cause::file("start", "a thread"))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Cause> {

@@ -18,9 +18,10 @@ use kiln_image::contents::Contents;
 use kiln_image::tar::{ApplyError, apply_changeset};
 use kiln_image::{Change, Changeset, ImagePath, Node, NodeRef, Tree};
 use kiln_planner::{
-    BindMount, CacheMount, ExecOp, Mount, SecretMount, TmpfsMount, Vertex, VertexId,
+    BindMount, CacheMount, ExecOp, Mount, SecretMount, SshMount, TmpfsMount, Vertex, VertexId,
 };
 
+use super::agent_forward::AgentForward;
 use super::cache_mount::{self, CacheDir};
 use crate::error::Cause;
 use crate::event::Task;
@@ -51,6 +52,9 @@ pub(crate) struct Mounts {
     pub specs: Vec<MountSpec>,
     /// Variables of secrets.
     pub env: Vec<(String, String)>,
+    /// The socket of the first SSH agent.
+    pub agent_socket: Option<String>,
+    forwards: Vec<AgentForward>,
     copies: Vec<ScratchDir>,
     caches: BTreeMap<String, CacheDir>,
 }
@@ -131,16 +135,10 @@ pub(crate) fn make(
             (Mount::Tmpfs(tmpfs), _) => mounts.tmpfs(solver, tmpfs)?,
             (Mount::Bind(_), None) => {}
             (Mount::Secret(secret), _) => mounts.secret(solver, secret)?,
-            (Mount::Ssh(_), _) => return Err(unsupported("ssh")),
+            (Mount::Ssh(ssh), _) => mounts.ssh(solver, ssh)?,
         }
     }
     Ok(mounts)
-}
-
-fn unsupported(kind: &str) -> Cause {
-    Cause::Unsupported(format!(
-        "`RUN --mount=type={kind}` is not supported by this version of kiln"
-    ))
 }
 
 impl Mounts {
@@ -228,7 +226,7 @@ impl Mounts {
     /// A file in memory, a variable, or both (R-MNT-14, R-MNT-15).
     fn secret(&mut self, solver: &Solver<'_>, secret: &SecretMount) -> Result<(), Cause> {
         let SecretMount { id, .. } = secret;
-        let value = solver.secrets.read(id)?;
+        let value = solver.steps.secrets.read(id)?;
         if secret.required && value.is_none() {
             return Err(Cause::Secret(format!("secret {id}: not found")));
         }
@@ -252,6 +250,29 @@ impl Mounts {
                 },
             });
         }
+        Ok(())
+    }
+
+    /// The first agent's socket is `SSH_AUTH_SOCK`, forwarded or not (R-MNT-16).
+    fn ssh(&mut self, solver: &Solver<'_>, ssh: &SshMount) -> Result<(), Cause> {
+        self.agent_socket.get_or_insert_with(|| ssh.target.clone());
+        let id = &ssh.id;
+        let Some(agent) = solver.steps.agents.socket(id) else {
+            return match ssh.required {
+                true => Err(Cause::Agent(format!(
+                    "no SSH key {id:?} forwarded from the client"
+                ))),
+                false => Ok(()),
+            };
+        };
+        let scratch = solver.services.store.scratch_dir()?;
+        let forward = AgentForward::start(agent, ssh, scratch.path()).map_err(|error| {
+            Cause::Agent(format!("could not forward SSH agent {id:?}: {error}"))
+        })?;
+        self.specs
+            .push(MountSpec::bind(forward.socket(), &*ssh.target, false));
+        self.forwards.push(forward);
+        self.copies.push(scratch);
         Ok(())
     }
 

@@ -115,11 +115,10 @@ fn namespaces(spec: &SandboxSpec) -> i32 {
     if !spec.rung.has_namespaces() {
         return 0;
     }
-    let own = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
+    let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if spec.cgroup.is_empty() {
+        own |= libc::CLONE_NEWCGROUP; // else once it is in its cgroup, which is to be the top of what it sees
+    }
     match spec.network {
         Network::Host => own,
         Network::None => own | libc::CLONE_NEWNET,

@@ -12,8 +12,14 @@ const LAST: u8 = 63;
 ///
 /// The bounding set comes first, while this process may still change it. Leaving user 0 clears the permitted and effective sets by
 /// itself. Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).
+///
+/// With [`CapabilitySet::ALL`] every user has all that kiln has, in all sets (R-RT-6).
 pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()> {
     limit_bounding_set(capabilities)?;
+    let has_all = capabilities == CapabilitySet::ALL;
+    if has_all {
+        rustix::thread::set_keep_capabilities(true).call("prctl", || "PR_SET_KEEPCAPS".into())?;
+    }
     let groups: Vec<Gid> = user
         .groups
         .iter()
@@ -24,10 +30,10 @@ pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()
         .call("setgroups", || format!("{:?}", user.groups))?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).call("setresgid", || user.gid.to_string())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).call("setresuid", || user.uid.to_string())?;
-    if user.uid == 0 {
-        set_permitted(capabilities)
-    } else {
-        set_permitted(CapabilitySet::EMPTY)
+    match user.uid {
+        _ if has_all => hand_down_all(),
+        0 => set_permitted(capabilities),
+        _ => set_permitted(CapabilitySet::EMPTY),
     }
 }
 
@@ -73,6 +79,22 @@ fn set_permitted(wanted: CapabilitySet) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).call("capset", || format!("{wanted:?}"))?;
     rustix::thread::clear_ambient_capability_set()
         .call("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL".into())
+}
+
+/// Makes all that is permitted effective, inheritable and ambient, so that it survives the execution of a program.
+fn hand_down_all() -> Result<()> {
+    let held = rustix::thread::capabilities(None).call("capget", String::new)?;
+    let sets = CapabilitySets {
+        effective: held.permitted,
+        permitted: held.permitted,
+        inheritable: held.permitted,
+    };
+    rustix::thread::set_capabilities(None, sets).call("capset", || "all".into())?;
+    for capability in held.permitted.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .call("prctl", || format!("PR_CAP_AMBIENT_RAISE, {capability:?}"))?;
+    }
+    Ok(())
 }
 
 impl From<Resource> for rustix::process::Resource {

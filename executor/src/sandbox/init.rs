@@ -51,6 +51,9 @@ fn prepare(
     stage("set up the standard streams", set_streams(stdio))?;
     stage("start a session", start_session(spec.terminal))?;
     stage("leave the session keyring", leave_keyring())?;
+    if !spec.cgroup.is_empty() {
+        stage("enter the step's cgroup", enter_cgroup(spec))?;
+    }
     let root = match spec.rung.has_namespaces() {
         true => isolate(spec, stubs)?,
         false => stage("change the root", change_root(spec))?,
@@ -162,6 +165,18 @@ fn leave_keyring() -> sys::Result<()> {
         Err(error) if matches!(error.symbol().as_str(), "ENOSYS" | "EPERM" | "EDQUOT") => Ok(()),
         left => left,
     }
+}
+
+/// Joins the cgroups, and hides from the step what is above them.
+fn enter_cgroup(spec: &SandboxSpec) -> sys::Result<()> {
+    for join in &spec.cgroup {
+        std::fs::write(join, "0").call("write", || format!("0, {}", join.display()))?;
+    }
+    if !spec.rung.has_namespaces() {
+        return Ok(());
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
+        .call("unshare", || "CLONE_NEWCGROUP".into())
 }
 
 fn make_mounts_private() -> sys::Result<()> {

@@ -53,6 +53,7 @@ pub mod bare;
 pub mod capability;
 mod error;
 mod exec;
+mod exposed;
 mod footing;
 mod furnish;
 mod helper;

@@ -1,6 +1,7 @@
 //! Making mounts by descriptor: each filesystem is made or copied detached, given its attributes, and only then attached to a directory that
 //! is already open. No path of the image is involved between the look and the mount.
 
+use super::exposed;
 use super::plan::{Action, Filesystem};
 use super::root::{Missing, Root};
 use super::stub::{StubKind, Stubs};
@@ -199,6 +200,7 @@ pub(super) fn perform(
         Action::Console => console(root),
         Action::Mask(path) => mask(path, root, workshop),
         Action::ReadOnly(path) => read_only(path, root),
+        Action::Expose => exposed::expose(root, rung),
         Action::Asked(spec) => asked(spec, root, workshop, stubs),
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Action<'a> {
     Mask(&'static str),
     /// Make a file or directory read-only, if it is there.
     ReadOnly(&'static str),
+    /// Take the protections of the ones before away.
+    Expose,
     /// A mount that the spec asks for.
     Asked(&'a MountSpec),
 }
@@ -70,8 +72,12 @@ pub(super) fn plan(spec: &SandboxSpec, unified_cgroups: bool) -> Vec<Action<'_>>
     if spec.terminal {
         actions.push(Action::Console);
     }
-    actions.extend(MASKED.map(Action::Mask));
-    actions.extend(READ_ONLY.map(Action::ReadOnly));
+    if spec.exposed {
+        actions.push(Action::Expose);
+    } else {
+        actions.extend(MASKED.map(Action::Mask));
+        actions.extend(READ_ONLY.map(Action::ReadOnly));
+    }
     actions.extend(spec.mounts.iter().map(Action::Asked));
     actions
 }
@@ -145,6 +151,7 @@ impl fmt::Display for Action<'_> {
             Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Mask(path) => write!(f, "hide `{path}`"),
             Self::ReadOnly(path) => write!(f, "make `{path}` read-only"),
+            Self::Expose => f.write_str("open up devices and kernel filesystems"),
             Self::Asked(mount) => write!(f, "mount on `{}`", mount.target),
         }
     }
@@ -193,6 +200,19 @@ mod tests {
         assert_eq!(
             listing,
             expected.lines().skip(1).map(str::trim).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn an_insecure_step_has_nothing_masked() {
+        // R-RT-6
+        let spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]).insecure();
+        let listing: Vec<_> = plan(&spec, true).iter().map(ToString::to_string).collect();
+        let is_kept = |line: &&String| line.starts_with("hide") || line.ends_with("read-only");
+        assert_eq!(listing.iter().filter(is_kept).count(), 0);
+        assert_eq!(
+            listing.last().map(String::as_str),
+            Some("open up devices and kernel filesystems")
         );
     }
 

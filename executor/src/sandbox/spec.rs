@@ -31,6 +31,10 @@ pub struct SandboxSpec {
     pub capabilities: CapabilitySet,
     /// Whether the default seccomp filter is loaded (R-RT-6), where there is one: [`super::seccomp::SUPPORTED`].
     pub seccomp: bool,
+    /// Whether nothing is masked or read-only, and the devices of the machine are there: `--security=insecure` (R-RT-6).
+    pub exposed: bool,
+    /// The files by which the step joins its cgroups before anything else; none to stay in kiln's own.
+    pub cgroup: Vec<PathBuf>,
     /// Limits that differ from the engine's own (R-RT-14).
     pub rlimits: Vec<Rlimit>,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
@@ -58,10 +62,25 @@ impl SandboxSpec {
             mounts: Vec::new(),
             capabilities: CapabilitySet::DOCKER_DEFAULT,
             seccomp: true,
+            exposed: false,
+            cgroup: Vec::new(),
             rlimits: Vec::new(),
             terminal: false,
             links: HashMap::new(),
             shm_size: DEFAULT_SHM_SIZE,
+        }
+    }
+}
+
+impl SandboxSpec {
+    /// The same step with all that root may do here (R-RT-6).
+    #[must_use]
+    pub fn insecure(self) -> Self {
+        Self {
+            capabilities: CapabilitySet::ALL,
+            seccomp: false,
+            exposed: true,
+            ..self
         }
     }
 }

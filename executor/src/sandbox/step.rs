@@ -4,9 +4,10 @@ use super::furnish::Furnishing;
 use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
 use super::{SandboxError, SandboxSpec, helper};
-use crate::sys::Context as _;
+use crate::sys::{self, ChildEnd};
+use crate::usage::Usage;
 use kiln_image::scan::Owners;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -48,7 +49,7 @@ pub struct Step {
     recorded: OnceLock<Captured>,
     /// What stands in the root for want of mounts.
     furnishing: Mutex<Option<Furnishing>>,
-    ended: OnceLock<Result<ExitStatus, SandboxError>>,
+    ended: OnceLock<Result<(ExitStatus, Usage), SandboxError>>,
 }
 
 impl Step {
@@ -75,7 +76,16 @@ impl Step {
     /// Waits until the program and everything it started have ended, then removes the mount points that were made for it
     /// (R-MNT-17). A second call gives the same answer.
     pub fn wait(&self) -> Result<ExitStatus, SandboxError> {
-        self.ended.get_or_init(|| self.reap()).clone()
+        let ended = self.ended.get_or_init(|| self.reap()).clone();
+        ended.map(|(status, _)| status)
+    }
+
+    /// What it used, once it has ended.
+    pub fn usage(&self) -> Usage {
+        match self.ended.get() {
+            Some(Ok((_, usage))) => *usage,
+            _ => Usage::default(),
+        }
     }
 
     /// Where the owners of what the step wrote are found, once it has ended.
@@ -99,15 +109,12 @@ impl Step {
         }
     }
 
-    fn reap(&self) -> Result<ExitStatus, SandboxError> {
-        let waited = rustix::io::retry_on_intr(|| {
-            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
-        });
-        let failed = |cause| SandboxError::Setup {
+    fn reap(&self) -> Result<(ExitStatus, Usage), SandboxError> {
+        let waited = sys::wait_for_child(self.pidfd.as_fd());
+        let (end, usage) = waited.map_err(|cause| SandboxError::Setup {
             stage: "wait for the step".into(),
             cause,
-        };
-        let status = waited.call("waitid", || "P_PIDFD".into()).map_err(failed)?;
+        })?;
         let recorder = self
             .recorder
             .lock()
@@ -120,11 +127,11 @@ impl Step {
             stage: "remove the step's mount points".into(),
             cause,
         })?;
-        let code = status.as_ref().and_then(WaitIdStatus::exit_status);
-        let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
-        code.map(ExitStatus::Code)
-            .or(signal.map(ExitStatus::Signal))
-            .ok_or(SandboxError::Killed)
+        let status = match end {
+            ChildEnd::Exited(code) => ExitStatus::Code(code),
+            ChildEnd::Signaled(signal) => ExitStatus::Signal(signal),
+        };
+        Ok((status, usage.into()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
 //! step is born in its namespaces and as a child of the engine), `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
-//! loopback interface, signal dispositions, the session keyring, loading a seccomp program, and what it
+//! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, and what it
 //! takes to answer another process's calls (seccomp's notifications, `prlimit`, the bytes of `stat`). Everything else goes through
 //! the libraries.
 //!
@@ -20,6 +20,7 @@ mod notify;
 mod other;
 mod seccomp;
 mod signals;
+mod wait;
 
 pub(crate) use clone::{Cloned, SingleThreaded, clone_process};
 pub(crate) use error::Context;
@@ -28,10 +29,11 @@ pub(crate) use fd::{close_from, close_on_exec_from};
 pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use loopback::bring_up_loopback;
-pub(crate) use mount_attr::{Reach, mount_setattr};
+pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{
     Notification, Reply, add_fd, answer, load_seccomp_listener, receive, still_waits,
 };
 pub(crate) use other::{locks_limit, stat_bytes, stat_of, statx_bytes, statx_of};
 pub(crate) use seccomp::{Instruction, load_seccomp};
 pub(crate) use signals::reset_signals;
+pub(crate) use wait::{ChildEnd, ChildUsage, wait_for_child};

@@ -20,6 +20,24 @@ pub(crate) fn mount_setattr(
     attributes: MountAttrFlags,
     reach: Reach,
 ) -> Result<()> {
+    change(mount, attributes, MountAttrFlags::empty(), reach)
+}
+
+/// Takes `attributes` off the mount that `mount` refers to.
+pub(crate) fn clear_mount_attributes(
+    mount: impl AsFd,
+    attributes: MountAttrFlags,
+    reach: Reach,
+) -> Result<()> {
+    change(mount, MountAttrFlags::empty(), attributes, reach)
+}
+
+fn change(
+    mount: impl AsFd,
+    set: MountAttrFlags,
+    clear: MountAttrFlags,
+    reach: Reach,
+) -> Result<()> {
     let recursive = if reach == Reach::Tree {
         libc::AT_RECURSIVE
     } else {
@@ -27,8 +45,8 @@ pub(crate) fn mount_setattr(
     };
     let flags = libc::AT_EMPTY_PATH | recursive;
     let attr = libc::mount_attr {
-        attr_set: u64::from(attributes.bits()),
-        attr_clr: 0,
+        attr_set: u64::from(set.bits()),
+        attr_clr: u64::from(clear.bits()),
         propagation: 0,
         userns_fd: 0,
     };
@@ -46,6 +64,9 @@ pub(crate) fn mount_setattr(
     if done == 0 {
         Ok(())
     } else {
-        Err(Error::last("mount_setattr", format!("{attributes:?}")))
+        Err(Error::last(
+            "mount_setattr",
+            format!("set {set:?}, clear {clear:?}"),
+        ))
     }
 }

@@ -57,7 +57,7 @@ fn refused(source: &Arc<Source>, findings: &[Finding]) -> Failure {
 mod tests {
     use super::*;
     use kiln_executor::images::PullPolicy;
-    use kiln_executor::{ContextSources, LogLimit};
+    use kiln_executor::{ContextSources, StepOptions};
     use kiln_planner::PlanOptions;
 
     fn outcome(directive: &str, build_arg: Option<&str>) -> Result<usize, Exit> {
@@ -75,8 +75,7 @@ mod tests {
             options,
             contexts: ContextSources::default(),
             pull: PullPolicy::Missing,
-            log_limit: LogLimit::default(),
-            secrets: kiln_executor::Secrets::default(),
+            steps: StepOptions::default(),
         };
         let findings = enforced(&request, &source, &Bases::new());
         findings
