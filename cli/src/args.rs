@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 /// Each variant is a file in `command/`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Build(command::build::Args),
+    Build(Box<command::build::Args>),
     Check(command::check::Args),
     Context(command::context::Args),
     Plan(command::plan::Args),
@@ -111,7 +111,7 @@ mod tests {
     fn build(line: &str) -> command::build::Args {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         match cli.command {
-            Command::Build(args) => args,
+            Command::Build(args) => *args,
             other => panic!("not a build: {other:?}"),
         }
     }

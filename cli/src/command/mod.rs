@@ -26,7 +26,7 @@ use crate::failure::Failure;
 /// Runs a command to its end.
 pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
     match command {
-        Command::Build(args) => build::run(args, config),
+        Command::Build(args) => build::run(*args, config),
         Command::Check(args) => check::run(&args, config),
         Command::Context(args) => context::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
