@@ -8,7 +8,7 @@ use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
 use kiln_image::{DiffId, Digest, ImagePath};
 use kiln_parser::{Code, Diagnostic, Span};
-use kiln_registry::{FetchError, RegistryError};
+use kiln_registry::{FetchError, RegistryError, TransportError};
 use thiserror::Error;
 
 use crate::cgroup::CgroupError;
@@ -429,6 +429,10 @@ impl BuildError {
 /// What may help where a download failed.
 fn download_help(error: &FetchError) -> Option<&'static str> {
     match error {
+        FetchError::Unreachable {
+            source: TransportError::Tls(_),
+            ..
+        } => Some("the certificate of a private authority is given with `SSL_CERT_FILE`"),
         FetchError::Unreachable { .. } => {
             Some("check the address and the network; one with `--checksum` is not asked for again")
         }

@@ -107,7 +107,7 @@ impl GitError {
 
 /// What helps against a remote's refusal, by git's and ssh's words.
 fn remote_help(words: &str) -> Option<&'static str> {
-    const HELP: [(&[&str], &str); 4] = [
+    const HELP: [(&[&str], &str); 5] = [
         (
             &[
                 "could not read Username",
@@ -128,6 +128,10 @@ fn remote_help(words: &str) -> Option<&'static str> {
                 "REMOTE HOST IDENTIFICATION HAS CHANGED",
             ],
             "the host has another key than the one that is known of it: see that it is the right host, then correct `~/.ssh/known_hosts`",
+        ),
+        (
+            &["certificate", "SSL"],
+            "the certificate of a private authority is given with `SSL_CERT_FILE`",
         ),
         (
             &[

@@ -254,7 +254,7 @@ impl<'a> GitProgram<'a> {
     fn ssh(&self) -> OsString {
         let mut command = OsString::from(
             "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=20 \
-             -o StrictHostKeyChecking=accept-new -o IdentityFile=/dev/null",
+             -o StrictHostKeyChecking=accept-new -o IdentityFile=none",
         );
         match &self.settings.ssh_agent {
             Some(socket) => push_option(&mut command, "IdentityAgent=", socket, ""),
@@ -419,4 +419,53 @@ fn scope(remote: &str) -> &str {
         .iter()
         .find(|prefix| remote.starts_with(**prefix));
     known.copied().unwrap_or(remote)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn options_of_ssh_survive_the_shell() {
+        let mut command = OsString::from("printf '%s|'");
+        push_option(&mut command, "A=", Path::new("/it's \"50%\" $HOME"), " ~/b");
+        let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
+        let expected = r#"-o|A="/it's \"50%%\" $HOME" ~/b|"#;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+
+    #[test]
+    fn a_header_is_for_its_remote_and_for_all_of_github() {
+        for (remote, expected) in [
+            ("https://h/a/r.git", "https://h/a/r.git"),
+            ("https://github.com/a/r.git", "https://github.com/"),
+            (
+                "https://github.com.evil/a/r.git",
+                "https://github.com.evil/a/r.git",
+            ),
+        ] {
+            assert_eq!(scope(remote), expected);
+        }
+        assert_eq!(host("https://h:8080/r.git"), Some("h:8080"));
+        assert_eq!(host("git@h:r.git"), None);
+    }
+
+    #[test]
+    fn what_git_says_is_told_in_one_line() {
+        let shown = |words: &str| {
+            let words = words.to_owned();
+            Failure { words }.shown()
+        };
+        let words = "hint: x\nfatal: no\u{1b}[2J\nfatal: no\u{1b}[2J\nand more\n";
+        assert_eq!(shown(words), "fatal: no [2J");
+        assert_eq!(shown("odd\nwords\n"), "odd; words");
+        assert_eq!(shown(""), "");
+        assert!(
+            shown(&format!("fatal: {}", "x".repeat(5000)))
+                .chars()
+                .count()
+                < 700
+        );
+    }
 }
