@@ -58,6 +58,30 @@ fn the_second_build_is_cached_and_gives_the_same_image() {
 }
 
 #[test]
+fn a_copy_gives_the_same_image_however_often_its_files_are_read() {
+    let build = |env: &TestEnv| {
+        // Times are a part of layers.
+        for name in ["a", "dir/b", "dir"] {
+            let file = std::fs::File::open(env.work().join(name)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        let args = ["build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=1", "."];
+        env.kiln(&args).succeeds().stdout
+    };
+    // In a new store the files are read once. Where the step was done before they are read for the key first; then
+    // again for the layer, with no second hash for those that are older than the first reading.
+    let (new, known) = (scratch(), scratch());
+    let once = build(&new);
+    std::fs::write(known.work().join("dir/b"), "another content").unwrap();
+    let other = build(&known);
+    std::fs::write(known.work().join("dir/b"), "content of b").unwrap();
+    let twice = build(&known);
+    assert_ne!(once, other);
+    assert_eq!(once, twice);
+    assert_eq!(build(&new), once);
+}
+
+#[test]
 fn quiet_prints_the_id_alone() {
     let env = scratch();
     let outcome = env

@@ -335,3 +335,146 @@ fn is_unread(tree: &Tree, path: &ImagePath) -> bool {
 fn is_unknown(kind: &Kind) -> bool {
     matches!(kind, Kind::File { digest, .. } if *digest == Digest::UNKNOWN)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use kiln_image::Metadata;
+
+    use super::*;
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        folder: Folder,
+        file: PathBuf,
+    }
+
+    /// A folder with one file `f`, listed.
+    fn listed(content: &str) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let root = dir.path().join("context");
+        fs::create_dir(&root).unwrap();
+        let file = root.join("f");
+        fs::write(&file, content).unwrap();
+        let options = ContextOptions {
+            root,
+            shown: ".".to_owned(),
+            ignore: IgnoreFile::default(),
+            ignore_name: None,
+        };
+        let folder = Folder::new(options, &store);
+        folder.read().unwrap();
+        Fixture {
+            _dir: dir,
+            folder,
+            file,
+        }
+    }
+
+    fn path() -> ImagePath {
+        ImagePath::clean(b"f")
+    }
+
+    fn node(digest: Digest) -> Node {
+        let kind = Kind::File {
+            size: 3,
+            digest,
+            link: None,
+        };
+        Node {
+            metadata: Metadata::with_mode(0o644),
+            kind,
+        }
+    }
+
+    /// Reads `f` to its end; also tells whether somebody vouches for it.
+    fn read(folder: &Folder, digest: Digest) -> io::Result<(String, bool)> {
+        let mut opened = folder.open_vouched(&path(), &node(digest))?;
+        let mut text = String::new();
+        opened.content.read_to_string(&mut text)?;
+        Ok((text, opened.is_vouched))
+    }
+
+    #[test]
+    fn a_file_that_is_as_it_was_is_vouched_for() {
+        let fixture = listed("one");
+        let began = fixture.folder.moment().unwrap();
+        let (text, _) = read(&fixture.folder, Digest::UNKNOWN).unwrap();
+        assert_eq!(text, "one");
+        // Read after the next tick of the clock that dates files: not a racy one.
+        let settled = FileTime {
+            secs: began.secs + 1,
+            ..began
+        };
+        let known = Digest::of(b"one");
+        fixture.folder.learn(&[(path(), known)], settled);
+        assert_eq!(
+            read(&fixture.folder, known).unwrap(),
+            ("one".to_owned(), true)
+        );
+        let tree = fixture.folder.tree_with(&[path()]).unwrap();
+        assert_eq!(tree.lookup(&path()).unwrap().kind, &node(known).kind);
+    }
+
+    #[test]
+    fn nobody_vouches_for_a_file_as_young_as_its_digest() {
+        let fixture = listed("one");
+        let known = Digest::of(b"one");
+        let began = FileTime { secs: 1, nanos: 0 };
+        fixture.folder.learn(&[(path(), known)], began);
+        assert_eq!(
+            read(&fixture.folder, known).unwrap(),
+            ("one".to_owned(), false)
+        );
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_listed_is_hashed_or_refused() {
+        let fixture = listed("one");
+        fs::remove_file(&fixture.file).unwrap();
+        fs::write(&fixture.file, "two").unwrap();
+        let known = Digest::of(b"one");
+        assert_eq!(
+            read(&fixture.folder, known).unwrap(),
+            ("two".to_owned(), false)
+        );
+        let refused = read(&fixture.folder, Digest::UNKNOWN).unwrap_err();
+        assert!(is_another_file(&refused));
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        let fixture = listed("one");
+        let known = Digest::of(b"one");
+        let mut opened = fixture.folder.open_vouched(&path(), &node(known)).unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&fixture.file)
+            .and_then(|mut file| io::Write::write_all(&mut file, b" more"))
+            .unwrap();
+        let refused = io::copy(&mut opened.content, &mut io::sink()).unwrap_err();
+        assert!(is_another_file(&refused));
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_read() {
+        let fixture = listed("one");
+        let digest = |tree: Arc<Tree>| match tree.lookup(&path()).unwrap().kind {
+            Kind::File { digest, .. } => *digest,
+            _ => unreachable!("it is a file"),
+        };
+        assert!(!fixture.folder.is_remembered());
+        assert_eq!(
+            digest(fixture.folder.tree_with(&[]).unwrap()),
+            Digest::UNKNOWN
+        );
+        assert_eq!(
+            digest(fixture.folder.tree_with(&[path()]).unwrap()),
+            Digest::of(b"one")
+        );
+    }
+}
