@@ -140,6 +140,17 @@ impl<'s> Layers<'s> {
         VerifiedReader::open(self.dir(layer).join("tar"), layer.0)
     }
 
+    /// The layer's uncompressed tar for reading parts of it, which nobody verifies; `None` if it isn't kept, or if the
+    /// machine went down before it was surely on the disk.
+    pub fn tar_file(&self, layer: &DiffId) -> Result<Option<File>, StoreError> {
+        let path = self.dir(layer).join("tar");
+        match File::open(&path) {
+            Ok(file) => Ok(self.is_sure(layer).then_some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("open", path)(error)),
+        }
+    }
+
     /// The layer's size and compressed forms; `None` if the store knows nothing of it.
     pub fn meta(&self, layer: &DiffId) -> Option<LayerMeta> {
         let body = framed::read(&self.dir(layer).join("meta")).whole();

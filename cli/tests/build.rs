@@ -82,6 +82,34 @@ fn a_copy_gives_the_same_image_however_often_its_files_are_read() {
 }
 
 #[test]
+fn a_stage_is_copied_from_where_it_is_and_made_anew_if_that_is_damaged() {
+    let env = scratch();
+    let build = |dest: &str| {
+        let dockerfile =
+            format!("FROM scratch AS one\nCOPY a /a\nFROM scratch\nCOPY --from=one /a {dest}\n");
+        env.write("Dockerfile", &dockerfile);
+        env.kiln(&["build", "-o", "type=tar,dest=out.tar", "."])
+    };
+    let stored = |name: &str| {
+        let layers = std::fs::read_dir(env.root().join("layers")).unwrap();
+        let files = layers.map(|layer| layer.unwrap().path().join(name));
+        files
+            .filter(|file| file.exists())
+            .collect::<Vec<std::path::PathBuf>>()
+    };
+    build("/b").succeeds();
+    assert!(stored("fs").is_empty(), "nothing has to be unpacked");
+    for tar in stored("tar") {
+        let mut bytes = std::fs::read(&tar).unwrap();
+        bytes[512] ^= 1;
+        std::fs::write(&tar, bytes).unwrap();
+    }
+    assert_ne!(build("/c").code, 0);
+    build("/c").succeeds();
+    assert_eq!(members(&env.work().join("out.tar")), ["c"]);
+}
+
+#[test]
 fn quiet_prints_the_id_alone() {
     let env = scratch();
     let outcome = env

@@ -20,7 +20,7 @@ use kiln_cache::{CompressedBlob, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
-use kiln_image::tar::{self, ApplyError, Limits, Nothing, WriteError};
+use kiln_image::tar::{self, ApplyError, Limits, Nothing, TarContents, WriteError};
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
@@ -37,6 +37,7 @@ pub struct Layers<'a> {
     remote: Mutex<HashMap<DiffId, Remote>>,
     changesets: Mutex<HashMap<DiffId, Arc<Changeset>>>,
     directories: Mutex<HashMap<DiffId, PathBuf>>,
+    contents: Mutex<HashMap<DiffId, Arc<LayerContents>>>,
     in_flight: InFlight<DiffId>,
 }
 
@@ -56,6 +57,21 @@ enum Holder {
     Layout(Arc<Layout>),
 }
 
+/// The contents of a layer's files.
+pub(crate) enum LayerContents {
+    Directory(DirContents),
+    Tar(TarContents),
+}
+
+impl Contents for LayerContents {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        match self {
+            LayerContents::Directory(contents) => contents.open(path, node),
+            LayerContents::Tar(contents) => contents.open(path, node),
+        }
+    }
+}
+
 impl<'a> Layers<'a> {
     /// Layers of `store`, and of images in registries that are made known with [`Layers::add_remote`].
     pub fn new(store: &'a Store, registry: &'a Client, footing: &'a Footing) -> Self {
@@ -66,6 +82,7 @@ impl<'a> Layers<'a> {
             remote: Mutex::default(),
             changesets: Mutex::default(),
             directories: Mutex::default(),
+            contents: Mutex::default(),
             in_flight: InFlight::new(),
         }
     }
@@ -142,26 +159,62 @@ impl<'a> Layers<'a> {
         node: &Node,
         task: &Task<'_>,
     ) -> Result<Vec<u8>, Cause> {
-        let directory = self.unpacked(layer, task)?;
-        let shown = directory.join(path.to_string());
-        let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let mut bytes = Vec::new();
-        let mut reader = contents.open(path, node).map_err(|error| {
+        let contents = self.contents(layer, task)?;
+        let unreadable = |error| {
             if is_another_file(&error) {
                 return self.unreadable(layer, path);
             }
-            Cause::file("read", &shown)(error)
-        })?;
-        reader
-            .read_to_end(&mut bytes)
-            .map_err(Cause::file("read", &shown))?;
+            Cause::layer("read a file", layer)(error)
+        };
+        let mut bytes = Vec::new();
+        let mut reader = contents.open(path, node).map_err(unreadable)?;
+        reader.read_to_end(&mut bytes).map_err(unreadable)?;
         Ok(bytes)
     }
 
-    /// The cause behind a file's content that could not be had from the layer's directory. If the file is not what the
-    /// layer put there, the directory is taken out of use, so that the next build makes it anew.
+    /// The contents of the layer's files: unpacked, or in the tar it was written as here.
+    pub(crate) fn contents(
+        &self,
+        layer: DiffId,
+        task: &Task<'_>,
+    ) -> Result<Arc<LayerContents>, Cause> {
+        if let Some(known) = locked(&self.contents).get(&layer) {
+            return Ok(known.clone());
+        }
+        let contents = match self.in_tar(layer, task)? {
+            Some(contents) => LayerContents::Tar(contents),
+            None => {
+                let directory = self.unpacked(layer, task)?;
+                let contents = DirContents::open(&directory);
+                LayerContents::Directory(contents.map_err(Cause::file("open", &directory))?)
+            }
+        };
+        let contents = Arc::new(contents);
+        locked(&self.contents).insert(layer, contents.clone());
+        Ok(contents)
+    }
+
+    /// The files of a layer that is not unpacked, in its tar.
+    fn in_tar(&self, layer: DiffId, task: &Task<'_>) -> Result<Option<TarContents>, Cause> {
+        if self.store.layers().fs_dir(&layer).is_some() {
+            return Ok(None);
+        }
+        let Some(tar) = self.store.layers().tar_file(&layer)? else {
+            return Ok(None);
+        };
+        let changeset = self.changeset(layer, task)?;
+        TarContents::of(tar, &changeset).map_err(Cause::layer("read", layer))
+    }
+
+    /// The cause behind a file's content that could not be had from the layer. If the file is not what the layer put
+    /// there, the form it was read from is taken out of use, so that the next build makes it anew.
     pub(crate) fn unreadable(&self, layer: DiffId, path: &ImagePath) -> Cause {
         locked(&self.directories).remove(&layer);
+        locked(&self.contents).remove(&layer);
+        // A tar that is read to its end and found to be another is out of the store.
+        if let Ok(Some(mut tar)) = self.store.layers().tar(&layer) {
+            let _ = io::copy(&mut tar, &mut io::sink());
+        }
         match self.store.layers().discard_unpacked(&layer) {
             Ok(()) => Cause::LayerDamaged {
                 layer,

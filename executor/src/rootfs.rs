@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use kiln_cache::OutputId;
-use kiln_image::contents::{Contents, DirContents};
+use kiln_image::contents::Contents;
 use kiln_image::{DiffId, ImagePath, Kind, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
-use crate::layers::Layers;
+use crate::layers::{LayerContents, Layers};
 
-/// The files of a root filesystem, each from the unpacked layer that has it.
+/// The files of a root filesystem, each from the layer that has it.
 pub(crate) struct RootContents {
     tree: Arc<Tree>,
-    layers: BTreeMap<u32, DirContents>,
+    layers: BTreeMap<u32, Arc<LayerContents>>,
 }
 
 /// The output of a vertex: a root filesystem.
@@ -116,9 +116,7 @@ impl RootFs {
             if !matches!(node.kind, Kind::File { .. }) || opened.contains_key(&node.layer) {
                 continue;
             }
-            let directory = layers.unpacked(self.layers[node.layer as usize], task)?;
-            let contents =
-                DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+            let contents = layers.contents(self.layers[node.layer as usize], task)?;
             opened.insert(node.layer, contents);
         }
         Ok(RootContents {

@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use kiln_image::contents::{Contents, DirContents};
+use kiln_image::contents::Contents;
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_layer};
-use kiln_image::{Change, Changeset, ImagePath, Node, Timestamp, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
 
 use crate::Services;
 use crate::build::Built;
 use crate::error::Cause;
 use crate::event::Task;
-use crate::layers::{changed_file, changed_source};
+use crate::layers::{LayerContents, changed_file, changed_source};
 
 /// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
 pub(super) fn write_tar(
@@ -53,15 +54,12 @@ fn whole_tree(
     task: &Task<'_>,
 ) -> Result<(Changeset, MergedContents), Cause> {
     let root = &built.root;
-    let mut directories = Vec::new();
-    for layer in &root.layers {
-        let directory = services.layers.unpacked(*layer, task)?;
-        directories.push(DirContents::open(&directory).map_err(Cause::file("open", &directory))?);
-    }
+    let contents = |layer: &DiffId| services.layers.contents(*layer, task);
+    let contents = root.layers.iter().map(contents).collect::<Result<_, _>>()?;
     let tree = root.tree(&services.layers, task)?;
     let contents = MergedContents {
         layers: layers_of(&tree),
-        directories,
+        contents,
     };
     let mut changeset = single_links(tree.to_changeset(), &tree);
     if let Some(epoch) = built.source_date_epoch {
@@ -113,7 +111,7 @@ fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {
 /// Each file from the layer that put it there.
 struct MergedContents {
     layers: HashMap<ImagePath, usize>,
-    directories: Vec<DirContents>,
+    contents: Vec<Arc<LayerContents>>,
 }
 
 impl MergedContents {
@@ -129,6 +127,6 @@ impl MergedContents {
 impl Contents for MergedContents {
     fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
         let layer = self.layers.get(path).ok_or(io::ErrorKind::NotFound)?;
-        self.directories[*layer].open(path, node)
+        self.contents[*layer].open(path, node)
     }
 }

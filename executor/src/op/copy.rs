@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_cache::{CacheKey, FileDigest, OutputId, Preimage, Selected, key};
-use kiln_image::contents::{Contents, DirContents};
+use kiln_image::contents::Contents;
 use kiln_image::tar::write_layer;
 use kiln_image::{Changeset, DiffId, ImagePath, Timestamp, Tree};
 use kiln_planner::{CopyOp, CopySourceOp, Op, SourceOp, Vertex, VertexId, inputs};
@@ -299,9 +299,7 @@ impl<'a> Sources<'a> {
                 }
                 From::Root(root) => {
                     let layer = root.layers[found.layer as usize];
-                    let directory = services.layers.unpacked(layer, task)?;
-                    let contents =
-                        DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
+                    let contents = services.layers.contents(layer, task)?;
                     let open = || contents.open(&path, &node);
                     unpacked.read(input, &path, &node, open, services.store, task)?;
                 }

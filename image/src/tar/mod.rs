@@ -5,6 +5,7 @@
 //! what can't be understood safely is refused by name. Everything streams; no file is ever held in memory.
 //!
 //! - [`write_layer`] and [`write_draft`]: changeset to tar. The second also finds out the files' digests.
+//! - [`TarContents`]: the files in such a tar, without unpacking it.
 //! - [`read_layer`]: tar to changeset; a [`Sink`] sees each entry as it goes by.
 //! - [`unpack`]: tar to changeset and to files below a directory, in one pass.
 //! - [`apply_changeset`]: changeset and contents to files below a directory.
@@ -20,7 +21,7 @@ mod write;
 pub use apply::{ApplyError, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
 pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
-pub use write::{WriteError, write_draft, write_layer};
+pub use write::{TarContents, WriteError, write_draft, write_layer};
 
 pub(crate) use header::{END, MemberHeader};
 pub(crate) use member::{MemberKind, Members};

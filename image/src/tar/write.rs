@@ -10,9 +10,12 @@
 
 mod encode;
 mod pipeline;
+mod places;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+
+pub use self::places::TarContents;
 
 use self::encode::{Encoder, Member};
 use super::TarSummary;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kiln_image::contents::Contents;
 use kiln_image::tar::{Limits, Nothing, ReadError, TarSummary, read_layer, write_layer};
 use kiln_image::{Change, Changeset, Digest, ImagePath, Kind, Metadata, Node, Timestamp};
 use tar::{EntryType, Header};
@@ -74,6 +75,14 @@ pub(crate) fn files(files: &[(&str, &[u8])]) -> Files {
 
 /// The tar of a changeset.
 pub(crate) fn written(changeset: &Changeset, contents: &Files) -> (Vec<u8>, TarSummary) {
+    written_from(changeset, contents)
+}
+
+/// The tar of a changeset whose files are anywhere.
+pub(crate) fn written_from(
+    changeset: &Changeset,
+    contents: &dyn Contents,
+) -> (Vec<u8>, TarSummary) {
     let mut bytes = Vec::new();
     let summary = write_layer(changeset, contents, &mut bytes).unwrap();
     assert_eq!(summary.diff_id.0, Digest::of(&bytes));

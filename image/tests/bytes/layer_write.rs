@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use crate::fixture::*;
 use kiln_image::contents::{Contents, NoContents, Opened};
 use kiln_image::scan::Draft;
-use kiln_image::tar::{WriteError, write_draft, write_layer};
+use kiln_image::tar::{TarContents, WriteError, write_draft, write_layer};
 use kiln_image::{Change, Changeset, Digest, ImagePath, Kind, Node, Timestamp};
 use tar::EntryType;
 
@@ -336,6 +336,46 @@ fn a_large_layer_is_in_order_and_whole() {
     let mut again = Vec::new();
     let (found, _) = write_draft(draft, &contents, &mut again).unwrap();
     assert!(found == changes && again == bytes);
+}
+
+#[test]
+fn files_are_found_in_the_tar_that_was_made_of_their_layer() {
+    let (mut changes, contents) = large();
+    changes.insert(path("w"), Change::Remove);
+    changes.insert(path(&"n".repeat(300)), file(b""));
+    let (bytes, _) = written(&changes, &contents);
+    let stored = |bytes: &[u8]| {
+        let mut tar = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut tar, bytes).unwrap();
+        tar
+    };
+    let found = TarContents::of(stored(&bytes), &changes).unwrap().unwrap();
+    for name in ["d/0000", "d/2999", "d/a-first", "e-second"] {
+        let node = changes.get(&path(name)).unwrap().node().unwrap();
+        let mut content = Vec::new();
+        let mut reader = found.open(&path(name), node).unwrap();
+        reader.read_to_end(&mut content).unwrap();
+        assert!(Digest::of(&content) == digest_of(node), "{name}");
+    }
+    let (again, _) = written_from(&changes, &found);
+    assert!(again == bytes);
+    // Another layer's tar, one cut short, one that goes on.
+    changes.insert(path("d"), Change::Put(Node::directory(metadata(0o700))));
+    assert!(TarContents::of(stored(&bytes), &changes).unwrap().is_none());
+    changes.insert(path("d"), directory());
+    for other in [
+        &bytes[..bytes.len() - 512],
+        &[&bytes[..], &[0; 512]].concat(),
+    ] {
+        assert!(TarContents::of(stored(other), &changes).unwrap().is_none());
+    }
+}
+
+fn digest_of(node: &Node) -> Digest {
+    match node.kind {
+        Kind::File { digest, .. } => digest,
+        _ => unreachable!("it is a file"),
+    }
 }
 
 #[test]

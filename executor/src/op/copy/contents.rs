@@ -1,16 +1,17 @@
-//! The contents of a copy's files: from the context, from unpacked layers, from archives.
+//! The contents of a copy's files: from the context, from layers, from archives.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Cursor, Read};
+use std::sync::Arc;
 
-use kiln_image::contents::{Contents, DirContents, Opened};
+use kiln_image::contents::{Contents, Opened};
 use kiln_image::tar::WriteError;
 use kiln_image::{ImagePath, Node};
 
 use super::{From, Sources, Trees};
 use crate::error::Cause;
 use crate::event::Task;
-use crate::layers::{Layers, changed_file};
+use crate::layers::{LayerContents, Layers, changed_file};
 use crate::op::archive::Unpacked;
 use crate::op::file::Origin;
 
@@ -20,12 +21,12 @@ pub(super) struct SourceContents<'a> {
     sources: &'a Sources<'a>,
     trees: &'a Trees,
     archives: &'a Unpacked,
-    /// Unpacked layers of the roots that are read from, by input and index.
-    directories: HashMap<(usize, u32), DirContents>,
+    /// Layers of the roots that are read from, by input and index.
+    layers: HashMap<(usize, u32), Arc<LayerContents>>,
 }
 
 impl<'a> SourceContents<'a> {
-    /// Gets ready to read: layers that files come from are unpacked first.
+    /// Gets ready to read: layers that files come from are brought here first.
     pub(super) fn of(
         origins: &'a BTreeMap<ImagePath, Origin>,
         sources: &'a Sources<'a>,
@@ -43,13 +44,11 @@ impl<'a> SourceContents<'a> {
                 needed.insert((*input, found.layer));
             }
         }
-        let mut directories = HashMap::new();
+        let mut found = HashMap::new();
         for (input, layer) in needed {
             if let From::Root(root) = &sources.0[&input] {
-                let directory = layers.unpacked(root.layers[layer as usize], task)?;
-                let contents =
-                    DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-                directories.insert((input, layer), contents);
+                let contents = layers.contents(root.layers[layer as usize], task)?;
+                found.insert((input, layer), contents);
             }
         }
         Ok(SourceContents {
@@ -57,7 +56,7 @@ impl<'a> SourceContents<'a> {
             sources,
             trees,
             archives,
-            directories,
+            layers: found,
         })
     }
 }
@@ -104,7 +103,7 @@ impl Contents for SourceContents<'_> {
                         .0
                         .lookup(path)
                         .ok_or(io::ErrorKind::NotFound)?;
-                    self.directories[&(*input, found.layer)].open(path, node)
+                    self.layers[&(*input, found.layer)].open(path, node)
                 }
             },
             Some(Origin::Archive {

@@ -183,31 +183,37 @@ impl Encoder<'_> {
         member: &Member<'_>,
         out: &mut Filling<'_, C>,
     ) -> Result<Option<Digest>, Halt> {
-        let path = member.path;
-        match member.change {
-            // The root directory is never an entry (R-LAY-1), sockets neither (R-LAY-11).
-            _ if path.is_root() => Ok(None),
-            Change::Put(Node {
-                kind: Kind::Socket, ..
-            }) => Ok(None),
-            Change::Remove => {
-                out.put(&whiteout(path))?;
-                Ok(None)
-            }
-            Change::Put(node) => self.put(member, node, out),
-            Change::Opaque(_) => Err(WriteError::Opaque { path: path.clone() }.into()),
+        let Some(header) = self.header(member)? else {
+            return Ok(None);
+        };
+        out.put(&header)?;
+        match (member.first, member.change) {
+            (None, Change::Put(node)) => match node.kind {
+                Kind::File { size, digest, .. } => {
+                    self.content(member.path, node, size, expected(digest), out)
+                }
+                _ => Ok(None),
+            },
+            _ => Ok(None),
         }
     }
 
-    fn put<C: Chunks>(
-        &self,
-        member: &Member<'_>,
-        node: &Node,
-        out: &mut Filling<'_, C>,
-    ) -> Result<Option<Digest>, Halt> {
+    /// All of an entry but its content; `None` for what has no entry.
+    pub(super) fn header(&self, member: &Member<'_>) -> Result<Option<Vec<u8>>, WriteError> {
+        let path = member.path;
+        let node = match member.change {
+            // The root directory is never an entry (R-LAY-1), sockets neither (R-LAY-11).
+            _ if path.is_root() => return Ok(None),
+            Change::Put(Node {
+                kind: Kind::Socket, ..
+            }) => return Ok(None),
+            Change::Remove => return Ok(Some(whiteout(path))),
+            Change::Put(node) => node,
+            Change::Opaque(_) => return Err(WriteError::Opaque { path: path.clone() }),
+        };
         let name = match node.kind {
-            Kind::Directory => [member.path.as_bytes(), b"/"].concat(),
-            _ => member.path.as_bytes().to_vec(),
+            Kind::Directory => [path.as_bytes(), b"/"].concat(),
+            _ => path.as_bytes().to_vec(),
         };
         let mut header = header_of(&name, node);
         if let Some(first) = member.first {
@@ -215,13 +221,7 @@ impl Encoder<'_> {
             header.link = self.members[first].path.as_bytes();
             header.size = 0;
         }
-        out.put(&header.to_bytes())?;
-        match node.kind {
-            Kind::File { size, digest, .. } if member.first.is_none() => {
-                self.content(member.path, node, size, expected(digest), out)
-            }
-            _ => Ok(None),
-        }
+        Ok(Some(header.to_bytes()))
     }
 
     /// Copies a file's content, which must be exactly `size` long, and pads it to whole blocks.
