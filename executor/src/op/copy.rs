@@ -83,7 +83,8 @@ fn look_up_or_copy(
     let mut made = None;
     if !unread.is_empty() {
         if solver.is_new(vertex) {
-            made = at_once::make(solver, op, root, &sources, &trees, task)?;
+            made = at_once::make(solver, op, root, &sources, trees, task)?;
+            trees = sources.listed(&solver.services.layers, task)?;
         }
         trees = sources.read(trees, unread)?;
     }

@@ -365,6 +365,7 @@ mod tests {
             shown: ".".to_owned(),
             ignore: IgnoreFile::default(),
             ignore_name: None,
+            modes: ContextModes::Kept,
         };
         let folder = Folder::new(options, &store);
         folder.read().unwrap();

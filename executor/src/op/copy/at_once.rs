@@ -36,16 +36,16 @@ pub(super) fn make<'s>(
     op: &CopyOp,
     root: &Arc<RootFs>,
     sources: &Sources<'_>,
-    trees: &Trees,
+    trees: Trees,
     task: &Task<'_>,
 ) -> Result<Option<Made<'s>>, Cause> {
     // What is in an archive is not known before it was read.
-    if !possible_archives(op, &borrowed(trees))?.is_empty() {
+    if !possible_archives(op, &borrowed(&trees))?.is_empty() {
         return Ok(None);
     }
     let layers = &solver.services.layers;
     let archives = Unpacked::default();
-    let CopyOutcome { changeset, origins } = outcome(solver, op, root, trees, &archives, task)?;
+    let CopyOutcome { changeset, origins } = outcome(solver, op, root, &trees, &archives, task)?;
     if !op.link && may_change_nothing(&changeset, &*root.tree(layers, task)?) {
         return Ok(None);
     }
@@ -59,7 +59,7 @@ pub(super) fn make<'s>(
     }
     let staging = solver.services.store.layers().stage()?;
     let written = {
-        let contents = SourceContents::of(&origins, sources, trees, &archives, layers, task)?;
+        let contents = SourceContents::of(&origins, sources, &trees, &archives, layers, task)?;
         match write_draft(Draft::from(changeset), &contents, staging.create_tar()?) {
             Err(WriteError::Content { .. } | WriteError::ContentChanged { .. }) => return Ok(None),
             Err(error) => return Err(contents.write_error(error, layers)),
@@ -67,6 +67,7 @@ pub(super) fn make<'s>(
         }
     };
     let (changeset, summary) = written;
+    let mut learned = Vec::new();
     for (input, context, began) in began {
         let found = origins.iter().filter_map(|(path, origin)| match origin {
             Origin::Input {
@@ -79,6 +80,11 @@ pub(super) fn make<'s>(
             _ => None,
         });
         let found: Vec<(ImagePath, Digest)> = found.collect();
+        learned.push((context, found, began));
+    }
+    // Gone before the contexts change theirs: a tree that two hold is copied.
+    drop((trees, origins));
+    for (context, found, began) in learned {
         context.learn(&found, began);
     }
     Ok(Some(Made {
