@@ -12,7 +12,7 @@
 //! | secret, ssh mount | id, target, variable, whether required, mode, owner | R-CACHE-5 |
 //! | COPY, ADD | destination; chown, chmod, link, parents, exclude, unpack; base name and content of every match; inline files' names and contents; the root's output | R-CACHE-8, 13, 16 |
 //! | COPY `--link` | the same over [`OutputId::scratch`] as its root, which is the caller's to pass | R-CACHE-8 |
-//! | WORKDIR | path; owner; the root's output | R-CACHE-10 |
+//! | WORKDIR | path; owner; a date that is given; the root's output | R-CACHE-10, R-WORKDIR-9 |
 //! | download | digest of the content; name; time of the last change | R-CACHE-17 |
 //! | git repository | commit; subdirectory; submodules; times; where `.git` stays also the remote and the ref | R-CACHE-18 |
 //! | FROM | the layers' contents, by chain id; nothing for `scratch` | R-CACHE-10 |
@@ -232,12 +232,16 @@ pub fn copy_by_output(
     Some(preimage)
 }
 
-/// The key preimage of a WORKDIR that makes a directory.
-pub fn mkdir(op: &MkdirOp, root: OutputId) -> Preimage {
-    Preimage::new("mkdir")
+/// The key preimage of a WORKDIR that makes a directory. `date` is the one it has to get, in seconds since 1970 (R-WORKDIR-9).
+pub fn mkdir(op: &MkdirOp, date: Option<i64>, root: OutputId) -> Preimage {
+    let preimage = Preimage::new("mkdir")
         .field("path", Value::Text(op.path.clone()))
         .field("owner", Value::Text(op.owner.clone()))
-        .field("root filesystem", Value::Digest(root.0))
+        .field("root filesystem", Value::Digest(root.0));
+    match date {
+        Some(date) => preimage.field("date", Value::Text(date.to_string())),
+        None => preimage,
+    }
 }
 
 /// The key preimage of a download: a tree with one file. `modified` is in seconds since 1970; what is known only by the
@@ -1031,16 +1035,18 @@ mod tests {
 
     #[test]
     fn a_directory_is_known_by_path_owner_and_root() {
-        // R-CACHE-10.
-        let key = |path: &str, owner: &str, root: OutputId| {
+        // R-CACHE-10, R-WORKDIR-9.
+        let dated = |path: &str, owner: &str, date, root: OutputId| {
             let (path, owner) = (path.to_owned(), owner.to_owned());
-            mkdir(&MkdirOp { path, owner }, root).key()
+            mkdir(&MkdirOp { path, owner }, date, root).key()
         };
+        let key = |path, owner, root| dated(path, owner, None, root);
         let base = key("/tmp", "", OutputId::scratch());
         assert_ne!(key("/var", "", OutputId::scratch()), base);
         assert_ne!(key("/tmp", "app", OutputId::scratch()), base);
         let other = OutputId::image(&[DiffId(Digest::of(b"layer"))]);
         assert_ne!(key("/tmp", "", other), base);
+        assert_ne!(dated("/tmp", "", Some(1), OutputId::scratch()), base);
     }
 
     #[test]
@@ -1138,7 +1144,7 @@ mod tests {
         );
         assert_eq!(copy.to_string()[..16], *"f1d15ff1decf7f7a");
         let (path, owner) = ("/srv".to_owned(), String::new());
-        let mkdir = mkdir(&MkdirOp { path, owner }, OutputId::scratch()).key();
+        let mkdir = mkdir(&MkdirOp { path, owner }, None, OutputId::scratch()).key();
         assert_eq!(mkdir.to_string()[..16], *"b6492aa90dbd0f74");
         assert_eq!(OutputId::scratch().to_string()[..16], *"a039532bde4a3b42");
     }

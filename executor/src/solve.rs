@@ -366,7 +366,7 @@ impl Solver<'_> {
     }
 
     pub(crate) fn mkdir_key(&self, vertex: &Vertex, op: &MkdirOp, root: &RootFs) -> Preimage {
-        self.of_step(vertex, key::mkdir(op, root.id))
+        self.of_step(vertex, key::mkdir(op, self.plan.source_date_epoch, root.id))
     }
 
     /// The key's preimage of a RUN with mounts that are known by `inputs`.

@@ -9,16 +9,20 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use kiln_cache::{ScratchDir, Store};
-use kiln_image::compress::decoder;
+use kiln_image::compress::{BoundedDecoder, decoder};
 use kiln_image::tar::{ArchiveError, ArchiveMember, Limits, is_archive, read_archive};
 use kiln_image::{DigestReader, ImagePath, Kind, Node};
 
 use super::file::Archives;
 use crate::error::Cause;
 use crate::event::Task;
+use crate::layers::is_another_file;
 
 /// How often progress is told, in bytes of the archive.
 const TELL_EVERY: u64 = 4 << 20;
+
+/// Members of an archive are held in memory, so there is an end to them.
+const MOST_MEMBERS: u64 = 2_000_000;
 
 /// The archives of one ADD, by input and path.
 #[derive(Debug, Default)]
@@ -51,17 +55,18 @@ impl Unpacked {
             return Ok(());
         }
         let failed = || Cause::file("read", path.to_string());
-        if !looks_like_archive(open().map_err(failed())?) {
+        let open = || open().map_err(|error| unopened(path, error));
+        if !looks_like_archive(open()?) {
             return Ok(());
         }
         let told = Progress {
-            inner: DigestReader::new(open().map_err(failed())?),
+            inner: DigestReader::new(open()?),
             task,
             part: path.to_string(),
             total: size,
             next: 0,
         };
-        let mut plain = decoder(told).map_err(failed())?;
+        let mut plain = BoundedDecoder::new(told).map_err(failed())?;
         let archive = Archive::read(&mut plain, path, store);
         // Also what is after its end belongs to what the key is over.
         let mut rest = plain.into_inner();
@@ -101,22 +106,33 @@ impl Unpacked {
     }
 }
 
+/// Something else in the place of a file was put there after the context was listed.
+fn unopened(path: &ImagePath, error: io::Error) -> Cause {
+    match is_another_file(&error) {
+        true => Cause::ContextChanged {
+            path: path.to_string(),
+        },
+        false => Cause::file("read", path.to_string())(error),
+    }
+}
+
 impl Archive {
     fn read(plain: impl Read, path: &ImagePath, store: &Store) -> Result<Self, Cause> {
+        let limits = Limits {
+            entries: MOST_MEMBERS,
+            ..Limits::default()
+        };
         let place = store.scratch_dir()?;
         let name = place.path().join("contents");
         let file = File::create_new(&name).map_err(Cause::file("make", &name))?;
         let mut contents = BufWriter::with_capacity(256 << 10, file);
-        let members =
-            read_archive(plain, &Limits::default(), &mut contents).map_err(
-                |error| match error {
-                    ArchiveError::Read(source) => Cause::Archive {
-                        path: path.clone(),
-                        source,
-                    },
-                    ArchiveError::Write(source) => Cause::file("write", &name)(source),
-                },
-            )?;
+        let members = read_archive(plain, &limits, &mut contents).map_err(|error| match error {
+            ArchiveError::Read(source) => Cause::Archive {
+                path: path.clone(),
+                source,
+            },
+            ArchiveError::Write(source) => Cause::file("write", &name)(source),
+        })?;
         contents.flush().map_err(Cause::file("write", &name))?;
         drop(contents);
         let contents = File::open(&name).map_err(Cause::file("read", &name))?;

@@ -119,6 +119,10 @@ mod tests {
             ["a/ 700 1:1", "a/b/ 755 0:0"]
         );
         assert!(list("/a", "", "a/ 700 1:1").is_empty());
+        // R-WORKDIR-9
+        let dated = made("/a/b", "", "").unwrap();
+        let mut dates = dated.iter().filter_map(|(_, change)| change.node());
+        assert!(dates.all(|node| node.metadata.mtime == Timestamp::from_secs(7)));
         assert_eq!(
             list("/l/b", "", "l ->../a; a/"),
             ["a/ 755 0:0", "a/b/ 755 0:0"]
