@@ -194,6 +194,12 @@ pub(crate) fn expand(
     quotes: bool,
     vars: &dyn Variables,
 ) -> Result<Expanded, ExpandError> {
+    if is_plain(raw, escape) {
+        return Ok(Expanded {
+            text: raw.to_owned(),
+            ..Expanded::default()
+        });
+    }
     let parts = parse(raw, escape, quotes)?;
     let mut evaluation = Evaluation::new(vars);
     let text = evaluation.text(&parts)?;
@@ -207,6 +213,12 @@ fn limited(text: &mut String, more: &str) -> Result<(), ExpandError> {
     }
     text.push_str(more);
     Ok(())
+}
+
+/// Whether a text stands for itself, as most do: then there is nothing to take apart.
+fn is_plain(raw: &str, escape: Escape) -> bool {
+    let special = |byte| matches!(byte, b'$' | b'\'' | b'"' | 0xEF) || escape.char() == byte.into();
+    !raw.bytes().any(special) && raw.len() <= LONGEST
 }
 
 /// A byte order mark before a word is not part of it.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Parsed, Span};
 
+use crate::plan::planned;
 use crate::resolve::Resolution;
-use crate::{ContextName, PlanOptions, code, plan};
+use crate::{ContextName, PlanOptions, code};
 
 /// An image whose config is needed before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,14 +65,14 @@ impl BaseImage {
 /// The answers to [`BaseRequest`]s.
 pub type Bases = HashMap<BaseKey, BaseImage>;
 
-/// The images that [`plan`](crate::plan) will need and `known` does not have: bases of reachable stages, `COPY --from` and
+/// The images that [`plan`](crate::plan()) will need and `known` does not have: bases of reachable stages, `COPY --from` and
 /// `--mount from` (R-STG-2). Each once, in the order of the file.
 ///
 /// A base image's ONBUILD triggers may name further images (R-ONB-5), so call it again with what was resolved until
 /// nothing is missing; without such triggers the second answer is empty.
 ///
 /// # Errors
-/// All that is wrong with the Dockerfile, as [`plan`] tells it, as far as that can be known without the images: nobody should wait
+/// All that is wrong with the Dockerfile, as [`plan`](crate::plan()) tells it, as far as that can be known without the images: nobody should wait
 /// for a pull to be told of a typing mistake.
 pub fn base_images(
     parsed: &Parsed,
@@ -80,10 +81,11 @@ pub fn base_images(
 ) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let resolution = Resolution::of(parsed, options, known, &mut diagnostics);
+    let planned = planned(parsed, options, known, resolution.as_ref(), diagnostics);
     let missing = resolution
         .map(|resolution| resolution.missing)
         .unwrap_or_default();
-    match plan(parsed, options, known) {
+    match planned {
         Err(errors)
             if errors
                 .iter()

@@ -70,11 +70,22 @@ pub fn plan(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let resolution = Resolution::of(parsed, options, bases, &mut diagnostics);
+    planned(parsed, options, bases, resolution.as_ref(), diagnostics)
+}
+
+/// The plan of stages that were put in relation, with what was told of them.
+pub(crate) fn planned(
+    parsed: &Parsed,
+    options: &PlanOptions,
+    bases: &Bases,
+    resolution: Option<&Resolution<'_>>,
+    mut diagnostics: Vec<Diagnostic>,
+) -> Result<Plan, Vec<Diagnostic>> {
     let Some(resolution) = resolution else {
         return Err(errors_of(diagnostics));
     };
-    let source_date_epoch = source_date_epoch(options, &resolution, &mut diagnostics);
-    let mut builder = Builder::new(options, &resolution, bases);
+    let source_date_epoch = source_date_epoch(options, resolution, &mut diagnostics);
+    let mut builder = Builder::new(options, resolution, bases);
     builder.evaluate();
     let Builder {
         graph,
@@ -88,7 +99,7 @@ pub fn plan(
         .iter()
         .map(|state| state.as_ref().map(|state| state.output))
         .collect();
-    let history = history(&mut states, &resolution);
+    let history = history(&mut states, resolution);
     let Some(target) = states
         .swap_remove(resolution.target)
         .filter(|_| !diagnostics.iter().any(Diagnostic::is_error))
@@ -111,7 +122,7 @@ pub fn plan(
         base_layers: target.base_layers,
         attached: target.attached.and_then(|attached| place(attached.vertex)),
         stages: summaries(
-            &resolution,
+            resolution,
             arguments,
             outputs.into_iter().map(|output| output.and_then(place)),
         ),
