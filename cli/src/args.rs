@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Save(command::save::Args),
     Load(command::load::Args),
     Import(command::import::Args),
+    Doctor(command::doctor::Args),
 }
 
 /// How progress is shown.

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod context;
+pub(crate) mod doctor;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -42,5 +43,6 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Save(args) => save::run(&args, config),
         Command::Load(args) => load::run(&args, config),
         Command::Import(args) => import::run(&args, config),
+        Command::Doctor(args) => doctor::run(&args, config),
     }
 }

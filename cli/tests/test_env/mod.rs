@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -71,20 +72,26 @@ impl TestEnv {
     /// Puts an image `busybox` into the store, for tests that run something. Says why and returns false where RUN cannot
     /// work; with `KILN_TEST_SANDBOX=required` that is a failure.
     pub fn import_busybox(&self) -> bool {
-        let missing = match (effective_root(), Path::new(BUSYBOX).exists()) {
+        let missing = match (self.has_sandbox(), Path::new(BUSYBOX).exists()) {
             (true, true) => {
                 self.write("busybox.tar", "");
                 std::fs::write(self.work().join("busybox.tar"), busybox_root()).unwrap();
                 self.kiln(&["import", "busybox.tar", "busybox"]).succeeds();
                 return true;
             }
-            (false, _) => "root".to_owned(),
+            (false, _) => "a sandbox (`kiln doctor` tells what stops it)".to_owned(),
             (_, false) => format!("{BUSYBOX} (package busybox-static)"),
         };
         let required = std::env::var("KILN_TEST_SANDBOX").is_ok_and(|value| value == "required");
         assert!(!required, "this test needs {missing}");
         eprintln!("skipped: this test needs {missing}");
         false
+    }
+
+    /// Whether steps can run here; found out once.
+    fn has_sandbox(&self) -> bool {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        *FOUND.get_or_init(|| self.kiln(&["doctor"]).code == 0)
     }
 
     /// kiln with these arguments, ready to be changed further.
@@ -167,10 +174,6 @@ impl Outcome {
         assert_eq!(self.code, 0, "{}", self.stderr);
         self
     }
-}
-
-fn effective_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
 /// A tar of the smallest root filesystem with a shell.

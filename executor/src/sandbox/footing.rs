@@ -242,7 +242,7 @@ fn is_root() -> bool {
 }
 
 /// Where `/proc` can't tell, it is: then at worst a mount is refused that another option would have allowed.
-fn in_first_user_namespace() -> bool {
+pub(super) fn in_first_user_namespace() -> bool {
     fs::metadata("/proc/self/ns/user").is_ok_and(|found| found.ino() == FIRST_USER_NAMESPACE)
 }
 
@@ -280,7 +280,10 @@ fn privileged(rung: Rung, store: &Path) -> Result<(), Unavailable> {
     if !probe::has_sys_admin() {
         return Err(Unavailable::new(
             "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container",
-            "run kiln outside of the container, or in one started with `--privileged`",
+            "run kiln outside of the container, or start that with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
+             seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in Kubernetes with \
+             `securityContext: {privileged: true}`, or from 1.33 on with `hostUsers: false` and `securityContext: {capabilities: {add: \
+             [SYS_ADMIN]}, procMount: Unmasked}`",
         ));
     }
     probe::mounts(rung, store)

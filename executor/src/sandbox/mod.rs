@@ -73,6 +73,7 @@ mod spec;
 mod step;
 mod stub;
 mod subid;
+mod survey;
 pub mod terminal;
 mod userns;
 
@@ -86,3 +87,4 @@ pub use spec::{
     DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
 };
 pub use step::{ExitStatus, Step};
+pub use survey::{Survey, Tried, survey};

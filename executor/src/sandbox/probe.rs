@@ -8,13 +8,14 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 use rustix::thread::CapabilitySet as KernelSet;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 /// Why a rung can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{reason}")]
 pub struct Unavailable {
     /// What is missing.
@@ -97,6 +98,31 @@ fn try_proc() -> Result<OwnedFd> {
         MountAttrFlags::empty(),
     )
     .call("fsmount", || "proc".into())
+}
+
+/// Why a step could not be set up.
+pub(super) fn explain_stage(stage: &str, cause: &Error, store: &Path) -> Unavailable {
+    match (stage, cause.symbol().as_str()) {
+        ("mount the root filesystem", _) => explain(cause, store),
+        ("mount proc on `/proc`", "EPERM") => explain_proc(cause),
+        ("load the filter of the recorder", "EBUSY") => Unavailable::new(
+            format!("another program answers kiln's own system calls already: {cause}"),
+            "run kiln outside of it",
+        ),
+        ("load the filter of the recorder", _) => Unavailable::new(
+            format!("the kernel has no notifications of seccomp: {cause}"),
+            "use Linux 5.12 or later",
+        ),
+        ("make the step's namespaces", "EPERM") => Unavailable::new(
+            format!("namespaces can't be made here: {cause}"),
+            "a seccomp or security-module profile stands in the way; start the container with \
+             `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",
+        ),
+        _ => Unavailable::new(
+            format!("could not {stage}: {cause}"),
+            "start the container with `--privileged`, or run kiln outside of it",
+        ),
+    }
 }
 
 fn explain_proc(error: &Error) -> Unavailable {

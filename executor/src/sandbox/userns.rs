@@ -142,9 +142,26 @@ fn user_name(uid: u32) -> Option<String> {
     line.split(':').next().map(str::to_owned)
 }
 
-fn program(name: &str) -> Result<PathBuf, Unavailable> {
+/// Where a program that writes maps is, for people to read.
+pub(super) fn found_program(name: &str) -> String {
+    let found = find_program(name);
+    found.map_or_else(|| "not there".to_owned(), |path| path.display().to_string())
+}
+
+/// How many ids a file such as `/etc/subuid` gives the user.
+pub(super) fn ids_in(file: &str) -> u64 {
+    let uid = rustix::process::geteuid().as_raw();
+    let text = fs::read_to_string(file).unwrap_or_default();
+    subid::total(&subid::ranges(&text, user_name(uid).as_deref(), uid))
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
     let paths = PROGRAM_DIRECTORIES.map(|directory| Path::new(directory).join(name));
-    paths.into_iter().find(|path| path.exists()).ok_or_else(|| {
+    paths.into_iter().find(|path| path.exists())
+}
+
+fn program(name: &str) -> Result<PathBuf, Unavailable> {
+    find_program(name).ok_or_else(|| {
         Unavailable::new(
             format!("there is no `{name}`, which gives users ranges of ids"),
             "install it: the package is `uidmap` on Debian and Ubuntu, `shadow-utils` on Fedora, `shadow-uidmap` on Alpine",

@@ -6,16 +6,16 @@ use nix::libc;
 /// Structures that the kernel fills for `stat(2)` and `statx(2)`, as this machine's programs expect them.
 use nix::libc::{stat as Stat, statx as Statx};
 
-/// The soft limit on locks of a process. Linux enforces none since 2.4.25, but still hands it on from parent to child and through
-/// exec.
-pub(crate) fn locks_limit(process: i32) -> Result<u64> {
+/// The soft limit on time without sleep of a process, in microseconds. It binds only processes scheduled in real time, and is handed on from
+/// parent to child and through exec.
+pub(crate) fn real_time_limit(process: i32) -> Result<u64> {
     // SAFETY: rlimit64 is two integers, for which zero is a valid value.
     let mut found: libc::rlimit64 = unsafe { std::mem::zeroed() };
     // SAFETY: no new limit is given; found may be written through the call.
     let done = unsafe {
         libc::prlimit64(
             process,
-            libc::RLIMIT_LOCKS,
+            libc::RLIMIT_RTTIME,
             std::ptr::null(),
             &raw mut found,
         )
@@ -23,7 +23,7 @@ pub(crate) fn locks_limit(process: i32) -> Result<u64> {
     if done == 0 {
         Ok(found.rlim_cur)
     } else {
-        Err(Error::last("prlimit", format!("{process}, RLIMIT_LOCKS")))
+        Err(Error::last("prlimit", format!("{process}, RLIMIT_RTTIME")))
     }
 }
 

@@ -12,8 +12,8 @@
 //! open. It does nothing that the step's own processes, which are the same user, could not do. This is *no border*: it makes a step
 //! believe in owners, and permissions are not checked against them. The border is the namespaces.
 //!
-//! Which identity a process has is a number in its limit on locks (`RLIMIT_LOCKS`), which the kernel hands on through fork and
-//! exec and otherwise ignores: no process has to be followed.
+//! Which identity a process has is a number in its limit on real time (`RLIMIT_RTTIME`), which the kernel hands on through fork and
+//! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed.
 
 mod book;
 mod call;
@@ -475,7 +475,7 @@ impl Server {
 
     /// Who the caller is.
     fn identity(&self, caller: &Caller<'_>) -> Identity {
-        let number = sys::locks_limit(caller.note.thread).ok();
+        let number = sys::real_time_limit(caller.note.thread).ok();
         let number = number.and_then(|limit| usize::try_from(limit).ok());
         let known = number.and_then(|number| self.identities.get(number));
         known.unwrap_or(&self.identities[0]).clone()
@@ -495,7 +495,7 @@ impl Server {
             maximum: None,
         };
         let thread = Pid::from_raw(caller.note.thread).ok_or(libc::ESRCH)?;
-        rustix::process::prlimit(Some(thread), Resource::Locks, limit)
+        rustix::process::prlimit(Some(thread), Resource::Rttime, limit)
             .map(drop)
             .map_err(Errno::raw_os_error)
     }

@@ -1,0 +1,223 @@
+//! What stands in the way of each rung on this machine, found out by trying: a step is set up in full, for a program that is not
+//! there. That it could not be executed means that everything before it worked.
+//!
+//! Each rung is tried in a process of its own, as a user namespace that was entered can't be left again.
+
+use super::probe::{self, Unavailable};
+use super::{Footing, Launcher, RootSpec, Rung, SandboxError, SandboxSpec, Stdio, userns};
+use crate::sys::{self, Context as _, Forked, SingleThreaded};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Everything there is to know about sandboxes here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The rung that steps get, or why none can.
+    pub chosen: Result<Rung, Unavailable>,
+    /// All rungs, the best first.
+    pub rungs: Vec<Tried>,
+    /// What rungs are made of, by name.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+/// What became of a rung.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub rung: Rung,
+    /// Why it can't be used, if so.
+    pub verdict: Result<(), Unavailable>,
+}
+
+/// No program has this name.
+const NO_PROGRAM: &str = "/.kiln-doctor";
+
+/// Tries all rungs for steps whose changes are kept in `store`, which need not be there yet. Needs a process with one thread.
+pub fn survey(store: &Path) -> sys::Result<Survey> {
+    let proof = SingleThreaded::prove()
+        .ok_or_else(|| sys::Error::new("fork", "several threads", nix::libc::EINVAL))?;
+    let place = nearest(store);
+    let mut rungs = Vec::new();
+    for rung in Rung::ALL {
+        let verdict = apart(&proof, || attempt(Some(rung), store, &place).map(drop))?;
+        rungs.push(Tried { rung, verdict });
+    }
+    let chosen = apart(&proof, || attempt(None, store, &place))?;
+    Ok(Survey {
+        chosen,
+        rungs,
+        facts: facts(&place),
+    })
+}
+
+/// The directory itself, or the nearest above that is there.
+fn nearest(store: &Path) -> PathBuf {
+    let there = store.ancestors().find(|path| path.is_dir());
+    there.unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Does `work` in a process of its own.
+fn apart<T: Serialize + for<'a> Deserialize<'a>>(
+    proof: &SingleThreaded,
+    work: impl FnOnce() -> Result<T, Unavailable>,
+) -> sys::Result<Result<T, Unavailable>> {
+    let (mut answer, mut say) = io::pipe().call("pipe2", String::new)?;
+    match sys::fork_process(proof)? {
+        Forked::Child => {
+            drop(answer);
+            let bytes = postcard::to_stdvec(&work()).unwrap_or_default();
+            let said = say.write_all(&bytes);
+            std::process::exit(i32::from(said.is_err()))
+        }
+        Forked::Parent(child) => {
+            drop(say);
+            let mut bytes = Vec::new();
+            answer
+                .read_to_end(&mut bytes)
+                .call("read", || "pipe".into())?;
+            nix::sys::wait::waitpid(child, None)
+                .map(drop)
+                .call("waitpid", String::new)?;
+            Ok(postcard::from_bytes(&bytes).unwrap_or_else(|_| {
+                Err(Unavailable::new(
+                    "the attempt ended unexpectedly",
+                    "please report it as a bug of kiln",
+                ))
+            }))
+        }
+    }
+}
+
+/// Sets a step up on the rung asked for, or on the best.
+fn attempt(asked: Option<Rung>, store: &Path, place: &Path) -> Result<Rung, Unavailable> {
+    let footing = Footing::settle(asked, store)?;
+    if asked.is_none() {
+        footing.check(store)?;
+    }
+    let rung = footing.rung(place)?;
+    let dir = tempfile::Builder::new()
+        .prefix("kiln-doctor-")
+        .tempdir_in(place)
+        .map_err(|error| {
+            Unavailable::new(
+                format!("`{}` can't be written: {error}", place.display()),
+                "choose another place for the store with `--root`",
+            )
+        })?;
+    match set_up(rung, dir.path()) {
+        Err(SandboxError::ProgramNotFound { .. }) => Ok(rung),
+        Err(SandboxError::Setup { stage, cause }) => {
+            Err(probe::explain_stage(&stage, &cause, place))
+        }
+        Err(error) => Err(Unavailable::new(error.to_string(), "see its cause")),
+        Ok(()) => Ok(rung),
+    }
+}
+
+fn set_up(rung: Rung, dir: &Path) -> Result<(), SandboxError> {
+    let path = |name: &str| {
+        let path = dir.join(name);
+        let _ = fs::create_dir(&path); // a missing one is told by the mount
+        path
+    };
+    let root = match rung.has_namespaces() {
+        true => RootSpec::Overlay {
+            lowers: vec![path("lower")],
+            upper: path("upper"),
+            work: path("work"),
+        },
+        false => RootSpec::Directory(path("root")),
+    };
+    let mut spec = SandboxSpec::new(root, [NO_PROGRAM]);
+    spec.rung = rung;
+    let stdio = || -> io::Result<Stdio> {
+        let null = || File::options().write(true).open("/dev/null");
+        Stdio::output(null()?.into(), null()?.into())
+    };
+    let stdio = stdio().call("open", || "/dev/null".into());
+    let launcher = Launcher::new();
+    launcher
+        .spawn(&spec, stdio.map_err(SandboxError::Launcher)?)
+        .map(drop)
+}
+
+/// What is here of what rungs are made of.
+fn facts(place: &Path) -> Vec<(&'static str, String)> {
+    let uname = rustix::system::uname();
+    let text = |path: &str| {
+        let read = fs::read_to_string(path);
+        read.map_or_else(|_| "not there".to_owned(), |text| text.trim().to_owned())
+    };
+    let status = text("/proc/self/status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or_else(|| "unknown".to_owned(), |value| value.trim().to_owned())
+    };
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let namespace = match super::footing::in_first_user_namespace() {
+        true => "the machine's first",
+        false => "one of its own",
+    };
+    vec![
+        ("kernel", uname.release().to_string_lossy().into_owned()),
+        ("user", format!("{} (group {})", uid.as_raw(), gid.as_raw())),
+        ("user namespace", namespace.to_owned()),
+        ("effective capabilities", field("CapEff:")),
+        ("no_new_privs", field("NoNewPrivs:")),
+        ("seccomp filters around kiln", field("Seccomp_filters:")),
+        (
+            "user.max_user_namespaces",
+            text("/proc/sys/user/max_user_namespaces"),
+        ),
+        (
+            "kernel.unprivileged_userns_clone",
+            text("/proc/sys/kernel/unprivileged_userns_clone"),
+        ),
+        (
+            "kernel.apparmor_restrict_unprivileged_userns",
+            text("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+        ),
+        ("newuidmap", userns::found_program("newuidmap")),
+        ("newgidmap", userns::found_program("newgidmap")),
+        (
+            "ids in /etc/subuid",
+            userns::ids_in("/etc/subuid").to_string(),
+        ),
+        (
+            "ids in /etc/subgid",
+            userns::ids_in("/etc/subgid").to_string(),
+        ),
+        ("control groups", control_groups().to_owned()),
+        ("the store's filesystem", filesystem(place)),
+    ]
+}
+
+fn control_groups() -> &'static str {
+    match fs::metadata("/sys/fs/cgroup/cgroup.controllers") {
+        Ok(_) => "version 2",
+        Err(_) => "version 1, or none",
+    }
+}
+
+fn filesystem(place: &Path) -> String {
+    const NAMES: [(u64, &str); 6] = [
+        (0xEF53, "ext4"),
+        (0x5846_5342, "xfs"),
+        (0x9123_683E, "btrfs"),
+        (0x0102_1994, "tmpfs"),
+        (0x794C_7630, "overlay"),
+        (0x6969, "nfs"),
+    ];
+    let Ok(found) = rustix::fs::statfs(place) else {
+        return "unknown".to_owned();
+    };
+    #[expect(
+        clippy::unnecessary_cast,
+        reason = "the type differs between architectures"
+    )]
+    let kind = found.f_type as u64;
+    let known = NAMES.iter().find(|(magic, _)| *magic == kind);
+    known.map_or_else(|| format!("{kind:#x}"), |(_, name)| (*name).to_owned())
+}
