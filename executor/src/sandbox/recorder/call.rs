@@ -56,6 +56,11 @@ pub(super) enum Call {
         at: At,
     },
     Identity(IdentityCall),
+    /// A resource's limits are set, or written to `out`, or both.
+    Limits {
+        resource: u32,
+        out: Option<u64>,
+    },
     /// One that the filter should not have sent.
     Other,
 }
@@ -232,6 +237,18 @@ impl Call {
                 }
             }
             libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
+            libc::SYS_setrlimit => Self::Limits {
+                resource: id(0),
+                out: None,
+            },
+            libc::SYS_getrlimit => Self::Limits {
+                resource: id(0),
+                out: Some(a[1]),
+            },
+            libc::SYS_prlimit64 => Self::Limits {
+                resource: id(1),
+                out: Some(a[3]).filter(|address| *address != 0),
+            },
             _ => IdentityCall::of(note).map_or(Self::Other, Self::Identity),
         }
     }
@@ -297,6 +314,9 @@ pub(in crate::sandbox) fn wanted() -> Vec<(i64, Option<(usize, u32)>)> {
         libc::SYS_symlinkat,
         libc::SYS_execve,
         libc::SYS_execveat,
+        libc::SYS_setrlimit,
+        libc::SYS_getrlimit,
+        libc::SYS_prlimit64,
     ];
     let identity = [
         libc::SYS_getuid,

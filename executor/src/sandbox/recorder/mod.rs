@@ -13,7 +13,8 @@
 //! believe in owners, and permissions are not checked against them. The border is the namespaces.
 //!
 //! Which identity a process has is a number in its limit on real time (`RLIMIT_RTTIME`), which the kernel hands on through fork and
-//! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed.
+//! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can neither
+//! see nor change it.
 
 mod book;
 mod call;
@@ -186,6 +187,7 @@ impl Server {
         };
         let replied = match call {
             Call::Identity(call) => self.identity_call(&caller, call),
+            Call::Limits { resource, out } => limits(&caller, resource, out),
             call => self
                 .take_root_of(&caller)
                 .and_then(|()| self.file_call(&caller, call)),
@@ -225,7 +227,7 @@ impl Server {
             Call::MakeNode { at, mode, device } => self.make_node(caller, &at, mode, device),
             Call::MakeLink { text, at } => self.make_link(caller, text, &at),
             Call::Execute { at } => self.execute(caller, &at),
-            Call::Identity(_) | Call::Other => Ok(Reply::Continue),
+            Call::Identity(_) | Call::Limits { .. } | Call::Other => Ok(Reply::Continue),
         }
     }
 
@@ -545,6 +547,17 @@ const fn device_type(device: &Device) -> u32 {
     } else {
         libc::S_IFCHR
     }
+}
+
+/// The limit that identities are kept in seems to be unlimited, and stays so whatever is said: PAM sets all limits anew.
+fn limits(caller: &Caller<'_>, resource: u32, out: Option<u64>) -> Answered<Reply> {
+    if resource != libc::RLIMIT_RTTIME {
+        return Ok(Reply::Continue);
+    }
+    if let Some(out) = out {
+        caller.write(out, &[0xff; 16])?; // twice RLIM_INFINITY
+    }
+    Ok(Reply::Value(0))
 }
 
 fn write_three(caller: &Caller<'_>, out: [u64; 3], ids: identity::Ids) -> Answered<Reply> {
