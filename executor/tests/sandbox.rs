@@ -656,7 +656,7 @@ fn sandbox_has_dockers_capabilities() {
 
 fn sandbox_takes_capabilities_from_users() {
     if rung() == Rung::UsernsSingle {
-        return; // a user is believed in, not real: see `limit_capabilities`
+        return; // a user is believed in, not real: and the recorder's business
     }
     let ran = Image::new().shell_with("grep ^Cap /proc/self/status", |spec| {
         spec.user = User {

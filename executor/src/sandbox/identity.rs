@@ -37,13 +37,6 @@ pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()
     }
 }
 
-/// Takes away what is not in `capabilities`, for a step whose user is believed in and not real: it stays root of its user namespace,
-/// whoever it begins as.
-pub(super) fn limit_capabilities(capabilities: CapabilitySet) -> Result<()> {
-    limit_bounding_set(capabilities)?;
-    set_permitted(capabilities)
-}
-
 /// Limits given in the spec; others stay as they are (R-RT-14).
 pub(super) fn set_limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
@@ -57,7 +50,8 @@ pub(super) fn set_limits(limits: &[Rlimit]) -> Result<()> {
     Ok(())
 }
 
-fn limit_bounding_set(keep: CapabilitySet) -> Result<()> {
+/// Takes away what is not in `keep` from all programs that are executed from now on.
+pub(super) fn limit_bounding_set(keep: CapabilitySet) -> Result<()> {
     for number in (0..=LAST).filter(|number| !keep.contains(*number)) {
         let capability = KernelSet::from_bits_retain(1 << number);
         match rustix::thread::remove_capability_from_bounding_set(capability) {

@@ -71,11 +71,12 @@ fn prepare(
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     if spec.rung.records_owners() {
-        // Loading needs a capability that is about to go; the calls that wait from here on are not made before exec.
+        // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
+        // answered only once kiln has been told of the listener: none may be made before.
+        let limited = identity::limit_bounding_set(spec.capabilities);
+        stage("limit the capabilities", limited)?;
         let listener = sys::load_seccomp_listener(&seccomp::notifying());
         let listener = stage("load the filter of the recorder", listener)?;
-        let limited = identity::limit_capabilities(spec.capabilities);
-        stage("limit the capabilities", limited)?;
         return Ok(Some(listener));
     }
     stage(

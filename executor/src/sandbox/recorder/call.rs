@@ -56,6 +56,15 @@ pub(super) enum Call {
         at: At,
     },
     Identity(IdentityCall),
+    /// prctl(2).
+    Control {
+        option: i32,
+        value: u64,
+    },
+    /// capset(2); where the sets are.
+    SetCapabilities {
+        sets: u64,
+    },
     /// A resource's limits are set, or written to `out`, or both.
     Limits {
         resource: u32,
@@ -237,6 +246,11 @@ impl Call {
                 }
             }
             libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
+            libc::SYS_prctl => Self::Control {
+                option: int(0),
+                value: a[1],
+            },
+            libc::SYS_capset => Self::SetCapabilities { sets: a[1] },
             libc::SYS_setrlimit => Self::Limits {
                 resource: id(0),
                 out: None,
@@ -314,6 +328,8 @@ pub(in crate::sandbox) fn wanted() -> Vec<(i64, Option<(usize, u32)>)> {
         libc::SYS_symlinkat,
         libc::SYS_execve,
         libc::SYS_execveat,
+        libc::SYS_prctl,
+        libc::SYS_capset,
         libc::SYS_setrlimit,
         libc::SYS_getrlimit,
         libc::SYS_prlimit64,

@@ -25,6 +25,18 @@ pub(super) struct Identity {
     pub(super) user: Ids,
     pub(super) group: Ids,
     pub(super) groups: Vec<u32>,
+    pub(super) rights: Rights,
+}
+
+/// Root's capabilities, all of them or none (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rights {
+    /// Could be used after a capset(2).
+    permitted: bool,
+    /// Are in use.
+    effective: bool,
+    /// Stay permitted when root becomes a user (`PR_SET_KEEPCAPS`).
+    keep: bool,
 }
 
 /// Success, or an error number.
@@ -110,18 +122,51 @@ impl Identity {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
             groups: user.groups.clone(),
+            rights: Rights::of(user.uid == 0),
         }
     }
 
-    /// Whether it has root's rights: the capabilities that these calls ask for go with the effective user.
+    /// Whether it has root's rights.
     pub(super) const fn is_root(&self) -> bool {
-        self.user.effective == 0
+        self.rights.effective
+    }
+
+    /// Changes the users, and the rights with them.
+    fn change_users(&mut self, change: impl FnOnce(&mut Ids, bool) -> Changed) -> Changed {
+        let (before, privileged) = (self.user, self.is_root());
+        change(&mut self.user, privileged)?;
+        let rights = &mut self.rights;
+        if before.has(0) && !self.user.has(0) {
+            rights.permitted &= rights.keep;
+            rights.effective = false;
+        }
+        if before.effective == 0 && self.user.effective != 0 {
+            rights.effective = false;
+        }
+        if before.effective != 0 && self.user.effective == 0 {
+            rights.effective = rights.permitted;
+        }
+        Ok(())
+    }
+
+    /// prctl(2) with `PR_SET_KEEPCAPS`.
+    pub(super) fn keep_rights(&mut self, keep: bool) {
+        self.rights.keep = keep;
+    }
+
+    /// capset(2): whether these sets are to hold anything.
+    pub(super) fn set_rights(&mut self, permitted: bool, effective: bool) -> Changed {
+        if permitted && !self.rights.permitted {
+            return Err(EPERM);
+        }
+        self.rights.permitted = permitted;
+        self.rights.effective = effective && permitted;
+        Ok(())
     }
 
     pub(super) fn set_user(&mut self, id: u32) -> Changed {
         valid(&[id])?;
-        let privileged = self.is_root();
-        self.user.set(id, privileged)
+        self.change_users(|user, privileged| user.set(id, privileged))
     }
 
     pub(super) fn set_group(&mut self, id: u32) -> Changed {
@@ -131,8 +176,7 @@ impl Identity {
     }
 
     pub(super) fn set_two_users(&mut self, real: u32, effective: u32) -> Changed {
-        let privileged = self.is_root();
-        self.user.set_two(real, effective, privileged)
+        self.change_users(|user, privileged| user.set_two(real, effective, privileged))
     }
 
     pub(super) fn set_two_groups(&mut self, real: u32, effective: u32) -> Changed {
@@ -141,8 +185,7 @@ impl Identity {
     }
 
     pub(super) fn set_three_users(&mut self, ids: [u32; 3]) -> Changed {
-        let privileged = self.is_root();
-        self.user.set_three(ids, privileged)
+        self.change_users(|user, privileged| user.set_three(ids, privileged))
     }
 
     pub(super) fn set_three_groups(&mut self, ids: [u32; 3]) -> Changed {
@@ -174,11 +217,22 @@ impl Identity {
             ids.effective = set.unwrap_or(ids.effective);
             (ids.saved, ids.files) = (ids.effective, ids.effective);
         }
+        self.rights = Rights::of(self.user.effective == 0 || self.user.real == 0);
     }
 
     /// Whether a file of this group may be given to that group by the file's owner.
     pub(super) fn is_in_group(&self, group: u32) -> bool {
         self.group.files == group || self.groups.contains(&group)
+    }
+}
+
+impl Rights {
+    const fn of(root: bool) -> Self {
+        Self {
+            permitted: root,
+            effective: root,
+            keep: false,
+        }
     }
 }
 
@@ -220,6 +274,19 @@ mod tests {
         assert_eq!(su.set_two_users(1000, 1000), Ok(()));
         assert_eq!(su.set_two_users(0, KEEP), Err(EPERM));
         assert_eq!(su.user, Ids::all(1000));
+    }
+
+    #[test]
+    fn kept_rights_are_used_again_by_capset() {
+        let mut setpriv = root();
+        setpriv.keep_rights(true);
+        assert_eq!(setpriv.set_three_users([6; 3]), Ok(()));
+        assert_eq!(setpriv.set_three_groups([12; 3]), Err(EPERM));
+        assert_eq!(setpriv.set_rights(true, true), Ok(()));
+        assert_eq!(setpriv.set_three_groups([12; 3]), Ok(()));
+        setpriv.executed(None, None);
+        assert!(!setpriv.is_root());
+        assert_eq!(setpriv.set_rights(true, true), Err(EPERM));
     }
 
     #[test]

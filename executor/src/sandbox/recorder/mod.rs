@@ -187,6 +187,8 @@ impl Server {
         };
         let replied = match call {
             Call::Identity(call) => self.identity_call(&caller, call),
+            Call::Control { option, value } => self.control(&caller, option, value),
+            Call::SetCapabilities { sets } => self.set_capabilities(&caller, sets),
             Call::Limits { resource, out } => limits(&caller, resource, out),
             call => self
                 .take_root_of(&caller)
@@ -227,7 +229,7 @@ impl Server {
             Call::MakeNode { at, mode, device } => self.make_node(caller, &at, mode, device),
             Call::MakeLink { text, at } => self.make_link(caller, text, &at),
             Call::Execute { at } => self.execute(caller, &at),
-            Call::Identity(_) | Call::Limits { .. } | Call::Other => Ok(Reply::Continue),
+            _ => Ok(Reply::Continue),
         }
     }
 
@@ -500,6 +502,30 @@ impl Server {
         rustix::process::prlimit(Some(thread), Resource::Rttime, limit)
             .map(drop)
             .map_err(Errno::raw_os_error)
+    }
+
+    /// prctl(2): rights that are kept when root becomes a user are kept in what is believed, too.
+    fn control(&mut self, caller: &Caller<'_>, option: i32, value: u64) -> Answered<Reply> {
+        if option == libc::PR_SET_KEEPCAPS {
+            let mut who = self.identity(caller);
+            who.keep_rights(value != 0);
+            self.change(caller, who)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// capset(2). The kernel's own sets are not touched: what the step may do with files is the recorder's matter.
+    fn set_capabilities(&mut self, caller: &Caller<'_>, sets: u64) -> Answered<Reply> {
+        let mut words = [0; 24];
+        caller.read(sets, &mut words)?;
+        let any = |at: usize| {
+            let (low, high) = (&words[at..at + 4], &words[at + 12..at + 16]);
+            low.iter().chain(high).any(|byte| *byte != 0)
+        };
+        let mut who = self.identity(caller);
+        who.set_rights(any(4), any(0))?;
+        self.change(caller, who)?;
+        Ok(Reply::Value(0))
     }
 
     fn identity_call(&mut self, caller: &Caller<'_>, call: IdentityCall) -> Answered<Reply> {
