@@ -17,7 +17,7 @@ const BUSYBOX: &str = "/bin/busybox";
 pub struct TestEnv {
     dir: TempDir,
     /// The sandbox to use, if not the best.
-    rung: Option<&'static str>,
+    rung: Option<String>,
 }
 
 /// What a run of kiln left: exit code and what it printed, with changing paths masked.
@@ -34,13 +34,14 @@ impl TestEnv {
         for name in ["work", "home"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { dir, rung: None }
+        let rung = std::env::var("KILN_SANDBOX").ok();
+        Self { dir, rung }
     }
 
     /// A new place where steps run in this sandbox.
-    pub fn on_rung(rung: &'static str) -> Self {
+    pub fn on_rung(rung: &str) -> Self {
         Self {
-            rung: Some(rung),
+            rung: Some(rung.to_owned()),
             ..Self::new()
         }
     }
@@ -103,7 +104,7 @@ impl TestEnv {
             .env("HOME", self.dir.path().join("home"))
             .env("KILN_ROOT", self.root())
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .envs(self.rung.map(|rung| ("KILN_SANDBOX", rung)))
+            .envs(self.rung.as_ref().map(|rung| ("KILN_SANDBOX", rung)))
             .current_dir(self.work())
             .stdin(Stdio::null());
         command
