@@ -12,7 +12,7 @@ use test_env::TestEnv;
 
 /// Owners, modes, links, removals: what the ways keep differently. Each step also looks at what it did, as programs do.
 const DOCKERFILE: &str = r#"FROM busybox
-RUN mkdir -p /home/builder/d /srv/shared /var/old/deep && echo a >/home/builder/f && echo b >/var/old/deep/f && echo c >/var/old/g \
+RUN chmod 1777 /tmp && mkdir -p /home/builder/d /srv/shared /var/old/deep && echo a >/home/builder/f && echo b >/var/old/deep/f && echo c >/var/old/g \
  && chown -R builder:staff /home/builder && chown 7:50 /srv/shared && chmod 2775 /srv/shared \
  && ln -s f /home/builder/l && chown -h 1000:50 /home/builder/l
 # A setuid bit goes with a change of owner and is set again after it; the group's stays.
