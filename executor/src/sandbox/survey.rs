@@ -202,7 +202,7 @@ fn control_groups() -> &'static str {
 }
 
 fn filesystem(place: &Path) -> String {
-    const NAMES: [(u64, &str); 6] = [
+    const NAMES: [(rustix::fs::FsWord, &str); 6] = [
         (0xEF53, "ext4"),
         (0x5846_5342, "xfs"),
         (0x9123_683E, "btrfs"),
@@ -213,11 +213,7 @@ fn filesystem(place: &Path) -> String {
     let Ok(found) = rustix::fs::statfs(place) else {
         return "unknown".to_owned();
     };
-    #[expect(
-        clippy::unnecessary_cast,
-        reason = "the type differs between architectures"
-    )]
-    let kind = found.f_type as u64;
+    let kind = found.f_type;
     let known = NAMES.iter().find(|(magic, _)| *magic == kind);
     known.map_or_else(|| format!("{kind:#x}"), |(_, name)| (*name).to_owned())
 }
