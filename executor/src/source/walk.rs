@@ -106,6 +106,12 @@ fn walk_entry(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
+        // It was a directory a moment ago, and no link is followed to find out what it is now.
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return Err(io::Error::other(format!(
+                "`{path}` changed while it was listed"
+            )));
+        }
         result => result.map_err(|errno| named(&path, errno))?,
     };
     let mut below = walk_directory(&fd, &path, ignore)?;
