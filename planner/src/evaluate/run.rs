@@ -109,7 +109,11 @@ impl Evaluator<'_, '_> {
             self.not_allowed("network.host", network.span);
             return None;
         }
-        Some(network.value)
+        // As for BuildKit, `default` is what the build has chosen for all.
+        Some(match network.value {
+            Network::Default => self.builder.options.network,
+            chosen => chosen,
+        })
     }
 
     fn security(&mut self, run: &Run) -> Option<Security> {
