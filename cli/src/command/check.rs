@@ -6,7 +6,8 @@ mod json;
 mod sarif;
 mod text;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use kiln_image::Platform;
 use kiln_parser::{Diagnostic, Parsed, Severity, Source};
 use kiln_planner::lint::{self, CheckConfig, ContextView, Finding, Subject};
 use kiln_planner::{Bases, PlanOptions, survey};
+use tempfile::NamedTempFile;
 
 use crate::args::{KeyValue, ProgressMode};
 use crate::build_context::{self, BuildContext};
@@ -298,10 +300,30 @@ fn write_fixed(source: &Source, fixed: String) -> Result<Arc<Source>, Failure> {
         )));
     }
     if fixed != source.text() {
-        std::fs::write(path, &fixed).map_err(|error| Failure::unwritable(path, &error))?;
+        replace(path, &fixed).map_err(|error| Failure::unwritable(path, &error))?;
         crate::say(&format!("mended `{}`\n", source.name()));
     }
     Ok(Arc::new(Source::new(source.name(), fixed)))
+}
+
+/// Gives a file other content, whole or not at all; it keeps its mode and owner, and a link to it stays one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let metadata = path.metadata()?;
+    let mut new = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    new.write_all(text.as_bytes())?;
+    if (metadata.uid(), metadata.gid()) != owner(&new)? {
+        fchown(&new, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    new.as_file().set_permissions(metadata.permissions())?;
+    new.as_file().sync_all()?;
+    new.persist(&path)?;
+    Ok(())
+}
+
+fn owner(file: &NamedTempFile) -> io::Result<(u32, u32)> {
+    let metadata = file.as_file().metadata()?;
+    Ok((metadata.uid(), metadata.gid()))
 }
 
 fn not_looked_up(error: &BuildError) -> Report {
