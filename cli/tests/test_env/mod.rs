@@ -89,10 +89,18 @@ impl TestEnv {
         false
     }
 
-    /// Whether steps can run here; found out once.
+    /// Whether steps can run here, in the sandbox that is asked for if one is; found out once.
     fn has_sandbox(&self) -> bool {
-        static FOUND: OnceLock<bool> = OnceLock::new();
-        *FOUND.get_or_init(|| self.kiln(&["doctor"]).code == 0)
+        static FOUND: OnceLock<serde_json::Value> = OnceLock::new();
+        let found = FOUND.get_or_init(|| {
+            let told = self.kiln(&["doctor", "--format", "json"]).stdout;
+            serde_json::from_str(&told).unwrap()
+        });
+        let mut rungs = found["rungs"].as_array().unwrap().iter();
+        rungs.any(|rung| {
+            let asked = self.rung.as_ref().is_none_or(|name| rung["name"] == **name);
+            asked && rung["works"] == true
+        })
     }
 
     /// kiln with these arguments, ready to be changed further.

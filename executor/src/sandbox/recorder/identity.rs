@@ -121,7 +121,7 @@ impl Identity {
         Self {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
-            groups: user.groups.clone(),
+            groups: sorted(user.groups.clone()),
             rights: Rights::of(user.uid == 0),
         }
     }
@@ -207,7 +207,7 @@ impl Identity {
         if !self.is_root() {
             return Err(EPERM);
         }
-        self.groups = groups;
+        self.groups = sorted(groups);
         Ok(())
     }
 
@@ -234,6 +234,12 @@ impl Rights {
             keep: false,
         }
     }
+}
+
+/// As the kernel keeps them.
+fn sorted(mut groups: Vec<u32>) -> Vec<u32> {
+    groups.sort_unstable();
+    groups
 }
 
 fn valid(ids: &[u32]) -> Changed {
