@@ -36,7 +36,11 @@ fn folders_that_run_nothing_give_what_they_expect() {
 fn sandbox_every_folder_gives_what_it_expects() {
     let env = TestEnv::new();
     if env.import_busybox() {
-        check_all(&env, |case| case.needs_sandbox);
+        // With one id a user is believed in, and the kernel's own tables, which this case reads, still say root.
+        let real_users = env.rung_name() != "userns-single";
+        let shown =
+            |case: &Case| real_users || case.name != "run-has-the-default-limits-of-a-container";
+        check_all(&env, |case| case.needs_sandbox && shown(case));
     }
 }
 

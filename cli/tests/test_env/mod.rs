@@ -89,18 +89,28 @@ impl TestEnv {
         false
     }
 
-    /// Whether steps can run here, in the sandbox that is asked for if one is; found out once.
-    fn has_sandbox(&self) -> bool {
+    /// What `kiln doctor` found; asked once.
+    fn doctor(&self) -> &'static serde_json::Value {
         static FOUND: OnceLock<serde_json::Value> = OnceLock::new();
-        let found = FOUND.get_or_init(|| {
+        FOUND.get_or_init(|| {
             let told = self.kiln(&["doctor", "--format", "json"]).stdout;
             serde_json::from_str(&told).unwrap()
-        });
-        let mut rungs = found["rungs"].as_array().unwrap().iter();
+        })
+    }
+
+    /// Whether steps can run here, in the sandbox that is asked for if one is.
+    fn has_sandbox(&self) -> bool {
+        let mut rungs = self.doctor()["rungs"].as_array().unwrap().iter();
         rungs.any(|rung| {
             let asked = self.rung.as_ref().is_none_or(|name| rung["name"] == **name);
             asked && rung["works"] == true
         })
+    }
+
+    /// The sandbox that steps run in.
+    pub fn rung_name(&self) -> String {
+        let chosen = || self.doctor()["sandbox"].as_str().map(str::to_owned);
+        self.rung.clone().or_else(chosen).unwrap_or_default()
     }
 
     /// kiln with these arguments, ready to be changed further.
