@@ -192,6 +192,7 @@ fn an_image_that_is_not_there() {
 
 #[test]
 fn sandbox_a_run_that_fails_shows_its_end_and_its_line() {
+    // R-ERR-2, R-ERR-4: what the clauses tell, in words of our own.
     let env = TestEnv::with_files(&[(
         "Dockerfile",
         "FROM busybox\nRUN echo one; echo two; exit 3\n",
