@@ -81,14 +81,18 @@ fn serve_agent(listener: UnixListener) {
 #[test]
 fn sandbox_an_agent_is_there_for_the_step_alone() {
     // R-MNT-16, R-CACHE-6
+    let owner = match TestEnv::new().rung_name().as_str() {
+        "userns-single" => "0 0",
+        _ => "7 8",
+    };
     let dockerfile = "FROM busybox\n\
         RUN --mount=type=ssh --mount=type=ssh,id=git,target=/a/sock,mode=640,uid=7,gid=8 \
         test \"$SSH_AUTH_SOCK\" = /run/buildkit/ssh_agent.0 \
         && test \"$(stat -c '%F %a %u %g' /run/buildkit/ssh_agent.0)\" = 'socket 600 0 0' \
-        && test \"$(stat -c '%F %a %u %g' /a/sock)\" = 'socket 640 7 8' \
+        && test \"$(stat -c '%F %a %u %g' /a/sock)\" = 'socket 640 OWNER' \
         && ! chmod 777 /a/sock\n\
         RUN test ! -e /run/buildkit && test ! -e /a && test -z \"$SSH_AUTH_SOCK\"\n";
-    let Some(env) = with_dockerfile(dockerfile) else {
+    let Some(env) = with_dockerfile(&dockerfile.replace("OWNER", owner)) else {
         return;
     };
     let socket = env.work().join("agent.sock");
@@ -134,6 +138,9 @@ fn sandbox_an_agent_that_is_not_there_is_missed_when_required() {
 #[test]
 fn sandbox_insecure_steps_need_permission_and_have_all() {
     // R-RUN-5, R-RT-6
+    if TestEnv::new().rung_name() == "userns-single" {
+        return eprintln!("skipped: with one id, the kernel's own tables always say root");
+    }
     let dockerfile = "FROM busybox\nUSER builder\n\
         RUN --security=insecure grep -q 'Seccomp:.0' /proc/self/status && test -c /dev/kmsg \
         && ! grep -q 'CapEff:.00000000a80425fb' /proc/self/status && ! grep -q 'CapAmb:.0000000000000000' /proc/self/status \

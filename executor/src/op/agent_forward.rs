@@ -50,7 +50,7 @@ impl AgentForward {
         let listener = Arc::new(listen(directory, &socket)?);
         std::fs::set_permissions(&socket, Permissions::from_mode(mount.mode))?;
         if (mount.uid, mount.gid) != (0, 0) {
-            chown(&socket, Some(mount.uid), Some(mount.gid))?;
+            give(&socket, mount)?;
         }
         let open = Connections::default();
         let (accepting, agent, connections) = (listener.clone(), agent.to_owned(), open.clone());
@@ -83,6 +83,14 @@ impl Drop for AgentForward {
                 let _ = end.shutdown(std::net::Shutdown::Both); // it may be closed already
             }
         }
+    }
+}
+
+/// In a user namespace with one id there is nobody else to give it to, and nobody who is kept from it.
+fn give(socket: &Path, mount: &SshMount) -> io::Result<()> {
+    match chown(socket, Some(mount.uid), Some(mount.gid)) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        given => given,
     }
 }
 

@@ -4,7 +4,7 @@
 //! and, the cache, out again, so nothing is copied that need not be. While the step runs it can do as it likes with all of it, links
 //! included. So each place is held by the descriptor of the directory that it is in, and nothing is ever looked up by a path again.
 
-use super::root::{Missing, Root};
+use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
 use super::{MountKind, MountSpec, SandboxSpec};
 use crate::sys::{Context as _, Error, Result};
@@ -183,8 +183,8 @@ impl Furnishing {
         let directory = open_directory(source)?;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = rustix::fs::openat2(&directory, inside, flags, Mode::empty(), how)
-            .call("openat2", || inside.to_owned())?;
+        let found =
+            open_inside(&directory, inside, flags, how).call("openat2", || inside.to_owned())?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
         let copied = self.new_path();
         let stat = rustix::fs::fstat(&found).call("fstat", || inside.to_owned())?;

@@ -15,6 +15,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 /// Links followed before giving up, as many as Linux' own resolver times a few.
 const MAX_LINKS: usize = 255;
 
+/// As often a look-up is disturbed by others before giving up: each try takes microseconds.
+const MAX_DISTURBANCES: usize = 100_000;
+
 /// The root filesystem of a step, by descriptor.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -83,9 +86,8 @@ impl Root {
 
     fn resolve(&self, path: &str, how: ResolveFlags) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let path_or_dot = if path.is_empty() { "/" } else { path };
-        rustix::fs::openat2(&self.fd, path_or_dot, flags, Mode::empty(), how)
-            .call("openat2", || path.to_owned())
+        let path_or_root = if path.is_empty() { "/" } else { path };
+        open_inside(&self.fd, path_or_root, flags, how).call("openat2", || path.to_owned())
     }
 }
 
@@ -272,6 +274,21 @@ impl<'a> Walk<'a> {
             String::from_utf8_lossy(&self.join(self.behind.len(), name))
         )
     }
+}
+
+/// `openat2(2)`, again where something was renamed anywhere on the machine while it went through a `..`: the kernel can't tell then
+/// whether it stayed inside, and says so.
+pub(super) fn open_inside(
+    root: &OwnedFd,
+    path: &str,
+    flags: OFlags,
+    how: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let open = || rustix::fs::openat2(root, path, flags, Mode::empty(), how);
+    let disturbed = |opened: &rustix::io::Result<OwnedFd>| matches!(opened, Err(Errno::AGAIN));
+    let mut tries = std::iter::repeat_with(open).take(MAX_DISTURBANCES);
+    let settled = tries.find(|opened| !disturbed(opened));
+    settled.unwrap_or(Err(Errno::AGAIN))
 }
 
 fn open_component(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
