@@ -9,6 +9,8 @@
 //!    = help: did you mean `--from`?
 //! ```
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 use kiln_parser::Severity;
 
@@ -89,7 +91,7 @@ fn snippet(place: &Place) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
     if let Some(label) = &place.label {
         annotation = annotation.label(label.as_str());
     }
-    Snippet::source(place.source.text())
+    Snippet::source(without_passwords(place.source.text()))
         .path(place.source.name())
         .annotation(annotation)
 }
@@ -104,8 +106,30 @@ fn marked(place: &Place) -> std::ops::Range<usize> {
     start..start + text[start..end].trim_end().len()
 }
 
+/// A Dockerfile's text with an `x` for each byte of a password in an address, so that spans stay what they are.
+fn without_passwords(text: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(text);
+    for (at, _) in text.match_indices("://") {
+        let start = at + "://".len();
+        let rest = &text[start..];
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'');
+        let authority = &rest[..rest.find(is_end).unwrap_or(rest.len())];
+        let Some((credentials, _)) = authority.rsplit_once('@') else {
+            continue;
+        };
+        if let Some((user, password)) = credentials.split_once(':') {
+            let from = start + user.len() + 1;
+            let hidden = "x".repeat(password.len());
+            shown
+                .to_mut()
+                .replace_range(from..from + password.len(), &hidden);
+        }
+    }
+    shown
+}
+
 /// Text from outside (a path, a registry's answer), without what a terminal would obey.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.lines()
         .map(normalize_untrusted_str)
         .collect::<Vec<_>>()
@@ -203,6 +227,13 @@ error[sandbox]: could not prepare the sandbox
   = caused by: mount(proc, /proc): operation not permitted (EPERM)
   = help: run kiln as root";
         assert_eq!(super::report(&report, false), expected);
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        let text = "ADD https://me:top%20secret@h.example/a https://h.example/b@c:d git://u@h /x";
+        let shown = "ADD https://me:xxxxxxxxxxxx@h.example/a https://h.example/b@c:d git://u@h /x";
+        assert_eq!(without_passwords(text), shown);
     }
 
     #[test]

@@ -449,8 +449,10 @@ pub(crate) fn changed_source(error: &ApplyError) -> Option<&ImagePath> {
 /// Whether opening a file failed because it is gone, or something else is there.
 pub(crate) fn is_another_file(error: &io::Error) -> bool {
     use io::ErrorKind;
-    let is_link = rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP);
-    is_link
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    // A link now; or what it is in was moved away from below the directory that is read, while the kernel was on the way.
+    matches!(errno, Some(Errno::LOOP | Errno::XDEV))
         || matches!(
             error.kind(),
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
@@ -499,7 +501,11 @@ mod tests {
     #[test]
     fn a_file_that_was_exchanged_is_told_from_one_that_cannot_be_read() {
         let failed = |errno: rustix::io::Errno| io::Error::from(errno);
-        for exchanged in [rustix::io::Errno::NOENT, rustix::io::Errno::LOOP] {
+        for exchanged in [
+            rustix::io::Errno::NOENT,
+            rustix::io::Errno::LOOP,
+            rustix::io::Errno::XDEV,
+        ] {
             assert!(is_another_file(&failed(exchanged)), "{exchanged}");
         }
         for unreadable in [rustix::io::Errno::ACCESS, rustix::io::Errno::IO] {

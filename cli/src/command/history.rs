@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
+use crate::render::shown;
 use crate::session::Session;
 use crate::stored;
 use crate::table::Table;
@@ -130,7 +131,7 @@ fn table(rows: Vec<Row>) -> Table {
         table.row([
             row.id,
             row.created_since,
-            row.created_by,
+            shown(&row.created_by),
             row.size,
             row.comment,
         ]);

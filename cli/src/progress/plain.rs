@@ -15,6 +15,7 @@ use kiln_executor::event::{Event, EventKind, VertexId};
 use super::lines::Lines;
 use super::{Renderer, put};
 use crate::human;
+use crate::render::shown;
 
 /// A step this long silent loses the floor to one that has something to say.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ impl<W: Write> Plain<W> {
 
     fn start(&mut self, vertex: VertexId, name: &str, at: Timestamp) {
         let step = Step {
-            name: name.to_owned(),
+            name: shown(name),
             started: at,
             lines: Lines::default(),
             waiting: Vec::new(),
@@ -176,7 +177,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
             } => {
                 self.end(
                     *vertex,
-                    &format!("ERROR: {message} ({})", seconds(*elapsed)),
+                    &format!("ERROR: {} ({})", shown(message), seconds(*elapsed)),
                     at,
                 );
             }

@@ -10,6 +10,7 @@ use kiln_executor::event::{Event, EventKind, VertexId};
 use super::lines::Lines;
 use super::{Account, Renderer, put};
 use crate::human;
+use crate::render::shown;
 
 /// Lines of output kept visible below a running step.
 const TAIL: usize = 5;
@@ -233,6 +234,7 @@ fn summary(account: &Account, elapsed: Duration) -> String {
 
 /// A step's name without line ends.
 fn one_line(name: &str) -> String {
+    let name = shown(name);
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

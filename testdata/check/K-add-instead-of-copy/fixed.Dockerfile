@@ -1,2 +1,3 @@
 FROM debian:12
-COPY app.conf /etc/
+ADD app.conf /etc/
+COPY src/ /src/

@@ -3,6 +3,7 @@
 use kiln_parser::{Diagnostic, Severity};
 
 use super::Checked;
+use crate::render::shown;
 
 /// One line a finding.
 pub(super) fn github(checked: &Checked) -> String {
@@ -37,7 +38,8 @@ fn line(checked: &Checked, found: &Diagnostic) -> String {
 
 /// The text of a command, which must stay on its line.
 fn data(text: &str) -> String {
-    text.replace('%', "%25")
+    shown(text)
+        .replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
 }

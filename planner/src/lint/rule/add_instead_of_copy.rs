@@ -29,7 +29,11 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
                 } else {
                     "COPY"
                 };
-                found.push(Found::new(keyword.span, message).edit(keyword.span, fixed));
+                let told = Found::new(keyword.span, message);
+                found.push(match is_certain(add) {
+                    true => told.edit(keyword.span, fixed),
+                    false => told,
+                });
             }
         }
     }
@@ -46,6 +50,18 @@ fn is_plain(add: &Add) -> bool {
         })
 }
 
+/// Whether COPY surely does the same: ADD unpacks an archive whatever it is called, but none that is in a folder.
+fn is_certain(add: &Add) -> bool {
+    add.sources.iter().all(|source| match &source.value {
+        CopySource::Path(path) => is_folder(path.raw()),
+        CopySource::Heredoc(_) => true,
+    })
+}
+
+fn is_folder(path: &str) -> bool {
+    path == "." || path.ends_with('/')
+}
+
 /// A folder, or a file with an extension that no archive has. A file without one may be anything.
 fn is_plain_path(path: &str) -> bool {
     const PLAIN: [&str; 22] = [
@@ -55,7 +71,7 @@ fn is_plain_path(path: &str) -> bool {
     if path.contains(['$', ':', '@', '*', '?', '[', '"', '\'']) {
         return false;
     }
-    if path == "." || path.ends_with('/') {
+    if is_folder(path) {
         return true;
     }
     let name = path.rsplit('/').next().unwrap_or(path);
