@@ -94,7 +94,10 @@ fn walk_entry(
     let file_type = FileType::from_raw_mode(stat.st_mode);
     if file_type != FileType::Directory {
         if !ignored {
-            let node = node(parent, name, &stat).map_err(|errno| named(&path, errno))?;
+            let node = match node(parent, name, &stat) {
+                Err(Errno::NOENT) => return Ok(()),
+                result => result.map_err(|errno| named(&path, errno))?,
+            };
             let stat = FileStat::from(&stat);
             found.push(Found { path, node, stat });
         }
@@ -106,12 +109,6 @@ fn walk_entry(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
-        // It was a directory a moment ago, and no link is followed to find out what it is now.
-        Err(Errno::NOTDIR | Errno::LOOP) => {
-            return Err(io::Error::other(format!(
-                "`{path}` changed while it was listed"
-            )));
-        }
         result => result.map_err(|errno| named(&path, errno))?,
     };
     let mut below = walk_directory(&fd, &path, ignore)?;
@@ -128,10 +125,16 @@ fn walk_entry(
 
 /// What went wrong, and where below the context.
 fn named(path: &ImagePath, errno: Errno) -> io::Error {
-    io::Error::new(
-        errno.kind(),
-        format!("`{path}`: {}", io::Error::from(errno)),
-    )
+    match errno {
+        // It was a directory or a link a moment ago, and no link is followed to find out what it is now.
+        Errno::NOTDIR | Errno::LOOP | Errno::INVAL => {
+            io::Error::other(format!("`{path}` changed while it was listed"))
+        }
+        errno => io::Error::new(
+            errno.kind(),
+            format!("`{path}`: {}", io::Error::from(errno)),
+        ),
+    }
 }
 
 fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<Node> {
