@@ -120,7 +120,7 @@ impl Config {
     pub(crate) fn sandbox(&self, asked: Option<&str>) -> Result<Option<Rung>, Failure> {
         let name = asked.or_else(|| self.environment.text("KILN_SANDBOX"));
         name.map(str::parse).transpose().map_err(|unknown| {
-            Failure::from_error(Exit::Environment, None, &unknown)
+            Failure::from_error(Exit::Usage, None, &unknown)
                 .help("`kiln doctor` tells which there are here; without `--sandbox` and `KILN_SANDBOX` the best is taken")
         })
     }

@@ -65,13 +65,16 @@ impl Failure {
         }
     }
 
-    /// A file of the user's that kiln cannot read.
+    /// A file of the user's that kiln cannot read. That it isn't there, or is no file, is a mistake of who named it.
     pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        Self::environment(format!(
-            "could not read `{}`: {}",
-            path.display(),
-            reason(error)
-        ))
+        use std::io::ErrorKind;
+        let message = format!("could not read `{}`: {}", path.display(), reason(error));
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+                Self::usage(message)
+            }
+            _ => Self::environment(message),
+        }
     }
 
     /// A file of the user's that kiln cannot write.

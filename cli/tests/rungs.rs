@@ -57,7 +57,7 @@ fn a_sandbox_that_is_none_or_impossible_is_told() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);
     let outcome = env.kiln(&["build", "--sandbox", "docker", "."]);
     outcome.fails_with(
-        3,
+        2,
         "error: `docker` is no sandbox; there are root, userns-range, userns-given, userns-single and chroot",
     );
 }
