@@ -238,12 +238,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, store)
-    }
+    use crate::testing::store;
 
     #[test]
     fn what_goes_in_comes_out() {

@@ -217,18 +217,13 @@ mod tests {
     use kiln_image::{Changeset, Platform};
 
     use super::*;
+    use crate::testing::store;
     use crate::{ActionResult, CompressedBlob, ManifestRecord, OutputId, Preimage, Value as Field};
 
     const ALL: Policy = Policy {
         records_used_since: None,
         untagged_images: false,
     };
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, store)
-    }
 
     fn put_layer(store: &Store, name: &str) -> DiffId {
         let layer = DiffId(Digest::of(name.as_bytes()));

@@ -364,12 +364,7 @@ mod tests {
     use kiln_image::{ImagePath, Node};
 
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, store)
-    }
+    use crate::testing::store;
 
     fn changes() -> Changeset {
         let mut changes = Changeset::new();

@@ -49,6 +49,8 @@ mod records;
 mod refs;
 mod remotes;
 mod tar_file;
+#[cfg(test)]
+mod testing;
 mod tmp;
 
 pub use cas::{BlobWriter, Cas, VerifiedReader};

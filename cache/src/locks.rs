@@ -148,12 +148,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, store)
-    }
+    use crate::testing::store;
 
     #[test]
     fn the_store_is_shared_or_held_alone() {

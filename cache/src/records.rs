@@ -249,12 +249,7 @@ mod tests {
     use super::*;
     use crate::key::Value;
     use crate::miss::Difference;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, store)
-    }
+    use crate::testing::store;
 
     fn result(layer: Option<DiffId>) -> ActionResult {
         ActionResult {

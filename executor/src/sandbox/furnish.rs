@@ -29,6 +29,8 @@ pub(super) struct Furnishing {
     root: PathBuf,
     /// On the root's own filesystem, so that moving is renaming.
     aside: TempDir,
+    /// How many paths below `aside` were given out.
+    paths: usize,
 }
 
 /// One thing that was put somewhere.
@@ -40,7 +42,7 @@ struct Piece {
     /// Of the parent.
     before: Stat,
     /// What the image has there, below `aside`.
-    displaced: Option<PathBuf>,
+    displaced: PathBuf,
     /// Where it came from and belongs.
     home: Option<PathBuf>,
 }
@@ -81,6 +83,7 @@ impl Furnishing {
             stubs: Stubs::default(),
             root: directory.to_owned(),
             aside,
+            paths: 0,
         };
         let root = open_directory(directory)?;
         let root = Root::new(root, None);
@@ -161,7 +164,7 @@ impl Furnishing {
             name: name.clone(),
             inode: 0,
             before,
-            displaced: Some(displaced),
+            displaced,
             home: None,
         };
         let moved = rustix::fs::renameat(CWD, made, &piece.parent, &name).call("renameat", text);
@@ -176,7 +179,7 @@ impl Furnishing {
     }
 
     /// A selection of a layer's directory, which is the store's.
-    fn copy_of(&self, source: &Path, inside: &str) -> Result<PathBuf> {
+    fn copy_of(&mut self, source: &Path, inside: &str) -> Result<PathBuf> {
         let failed = |error: &dyn std::fmt::Display| {
             Error::new("copy", format!("{inside}: {error}"), nix::libc::EIO)
         };
@@ -205,7 +208,7 @@ impl Furnishing {
         Ok(copied)
     }
 
-    fn new_directory(&self, mode: u32) -> Result<PathBuf> {
+    fn new_directory(&mut self, mode: u32) -> Result<PathBuf> {
         let path = self.new_path();
         let text = || path.display().to_string();
         fs::create_dir(&path).call("mkdir", text)?;
@@ -213,11 +216,9 @@ impl Furnishing {
         Ok(path)
     }
 
-    fn new_path(&self) -> PathBuf {
-        let entries = fs::read_dir(self.aside.path()).map_or(0, Iterator::count);
-        self.aside
-            .path()
-            .join(format!("{}-{entries}", self.pieces.len()))
+    fn new_path(&mut self) -> PathBuf {
+        self.paths += 1;
+        self.aside.path().join(self.paths.to_string())
     }
 }
 
@@ -240,11 +241,9 @@ impl Piece {
                 self.moved_to(&gone).call("renameat2", text)?;
             }
         }
-        if let Some(displaced) = &self.displaced {
-            let how = RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(CWD, displaced, &self.parent, &self.name, how)
-                .call("renameat2", text)?;
-        }
+        let how = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(CWD, &self.displaced, &self.parent, &self.name, how)
+            .call("renameat2", text)?;
         stub::restore_times(&self.parent, &self.before).call("utimensat", text)
     }
 

@@ -82,9 +82,6 @@ fn watch(program: Pid, signals: &SigSet) -> Option<WaitStatus> {
             Ok(Signal::SIGCHLD) | Err(_) => {}
             Ok(signal) => drop(kill(program, signal)), // it may have ended
         }
-        if ending {
-            kill_children();
-        }
     }
 }
 

@@ -3,9 +3,7 @@
 //! What it changed shows in the objects' change times. A copy is dear, so a step leaves its own to whoever comes next: the step
 //! after it finds there what it needs but for layers that were made without a RUN, and they are added.
 
-use std::fs::Permissions;
 use std::io::BufWriter;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +11,9 @@ use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Stamps, scan_since};
 use kiln_image::tar::{self, apply_changeset};
-use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, Tree};
 
+use super::dress;
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
@@ -203,13 +202,4 @@ fn is_kernels(path: &ImagePath) -> bool {
     let mut names = path.components();
     let top = names.next();
     names.next().is_some() && KERNEL.iter().any(|name| top == Some(name.as_bytes()))
-}
-
-/// Gives the directory that is the step's `/` what `/` has so far.
-fn dress(directory: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
-    footing
-        .give(directory, root.uid, root.gid)
-        .map_err(Cause::file("change the owner of", directory))?;
-    std::fs::set_permissions(directory, Permissions::from_mode(root.mode))
-        .map_err(Cause::file("change the mode of", directory))
 }

@@ -6,16 +6,19 @@
 mod copy;
 mod overlay;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_image::scan::Owners;
-use kiln_image::{Changeset, DiffId, Tree};
+use kiln_image::{Changeset, DiffId, Metadata, Tree};
 
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::{RootSpec, Rung};
+use crate::sandbox::{Footing, RootSpec, Rung};
 use copy::Copy;
 use overlay::Overlay;
 
@@ -66,4 +69,13 @@ impl<'s> Snapshot<'s> {
             Self::Copy(copy) => copy.commit(services, step, tree),
         }
     }
+}
+
+/// Gives the directory that is to be the step's `/` what `/` has so far; overlayfs shows the upper directory's.
+fn dress(directory: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
+    footing
+        .give(directory, root.uid, root.gid)
+        .map_err(Cause::file("change the owner of", directory))?;
+    std::fs::set_permissions(directory, Permissions::from_mode(root.mode))
+        .map_err(Cause::file("change the mode of", directory))
 }

@@ -1,21 +1,20 @@
 //! The usual root filesystem: layers below, and an upper directory that becomes the next layer's.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::LayerStaging;
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
-use kiln_image::{Changeset, DiffId, Metadata, Tree, tar};
+use kiln_image::{Changeset, DiffId, Tree, tar};
 
+use super::dress;
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::{Footing, RootSpec};
+use crate::sandbox::RootSpec;
 
 /// Directories for overlayfs.
 pub(crate) struct Overlay<'s> {
@@ -71,13 +70,4 @@ impl<'s> Overlay<'s> {
         let changeset = services.layers.remember(summary.diff_id, changeset);
         Ok((summary.diff_id, changeset))
     }
-}
-
-/// Gives the empty directory that becomes the step's `/` what `/` has so far: overlayfs shows the upper directory's.
-fn dress(upper: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
-    footing
-        .give(upper, root.uid, root.gid)
-        .map_err(Cause::file("change the owner of", upper))?;
-    std::fs::set_permissions(upper, Permissions::from_mode(root.mode))
-        .map_err(Cause::file("change the mode of", upper))
 }
