@@ -4,6 +4,7 @@
 //! and, the cache, out again, so nothing is copied that need not be. While the step runs it can do as it likes with all of it, links
 //! included. So each place is held by the descriptor of the directory that it is in, and nothing is ever looked up by a path again.
 
+use super::mounts::NODES;
 use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
 use super::{MountKind, MountSpec, SandboxSpec};
@@ -46,16 +47,6 @@ struct Piece {
     /// Where it came from and belongs.
     home: Option<PathBuf>,
 }
-
-/// The device nodes of `/dev`, and their numbers.
-const NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
 
 /// What of the surrounding `/proc` is the same for everybody, and can be shown as it is at this moment.
 const OF_PROC: [&str; 11] = [

@@ -1,5 +1,6 @@
 //! `seccomp_unotify(2)`: system calls of another process that this one answers.
 
+use super::seccomp::set_filter;
 use super::{Error, Instruction, Result};
 use nix::libc;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -44,26 +45,10 @@ pub(crate) fn load_seccomp_listener(program: &[Instruction]) -> Result<OwnedFd> 
 }
 
 fn load(program: &[Instruction], flags: libc::c_ulong) -> Result<OwnedFd> {
-    let len = u16::try_from(program.len())
-        .map_err(|_| Error::new("seccomp", "program too long", libc::E2BIG))?;
-    let filter = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut(),
-    };
-    // SAFETY: filter points to `len` instructions that live through the call; the kernel copies and checks them and writes nothing.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const filter,
-        )
-    };
-    match i32::try_from(fd) {
-        // SAFETY: the kernel has just opened this descriptor for us; nobody else knows of it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(Error::last("seccomp", "SET_MODE_FILTER, NEW_LISTENER")),
-    }
+    let fd = set_filter(program, flags, "NEW_LISTENER, ")?;
+    let fd = i32::try_from(fd).map_err(|_| Error::new("seccomp", "NEW_LISTENER", libc::EBADF))?;
+    // SAFETY: the kernel has just opened this descriptor for us; nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The next call that waits; `None` when the one that was there is gone.

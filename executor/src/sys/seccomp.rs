@@ -8,6 +8,15 @@ pub(crate) use nix::libc::sock_filter as Instruction;
 
 /// Loads a filter into the calling thread; it stays through exec. Needs `CAP_SYS_ADMIN`, as no_new_privs is not set.
 pub(crate) fn load_seccomp(program: &[Instruction]) -> Result<()> {
+    set_filter(program, 0, "").map(drop)
+}
+
+/// What the kernel returns: zero, or the descriptor that `flags` ask for. `called` names them in errors.
+pub(super) fn set_filter(
+    program: &[Instruction],
+    flags: libc::c_ulong,
+    called: &str,
+) -> Result<libc::c_long> {
     let len = u16::try_from(program.len())
         .map_err(|_| Error::new("seccomp", "program too long", libc::E2BIG))?;
     let filter = libc::sock_fprog {
@@ -19,16 +28,14 @@ pub(crate) fn load_seccomp(program: &[Instruction]) -> Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const filter,
         )
     };
-    if done == 0 {
-        Ok(())
+    if done >= 0 {
+        Ok(done)
     } else {
-        Err(Error::last(
-            "seccomp",
-            format!("SET_MODE_FILTER, {len} instructions"),
-        ))
+        let args = format!("SET_MODE_FILTER, {called}{len} instructions");
+        Err(Error::last("seccomp", args))
     }
 }
