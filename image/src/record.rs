@@ -1,7 +1,7 @@
 //! What a file is to be where its file system can't say so: an extended attribute of the file.
 //!
-//! A user without a range of ids can own files as nobody but themselves, and make no device nodes. There the true owner stands in
-//! an attribute of the file, and a device is an empty file whose attribute says which. An attribute goes where the file goes: through
+//! In a user namespace nobody can make device nodes, and a user without a range of ids can own files as nobody but themselves. There a
+//! device is an empty file whose attribute says which, and the true owner, if need be, stands in it as well. An attribute goes where the file goes: through
 //! renames, hard links and overlayfs's copies. Symlinks and FIFOs can't have one; whoever makes them keeps a list.
 
 use std::ffi::OsStr;
@@ -41,23 +41,27 @@ pub struct Device {
 impl Record {
     /// What must be recorded of an object with this description; the default record for most.
     pub fn of(metadata: &Metadata, kind: &Kind) -> Self {
-        let device = match *kind {
-            Kind::CharDevice { major, minor } => Some(Device {
-                block: false,
-                major,
-                minor,
-            }),
-            Kind::BlockDevice { major, minor } => Some(Device {
-                block: true,
-                major,
-                minor,
-            }),
-            _ => None,
-        };
         Self {
             uid: metadata.uid,
             gid: metadata.gid,
-            device,
+            ..Self::of_device(kind)
+        }
+    }
+
+    /// What must be recorded of such an object where its owner is its own.
+    pub fn of_device(kind: &Kind) -> Self {
+        let (block, major, minor) = match *kind {
+            Kind::CharDevice { major, minor } => (false, major, minor),
+            Kind::BlockDevice { major, minor } => (true, major, minor),
+            _ => return Self::default(),
+        };
+        Self {
+            device: Some(Device {
+                block,
+                major,
+                minor,
+            }),
+            ..Self::default()
         }
     }
 

@@ -54,6 +54,8 @@ pub struct ScanError {
 pub enum Owners {
     /// They are the files' own.
     Own,
+    /// They are the files' own, but a device is a file whose attribute says which.
+    Mapped,
     /// In an attribute of each file that isn't root's; of symlinks and FIFOs, which can't have one, in this list by device and
     /// inode.
     Recorded(HashMap<(u64, u64), Record>),
@@ -415,18 +417,18 @@ impl<'a> Scan<'a> {
 
     /// What is known of an object, without attributes that are no part of the tree.
     fn node(&self, stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>, kind: Kind) -> Node {
-        let record = match self.owners {
-            Owners::Own => None,
+        let noted = || Record::from_bytes(xattrs.get(XATTR.as_bytes())?);
+        let own = (stat.st_uid, stat.st_gid);
+        let (device, (uid, gid)) = match self.owners {
+            Owners::Own => (None, own),
+            Owners::Mapped => (noted().and_then(|record| record.device_kind()), own),
             Owners::Recorded(listed) => {
-                let value = xattrs.get(XATTR.as_bytes());
-                let noted = value.and_then(|value| Record::from_bytes(value));
                 let listed = || listed.get(&(stat.st_dev, stat.st_ino)).copied();
-                Some(noted.or_else(listed).unwrap_or_default())
+                let record = noted().or_else(listed).unwrap_or_default();
+                (record.device_kind(), (record.uid, record.gid))
             }
         };
         xattrs.retain(|name, _| !is_bookkeeping_xattr(name));
-        let own = (stat.st_uid, stat.st_gid);
-        let (uid, gid) = record.map_or(own, |record| (record.uid, record.gid));
         let metadata = Metadata {
             mode: stat.st_mode & 0o7777,
             uid,
@@ -437,8 +439,11 @@ impl<'a> Scan<'a> {
             },
             xattrs,
         };
-        let device = record.and_then(|record| record.device_kind());
-        let kind = device.unwrap_or(kind);
+        // A program may write the attribute as well, and what it writes it on need not be a file.
+        let kind = match (kind, device) {
+            (Kind::File { .. }, Some(device)) => device,
+            (kind, _) => kind,
+        };
         Node { metadata, kind }
     }
 

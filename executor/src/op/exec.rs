@@ -26,8 +26,8 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, Launcher, MountKind, MountSpec, Network, RootSpec, Rung,
-    SandboxSpec, Stdio, Step, User,
+    DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Network, RootSpec, Rung, SandboxSpec,
+    Stdio, Step, User,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -97,7 +97,7 @@ pub(crate) fn run(
         Security::Sandbox => spec,
         Security::Insecure => spec.insecure(),
     };
-    let ended = run_to_end(&spec, services.launcher, conduct, task, cancel)?;
+    let ended = run_to_end(&spec, services, conduct, task, cancel)?;
     task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
     Ok(ended)
 }
@@ -189,7 +189,7 @@ fn mounts(op: &ExecOp, asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
 
 fn run_to_end(
     spec: &SandboxSpec,
-    launcher: &Launcher,
+    services: &Services<'_>,
     conduct: Conduct,
     task: &Task<'_>,
     cancel: &Cancel,
@@ -200,7 +200,7 @@ fn run_to_end(
     if cancel.requested() {
         return Err(Cause::Canceled);
     }
-    let step = Arc::new(launcher.spawn(spec, stdio)?);
+    let step = Arc::new(services.launcher.spawn(spec, stdio)?);
     let _hook = cancel.on_request({
         let step = step.clone();
         move || step.kill()
@@ -218,7 +218,10 @@ fn run_to_end(
         // It may have been done just then.
         timed_out: timed_out && !status.success(),
         usage: step.usage(),
-        owners: step.owners(),
+        owners: match step.recorded() {
+            Some(recorded) => Owners::Recorded(recorded.clone()),
+            None => services.footing.owners(),
+        },
     })
 }
 

@@ -11,7 +11,9 @@
 use super::probe::{self, Unavailable};
 use super::{Rung, userns};
 use kiln_image::record::Record;
+use kiln_image::scan::Owners;
 use kiln_image::tar::{UnpackOptions, Whiteouts};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,7 +24,8 @@ use std::path::Path;
 pub enum Form {
     /// Owners and devices are the files' own; overlayfs's marks are `trusted` attributes.
     Trusted,
-    /// Owners are the files' own, as seen in the user namespace; there are no devices, and overlayfs's marks are `user` attributes.
+    /// Owners are the files' own, as seen in the user namespace; devices stand in attributes ([`kiln_image::record`]), and overlayfs's
+    /// marks are `user` attributes.
     Mapped,
     /// All files are one user's, and an attribute says what they are to be ([`kiln_image::record`]).
     Recorded,
@@ -166,6 +169,15 @@ impl Footing {
                 Ok(record.write(File::open(directory)?)?)
             }
             Form::Content => Ok(()),
+        }
+    }
+
+    /// Where the owners and devices of what a step wrote are found.
+    pub(crate) fn owners(&self) -> Owners {
+        match self.form() {
+            Form::Trusted | Form::Content => Owners::Own,
+            Form::Mapped => Owners::Mapped,
+            Form::Recorded => Owners::Recorded(HashMap::new()),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::error::Failure;
 use super::message::{self, Report};
+use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +18,7 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
         std::process::exit(1);
     };
     let mut stubs = Stubs::default();
-    let failure = match prepare(spec, [stdin, stdout, stderr], &mut stubs) {
+    let failure = match prepare(spec, [stdin, stdout, stderr], &mut stubs, &reporter) {
         Ok(listener) => {
             let listener = listener.as_ref().map(AsRawFd::as_raw_fd);
             report(&reporter, &stubs, listener, None);
@@ -39,11 +40,12 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<i32>, failure: Opt
     drop(written); // if kiln has gone there is nobody to tell
 }
 
-/// Everything between the clone and the exec. Returns where the step's calls wait for a recorder, if it needs one.
+/// Everything between the clone and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
 fn prepare(
     spec: &SandboxSpec,
     stdio: [OwnedFd; 3],
     stubs: &mut Stubs,
+    reporter: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Failure> {
     // This process ends with kiln.
     stage("tie the step to kiln", die_with_parent())?;
@@ -70,14 +72,18 @@ fn prepare(
         )?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
-    if spec.rung.records_owners() {
+    let scope = Scope::of(spec.rung);
+    if scope == Some(Scope::Everything) {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
         // answered only once kiln has been told of the listener: none may be made before.
         let limited = identity::limit_bounding_set(spec.capabilities);
         stage("limit the capabilities", limited)?;
-        let listener = sys::load_seccomp_listener(&seccomp::notifying());
+        let listener = sys::load_seccomp_listener(&seccomp::notifying(Scope::Everything));
         let listener = stage("load the filter of the recorder", listener)?;
         return Ok(Some(listener));
+    }
+    if scope == Some(Scope::Devices) {
+        record_devices(stubs, reporter);
     }
     stage(
         "change to the user",
@@ -86,6 +92,21 @@ fn prepare(
     // A change of user has cleared it.
     stage("tie the step to kiln", die_with_parent())?;
     Ok(None)
+}
+
+/// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
+fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
+    if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(Scope::Devices)) {
+        report(reporter, stubs, Some(listener.as_raw_fd()), None);
+        // Of no use but that it waits until kiln has its copy of the listener.
+        let _ = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            "",
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        );
+    }
 }
 
 /// Makes the root filesystem in the step's own namespaces, and leaves the host behind.

@@ -2,7 +2,7 @@
 
 use super::furnish::Furnishing;
 use super::message::{self, Answer, Report, Socket};
-use super::recorder::{Parts, Recorder};
+use super::recorder::{Parts, Recorder, Scope};
 use super::step::Step;
 use super::stub::Stubs;
 use super::{MountKind, Network, RootSpec, SandboxError, SandboxSpec, helper};
@@ -252,6 +252,7 @@ fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: i32) -> sys::Res
     let listener = rustix::process::pidfd_getfd(step, listener, PidfdGetfdFlags::empty())
         .call("pidfd_getfd", || "listener".into())?;
     let parts = Parts {
+        scope: Scope::of(spec.rung).unwrap_or(Scope::Devices),
         listener,
         step: step
             .try_clone()

@@ -8,7 +8,8 @@
 //! | ids | the machine's | mapped by newuidmap | mapped by who made the namespace | one, the others recorded | the container's |
 //! | kiln itself runs ([`super::Footing`]) | as it was started | in a user namespace that it enters | as it was started | in a user namespace that it enters | as it was started |
 //! | root filesystem ([`crate::snapshot`]) | overlay | overlay | overlay | overlay | a copy |
-//! | owners and devices of files in the store ([`super::Form`]) | on the files | on the files | on the files | in an attribute | on the files |
+//! | owners of files in the store ([`super::Form`]) | on the files | on the files | on the files | in an attribute | on the files |
+//! | device nodes in the store | on the files | in an attribute | in an attribute | in an attribute | on the files |
 //! | device nodes of `/dev` | made | bound | bound | bound | made |
 
 use std::fmt;
@@ -62,6 +63,11 @@ impl Rung {
             self,
             Self::UsernsRange | Self::UsernsGiven | Self::UsernsSingle
         )
+    }
+
+    /// Whether the kernel makes no device nodes for a step, so that they are recorded.
+    pub const fn records_devices(self) -> bool {
+        self.is_in_user_namespace()
     }
 
     /// Whether there is no id but one, so that others are recorded.

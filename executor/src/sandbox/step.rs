@@ -6,7 +6,6 @@ use super::stub::Stubs;
 use super::{SandboxError, SandboxSpec, helper};
 use crate::sys::{self, ChildEnd};
 use crate::usage::Usage;
-use kiln_image::scan::Owners;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -88,12 +87,9 @@ impl Step {
         }
     }
 
-    /// Where the owners of what the step wrote are found, once it has ended.
-    pub fn owners(&self) -> Owners {
-        match self.recorded.get() {
-            Some(captured) => Owners::Recorded(captured.clone()),
-            None => Owners::Own,
-        }
+    /// What was recorded of files that can have no attribute, once it has ended; `None` on a rung that records no owners.
+    pub fn recorded(&self) -> Option<&Captured> {
+        self.recorded.get()
     }
 
     /// Kills the program and everything it started. Can be called from any thread, also while another waits.
@@ -121,7 +117,8 @@ impl Step {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(recorder) = recorder {
-            let _ = self.recorded.set(recorder.finish());
+            let captured = recorder.finish();
+            captured.map(|captured| self.recorded.set(captured));
         }
         self.tidy_up().map_err(|cause| SandboxError::Setup {
             stage: "remove the step's mount points".into(),

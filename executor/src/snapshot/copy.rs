@@ -80,7 +80,8 @@ impl<'s> Copy<'s> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let directory = self.directory();
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let mut draft = scan_since(&directory, &self.before).map_err(Cause::layer("read", step))?;
+        let mut draft = scan_since(&directory, &self.before, &services.footing.owners())
+            .map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
         let draft = draft
             .normalise(tree, &contents)

@@ -47,8 +47,8 @@ impl Stamps {
 }
 
 /// Reads what is not as it was at the time of `before`: changed and new objects, and removals.
-pub fn scan_since(directory: &Path, before: &Stamps) -> Result<Draft, ScanError> {
-    let mut scan = Scan::new(directory, Marks::None, &Owners::Own)?;
+pub fn scan_since(directory: &Path, before: &Stamps, owners: &Owners) -> Result<Draft, ScanError> {
+    let mut scan = Scan::new(directory, Marks::None, owners)?;
     scan.look = Look::Since(before);
     scan.read()?;
     let removed: Vec<ImagePath> = scan.removed(before).cloned().collect();
@@ -115,13 +115,17 @@ mod tests {
             fs::write(path(name), "x").unwrap();
         }
         let before = Stamps::take(dir.path()).unwrap();
-        assert!(scan_since(dir.path(), &before).unwrap().is_empty());
+        assert!(
+            scan_since(dir.path(), &before, &Owners::Own)
+                .unwrap()
+                .is_empty()
+        );
 
         fs::write(path("rewritten"), "y").unwrap();
         fs::set_permissions(path("mode"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::remove_file(path("d/gone")).unwrap();
         symlink("same", path("new")).unwrap();
-        let draft = scan_since(dir.path(), &before).unwrap();
+        let draft = scan_since(dir.path(), &before, &Owners::Own).unwrap();
         let listing: Vec<String> = draft
             .iter()
             .map(|(path, change)| match change {

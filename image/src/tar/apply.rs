@@ -50,13 +50,24 @@ pub enum Owners {
     Leave,
 }
 
+/// What becomes of device nodes, which only the machine's root can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// They are made.
+    Make,
+    /// Each is an empty file, and an attribute says what it is to be ([`crate::record`]).
+    Record,
+    /// There are none.
+    LeaveOut,
+}
+
 /// How to unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackOptions {
     /// What becomes of owners.
     pub owners: Owners,
-    /// Make device nodes; without it they are left out, or recorded with the owners.
-    pub devices: bool,
+    /// What becomes of device nodes.
+    pub devices: Devices,
     /// What to do about what the layer removes.
     pub whiteouts: Whiteouts,
     /// How much a layer may ask for.
@@ -163,16 +174,16 @@ impl UnpackOptions {
     pub fn privileged(whiteouts: Whiteouts) -> Self {
         Self {
             owners: Owners::Set,
-            devices: true,
+            devices: Devices::Make,
             whiteouts,
             limits: Limits::default(),
         }
     }
 
-    /// As root of a user namespace: owners and attributes as the layer says, but no devices.
+    /// As root of a user namespace: owners and attributes as the layer says, but devices are recorded.
     pub fn mapped(whiteouts: Whiteouts) -> Self {
         Self {
-            devices: false,
+            devices: Devices::Record,
             ..Self::privileged(whiteouts)
         }
     }
@@ -189,7 +200,8 @@ impl UnpackOptions {
     pub fn unprivileged(whiteouts: Whiteouts) -> Self {
         Self {
             owners: Owners::Leave,
-            ..Self::mapped(whiteouts)
+            devices: Devices::LeaveOut,
+            ..Self::privileged(whiteouts)
         }
     }
 }
@@ -354,12 +366,12 @@ impl Unpacker {
         kind: FileType,
         device: (u32, u32),
     ) -> Result<(), ApplyError> {
-        if kind != FileType::Fifo && !self.options.devices {
-            return match self.options.owners {
-                // An empty file, whose record says what it stands for.
-                Owners::Record => self.file(path, node, &mut io::empty()),
-                Owners::Set | Owners::Leave => Ok(()),
-            };
+        match self.options.devices {
+            Devices::Record if kind != FileType::Fifo => {
+                return self.file(path, node, &mut io::empty());
+            }
+            Devices::LeaveOut if kind != FileType::Fifo => return Ok(()),
+            Devices::Make | Devices::Record | Devices::LeaveOut => {}
         }
         let device = rustix::fs::makedev(device.0, device.1);
         let mode = Mode::RUSR | Mode::WUSR;
@@ -382,6 +394,10 @@ impl Unpacker {
                 Owners::Set => {
                     let (uid, gid) = owners(metadata);
                     rustix::fs::fchown(fd, uid, gid)?;
+                    let device = Record::of_device(&node.kind);
+                    if self.options.devices == Devices::Record && !device.is_plain() {
+                        device.write(fd)?;
+                    }
                 }
                 Owners::Record => Record::of(metadata, &node.kind).write(fd)?,
                 Owners::Leave => {}
@@ -411,7 +427,7 @@ impl Unpacker {
                 Err(Errno::NOTSUP) => {}
                 Err(Errno::PERM | Errno::ACCESS) if self.options.owners == Owners::Leave => {}
                 // What only the machine's root may set, a user namespace's root may not.
-                Err(Errno::PERM) if !self.options.devices => {}
+                Err(Errno::PERM) if self.options.devices != Devices::Make => {}
                 result => result?,
             }
         }
@@ -544,7 +560,9 @@ impl Sink for Unpacker {
             .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let from = self.root.directory(&above).map_err(failed)?;
         let target_name = OsStr::from_bytes(target.file_name().unwrap_or_default());
-        if !self.options.devices && is_missing(from.as_fd(), target_name).map_err(failed)? {
+        if self.options.devices == Devices::LeaveOut
+            && is_missing(from.as_fd(), target_name).map_err(failed)?
+        {
             // A device that was left out.
             return Ok(());
         }

@@ -18,7 +18,9 @@ mod member;
 mod read;
 mod write;
 
-pub use apply::{ApplyError, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack};
+pub use apply::{
+    ApplyError, Devices, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack,
+};
 pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
 pub use write::{TarContents, WriteError, write_draft, write_layer};

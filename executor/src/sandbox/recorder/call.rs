@@ -1,5 +1,6 @@
 //! System calls as the recorder sees them: which, and where their arguments are.
 
+use super::Scope;
 use crate::sys::Notification;
 use nix::libc;
 
@@ -297,8 +298,27 @@ impl IdentityCall {
     }
 }
 
-/// The calls that the recorder answers, each with the argument and the bits of it that matter, if not all matter.
-pub(in crate::sandbox) fn wanted() -> Vec<(i64, Option<(usize, u32)>)> {
+/// A call, and the argument and the bits of it that matter, if not all matter.
+type Wanted = (i64, Option<(usize, u32)>);
+
+/// The calls that the recorder answers.
+pub(in crate::sandbox) fn wanted(scope: Scope) -> Vec<Wanted> {
+    match scope {
+        Scope::Everything => all(),
+        Scope::Devices => devices(),
+    }
+}
+
+/// Calls that make nodes, for nodes whose type has the bit that devices have and files, FIFOs and sockets don't.
+fn devices() -> Vec<Wanted> {
+    let makes = |argument| Some((argument, libc::S_IFCHR));
+    let mut calls = vec![(libc::SYS_mknodat, makes(2))];
+    #[cfg(target_arch = "x86_64")]
+    calls.push((libc::SYS_mknod, makes(1)));
+    calls
+}
+
+fn all() -> Vec<Wanted> {
     // A file that is only opened is nobody's to record.
     let makes = |argument| Some((argument, (libc::O_CREAT | TEMPORARY).cast_unsigned()));
     let mut calls = vec![(libc::SYS_openat, makes(2))];

@@ -124,7 +124,7 @@ impl Caller<'_> {
 
     /// The mask of permission bits that new files don't get.
     pub(super) fn umask(&self) -> u32 {
-        let status = self.proc_file("status");
+        let status = self.status();
         let mask = status.as_deref().and_then(|status| {
             let line = status
                 .lines()
@@ -134,8 +134,9 @@ impl Caller<'_> {
         mask.unwrap_or(0o022)
     }
 
-    fn proc_file(&self, name: &str) -> Option<String> {
-        let path = format!("{}/{name}", self.note.thread);
+    /// `/proc/PID/status`.
+    pub(super) fn status(&self) -> Option<String> {
+        let path = format!("{}/status", self.note.thread);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.proc, path, flags, Mode::empty()).ok()?;
         std::io::read_to_string(std::fs::File::from(file)).ok()

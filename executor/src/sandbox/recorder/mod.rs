@@ -1,4 +1,4 @@
-//! The recorder: owners and devices for a step that can have but one id.
+//! The recorder: owners for a step that can have but one id, and devices for one in a user namespace ([`Scope`]).
 //!
 //! ```text
 //! step: chown(2) ──seccomp: wait──▶ recorder: finds the file, lets the kernel do what it can, records the rest ──▶ step: 0
@@ -19,9 +19,10 @@
 mod book;
 mod call;
 mod caller;
+mod device;
 mod identity;
 
-use super::User;
+use super::{Rung, User};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
@@ -42,6 +43,26 @@ use std::thread::JoinHandle;
 
 pub(super) use call::wanted;
 
+/// What there is to record of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Owners, devices and identities.
+    Everything,
+    /// Device nodes alone ([`device`]).
+    Devices,
+}
+
+impl Scope {
+    /// `None` where the kernel does it all.
+    pub(super) const fn of(rung: Rung) -> Option<Self> {
+        match rung {
+            _ if rung.records_owners() => Some(Self::Everything),
+            _ if rung.records_devices() => Some(Self::Devices),
+            _ => None,
+        }
+    }
+}
+
 /// What was recorded of files that can have no attribute, by device and inode in the directory of changes.
 pub(super) type Captured = HashMap<(u64, u64), Record>;
 
@@ -49,11 +70,14 @@ pub(super) type Captured = HashMap<(u64, u64), Record>;
 #[derive(Debug)]
 pub(super) struct Recorder {
     thread: JoinHandle<Captured>,
+    scope: Scope,
 }
 
 /// What a recorder is made of.
 #[derive(Debug)]
 pub(super) struct Parts {
+    /// What to record.
+    pub(super) scope: Scope,
     /// Where the calls arrive.
     pub(super) listener: OwnedFd,
     /// The step's first process.
@@ -75,16 +99,31 @@ impl Recorder {
         });
         let book = Book::new(proc, upper.transpose()?, parts.links);
         let (ready, outcome) = mpsc::sync_channel(1);
-        let (listener, step) = (parts.listener, parts.step);
+        let Parts {
+            scope,
+            listener,
+            step,
+            ..
+        } = parts;
         let first = Identity::of(&parts.user);
-        let serve = move || match enter(&step, book.proc()) {
-            Ok(root) => {
-                let _ = ready.send(Ok(()));
-                Server::new(listener, book, root, first).serve()
+        if scope == Scope::Devices {
+            greet(&listener);
+            let _ = ready.send(Ok(()));
+        }
+        let serve = move || {
+            // Most steps make no devices, and need nobody in their namespaces.
+            if scope == Scope::Devices && !awaits_call(&listener) {
+                return Captured::new();
             }
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                Captured::new()
+            match enter(&step, book.proc()) {
+                Ok(root) => {
+                    let _ = ready.try_send(Ok(()));
+                    Server::new(scope, listener, book, root, first).serve()
+                }
+                Err(error) => {
+                    let _ = ready.try_send(Err(error));
+                    Captured::new()
+                }
             }
         };
         let thread = std::thread::Builder::new()
@@ -94,12 +133,33 @@ impl Recorder {
         outcome
             .recv()
             .unwrap_or_else(|_| Err(sys::Error::new("clone", "recorder", libc::EIO)))?;
-        Ok(Self { thread })
+        Ok(Self { thread, scope })
     }
 
-    /// Waits for its end, which comes with the step's.
-    pub(super) fn finish(self) -> Captured {
-        self.thread.join().unwrap_or_default()
+    /// Waits for its end, which comes with the step's. `None` if owners were not to be recorded.
+    pub(super) fn finish(self) -> Option<Captured> {
+        let captured = self.thread.join().unwrap_or_default();
+        (self.scope == Scope::Everything).then_some(captured)
+    }
+}
+
+/// Answers the step's own first call, by which it waits until somebody listens ([`super::init`]).
+fn greet(listener: &OwnedFd) {
+    if awaits_call(listener)
+        && let Ok(Some(note)) = sys::receive(listener.as_fd())
+    {
+        sys::answer(listener.as_fd(), note.id, Reply::Error(libc::EPERM));
+    }
+}
+
+/// Waits for a call; false when nobody is left who could make one.
+fn awaits_call(listener: &OwnedFd) -> bool {
+    loop {
+        let mut polled = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut polled, PollTimeout::NONE).is_ok() {
+            let events = polled[0].revents().unwrap_or(PollFlags::POLLHUP);
+            return events.contains(PollFlags::POLLIN);
+        }
     }
 }
 
@@ -135,6 +195,7 @@ impl Root {
 }
 
 struct Server {
+    scope: Scope,
     listener: Arc<OwnedFd>,
     book: Book,
     /// The root that this thread has now; a step may use chroot(2).
@@ -145,8 +206,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(listener: OwnedFd, book: Book, root: Root, first: Identity) -> Self {
+    fn new(scope: Scope, listener: OwnedFd, book: Book, root: Root, first: Identity) -> Self {
         Self {
+            scope,
             listener: Arc::new(listener),
             book,
             root,
@@ -157,24 +219,17 @@ impl Server {
 
     /// Answers calls until nobody is left who could ask.
     fn serve(mut self) -> Captured {
-        loop {
-            let mut polled = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut polled, PollTimeout::NONE).is_err() {
-                continue;
-            }
-            let events = polled[0].revents().unwrap_or(PollFlags::POLLHUP);
-            if !events.contains(PollFlags::POLLIN) {
-                return self.book.into_captured();
-            }
+        while awaits_call(&self.listener) {
             match sys::receive(self.listener.as_fd()) {
                 Ok(Some(note)) => {
                     let reply = self.reply(note);
                     sys::answer(self.listener.as_fd(), note.id, reply);
                 }
                 Ok(None) => {}
-                Err(_) => return self.book.into_captured(),
+                Err(_) => break,
             }
         }
+        self.book.into_captured()
     }
 
     fn reply(&mut self, note: sys::Notification) -> Reply {
@@ -402,12 +457,12 @@ impl Server {
         mode: u32,
         device: u64,
     ) -> Answered<Reply> {
-        // The kernel takes the encoding of the C library, of which 32 bits are in use.
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let block = match mode & libc::S_IFMT {
-            libc::S_IFBLK => true,
-            libc::S_IFCHR if (major, minor) != (0, 0) => false,
-            _ => return self.make_plain_node(caller, at, mode, device),
+        let (number, device) = (device, device::device(mode, device));
+        let device = match (self.scope, device) {
+            (Scope::Everything, Some(device)) => device,
+            (Scope::Everything, None) => return self.make_plain_node(caller, at, mode, number),
+            (Scope::Devices, Some(device)) => return self.make_device(caller, at, mode, device),
+            (Scope::Devices, None) => return Ok(Reply::Continue),
         };
         let who = self.identity(caller);
         if !who.is_root() {
@@ -415,11 +470,7 @@ impl Server {
         }
         let place = caller.place(at)?;
         let record = Record {
-            device: Some(Device {
-                block,
-                major,
-                minor,
-            }),
+            device: Some(device),
             ..self.new_record(&who, &place.open_parent()?)?
         };
         let flags =

@@ -1,16 +1,16 @@
 //! The filter that sends calls to the recorder. Programs of other architectures than the machine's own are left alone.
 
 use super::*;
-use crate::sandbox::recorder;
+use crate::sandbox::recorder::{self, Scope};
 
 const NOTIFY: Instruction = returns(libc::SECCOMP_RET_USER_NOTIF);
 
-/// The filter for a step whose owners are recorded; empty where there is none for the architecture.
-pub(in crate::sandbox) fn notifying() -> Vec<Instruction> {
+/// The filter for a step that is recorded; empty where there is none for the architecture.
+pub(in crate::sandbox) fn notifying(scope: Scope) -> Vec<Instruction> {
     if !SUPPORTED {
         return Vec::new();
     }
-    let mut wanted: Vec<(u32, Option<(usize, u32)>)> = recorder::wanted()
+    let mut wanted: Vec<(u32, Option<(usize, u32)>)> = recorder::wanted(scope)
         .into_iter()
         .filter_map(|(call, bits)| Some((u32::try_from(call).ok()?, bits)))
         .collect();
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn calls_that_make_or_look_are_sent() {
-        let program = notifying();
+        let program = notifying(Scope::Everything);
         let (architecture, _) = ARCHITECTURES[0];
         let asked = |call: libc::c_long, argument| {
             verdict(
@@ -89,5 +89,22 @@ mod tests {
         assert_eq!(asked(libc::SYS_read, create), ALLOW.k);
         assert_eq!(asked(libc::SYS_mount, 0), ALLOW.k); // the default filter refuses it
         assert_eq!(verdict(&program, 0x1234, 92, 0), ALLOW.k);
+    }
+
+    #[test]
+    fn devices_alone_may_be_sent() {
+        let program = notifying(Scope::Devices);
+        let (architecture, _) = ARCHITECTURES[0];
+        let made = |mode: u32| {
+            let call = u32::try_from(libc::SYS_mknodat).expect("a number");
+            verdict(&program, architecture, call, mode | 0o644)
+        };
+        assert_eq!(made(libc::S_IFCHR), NOTIFY.k);
+        assert_eq!(made(libc::S_IFBLK), NOTIFY.k);
+        for other in [0, libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK] {
+            assert_eq!(made(other), ALLOW.k, "{other:o}");
+        }
+        let stat = u32::try_from(libc::SYS_newfstatat).expect("a number");
+        assert_eq!(verdict(&program, architecture, stat, u32::MAX), ALLOW.k);
     }
 }
