@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink as sym
 use std::path::Path;
 
 use kiln_image::contents::DirContents;
-use kiln_image::scan::scan;
-use kiln_image::tar::{ApplyError, UnpackOptions, Whiteouts, apply_changeset, unpack};
+use kiln_image::scan::{Owners, scan, scan_upper};
+use kiln_image::tar::{ApplyError, Devices, UnpackOptions, Whiteouts, apply_changeset, unpack};
 use kiln_image::{Change, Changeset, Kind, Node};
 use tar::EntryType;
 
@@ -260,6 +260,22 @@ fn devices_need_asking_for() {
     let (changes, _) = unpack(&tar_of(&members)[..], root.path(), &without).unwrap();
     assert_eq!(changes.len(), 3, "the changeset has them all the same");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+
+    // Where they can't be made they are recorded, and read back.
+    let root = tempfile::tempdir().unwrap();
+    let recording = UnpackOptions {
+        devices: Devices::Record,
+        ..options(OVERLAY)
+    };
+    let (changes, _) = unpack(&tar_of(&members)[..], root.path(), &recording).unwrap();
+    assert!(root.path().join("null").metadata().unwrap().is_file());
+    if is_root() {
+        let found = scan_upper(root.path(), &Owners::Mapped).unwrap();
+        let device = |name: &str| found.get(&path(name)).unwrap().node().unwrap().kind.clone();
+        let null = Kind::CharDevice { major: 1, minor: 3 };
+        assert_eq!([device("null"), device("zero")], [null.clone(), null]);
+        assert_eq!(found.iter().count(), changes.len() + 1);
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Directories read as changesets.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink as symlink_at;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use kiln_image::contents::DirContents;
+use kiln_image::record::XATTR;
 use kiln_image::scan::{Owners, scan, scan_directory, scan_upper};
 use kiln_image::tar::write_draft;
 use kiln_image::{Change, Kind, Node, Timestamp, Tree};
@@ -19,6 +21,35 @@ fn mark(path: &Path, name: &str, value: &[u8]) {
 
 fn node_at(changes: &kiln_image::Changeset, name: &str) -> Node {
     changes.get(&path(name)).unwrap().node().unwrap().clone()
+}
+
+#[test]
+fn recorded_devices_are_told_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("d")).unwrap();
+    for name in ["null", "d/in", "owned"] {
+        fs::write(at(name), "").unwrap();
+    }
+    mark(&at("null"), XATTR, b"0 0 c 1 3");
+    mark(&at("d"), XATTR, b"7 7 b 8 0"); // by a program that plays with it
+    mark(&at("owned"), XATTR, b"5 6");
+
+    let read = |owners| scan_upper(dir.path(), &owners).unwrap();
+    let null = Kind::CharDevice { major: 1, minor: 3 };
+    let owner = |node: &Node| (node.metadata.uid, node.metadata.gid);
+    for owners in [Owners::Mapped, Owners::Recorded(HashMap::new())] {
+        let recorded = owners != Owners::Mapped;
+        let draft = read(owners);
+        let node = |name: &str| draft.get(&path(name)).unwrap().node().unwrap().clone();
+        assert_eq!(node("null").kind, null);
+        assert!(node("null").metadata.xattrs.is_empty());
+        assert!(node("d").is_directory() && !node("d/in").is_directory());
+        assert_eq!(owner(&node("owned")) == (5, 6), recorded);
+    }
+    let draft = read(Owners::Own);
+    let plain = draft.get(&path("null")).unwrap().node().unwrap();
+    assert!(matches!(plain.kind, Kind::File { .. }));
 }
 
 #[test]
