@@ -31,7 +31,7 @@ pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{
-    Notification, Reply, add_fd, answer, load_seccomp_listener, receive, still_waits,
+    Notification, Reply, add_fd, answer, load_seccomp_listener, receive, still_waits, take_turns,
 };
 pub(crate) use other::{real_time_limit, stat_bytes, stat_of, statx_bytes, statx_of};
 pub(crate) use seccomp::{Instruction, load_seccomp};

@@ -9,7 +9,7 @@ use crate::sys::Reply;
 use kiln_image::record::{Device, Record};
 use nix::libc;
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
@@ -67,7 +67,11 @@ impl Server {
             device: Some(device),
             ..Record::default()
         };
-        self.book.note(&file, record)?;
+        self.book.note(&file, record).map_err(|_| {
+            // A file system without attributes, in a mount: nothing is made there.
+            let _ = rustix::fs::unlinkat(place.directory(), place.path(), AtFlags::empty());
+            libc::EPERM
+        })?;
         Ok(Reply::Value(0))
     }
 }

@@ -106,6 +106,7 @@ impl Recorder {
             ..
         } = parts;
         let first = Identity::of(&parts.user);
+        sys::take_turns(listener.as_fd());
         if scope == Scope::Devices {
             greet(&listener);
             let _ = ready.send(Ok(()));
