@@ -127,7 +127,7 @@ fn io_help(kind: io::ErrorKind, path: &Path) -> Option<String> {
                 .to_owned(),
         ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-            "the disk is full: free some space, or let `kiln prune` remove what nothing refers to"
+            "the disk is full: free some space, or let `kiln cache gc` remove what was not used for longest"
                 .to_owned(),
         ),
         io::ErrorKind::NotADirectory => Some(format!(
@@ -146,8 +146,8 @@ mod tests {
         let kinds = [
             (io::ErrorKind::PermissionDenied, "writable"),
             (io::ErrorKind::ReadOnlyFilesystem, "read-only"),
-            (io::ErrorKind::StorageFull, "kiln prune"),
-            (io::ErrorKind::QuotaExceeded, "kiln prune"),
+            (io::ErrorKind::StorageFull, "kiln cache gc"),
+            (io::ErrorKind::QuotaExceeded, "kiln cache gc"),
             (io::ErrorKind::NotADirectory, "in the way"),
         ];
         for (kind, remedy) in kinds {

@@ -1,35 +1,93 @@
-//! Collection: removing what nothing refers to any more.
+//! Collection: removing what nobody needs, as far as limits ask for it.
 //!
-//! Two things keep a layer: an image under `refs/`, through its config's diff ids, and a record under `actions/` that
-//! is young enough. A blob is kept by an image (its config, its manifest and what that names) or as a compressed
-//! form of a kept layer. All else goes. Collection holds the store alone, so it never takes something away from a
-//! build that has looked it up; while builds are running it doesn't happen, and nothing waits for it.
+//! [`decide`] looks at an [`Inventory`] and says of every entry whether it stays, and why. It is a pure function, so a
+//! dry run shows exactly what a collection would do. Images with a name always stay, and so does what a running step
+//! has. Pieces that nothing refers to always go, then images without a name, then the least recently used, until the limits
+//! are kept; of entries used in the same minute the one that was made last, for it stands on the others.
 //!
-//! It is mark and sweep over directory listings: no reference counts that could be wrong.
+//! Collection holds the store alone, so it never takes something away from a build that has looked it up; while builds are
+//! running it doesn't happen, and nothing waits for it. It holds the store only to rename what goes into `tmp/`: the
+//! files are removed after that.
+//!
+//! There are no reference counts on the disk that could be wrong: who holds what is found out each time.
+//!
+//! **Clocks.** What was used in the future counts as used now, and is noted so: a clock that was wrong for a while
+//! doesn't keep things for ever.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use kiln_image::{DiffId, Digest, ImageConfig};
-use serde_json::Value;
-
+use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, PartName};
 use crate::locks::StoreLock;
-use crate::refs::ImageRecord;
-use crate::tmp;
+use crate::records::touch;
+use crate::tmp::{self, TmpPath};
 use crate::{Store, StoreError};
 
-/// Configs and manifests are not larger than this; a larger one keeps nothing.
-const LARGEST_DOCUMENT: u64 = 32 * 1024 * 1024;
+/// Entries used within so many seconds of each other count as used at once.
+const AT_ONCE: u64 = 60;
 
-/// What a collection may take.
+/// How much may stay. Without any limit nothing does that may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// What was used within this time stays, whatever the other limits are.
+    pub keep_duration: Option<Duration>,
+    /// The cache never gets smaller than so many bytes for the sake of the other limits; if it is the only limit on
+    /// space, it gets as small.
+    pub keep_storage: Option<u64>,
+    /// The cache is to take no more than so many bytes.
+    pub max_used: Option<u64>,
+    /// So many bytes are to be free on the store's file system.
+    pub min_free: Option<u64>,
+}
+
+/// What a collection is to do.
+pub struct Policy<'a> {
+    /// Which entries may go at all.
+    pub takes: &'a dyn Fn(&Entry) -> bool,
+    /// How much of them may stay.
+    pub limits: Limits,
+    /// What only makes builds faster or explains them goes if it was not written since; `None` leaves it.
+    pub memory_since: Option<SystemTime>,
+}
+
+/// What becomes of an entry, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// Records last used before this moment go; `None` keeps all of them.
-    pub records_used_since: Option<SystemTime>,
-    /// Images without a name go too.
-    pub untagged_images: bool,
+pub enum Verdict {
+    /// An image with a name stays.
+    Named,
+    /// A running step has it.
+    InUse,
+    /// It is not among those that may go.
+    NotAsked,
+    /// It was used this long ago, which is within the time to keep.
+    Recent(Duration),
+    /// There is room for it.
+    Fits,
+    /// Goes: nothing refers to it.
+    Unreferenced,
+    /// Goes: no limit keeps it.
+    Asked,
+    /// Goes: it was last used this long ago, longer than what is kept.
+    Old(Duration),
+    /// Goes: more was used than may be.
+    TooMuch {
+        /// Bytes that were used when its turn came.
+        used: u64,
+        /// Bytes that may be.
+        limit: u64,
+    },
+}
+
+/// A verdict on each entry of an inventory, in its order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What was found.
+    pub inventory: Inventory,
+    /// What becomes of each entry.
+    pub verdicts: Vec<Verdict>,
+    /// What goes, in numbers.
+    pub freed: Freed,
 }
 
 /// What a collection took.
@@ -39,6 +97,8 @@ pub struct Freed {
     pub images: u64,
     /// Cache records.
     pub records: u64,
+    /// Cache mounts.
+    pub mounts: u64,
     /// Layers, whatever forms they had.
     pub layers: u64,
     /// Blobs.
@@ -47,148 +107,234 @@ pub struct Freed {
     pub bytes: u64,
 }
 
-/// What stays.
-#[derive(Debug, Default)]
-struct Live {
-    layers: HashSet<DiffId>,
-    blobs: HashSet<Digest>,
+impl Verdict {
+    /// Whether the entry goes.
+    pub fn removes(self) -> bool {
+        matches!(
+            self,
+            Self::Unreferenced | Self::Asked | Self::Old(_) | Self::TooMuch { .. }
+        )
+    }
+}
+
+impl Limits {
+    fn is_on_space(&self) -> bool {
+        self.keep_storage.is_some() || self.max_used.is_some() || self.min_free.is_some()
+    }
+
+    /// How many bytes may stay of `used` when `free` are left on the file system.
+    fn allowed(&self, used: u64, free: u64) -> u64 {
+        if !self.is_on_space() {
+            return 0;
+        }
+        let reserve = self.keep_storage.unwrap_or(0);
+        if self.max_used.is_none() && self.min_free.is_none() {
+            return reserve;
+        }
+        let mut allowed = self.max_used.unwrap_or(u64::MAX);
+        let wanting = self.min_free.unwrap_or(0).saturating_sub(free);
+        if wanting > 0 {
+            allowed = allowed.min(used.saturating_sub(wanting));
+        }
+        allowed.max(reserve)
+    }
 }
 
 impl Store {
-    /// Removes what nothing refers to. `None` if the store is in use: then another time will do.
-    pub fn collect(&self, policy: &Policy) -> Result<Option<Freed>, StoreError> {
-        match self.try_lock_exclusive()? {
-            Some(lock) => self.collect_holding(&lock, policy).map(Some),
-            None => Ok(None),
-        }
+    /// What a collection would do.
+    pub fn plan_collection(&self, policy: &Policy<'_>, detail: Detail) -> Result<Plan, StoreError> {
+        let _held = self.lock_shared()?;
+        self.plan_holding(policy, detail)
     }
 
-    /// Removes what nothing refers to, for one who holds the store alone already.
-    fn collect_holding(&self, _alone: &StoreLock, policy: &Policy) -> Result<Freed, StoreError> {
-        let mut freed = Freed::default();
-        if policy.untagged_images {
-            self.drop_untagged(&mut freed)?;
-        }
-        self.drop_old_records(policy.records_used_since, &mut freed)?;
-        let live = self.mark()?;
-        self.sweep(&live, &mut freed)?;
+    /// Removes what the policy says. `None` if the store is in use: then another time will do.
+    pub fn collect(&self, policy: &Policy<'_>, detail: Detail) -> Result<Option<Plan>, StoreError> {
+        let Some(alone) = self.try_lock_exclusive()? else {
+            return Ok(None);
+        };
+        let plan = self.plan_holding(policy, detail)?;
+        let hidden = self.apply(&plan, policy, &alone)?;
+        drop(alone);
+        drop(hidden); // Takes long: builds may start meanwhile.
         tmp::sweep(&self.dir("tmp"));
-        Ok(freed)
+        Ok(Some(plan))
     }
 
-    fn drop_untagged(&self, freed: &mut Freed) -> Result<(), StoreError> {
-        let named: HashSet<Digest> = self
-            .refs()
-            .list()?
-            .into_iter()
-            .map(|(_, image)| image.config)
-            .collect();
-        for image in self.refs().images()? {
-            if !named.contains(&image.config) {
-                self.refs().remove_image(&image.config)?;
-                freed.images += 1;
-            }
-        }
-        Ok(())
+    fn plan_holding(&self, policy: &Policy<'_>, detail: Detail) -> Result<Plan, StoreError> {
+        let inventory = self.inventory(detail)?;
+        let free = match policy.limits.min_free {
+            Some(_) => self.disk()?.free,
+            None => 0,
+        };
+        Ok(decide(inventory, policy, free, SystemTime::now()))
     }
 
-    fn drop_old_records(
+    /// Takes what goes out of the store. It is removed when what is returned is dropped.
+    fn apply(
         &self,
-        since: Option<SystemTime>,
-        freed: &mut Freed,
-    ) -> Result<(), StoreError> {
-        let Some(since) = since else {
-            return Ok(());
-        };
-        for (key, used) in self.actions().list()? {
-            if used < since {
-                self.actions().remove(&key)?;
-                freed.records += 1;
+        plan: &Plan,
+        policy: &Policy<'_>,
+        _alone: &StoreLock,
+    ) -> Result<Vec<TmpPath>, StoreError> {
+        let Plan { inventory, .. } = plan;
+        let mut hidden = Vec::new();
+        let now = SystemTime::now();
+        let mut holders: Vec<u32> = inventory.parts.iter().map(|part| part.holders).collect();
+        // What leads to content goes before the content: a kill in between leaves pieces that nothing refers to.
+        for (entry, verdict) in inventory.entries.iter().zip(&plan.verdicts) {
+            if !verdict.removes() {
+                if entry.last_used > now {
+                    self.note_used_now(entry);
+                }
+                continue;
+            }
+            match &entry.own {
+                Own::Image(config) => drop(self.refs().remove_image(config)?),
+                Own::Record(key) => self.actions().remove(key)?,
+                Own::Directory(path, _) => hidden.push(self.hide(path)?),
+                Own::Nothing => {}
+            }
+            for part in &entry.parts {
+                holders[*part] -= 1;
             }
         }
-        // What only makes builds faster or explains them: not worth counting.
-        drop_old_files(&self.dir("steps"), since)?;
-        drop_old_files(&self.dir("stat"), since)?;
-        self.drop_old_remotes(since, freed)
-    }
-
-    /// Repositories are as old as their last fetch.
-    fn drop_old_remotes(&self, since: SystemTime, freed: &mut Freed) -> Result<(), StoreError> {
-        drop_old_files(&self.dir("remotes/http"), since)?;
-        for path in old_entries(&self.dir("remotes/git"), since) {
-            freed.bytes += disk_use(&path);
-            let hidden = self.tmp_path()?;
-            fs::rename(&path, hidden.as_path()).map_err(StoreError::io("remove", path))?;
-        }
-        Ok(())
-    }
-
-    fn mark(&self) -> Result<Live, StoreError> {
-        let mut live = Live::default();
-        for image in self.refs().images()? {
-            self.mark_image(&image, &mut live);
-        }
-        for (_, image) in self.refs().list()? {
-            self.mark_image(&image, &mut live);
-        }
-        for (key, _) in self.actions().list()? {
-            live.layers.extend(self.actions().layer(&key));
-        }
-        for layer in &live.layers {
-            let meta = self.layers().meta(layer);
-            let blobs = meta.into_iter().flat_map(|meta| meta.blobs);
-            live.blobs.extend(blobs.map(|blob| blob.digest));
-        }
-        Ok(live)
-    }
-
-    /// A damaged config or manifest keeps what it is and nothing it can't name.
-    fn mark_image(&self, image: &ImageRecord, live: &mut Live) {
-        live.blobs.insert(image.config);
-        if let Ok(bytes) = self.cas().read(&image.config, LARGEST_DOCUMENT)
-            && let Ok(config) = ImageConfig::from_json(&bytes)
-        {
-            live.layers
-                .extend(config.rootfs.diff_ids.into_iter().flatten());
-        }
-        let Some(manifest) = &image.manifest else {
-            return;
-        };
-        live.blobs.insert(manifest.digest);
-        if let Ok(bytes) = self.cas().read(&manifest.digest, LARGEST_DOCUMENT)
-            && let Ok(manifest) = serde_json::from_slice::<Value>(&bytes)
-        {
-            let layers = manifest["layers"].as_array().into_iter().flatten();
-            let digests =
-                layers.filter_map(|layer| layer["digest"].as_str()?.parse::<Digest>().ok());
-            live.blobs.extend(digests);
-        }
-    }
-
-    fn sweep(&self, live: &Live, freed: &mut Freed) -> Result<(), StoreError> {
-        for layer in self.layers().list()? {
-            if !live.layers.contains(&layer) {
-                freed.bytes += disk_use(&self.layers().dir(&layer));
-                freed.layers += 1;
-                self.layers().remove(&layer)?;
+        for (alias, target) in &inventory.aliases {
+            if self.actions().record(target).is_none() {
+                self.actions().remove(alias)?;
             }
         }
-        for (blob, size) in self.cas().list()? {
-            if !live.blobs.contains(&blob) {
-                self.cas().remove(&blob)?;
-                freed.blobs += 1;
-                freed.bytes += size;
+        for (part, holders) in inventory.parts.iter().zip(holders) {
+            match part.what {
+                _ if holders > 0 => {}
+                PartName::Layer(layer) => hidden.push(self.hide(&self.layers().dir(&layer))?),
+                PartName::Blob(blob) => self.cas().remove(&blob)?,
             }
         }
-        Ok(())
+        if let Some(since) = policy.memory_since {
+            self.forget(since);
+        }
+        Ok(hidden)
+    }
+
+    fn note_used_now(&self, entry: &Entry) {
+        match &entry.own {
+            Own::Image(config) => self.refs().note_use(config),
+            Own::Record(key) => self.actions().note_use(key),
+            Own::Directory(path, _) if entry.kind == EntryKind::CacheMount => {
+                touch(&path.with_extension("lock"));
+            }
+            Own::Directory(path, _) => touch(path),
+            Own::Nothing => {}
+        }
+    }
+
+    /// Moves a directory to `tmp/`.
+    fn hide(&self, path: &Path) -> Result<TmpPath, StoreError> {
+        let hidden = self.tmp_path()?;
+        match fs::rename(path, hidden.as_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(hidden),
+        }
+    }
+
+    /// Forgets what only makes builds faster or explains them: not worth counting, nor failing for.
+    fn forget(&self, since: SystemTime) {
+        for name in ["steps", "stat", "remotes/http"] {
+            for path in old_entries(&self.dir(name), since) {
+                let _ = fs::remove_file(path);
+            }
+        }
+        self.actions().forget_preimages(since);
     }
 }
 
-fn drop_old_files(directory: &Path, since: SystemTime) -> Result<(), StoreError> {
-    for path in old_entries(directory, since) {
-        fs::remove_file(&path).map_err(StoreError::io("remove", path))?;
+/// Says of every entry whether it stays. `free` is what is left on the file system, in bytes.
+pub fn decide(inventory: Inventory, policy: &Policy<'_>, free: u64, now: SystemTime) -> Plan {
+    let Limits { keep_duration, .. } = policy.limits;
+    let mut used = inventory.removable();
+    let allowed = policy.limits.allowed(used, free);
+    let mut pinned: Vec<u32> = inventory.parts.iter().map(|part| part.holders).collect();
+    let mut verdicts = vec![Verdict::Fits; inventory.entries.len()];
+    let mut freed = Freed::default();
+    for at in in_turn(&inventory.entries, now) {
+        let entry = &inventory.entries[at];
+        let age = now.duration_since(entry.last_used).unwrap_or_default();
+        let verdict = match keep_duration {
+            _ if entry.named => Verdict::Named,
+            _ if entry.in_use => Verdict::InUse,
+            _ if !(policy.takes)(entry) => Verdict::NotAsked,
+            _ if entry.kind == EntryKind::Stray => Verdict::Unreferenced,
+            Some(keep) if age <= keep => Verdict::Recent(age),
+            Some(_) if !policy.limits.is_on_space() => Verdict::Old(age),
+            None if !policy.limits.is_on_space() => Verdict::Asked,
+            _ if used > allowed => Verdict::TooMuch {
+                used,
+                limit: allowed,
+            },
+            _ => Verdict::Fits,
+        };
+        verdicts[at] = verdict;
+        if verdict.removes() {
+            let bytes = take(entry, &inventory, &mut pinned, &mut freed);
+            used = used.saturating_sub(bytes);
+        }
     }
-    Ok(())
+    Plan {
+        inventory,
+        verdicts,
+        freed,
+    }
+}
+
+/// Counts an entry as removed; gives the bytes that go with it.
+fn take(entry: &Entry, inventory: &Inventory, holders: &mut [u32], freed: &mut Freed) -> u64 {
+    match entry.kind {
+        EntryKind::Image => freed.images += 1,
+        EntryKind::Step => freed.records += 1,
+        EntryKind::CacheMount => freed.mounts += 1,
+        EntryKind::Repository | EntryKind::Stray => {}
+    }
+    let mut bytes = entry.own.bytes();
+    for at in &entry.parts {
+        holders[*at] -= 1;
+        if holders[*at] > 0 {
+            continue;
+        }
+        let part = &inventory.parts[*at];
+        bytes += part.bytes;
+        match part.what {
+            PartName::Layer(_) => freed.layers += 1,
+            PartName::Blob(_) => freed.blobs += 1,
+        }
+    }
+    freed.bytes += bytes;
+    bytes
+}
+
+/// Entries by number in the order in which they go: strays, images without a name (the steps they came from make them
+/// again), then the least recently used.
+fn in_turn(entries: &[Entry], now: SystemTime) -> Vec<usize> {
+    let mut turn: Vec<usize> = (0..entries.len()).collect();
+    turn.sort_by_cached_key(|at| {
+        let entry = &entries[*at];
+        let used = entry.last_used.min(now);
+        let used = used.duration_since(SystemTime::UNIX_EPOCH);
+        let at_once = used.unwrap_or_default().as_secs() / AT_ONCE;
+        let class = match entry.kind {
+            EntryKind::Stray => 0,
+            EntryKind::Image => 1,
+            _ => 2,
+        };
+        (
+            class,
+            at_once,
+            std::cmp::Reverse(entry.created),
+            entry.id.clone(),
+        )
+    });
+    turn
 }
 
 /// What is in a directory and was not written since; nothing if there is no such directory.
@@ -201,136 +347,5 @@ fn old_entries(directory: &Path, since: SystemTime) -> Vec<PathBuf> {
     entries.filter(is_old).map(|entry| entry.path()).collect()
 }
 
-/// Space a directory takes, in bytes; hard-linked files count once for each name.
-fn disk_use(directory: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let entries = walkdir::WalkDir::new(directory).into_iter().flatten();
-    let blocks = entries.filter_map(|entry| fs::symlink_metadata(entry.path()).ok());
-    blocks.map(|metadata| metadata.blocks() * 512).sum()
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use jiff::Timestamp;
-    use kiln_image::{Changeset, Platform};
-
-    use super::*;
-    use crate::testing::store;
-    use crate::{ActionResult, CompressedBlob, ManifestRecord, OutputId, Preimage, Value as Field};
-
-    const ALL: Policy = Policy {
-        records_used_since: None,
-        untagged_images: false,
-    };
-
-    fn put_layer(store: &Store, name: &str) -> DiffId {
-        let layer = DiffId(Digest::of(name.as_bytes()));
-        let staging = store.layers().stage().unwrap();
-        fs::write(staging.create_fs().unwrap().join("f"), name).unwrap();
-        staging.commit(&layer, &Changeset::new(), 1).unwrap();
-        layer
-    }
-
-    fn put_image(store: &Store, layers: &[DiffId], blobs: &[Digest]) -> ImageRecord {
-        let diff_ids: Vec<String> = layers.iter().map(ToString::to_string).collect();
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        let layers: Vec<_> = blobs
-            .iter()
-            .map(|blob| serde_json::json!({"digest": blob}))
-            .collect();
-        let manifest = serde_json::json!({"layers": layers}).to_string();
-        ImageRecord {
-            config: store.cas().put(config.to_string().as_bytes()).unwrap(),
-            manifest: Some(ManifestRecord {
-                digest: store.cas().put(manifest.as_bytes()).unwrap(),
-                media_type: String::new(),
-                size: manifest.len() as u64,
-            }),
-            platform: Platform::new("linux", "amd64", None),
-            created_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn put_record(store: &Store, command: &str, layer: DiffId) -> crate::CacheKey {
-        let preimage = Preimage::new("exec").field("argv", Field::Text(command.to_owned()));
-        let result = ActionResult {
-            output: OutputId::scratch(),
-            layer: Some(layer),
-            created: Timestamp::UNIX_EPOCH,
-            duration_ms: 1,
-        };
-        store
-            .actions()
-            .put(&preimage.key(), &result, &preimage)
-            .unwrap();
-        preimage.key()
-    }
-
-    #[test]
-    fn only_what_nothing_refers_to_goes() {
-        let (_dir, store) = store();
-        let (of_image, of_record, of_none) = (
-            put_layer(&store, "image"),
-            put_layer(&store, "record"),
-            put_layer(&store, "none"),
-        );
-        let key = put_record(&store, "make", of_record);
-        let pulled = store.cas().put(b"a layer's blob").unwrap();
-        let stray = store.cas().put(b"a stray blob").unwrap();
-        let compressed = store.cas().put(b"compressed").unwrap();
-        let blob = CompressedBlob {
-            digest: compressed,
-            size: 10,
-            media_type: String::new(),
-            encoder: None,
-        };
-        store.layers().add_blob(&of_record, &blob).unwrap();
-        let image = put_image(&store, &[of_image], &[pulled]);
-        store.refs().set(&"app".parse().unwrap(), &image).unwrap();
-
-        let freed = store.collect(&ALL).unwrap().unwrap();
-        assert_eq!((freed.layers, freed.blobs, freed.records), (1, 1, 0));
-        assert!(freed.bytes > 0);
-        assert!(store.layers().contains(&of_image) && store.layers().contains(&of_record));
-        assert!(!store.layers().contains(&of_none) && !store.cas().contains(&stray));
-        assert!(store.cas().contains(&pulled) && store.cas().contains(&compressed));
-        assert!(store.actions().get(&key).is_some());
-        assert_eq!(store.collect(&ALL).unwrap(), Some(Freed::default()));
-    }
-
-    #[test]
-    fn old_records_and_nameless_images_go_when_asked() {
-        let (_dir, store) = store();
-        let layer = put_layer(&store, "layer");
-        let key = put_record(&store, "make", layer);
-        let image = put_image(&store, &[], &[]);
-        store.refs().set_untagged(&image).unwrap();
-        assert_eq!(store.collect(&ALL).unwrap(), Some(Freed::default()));
-        let all = Policy {
-            records_used_since: Some(SystemTime::now() + std::time::Duration::from_secs(9)),
-            untagged_images: true,
-        };
-        let freed = store.collect(&all).unwrap().unwrap();
-        assert_eq!(
-            (freed.images, freed.records, freed.layers, freed.blobs),
-            (1, 1, 1, 2)
-        );
-        assert!(store.actions().get(&key).is_none());
-    }
-
-    #[test]
-    fn nothing_goes_while_the_store_is_in_use() {
-        let (_dir, store) = store();
-        let layer = put_layer(&store, "layer");
-        let in_use = store.lock_shared().unwrap();
-        assert_eq!(store.collect(&ALL).unwrap(), None);
-        assert!(store.layers().contains(&layer));
-        drop(in_use);
-        assert_eq!(store.collect(&ALL).unwrap().unwrap().layers, 1);
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cas::VerifiedReader;
 use crate::framed::{self, Framed};
+use crate::inventory;
 use crate::store::{read_file, sync_parent};
 use crate::tar_file::TarFile;
 use crate::tmp::{TmpPath, create_dir, remove_all};
@@ -24,6 +25,9 @@ use crate::{Store, StoreError};
 
 /// The forms that are made in a [`LayerStaging`].
 const FORMS: [&str; 2] = ["fs", "tar"];
+
+/// The file with what a layer takes on the disk.
+const DISK: &str = "disk";
 
 /// The store's layers.
 #[derive(Debug, Clone, Copy)]
@@ -193,16 +197,33 @@ impl<'s> Layers<'s> {
         Ok(ids.collect())
     }
 
-    /// Removes all forms of a layer but its blobs. Only under the exclusive lock: see [`crate::gc`].
-    pub fn remove(&self, layer: &DiffId) -> Result<(), StoreError> {
+    /// Bytes a layer takes on the disk, without its blobs; `None` if there is no such layer. Measured once for each set of
+    /// forms: they don't change.
+    pub(crate) fn disk_use(&self, layer: &DiffId) -> Option<u64> {
         let dir = self.dir(layer);
-        let hidden = self.store.tmp_path()?;
-        match fs::rename(&dir, hidden.as_path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", dir)(error))
-            }
-            _ => Ok(()),
+        let note = dir.join(DISK);
+        let forms = forms_in(&dir)?;
+        let noted = framed::read(&note).whole();
+        let noted = noted.and_then(|body| postcard::from_bytes::<(Digest, u64)>(&body).ok());
+        if let Some((known, bytes)) = noted
+            && known == forms
+        {
+            return Some(bytes);
         }
+        // A store that can't be written to is measured each time. Written twice, so that the note counts too.
+        let _ = self.note_disk_use(&note, forms, 0);
+        let bytes = inventory::disk_use(&dir);
+        let _ = self.note_disk_use(&note, forms, bytes);
+        Some(bytes)
+    }
+
+    fn note_disk_use(&self, note: &Path, forms: Digest, bytes: u64) -> Result<(), StoreError> {
+        let body =
+            postcard::to_stdvec(&(forms, bytes)).map_err(|source| StoreError::Serialise {
+                what: "a layer's size",
+                source: Box::new(source),
+            })?;
+        framed::write(self.store, note, &body)
     }
 
     /// Whether a tar is all there is to bring to the disk. What a layer does can be read from it again.
@@ -355,6 +376,16 @@ impl LayerStaging<'_> {
     }
 }
 
+/// A digest of the names in a layer's directory; `None` if there is no directory.
+fn forms_in(dir: &Path) -> Option<Digest> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+    names.retain(|name| name != DISK);
+    names.sort();
+    let names: Vec<&[u8]> = names.iter().map(|name| name.as_encoded_bytes()).collect();
+    Some(Digest::of(&names.join(&b'/')))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -400,8 +431,9 @@ mod tests {
         assert!(layers.tar(&layer()).unwrap().is_none());
         assert_eq!(layers.meta(&layer()).unwrap().size, Some(1024));
         assert_eq!(layers.list().unwrap(), [layer()]);
-        layers.remove(&layer()).unwrap();
-        assert!(!layers.contains(&layer()));
+        let bytes = layers.disk_use(&layer());
+        assert!(bytes.is_some_and(|bytes| bytes >= 4096));
+        assert_eq!(layers.disk_use(&layer()), bytes, "noted");
     }
 
     #[test]

@@ -33,6 +33,7 @@
 //! and never a wrong hit; [`StoreError`] is for a store that can't be used and for content asked for by name that
 //! isn't there.
 
+pub mod budget;
 pub mod checksum;
 pub mod content_hash;
 pub mod gc;
@@ -40,24 +41,31 @@ pub mod key;
 pub mod store;
 
 mod cas;
+mod disk;
 mod error;
 mod framed;
+mod inventory;
 mod layers;
 mod locks;
 mod miss;
+mod mounts;
 mod records;
 mod refs;
 mod remotes;
+mod summary;
 mod tar_file;
 #[cfg(test)]
 mod testing;
 mod tmp;
 
+pub use budget::{Amount, Budget};
 pub use cas::{BlobWriter, Cas, VerifiedReader};
 pub use checksum::{Candidate, ChecksumError, Checksums, FileStat, FileTime};
 pub use content_hash::{ContentHash, Hasher, content_digest};
+pub use disk::Disk;
 pub use error::StoreError;
-pub use gc::{Freed, Policy};
+pub use gc::{Freed, Limits, Plan, Policy, Verdict};
+pub use inventory::{Detail, Entry, EntryKind, Inventory};
 pub use key::{CacheKey, FileDigest, InputId, OutputId, Preimage, Selected, Value};
 pub use layers::{CompressedBlob, LayerMeta, LayerStaging, Layers};
 pub use locks::{KeyLock, StoreLock};

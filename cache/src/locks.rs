@@ -6,6 +6,7 @@
 //!   (R-CACHE-20).
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -122,13 +123,15 @@ fn key_name(key: &Digest) -> String {
     format!("key-{}", key.hex())
 }
 
+/// A store that can't be written to can be held all the same, once somebody made the file.
 fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
-    options
-        .mode(0o600)
-        .open(path)
-        .map_err(StoreError::io("open the lock", path))
+    let opened = match options.mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => File::open(path),
+        opened => opened,
+    };
+    opened.map_err(StoreError::io("open the lock", path))
 }
 
 /// flock(2), begun again when a signal comes in between.

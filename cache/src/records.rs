@@ -4,7 +4,7 @@
 //! handed out: the layer a record names has to be there too. Failures are not recorded (R-CACHE-21).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -53,9 +53,12 @@ pub enum Found {
     },
 }
 
+/// What is stored under a key.
 #[derive(Serialize, Deserialize)]
-enum Record {
+pub(crate) enum Record {
+    /// What the step gave.
     Result(ActionResult),
+    /// The key to look under instead.
     Alias(CacheKey),
 }
 
@@ -148,25 +151,40 @@ impl<'s> ActionCache<'s> {
         Ok(keys.collect())
     }
 
-    /// The layer a record names, if it is a result; doesn't count as a use.
-    pub(crate) fn layer(&self, key: &CacheKey) -> Option<DiffId> {
-        match self.read(key) {
-            Ok(Some(Record::Result(result))) => result.layer,
-            _ => None,
-        }
+    /// A record as it is stored; doesn't count as a use. `None` if it is damaged or there is none.
+    pub(crate) fn record(&self, key: &CacheKey) -> Option<Record> {
+        self.read(key).ok().flatten()
     }
 
-    /// Forgets a record, if there is one.
+    /// Forgets a record, if there is one. What its key was made of stays for a while, so that the miss that comes of it
+    /// can be explained.
     pub fn remove(&self, key: &CacheKey) -> Result<(), StoreError> {
-        for path in [self.record_path(key), self.preimage_path(key)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(StoreError::io("remove", path)(error));
-                }
-                _ => {}
+        let path = self.record_path(key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", path)(error));
+            }
+            _ => {}
+        }
+        touch(&self.preimage_path(key));
+        Ok(())
+    }
+
+    /// Counts the time of a record's last use from now.
+    pub(crate) fn note_use(&self, key: &CacheKey) {
+        touch(&self.record_path(key));
+    }
+
+    /// Forgets what keys without a record were made of, if that was so before `since`.
+    pub(crate) fn forget_preimages(&self, since: SystemTime) {
+        let preimages = fs::read_dir(self.store.dir("preimages"));
+        for preimage in preimages.into_iter().flatten().flatten() {
+            let written = preimage.metadata().and_then(|metadata| metadata.modified());
+            let record = self.store.dir("actions").join(preimage.file_name());
+            if written.is_ok_and(|written| written < since) && !record.exists() {
+                let _ = fs::remove_file(preimage.path());
             }
         }
-        Ok(())
     }
 
     fn closest(&self, preimage: &Preimage) -> Option<Closest> {
@@ -187,19 +205,6 @@ impl<'s> ActionCache<'s> {
             },
             _ => Found::Hit(result),
         }
-    }
-
-    /// Collection goes by it. A store that can't be written to is read all the same.
-    fn note_use(&self, key: &CacheKey) {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        let _ = utimensat(CWD, self.record_path(key), &times, AtFlags::empty());
     }
 
     fn read(&self, key: &CacheKey) -> Result<Option<Record>, String> {
@@ -229,6 +234,19 @@ impl<'s> ActionCache<'s> {
             .dir("steps")
             .join(Digest::of(step.as_bytes()).hex())
     }
+}
+
+/// Sets a file's time to now: collection goes by it. A store that can't be written to is read all the same.
+pub(crate) fn touch(path: &Path) {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let _ = utimensat(CWD, path, &times, AtFlags::empty());
 }
 
 fn serialise<E: std::error::Error + Send + Sync + 'static>(

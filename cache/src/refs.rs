@@ -10,11 +10,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use kiln_image::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
+use crate::records::touch;
 use crate::store::read_file;
 use crate::{Store, StoreError};
 
@@ -141,6 +143,17 @@ impl<'s> Refs<'s> {
     /// The image with this id.
     pub fn image(&self, config: &Digest) -> Result<Option<ImageRecord>, StoreError> {
         read_json(&self.image_path(config))
+    }
+
+    /// Counts the time of an image's last use from now.
+    pub fn note_use(&self, config: &Digest) {
+        touch(&self.image_path(config));
+    }
+
+    /// When an image was last used.
+    pub(crate) fn last_used(&self, config: &Digest) -> SystemTime {
+        let used = fs::metadata(self.image_path(config)).and_then(|record| record.modified());
+        used.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// The names an image has.

@@ -5,7 +5,7 @@
 //! recognised; of a git remote, the objects that were fetched. Both only make builds faster.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_image::Digest;
@@ -17,6 +17,9 @@ use crate::{Store, StoreError};
 
 /// Most contents remembered of one address. Servers behind one name may take turns with a few.
 const MOST_SEEN: usize = 8;
+
+/// The file beside a remote's objects that says whose they are.
+const ADDRESS: &str = "kiln-remote";
 
 /// The store's memory of remote sources.
 #[derive(Debug, Clone, Copy)]
@@ -75,9 +78,20 @@ impl<'s> Remotes<'s> {
         let name = format!("remotes/git/{}", name_of(remote));
         self.make_dir(&name)?;
         let dir = self.store.dir(&name);
+        let address = dir.join(ADDRESS);
+        if !address.exists() {
+            let shown = without_login(remote);
+            self.store
+                .write_file(&address, &[shown.as_bytes()], false)?;
+        }
         // A collection goes by it; one that can't be set is as old as the last change.
         let _ = File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
         Ok(dir)
+    }
+
+    /// Where the objects in this directory came from, for people; nothing where an earlier kiln made it.
+    pub(crate) fn address_of(&self, repository: &Path) -> String {
+        fs::read_to_string(repository.join(ADDRESS)).unwrap_or_default()
     }
 
     /// Forgets the objects of a git remote, for one who holds its lock.
@@ -105,6 +119,18 @@ impl<'s> Remotes<'s> {
             }
             made => made,
         }
+    }
+}
+
+/// An address without what somebody logs in with.
+fn without_login(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit('@').next().unwrap_or(host);
+            format!("{scheme}://{host}/{path}")
+        }
+        None => url.to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@
 //!     fs/                     unpacked, for overlayfs
 //!     damaged/                an fs/ whose files were found changed; not used again
 //!     tar                     the uncompressed tar
+//!     disk                    how much space its forms take, once that was measured
 //!     unsynced                not yet surely on the disk: holds the id of the boot that wrote it
 //!   actions/<hex of key>      what a step gave: result or alias; a digest in front          (records)
 //!   preimages/<hex of key>    what the key was made of, for explaining a miss               (records)
@@ -196,6 +197,11 @@ impl Store {
 
     pub(crate) fn locks_dir(&self) -> PathBuf {
         self.dir("locks")
+    }
+
+    /// Whether this process put anything into the store.
+    pub(crate) fn has_written(&self) -> bool {
+        self.inner.session.get().is_some()
     }
 
     /// A path in this process's directory below `tmp/`, which is made at the first call.

@@ -9,7 +9,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use kiln_cache::{ActionResult, CacheKey, OutputId, Policy, Preimage, Store, Value};
+use kiln_cache::{
+    ActionResult, CacheKey, Detail, EntryKind, Limits, OutputId, Policy, Preimage, Store, Value,
+};
 use kiln_image::{Changeset, DiffId, Digest, ImagePath, Node};
 
 /// Names the store to a process that works in it.
@@ -131,10 +133,12 @@ fn killed_processes_leave_a_good_store() {
     let held = fs::read_dir(root.join("tmp")).unwrap().count();
     assert_eq!(held, 1, "this process's own");
     let policy = Policy {
-        records_used_since: None,
-        untagged_images: true,
+        takes: &|entry| matches!(entry.kind, EntryKind::Stray | EntryKind::Image),
+        limits: Limits::default(),
+        memory_since: None,
     };
-    let freed = store.collect(&policy).unwrap().unwrap();
+    let plan = store.collect(&policy, Detail::Sizes).unwrap();
+    let freed = plan.unwrap().freed;
     assert_eq!((freed.layers, freed.blobs), (0, THINGS as u64));
     assert_eq!(check(&store), THINGS);
 }

@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Inspect(command::inspect::Args),
     Tag(command::tag::Args),
     Rmi(command::rmi::Args),
+    Cache(command::cache::Args),
     Prune(command::prune::Args),
     Pull(command::pull::Args),
     Push(command::push::Args),

@@ -12,6 +12,7 @@ use kiln_executor::sandbox::Rung;
 use crate::args::ProgressMode;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::gc_budget::GcBudget;
 
 /// Environment variables and terminals, as a value so that tests can make one up.
 #[derive(Debug, Clone, Default)]
@@ -122,6 +123,17 @@ impl Config {
         name.map(str::parse).transpose().map_err(|unknown| {
             Failure::from_error(Exit::Usage, None, &unknown)
                 .help("`kiln doctor` tells which there are here; without `--sandbox` and `KILN_SANDBOX` the best is taken")
+        })
+    }
+
+    /// How much space the cache may take: the flag, else `KILN_GC`.
+    pub(crate) fn gc(&self, asked: Option<GcBudget>) -> Result<Option<GcBudget>, Failure> {
+        let Some(text) = self.environment.text("KILN_GC").filter(|_| asked.is_none()) else {
+            return Ok(asked);
+        };
+        text.parse().map(Some).map_err(|reason: String| {
+            Failure::usage(format!("`KILN_GC` is `{text}`: {reason}"))
+                .help("it may be off, or limits such as `max-used=50%,min-free=10g`")
         })
     }
 

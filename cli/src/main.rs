@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod exit;
 mod failure;
+mod gc_budget;
 mod human;
 mod input;
 mod location;

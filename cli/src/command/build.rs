@@ -1,6 +1,7 @@
 //! `kiln build`: a Dockerfile and a context in, an image out.
 
 mod checks;
+mod collect;
 mod log_limit;
 mod outputs;
 mod report;
@@ -11,6 +12,7 @@ mod ssh;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use kiln_executor::export::{ExportOptions, export};
 use kiln_executor::{
@@ -26,6 +28,7 @@ use crate::command::check;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::gc_budget::GcBudget;
 use crate::output::Output;
 use crate::quantity::Span;
 use crate::recipe::Recipe;
@@ -72,6 +75,11 @@ pub(crate) struct Args {
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
+    /// How much space the cache may take when the build has ended: off, or max-used=SIZE,min-free=SIZE,keep-storage=SIZE,
+    /// keep-duration=DURATION, with sizes as 20g or 10% of the disk [env: KILN_GC] [default:
+    /// max-used=50%,min-free=5%,keep-storage=2g]
+    #[arg(long, value_name = "LIMITS")]
+    pub(crate) gc: Option<GcBudget>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -121,6 +129,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         pull: args.recipe.pull_policy(),
         steps: steps(&args, config, secrets, &agents)?,
     };
+    let limits = config.gc(args.gc)?;
+    let began = SystemTime::now();
     let findings = OnceLock::new();
     let (result, account) = session.watch(mode, |watched| {
         make(&watched, &request, &args.tags, &outputs, &findings)
@@ -128,6 +138,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let found = findings.get().map_or(&[][..], Vec::as_slice);
     let in_full = args.debug.then_some(config.color);
     let told = || report::warnings(mode, &source, found, in_full);
+    collect::keep_within(limits, args.gc.is_some(), began, mode, &session.store);
     let (built, results) = result.inspect_err(|_| {
         report::tail(mode, &account);
         told();

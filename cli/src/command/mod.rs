@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments, what it does, its tests.
 
 pub(crate) mod build;
+pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod context;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args, config),
         Command::Tag(args) => tag::run(&args, config),
         Command::Rmi(args) => rmi::run(&args, config),
+        Command::Cache(args) => cache::run(&args, config),
         Command::Prune(args) => prune::run(&args, config),
         Command::Pull(args) => pull::run(&args, config),
         Command::Push(args) => push::run(&args, config),

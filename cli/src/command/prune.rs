@@ -1,47 +1,45 @@
 //! `kiln prune`: give back the space of what nothing refers to.
 
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use kiln_cache::Policy;
+use kiln_cache::{Detail, Entry, EntryKind, Limits, Policy};
 
+use crate::command::cache::{self, Filter};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::human;
 use crate::session::Session;
 
 /// Remove images without a name, and layers that nothing refers to
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Remove the build cache too: the next build does every step again
+    /// Remove the build cache too, with its cache mounts: the next build does every step again
     #[arg(short, long)]
     all: bool,
+    /// As for `kiln cache ls`; all else stays
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    filters: Vec<Filter>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, None)?;
-    let policy = Policy {
-        records_used_since: args.all.then(SystemTime::now),
-        untagged_images: true,
+    let takes = |entry: &Entry| {
+        let dangling = matches!(entry.kind, EntryKind::Image | EntryKind::Stray);
+        (args.all || dangling) && Filter::all_take(&args.filters, entry)
     };
-    let freed = session
+    let everything = args.all && args.filters.is_empty();
+    let policy = Policy {
+        takes: &takes,
+        limits: Limits::default(),
+        memory_since: everything.then(|| SystemTime::now() + Duration::from_secs(1)),
+    };
+    let plan = session
         .store
-        .collect(&policy)
+        .collect(&policy, Detail::Descriptions)
         .map_err(|error| Failure::from_store(&error))?
-        .ok_or_else(|| {
-            Failure::environment("the store is in use by another kiln, so nothing was removed")
-                .help("try again when its build has ended")
-        })?;
-    writeln!(
-        std::io::stdout(),
-        "Removed {} images, {} cache records, {} layers, {} blobs\nReclaimed {}",
-        freed.images,
-        freed.records,
-        freed.layers,
-        freed.blobs,
-        human::size(freed.bytes)
-    )?;
+        .ok_or_else(cache::in_use)?;
+    writeln!(std::io::stdout(), "Removed {}", cache::told(&plan.freed))?;
     Ok(Exit::Done)
 }

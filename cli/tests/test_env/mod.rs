@@ -190,9 +190,27 @@ impl Outcome {
     /// Checks that all went well.
     #[track_caller]
     pub fn succeeds(self) -> Self {
-        assert_eq!(self.code, 0, "{}", self.stderr);
+        self.fails(0)
+    }
+
+    pub fn fails(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}", self.stderr);
         self
     }
+}
+
+/// Bytes that a directory takes on the disk.
+pub fn disk_use(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::symlink_metadata(directory).unwrap();
+    let mut bytes = own.blocks() * 512;
+    if own.is_dir() {
+        let entries = std::fs::read_dir(directory).unwrap();
+        bytes += entries
+            .map(|entry| disk_use(&entry.unwrap().path()))
+            .sum::<u64>();
+    }
+    bytes
 }
 
 /// A tar of the smallest root filesystem with a shell.

@@ -65,6 +65,7 @@ pub(crate) fn find_by_name(
     }) {
         return Ok(None);
     }
+    services.store.refs().note_use(&record.config);
     Ok(open(services, Some(reference.clone()), record).ok())
 }
 

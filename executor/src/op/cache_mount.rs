@@ -1,6 +1,7 @@
 //! Directories of `RUN --mount=type=cache`: they outlive builds and are in no layer and no key.
 //!
 //! ```text
+//! mounts/<digest of the id>/id                                                         the id
 //! mounts/<digest of the id>/<digest of mode, owner and first content>-<number>        the directory
 //! mounts/<digest of the id>/<digest of mode, owner and first content>-<number>.lock   held with flock(2) by its users
 //! ```
@@ -24,7 +25,7 @@ use crate::sandbox::{Footing, Rung};
 /// A cache directory, held as long as this lives.
 pub(crate) struct CacheDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// Which directories a mount can use: its path below `mounts/`, but for the number. `content` is what a new one starts with.
@@ -60,6 +61,10 @@ pub(crate) fn take(
     loop {
         let path = store.mounts_dir().join(format!("{name}-{number}"));
         let held = hold(&path, how)?;
+        if let Some(CacheDir { lock, .. }) = &held {
+            let caches = path.parent().expect("the id's directory is above");
+            store.note_mount_use(caches, &mount.id, lock)?;
+        }
         if held.is_some() || sharing == Sharing::Locked {
             return Ok(held);
         }
@@ -114,7 +119,7 @@ fn hold(path: &Path, how: FlockOperation) -> Result<Option<CacheDir>, Cause> {
     }
     Ok(Some(CacheDir {
         path: path.to_owned(),
-        _lock: lock,
+        lock,
     }))
 }
 

@@ -118,7 +118,7 @@ fn summary(results: &Results, outputs: &[Output]) -> String {
     text
 }
 
-fn is_for_people(mode: ProgressMode) -> bool {
+pub(super) fn is_for_people(mode: ProgressMode) -> bool {
     matches!(
         mode,
         ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain

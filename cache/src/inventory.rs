@@ -1,0 +1,454 @@
+//! What takes space in the store, and for whom.
+//!
+//! An [`Entry`] is what can be removed on its own: an image, a step's result, a cache mount, the objects of a git
+//! remote, a piece that nothing refers to. Entries hold *parts*: layers and blobs. A part may be held by several
+//! entries, so its bytes are kept once, with the number of its holders; an entry's `shared` bytes are those that would
+//! stay if it alone went. Sizes are what the files take on the disk.
+//!
+//! How much a layer takes is written beside it once it was measured: an unpacked base image has many thousand files.
+
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use kiln_image::{DiffId, Digest, ImageConfig};
+use serde_json::Value;
+
+use crate::key::{CacheKey, Preimage};
+use crate::mounts::{file_name, is_held};
+use crate::records::Record;
+use crate::refs::ImageRecord;
+use crate::{Store, StoreError};
+
+/// Configs and manifests are not larger than this; a larger one keeps nothing.
+const LARGEST_DOCUMENT: u64 = 32 * 1024 * 1024;
+
+/// Where what belongs to no entry is.
+const BOOKS: [&str; 10] = [
+    "version",
+    "actions",
+    "preimages",
+    "steps",
+    "refs",
+    "remotes/http",
+    "stat",
+    "builds",
+    "locks",
+    "tmp",
+];
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// An image.
+    Image,
+    /// The result of a step.
+    Step,
+    /// A directory of `RUN --mount=type=cache`.
+    CacheMount,
+    /// The objects of a git remote.
+    Repository,
+    /// A layer or blob that nothing refers to.
+    Stray,
+}
+
+/// Something that takes space and can go on its own.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it is called: unique among those of its kind, hexadecimal.
+    pub id: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Names of an image; what a step did; the id of a cache mount.
+    pub description: String,
+    /// Bytes it takes on the disk, with what it shares.
+    pub size: u64,
+    /// How many of them other entries need too.
+    pub shared: u64,
+    /// When it was made, where that is known.
+    pub created: Option<Timestamp>,
+    /// When it was last used.
+    pub last_used: SystemTime,
+    /// Whether a running step has it.
+    pub in_use: bool,
+    /// Whether it is an image with a name.
+    pub named: bool,
+    pub(crate) parts: Vec<usize>,
+    pub(crate) own: Own,
+}
+
+/// What an entry is made of besides its parts.
+#[derive(Debug, Clone)]
+pub(crate) enum Own {
+    /// A record under `refs/images`.
+    Image(Digest),
+    /// A record under `actions`.
+    Record(CacheKey),
+    /// A directory.
+    Directory(PathBuf, u64),
+    Nothing,
+}
+
+/// Bytes that one or more entries hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub what: PartName,
+    pub bytes: u64,
+    pub holders: u32,
+}
+
+/// Which layer or blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum PartName {
+    Layer(DiffId),
+    Blob(Digest),
+}
+
+/// All that takes space in a store.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// What can go on its own.
+    pub entries: Vec<Entry>,
+    /// Bytes of records, checksums and history, which belong to no entry.
+    pub books: u64,
+    pub(crate) parts: Vec<Part>,
+    /// Records that lead to another.
+    pub(crate) aliases: Vec<(CacheKey, CacheKey)>,
+    index: HashMap<PartName, usize>,
+}
+
+/// How much to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What a collection goes by.
+    Sizes,
+    /// What people want to read, too: reads what every step's key was made of.
+    Descriptions,
+}
+
+impl Store {
+    /// Takes stock. Hold the store meanwhile: see [`Store::lock_shared`].
+    pub fn inventory(&self, detail: Detail) -> Result<Inventory, StoreError> {
+        let mut inventory = Inventory::default();
+        self.take_images(&mut inventory)?;
+        self.take_steps(detail, &mut inventory)?;
+        self.take_directories(&mut inventory);
+        self.take_strays(&mut inventory)?;
+        for entry in &mut inventory.entries {
+            let parts = entry.parts.iter().map(|part| &inventory.parts[*part]);
+            entry.size = parts.clone().map(|part| part.bytes).sum::<u64>() + entry.own.bytes();
+            let shared = parts.filter(|part| part.holders > 1);
+            entry.shared = shared.map(|part| part.bytes).sum();
+        }
+        if detail == Detail::Descriptions {
+            inventory.books = BOOKS.iter().map(|name| disk_use(&self.dir(name))).sum();
+        }
+        Ok(inventory)
+    }
+
+    fn take_images(&self, inventory: &mut Inventory) -> Result<(), StoreError> {
+        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
+        for (name, image) in self.refs().list()? {
+            names.entry(image.config).or_default().push(name.familiar());
+        }
+        for image in self.refs().images()? {
+            let names = names.remove(&image.config).unwrap_or_default();
+            let used = self.refs().last_used(&image.config);
+            let mut entry = Entry {
+                description: names.join(", "),
+                created: Some(image.created_at),
+                named: !names.is_empty(),
+                ..Entry::new(EntryKind::Image, image.config.hex(), used)
+            };
+            entry.own = Own::Image(image.config);
+            self.parts_of_image(&image, &mut entry, inventory);
+            inventory.entries.push(entry);
+        }
+        // A name whose image record is gone keeps its image all the same.
+        for (name, image) in self.refs().list()? {
+            if self.refs().image(&image.config)?.is_none() {
+                let mut entry = Entry {
+                    description: name.familiar(),
+                    named: true,
+                    ..Entry::new(EntryKind::Image, image.config.hex(), SystemTime::now())
+                };
+                self.parts_of_image(&image, &mut entry, inventory);
+                inventory.entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// A damaged config or manifest keeps what it is and nothing it can't name.
+    fn parts_of_image(&self, image: &ImageRecord, entry: &mut Entry, inventory: &mut Inventory) {
+        let read = |digest: &Digest| self.cas().read(digest, LARGEST_DOCUMENT).ok();
+        self.hold_blob(image.config, entry, inventory);
+        let config = read(&image.config).and_then(|bytes| ImageConfig::from_json(&bytes).ok());
+        let layers = config.map(|config| config.rootfs.diff_ids.unwrap_or_default());
+        for layer in layers.unwrap_or_default() {
+            self.hold_layer(layer, entry, inventory);
+        }
+        let Some(manifest) = &image.manifest else {
+            return;
+        };
+        self.hold_blob(manifest.digest, entry, inventory);
+        let Some(manifest) =
+            read(&manifest.digest).and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        else {
+            return;
+        };
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for blob in layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok()) {
+            self.hold_blob(blob, entry, inventory);
+        }
+    }
+
+    fn take_steps(&self, detail: Detail, inventory: &mut Inventory) -> Result<(), StoreError> {
+        let held = self.held_keys();
+        for (key, used) in self.actions().list()? {
+            let result = match self.actions().record(&key) {
+                Some(Record::Result(result)) => Some(result),
+                Some(Record::Alias(target)) => {
+                    inventory.aliases.push((key, target));
+                    continue;
+                }
+                None => None, // damaged: goes with the first collection
+            };
+            let mut entry = Entry {
+                created: result.as_ref().map(|result| result.created),
+                in_use: held.contains(&key),
+                ..Entry::new(EntryKind::Step, key.0.hex(), used)
+            };
+            entry.own = Own::Record(key);
+            if detail == Detail::Descriptions {
+                let preimage = self.actions().preimage(&key);
+                entry.description = preimage.as_ref().map(Preimage::summary).unwrap_or_default();
+            }
+            if let Some(layer) = result.and_then(|result| result.layer) {
+                self.hold_layer(layer, &mut entry, inventory);
+            }
+            inventory.entries.push(entry);
+        }
+        Ok(())
+    }
+
+    fn take_directories(&self, inventory: &mut Inventory) {
+        for mount in self.mount_dirs() {
+            let bytes = disk_use(&mount.path);
+            let below = mount.path.strip_prefix(self.mounts_dir());
+            let name = below.unwrap_or(&mount.path).as_os_str();
+            let id = Digest::of(name.as_encoded_bytes());
+            inventory.entries.push(Entry {
+                description: mount.id,
+                in_use: mount.in_use,
+                own: Own::Directory(mount.path, bytes),
+                ..Entry::new(EntryKind::CacheMount, id.hex(), mount.last_used)
+            });
+        }
+        let remotes = fs::read_dir(self.dir("remotes/git"));
+        for remote in remotes.into_iter().flatten().flatten() {
+            let path = remote.path();
+            let Ok(used) = remote.metadata().and_then(|directory| directory.modified()) else {
+                continue; // gone meanwhile
+            };
+            let bytes = disk_use(&path);
+            inventory.entries.push(Entry {
+                description: self.remotes().address_of(&path),
+                own: Own::Directory(path.clone(), bytes),
+                ..Entry::new(EntryKind::Repository, file_name(&path), used)
+            });
+        }
+    }
+
+    fn take_strays(&self, inventory: &mut Inventory) -> Result<(), StoreError> {
+        for layer in self.layers().list()? {
+            if !inventory.index.contains_key(&PartName::Layer(layer)) {
+                let path = self.layers().dir(&layer);
+                let mut entry = Entry {
+                    description: format!("layer {layer}"),
+                    ..Entry::new(EntryKind::Stray, layer.0.hex(), written(&path))
+                };
+                self.hold_layer(layer, &mut entry, inventory);
+                inventory.entries.push(entry);
+            }
+        }
+        for (blob, _) in self.cas().list()? {
+            if !inventory.index.contains_key(&PartName::Blob(blob)) {
+                let path = self.cas().path(&blob);
+                let mut entry = Entry {
+                    description: format!("blob {blob}"),
+                    ..Entry::new(EntryKind::Stray, blob.hex(), written(&path))
+                };
+                self.hold_blob(blob, &mut entry, inventory);
+                inventory.entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer with its compressed forms.
+    fn hold_layer(&self, layer: DiffId, entry: &mut Entry, inventory: &mut Inventory) {
+        let measure = || self.layers().disk_use(&layer);
+        inventory.hold(PartName::Layer(layer), measure, entry);
+        let meta = self.layers().meta(&layer);
+        for blob in meta.into_iter().flat_map(|meta| meta.blobs) {
+            self.hold_blob(blob.digest, entry, inventory);
+        }
+    }
+
+    fn hold_blob(&self, blob: Digest, entry: &mut Entry, inventory: &mut Inventory) {
+        let measure = || Some(fs::symlink_metadata(self.cas().path(&blob)).ok()?.blocks() * 512);
+        inventory.hold(PartName::Blob(blob), measure, entry);
+    }
+
+    /// Keys that some process is working on.
+    fn held_keys(&self) -> Vec<CacheKey> {
+        let locks = fs::read_dir(self.locks_dir()).into_iter().flatten();
+        let held = locks.flatten().filter_map(|lock| {
+            let name = lock.file_name();
+            let key = Digest::from_hex(name.to_str()?.strip_prefix("key-")?).ok()?;
+            is_held(&lock.path()).then_some(CacheKey(key))
+        });
+        held.collect()
+    }
+}
+
+impl Inventory {
+    /// Bytes of all that is there, each counted once.
+    pub fn total(&self) -> u64 {
+        let own = self.entries.iter().map(|entry| entry.own.bytes());
+        let parts = self.parts.iter().map(|part| part.bytes);
+        own.chain(parts).sum::<u64>() + self.books
+    }
+
+    /// Bytes of entries of each kind, each byte with the first kind that has it: so they add up to the total. Then the
+    /// bytes of these that would be given back if all of the kind went that may go.
+    pub fn by_kind(&self) -> Vec<(EntryKind, usize, u64, u64)> {
+        let mut sorted: Vec<&Entry> = self.entries.iter().collect();
+        sorted.sort_by_key(|entry| (!entry.named, entry.kind));
+        let mut counted = vec![false; self.parts.len()];
+        let mut kinds: Vec<(EntryKind, usize, u64, u64)> = Vec::new();
+        for entry in sorted {
+            if kinds.iter().all(|(kind, ..)| *kind != entry.kind) {
+                kinds.push((entry.kind, 0, 0, 0));
+            }
+            let mut bytes = entry.own.bytes();
+            for part in &entry.parts {
+                if !std::mem::replace(&mut counted[*part], true) {
+                    bytes += self.parts[*part].bytes;
+                }
+            }
+            let known = kinds.iter_mut().find(|(kind, ..)| *kind == entry.kind);
+            let (_, count, size, removable) = known.expect("added above");
+            *count += 1;
+            *size += bytes;
+            if !entry.named && !entry.in_use {
+                *removable += bytes;
+            }
+        }
+        kinds.sort_by_key(|(kind, ..)| *kind);
+        kinds
+    }
+
+    /// Bytes that a collection may take: all but what images with a name need.
+    pub fn removable(&self) -> u64 {
+        let held_by_name = self.held_by_named();
+        let parts = self.parts.iter().zip(held_by_name);
+        let parts = parts.filter(|(_, held)| !held).map(|(part, _)| part.bytes);
+        let own = self.entries.iter().map(|entry| entry.own.bytes());
+        parts.chain(own).sum()
+    }
+
+    /// For each part, whether an image with a name holds it.
+    pub(crate) fn held_by_named(&self) -> Vec<bool> {
+        let mut held = vec![false; self.parts.len()];
+        for entry in self.entries.iter().filter(|entry| entry.named) {
+            for part in &entry.parts {
+                held[*part] = true;
+            }
+        }
+        held
+    }
+
+    /// Notes that `entry` holds a part, which takes what `measure` finds; `None` if it is not there.
+    fn hold(&mut self, what: PartName, measure: impl FnOnce() -> Option<u64>, entry: &mut Entry) {
+        let at = match self.index.entry(what) {
+            hash_map::Entry::Occupied(known) => *known.get(),
+            hash_map::Entry::Vacant(new) => {
+                let Some(bytes) = measure() else {
+                    return;
+                };
+                self.parts.push(Part {
+                    what,
+                    bytes,
+                    holders: 0,
+                });
+                *new.insert(self.parts.len() - 1)
+            }
+        };
+        if !entry.parts.contains(&at) {
+            entry.parts.push(at);
+            self.parts[at].holders += 1;
+        }
+    }
+}
+
+impl Entry {
+    fn new(kind: EntryKind, id: String, last_used: SystemTime) -> Self {
+        Self {
+            id,
+            kind,
+            description: String::new(),
+            size: 0,
+            shared: 0,
+            created: None,
+            last_used,
+            in_use: false,
+            named: false,
+            parts: Vec::new(),
+            own: Own::Nothing,
+        }
+    }
+}
+
+impl Own {
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Directory(_, bytes) => *bytes,
+            Self::Image(_) | Self::Record(_) | Self::Nothing => 0,
+        }
+    }
+}
+
+impl EntryKind {
+    /// As it is written in lists and filters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Step => "step",
+            Self::CacheMount => "cache-mount",
+            Self::Repository => "git",
+            Self::Stray => "unreferenced",
+        }
+    }
+}
+
+/// Space a file or directory takes, in bytes; a file with several names in it counts once.
+pub(crate) fn disk_use(path: &Path) -> u64 {
+    let mut seen = std::collections::HashSet::new();
+    let entries = walkdir::WalkDir::new(path).into_iter().flatten();
+    let metadata = entries.filter_map(|entry| entry.metadata().ok());
+    let counted = metadata.filter(|metadata| {
+        metadata.is_dir() || metadata.nlink() < 2 || seen.insert((metadata.dev(), metadata.ino()))
+    });
+    counted.map(|metadata| metadata.blocks() * 512).sum()
+}
+
+fn written(path: &Path) -> SystemTime {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.unwrap_or(SystemTime::UNIX_EPOCH)
+}
