@@ -18,7 +18,9 @@ use crate::op::exec::{link_owners, network};
 use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
 use crate::rootfs::RootFs;
-use crate::sandbox::{DEFAULT_SHM_SIZE, ExitStatus, MountSpec, SandboxSpec, Stdio, User};
+use crate::sandbox::{
+    DEFAULT_SHM_SIZE, ExitStatus, MountSpec, Rung, SandboxError, SandboxSpec, Stdio, User,
+};
 use crate::snapshot::Snapshot;
 use crate::ulimit;
 use crate::usage::OutOfMemory;
@@ -87,6 +89,7 @@ fn run_in(
     cancel: &Cancel,
 ) -> Result<RunEnd, Cause> {
     let rung = services.rung()?;
+    refuse_to_move(&options.mounts, rung)?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
     let root = RootFs::base(OutputId::image(&layers), layers);
@@ -132,6 +135,16 @@ fn run_in(
         out_of_memory: limiter.out_of_memory(&cgroup, &options.resources, status),
         warning,
     })
+}
+
+/// Where nothing can be mounted, what a step is to see is moved into its root for as long as it runs. The user's own files are not: should
+/// kiln be killed meanwhile, they would be lost with that root.
+fn refuse_to_move(mounts: &[MountSpec], rung: Rung) -> Result<(), Cause> {
+    if rung.has_namespaces() || mounts.is_empty() {
+        return Ok(());
+    }
+    let refused = format!("the sandbox `{rung}` can't mount files of the machine");
+    Err(SandboxError::Invalid(refused).into())
 }
 
 fn argv(config: &ImageConfig, options: &RunOptions) -> Result<Vec<String>, Cause> {

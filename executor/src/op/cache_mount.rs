@@ -138,10 +138,16 @@ impl CacheDir {
         mount: &CacheMount,
         content: impl FnOnce(&Path) -> Result<Option<PathBuf>, Cause>,
     ) -> Result<(), Cause> {
-        if self.path.is_dir() {
+        let found = fs::symlink_metadata(&self.path);
+        if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
             return Ok(());
         }
         let scratch = store.scratch_dir()?;
+        if found.is_ok() {
+            // A link, say: nothing that kiln makes, and not to be followed.
+            let old = scratch.path().join("old");
+            fs::rename(&self.path, old).map_err(Cause::file("remove", &self.path))?;
+        }
         let chosen = mount.mode.is_some() || mount.uid.is_some() || mount.gid.is_some();
         let made = match chosen && mount.source == "/" {
             true => None,

@@ -39,7 +39,8 @@ pub(super) struct Furnishing {
 struct Piece {
     parent: OwnedFd,
     name: OsString,
-    inode: u64,
+    /// What was put there, if it has a home. As long as this is open nothing else can have its number.
+    made: Option<OwnedFd>,
     /// Of the parent.
     before: Stat,
     /// What the image has there, below `aside`.
@@ -153,17 +154,17 @@ impl Furnishing {
         let mut piece = Piece {
             parent,
             name: name.clone(),
-            inode: 0,
+            made: None,
             before,
             displaced,
             home: None,
         };
         let moved = rustix::fs::renameat(CWD, made, &piece.parent, &name).call("renameat", text);
-        if moved.is_ok() {
+        if moved.is_ok() && home.is_some() {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat(&piece.parent, &name, flags, Mode::empty());
             piece.home = home;
-            piece.inode = rustix::fs::statat(&piece.parent, &name, AtFlags::SYMLINK_NOFOLLOW)
-                .call("fstatat", text)?
-                .st_ino;
+            piece.made = Some(opened.call("openat", text)?);
         }
         self.pieces.push(piece);
         moved
@@ -186,7 +187,7 @@ impl Furnishing {
             fs::copy(&path, &copied).call("copy", || inside.to_owned())?;
             return Ok(copied);
         }
-        let path = fs::read_link(&path).call("readlink", || inside.to_owned())?;
+        let path = path.join("."); // of what is open, and not of what has its name by now
         fs::create_dir(&copied).call("mkdir", || inside.to_owned())?;
         let contents = DirContents::open(&path).call("open", || inside.to_owned())?;
         let draft = scan_directory(&path).map_err(|error| failed(&error))?;
@@ -226,7 +227,7 @@ impl Piece {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let found = rustix::fs::statat(&self.parent, &self.name, flags).ok();
         if let Some(found) = found {
-            let home = self.home.as_ref().filter(|_| found.st_ino == self.inode);
+            let home = self.home.as_ref().filter(|_| self.is_what_was_made(&found));
             if home.is_none_or(|home| self.moved_to(home).is_err()) {
                 let gone = aside.join(format!("gone-{}", found.st_ino));
                 self.moved_to(&gone).call("renameat2", text)?;
@@ -236,6 +237,13 @@ impl Piece {
         rustix::fs::renameat_with(CWD, &self.displaced, &self.parent, &self.name, how)
             .call("renameat2", text)?;
         stub::restore_times(&self.parent, &self.before).call("utimensat", text)
+    }
+
+    fn is_what_was_made(&self, found: &Stat) -> bool {
+        let made = self.made.as_ref().map(rustix::fs::fstat);
+        made.is_some_and(|made| {
+            made.is_ok_and(|made| (made.st_dev, made.st_ino) == (found.st_dev, found.st_ino))
+        })
     }
 
     /// Nobody else's file is replaced.

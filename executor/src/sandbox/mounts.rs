@@ -551,9 +551,20 @@ fn attach_above_host(mounted: &OwnedFd) -> Result<()> {
     .call("move_mount", || "/".into())
 }
 
+/// Opens something of the host that is no link: a link could be a step's, left in a place that steps can write to.
 fn open_host(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .call("open", || path.display().to_string())
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())?;
+    let stat = rustix::fs::fstat(&opened).call("fstat", || path.display().to_string())?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => Err(Error::new(
+            "open",
+            path.display().to_string(),
+            nix::libc::ELOOP,
+        )),
+        _ => Ok(opened),
+    }
 }
 
 fn if_there(root: &Root, path: &str) -> Result<Option<OwnedFd>> {

@@ -92,12 +92,12 @@ impl Caller<'_> {
         };
         let bytes = path.as_bytes();
         if let Some(own) = bytes.strip_prefix(b"/proc/self/") {
-            // Which is the caller, and not this thread.
-            let path = CString::new([format!("{thread}/").as_bytes(), own].concat());
-            let from = open_path(self.proc, ".").map_err(Errno::raw_os_error)?;
+            // Which is the caller, and not this thread. It goes by its number in the step's own `/proc`: from a directory of any other, a
+            // `..` would lead to processes outside of the step.
+            let own = [format!("/proc/{}/", self.number_in_step()?).as_bytes(), own].concat();
             return Ok(Place {
-                from: Some(from),
-                path: path.map_err(|_| libc::EFAULT)?,
+                from: None,
+                path: CString::new(own).map_err(|_| libc::EFAULT)?,
                 follow: at.follow,
             });
         }
@@ -120,6 +120,20 @@ impl Caller<'_> {
             path,
             follow: at.follow,
         })
+    }
+
+    /// The number that the step knows the caller's process by.
+    fn number_in_step(&self) -> Answered<u32> {
+        let status = self.proc_file("status").ok_or(libc::ESRCH)?;
+        if !sys::still_waits(self.listener, self.note.id) {
+            return Err(libc::ESRCH); // it may be another's, see `place`
+        }
+        let mut lines = status.lines();
+        let numbers = lines.find_map(|line| line.strip_prefix("NStgid:"));
+        let innermost = numbers.and_then(|numbers| numbers.split_whitespace().next_back());
+        innermost
+            .and_then(|number| number.parse().ok())
+            .ok_or(libc::ESRCH)
     }
 
     /// The mask of permission bits that new files don't get.

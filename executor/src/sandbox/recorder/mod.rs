@@ -402,11 +402,16 @@ impl Server {
         let Some((record, place)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
-        if flags & TEMPORARY == 0 && place.is_taken() {
+        let temporary = flags & TEMPORARY != 0;
+        if !temporary && place.is_taken() {
             return Ok(Reply::Continue);
         }
         let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
-        let asked = OFlags::from_bits_retain(flags.cast_unsigned());
+        let mut asked = OFlags::from_bits_retain(flags.cast_unsigned());
+        // What somebody else has put there meanwhile must not be opened by this thread: a link to `/dev/tty` would be kiln's own terminal.
+        if !temporary {
+            asked |= OFlags::EXCL;
+        }
         let opened = rustix::fs::openat(
             place.directory(),
             place.path(),

@@ -1,0 +1,29 @@
+//! The root and what is above it.
+
+use crate::yard::Yard;
+use rustix::fs::{Mode, OFlags};
+use std::fs;
+
+/// The old way out of a changed root: keep a directory open, change the root to one below it, and climb. With a mount namespace there is
+/// nothing above. In the rung `chroot` it leads into the container, which is the boundary there.
+pub(crate) fn sandbox_finds_no_way_up(yard: &Yard) {
+    let image = yard.image();
+    image.probe(&["climb", image.outside.text()]).prints("");
+    let ran = image.shell(&format!("cat /..{0}/file /../../..{0}/file /proc/1/cwd{0}/file /proc/self/root/..{0}/file; ls -id / /..", image.outside.text()));
+    ran.tells_no_secret();
+    image.outside.is_untouched();
+}
+
+pub(crate) fn probe_climb(outside: &str) {
+    let here = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    fs::create_dir("/below").unwrap();
+    rustix::process::chroot("/below").unwrap();
+    rustix::process::fchdir(&here).unwrap();
+    for _ in 0..64 {
+        rustix::process::chdir("..").unwrap();
+    }
+    rustix::process::chroot(".").unwrap();
+    if let Ok(text) = fs::read_to_string(format!("{outside}/file")) {
+        println!("{text}");
+    }
+}

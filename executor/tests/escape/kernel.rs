@@ -1,0 +1,203 @@
+//! The kernel's own files, devices and calls.
+
+use crate::yard::Yard;
+use kiln_executor::sandbox::{MountSpec, Rung};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::fs;
+use std::process::ExitCode;
+
+/// What a step could take the machine over with (CVE-2022-0492 and many tricks). Written is what is there already, but for a harmless request.
+const SETTINGS: &[&str] = &[
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/hotplug",
+    "/proc/sys/kernel/poweroff_cmd",
+    "/proc/sys/kernel/randomize_va_space",
+    "/proc/sys/vm/drop_caches",
+    "/proc/sys/fs/binfmt_misc/register",
+    "/proc/sys/fs/protected_symlinks",
+    "/proc/sysrq-trigger",
+    "/proc/irq/default_smp_affinity",
+    "/sys/kernel/uevent_helper",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/fscaps",
+    "/sys/fs/cgroup/release_agent",
+    "/sys/fs/cgroup/cgroup.procs",
+    "/sys/fs/cgroup/memory/release_agent",
+    "/sys/fs/cgroup/rdma/release_agent",
+    "/sys/power/state",
+    "/sys/class/net/lo/mtu",
+];
+
+pub(crate) fn sandbox_changes_no_setting_of_the_kernel(yard: &Yard) {
+    // Where `/proc` is no mount, a file of it that is the step's own may be written to.
+    let script = "for p in $*; do for w in '' /proc/self/root /proc/1/root /proc/thread-self/root; do
+            [ -e $w$p ] || continue
+            t=$(stat -f -c %t $w$p); [ $t = 9fa0 ] || [ $t = 62656572 ] || [ $t = 63677270 ] || [ $t = 27e0eb ] || continue
+            v=$(cat $w$p 2>/dev/null | head -n 1); (echo \"${v:-h}\" >$w$p) 2>/dev/null && echo wrote $w$p
+            chmod 666 $w$p 2>/dev/null && echo changed $w$p
+        done; done; true";
+    let image = yard.image();
+    let mut spec = image.spec(&["sh", "-c", script, "sh"]);
+    spec.argv
+        .extend(SETTINGS.iter().map(|path| (*path).to_owned()));
+    image.run(&spec).unwrap().prints("");
+}
+
+/// Device nodes that a step makes, or an image has: of the machine's disk, its memory, its log.
+pub(crate) fn sandbox_reads_no_disk(yard: &Yard) {
+    let partitions = fs::read_to_string("/proc/partitions").unwrap();
+    let disks = partitions.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (major, minor) = (
+            fields.next()?.parse::<u32>().ok()?,
+            fields.next()?.parse::<u32>().ok()?,
+        );
+        Some(('b', major, minor))
+    });
+    let nodes: Vec<_> = disks
+        .take(3)
+        .chain([('c', 1, 1), ('c', 1, 4), ('c', 1, 11), ('c', 10, 237)])
+        .collect();
+    let image = yard.image();
+    let shared = yard.shared();
+    if yard.rung == Rung::Root {
+        for (number, (kind, major, minor)) in nodes.iter().enumerate() {
+            let kind = if *kind == 'b' {
+                rustix::fs::FileType::BlockDevice
+            } else {
+                rustix::fs::FileType::CharacterDevice
+            };
+            let device = rustix::fs::makedev(*major, *minor);
+            rustix::fs::mknodat(
+                CWD,
+                image.put(&format!("made{number}")),
+                kind,
+                Mode::from_raw_mode(0o666),
+                device,
+            )
+            .unwrap();
+        }
+    }
+    let mut script = String::from(
+        "look() { dd if=$1 bs=512 count=1 2>/dev/null | wc -c | grep -qx 0 || echo read $1; };\nfor f in /made*; do look $f; done\n",
+    );
+    for (kind, major, minor) in nodes {
+        let line = format!(
+            "for d in / /dev /dev/shm /dev/pts /tmp /cache /t /run; do mknod $d/n {kind} {major} {minor} 2>/dev/null; chmod 666 $d/n 2>/dev/null; look $d/n; rm -f $d/n 2>/dev/null; done\n"
+        );
+        script.push_str(&line);
+    }
+    script.push_str("true");
+    let ran = image.shell_with(&script, |spec| {
+        spec.mounts
+            .push(MountSpec::bind(shared.path(), "/cache", true));
+        spec.mounts.push(crate::yard::tmpfs("/t"));
+    });
+    ran.unwrap().prints("");
+}
+
+/// mount(2) and the calls that came after it, namespaces, what is mounted being taken away again (CVE-2022-0185, CVE-2022-0492, CVE-2025-23266).
+pub(crate) fn sandbox_mounts_nothing_of_its_own(yard: &Yard) {
+    let image = yard.image();
+    let script = "for c in 'mount -t tmpfs x /tmp' 'mount -t proc x /tmp' 'mount -t sysfs x /tmp' 'mount -t cgroup x /tmp' 'mount -t cgroup2 x /tmp' \
+          'mount --bind / /tmp' 'mount -o remount,rw /proc/sys' 'mount -o remount,bind,rw /proc/sys' 'mount -o remount,rw /sys' 'mount --make-shared /' \
+          'umount /proc/sys' 'umount -l /proc/sys' 'umount -l /sys/firmware' 'umount -l /proc/keys' 'umount -l /dev' 'umount -l /proc' \
+          'unshare -m true' 'unshare -U true' 'unshare -r true' 'unshare -p true' 'unshare -n true' 'unshare -i true' 'unshare -u true' 'unshare -Urm true' \
+          'nsenter -t 1 -m true' 'nsenter -t 1 -p true' 'pivot_root / /tmp'; do $c >/dev/null 2>&1 && echo done: $c; done; true";
+    image.shell(script).prints("");
+    image.probe(&["mounts"]).prints("");
+}
+
+/// What this program does when it is the step's.
+pub(crate) fn probe(args: &[String]) -> ExitCode {
+    match args[0].as_str() {
+        "exe" => probe_exe(),
+        "rights" => probe_rights(),
+        "mounts" => probe_mounts(),
+        "climb" => crate::files::probe_climb(&args[1]),
+        "open-race" => crate::recorder::probe_open_race(),
+        other => panic!("no such probe: {other}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn probe_exe() {
+    let link = fs::read_link("/proc/self/exe").unwrap();
+    let path = link.to_str().unwrap();
+    let writable = fs::File::options()
+        .write(true)
+        .open("/proc/self/exe")
+        .is_ok();
+    match path.starts_with("/memfd:") && !writable {
+        true => println!("a copy in memory, which can't be written to"),
+        false => println!("{path}, can be written to: {writable}"),
+    }
+}
+
+/// Asked of the kernel itself, as `/proc` may be anything.
+fn probe_rights() {
+    let held = rustix::thread::capabilities(None).unwrap();
+    let filtered = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_err();
+    println!(
+        "{:016x}, {}",
+        held.permitted.bits(),
+        if filtered { "filtered" } else { "not filtered" }
+    );
+}
+
+fn probe_mounts() {
+    use rustix::mount::{FsOpenFlags, MoveMountFlags, OpenTreeFlags};
+    let report = |call: &str, done: bool| {
+        if done {
+            println!("{call}");
+        }
+    };
+    report(
+        "fsopen",
+        rustix::mount::fsopen("tmpfs", FsOpenFlags::empty()).is_ok(),
+    );
+    report(
+        "fspick",
+        rustix::mount::fspick(CWD, "/", rustix::mount::FsPickFlags::empty()).is_ok(),
+    );
+    report(
+        "open_tree",
+        rustix::mount::open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLONE).is_ok(),
+    );
+    report(
+        "open_tree, no copy",
+        rustix::mount::open_tree(CWD, "/", OpenTreeFlags::empty()).is_ok(),
+    );
+    report(
+        "move_mount",
+        rustix::mount::move_mount(CWD, "/proc", CWD, "/tmp", MoveMountFlags::empty()).is_ok(),
+    );
+    for kind in [
+        "CLONE_NEWUSER",
+        "CLONE_NEWNS",
+        "CLONE_NEWPID",
+        "CLONE_NEWCGROUP",
+        "CLONE_NEWTIME",
+    ] {
+        let flags =
+            nix::sched::CloneFlags::from_name(kind).unwrap_or(nix::sched::CloneFlags::CLONE_NEWNS);
+        report(
+            kind,
+            nix::sched::unshare(flags).is_err_and(|errno| errno != nix::errno::Errno::EPERM),
+        );
+        report(kind, nix::sched::unshare(flags).is_ok());
+    }
+    for kind in ["mnt", "pid", "user", "net", "uts", "ipc", "cgroup"] {
+        let opened = rustix::fs::open(
+            format!("/proc/self/ns/{kind}"),
+            OFlags::RDONLY,
+            Mode::empty(),
+        )
+        .unwrap();
+        report(
+            kind,
+            nix::sched::setns(opened, nix::sched::CloneFlags::empty()).is_ok(),
+        );
+    }
+}

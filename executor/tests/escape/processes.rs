@@ -1,0 +1,144 @@
+//! The processes of a step and those of the machine.
+
+use crate::yard::{SECRET, Yard, run};
+use kiln_executor::sandbox::{Launcher, Rung};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+/// CVE-2019-5736 (runc): a step writes to the program that started it, by way of `/proc/PID/exe`, or has itself started as that program.
+pub(crate) fn sandbox_keeps_kilns_binary(yard: &Yard) {
+    let binary = std::env::current_exe().unwrap();
+    let state = || {
+        fs::metadata(&binary)
+            .map(|found| {
+                (
+                    found.ino(),
+                    found.len(),
+                    found.mtime_nsec(),
+                    found.ctime_nsec(),
+                )
+            })
+            .unwrap()
+    };
+    let before = state();
+    let image = yard.image();
+    fs::write(image.put("evil"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(
+        image.put("evil"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    image.link("lib64", "probe"); // for a program that is not static
+    image.shell("for p in self thread-self /proc/[0-9]*; do for n in 1 2 3; do echo evil >/proc/${p##*/}/exe; cp /bin/true /proc/${p##*/}/exe; done; done; true");
+    drop(image.run(&image.spec(&["/evil"])));
+    let mut spec = image.spec(&["/proc/self/exe", "probe", "exe"]);
+    spec.env.push(("LD_LIBRARY_PATH".into(), "/probe".into()));
+    if let Ok(ran) = image.run(&spec) {
+        ran.prints("a copy in memory, which can't be written to\n");
+    } else {
+        assert!(!yard.has_namespaces());
+    }
+    assert_eq!(state(), before);
+}
+
+/// ptrace(2), `/proc/PID/mem`, `/proc/PID/root`: nothing of them is there for processes that a step doesn't know of.
+pub(crate) fn sandbox_shows_no_process_of_the_machine(yard: &Yard) {
+    let script = "for p in /proc/[0-9]*; do [ ${p##*/} = 1 ] || [ \"$(cut -d ' ' -f 4 $p/stat 2>/dev/null || echo 1)\" ] || echo $p; done; ls -d /proc/[0-9]* | wc -l; cat /proc/1/cmdline | head -c 2";
+    let ran = yard.image().shell(script);
+    let (count, program) = ran.output.split_once('\n').unwrap();
+    assert!(
+        count.parse::<usize>().unwrap() <= 4 && program == "sh",
+        "{}",
+        ran.output
+    );
+    let kiln = std::process::id();
+    let ran = yard.image().shell(&format!("ls /proc/{kiln}/root /proc/{kiln}/fd /proc/{kiln}/cwd /proc/1/root/proc/{kiln} 2>/dev/null; echo x 2>/dev/null >/proc/{kiln}/mem; true"));
+    ran.prints("");
+}
+
+/// CVE-2021-3602 (Buildah): the environment of the program that started the step, such as a job's keys.
+pub(crate) fn sandbox_hides_kilns_environment(yard: &Yard) {
+    assert_eq!(std::env::var("KILN_TEST_CANARY").as_deref(), Ok(SECRET));
+    let kiln = std::process::id();
+    let ran = yard.image().shell(&format!("env; cat /proc/*/environ /proc/*/task/*/environ /proc/{kiln}/environ 2>/dev/null | tr '\\0' '\\n'; true"));
+    ran.tells_no_secret();
+}
+
+/// kill(2), from a step that is root.
+pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
+    let mut bystander = Command::new("/bin/busybox")
+        .args(["sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let script = format!(
+        "kill -9 -1; kill -9 {} {}; kill -STOP -1; kill -9 0 -1; echo alive",
+        std::process::id(),
+        bystander.id()
+    );
+    let ran = yard
+        .image()
+        .shell(&format!("trap '' TERM; ({script}) 2>/dev/null; echo alive"));
+    assert!(ran.output.ends_with("alive\n"), "{ran:?}");
+    assert!(bystander.try_wait().unwrap().is_none());
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+/// What a step leaves behind: daemons, stopped processes, those that take no signal, many.
+pub(crate) fn sandbox_ends_whatever_was_left(yard: &Yard) {
+    let number = format!("9{}", std::process::id());
+    let script = format!(
+        "s='sleep {number}'; quiet() {{ \"$@\" >/dev/null 2>&1 </dev/null & }}
+        quiet $s; quiet setsid $s; quiet setsid sh -c \"setsid $s & exit\"; quiet sh -c \"trap '' TERM HUP INT QUIT; $s; $s\"
+        quiet setsid sh -c \"trap '' TERM HUP; (setsid $s &) & kill -STOP \\$\\$\"
+        quiet $s; kill -STOP $!; for i in 1 2 3 4 5 6 7 8 9 10; do for j in 1 2 3 4 5; do quiet setsid $s; done; done
+        (while :; do setsid true; done) >/dev/null 2>&1 &
+        echo started"
+    );
+    yard.image().shell(&script).prints("started\n");
+    let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        command.ends_with(format!("\0{number}\0").as_bytes())
+    });
+    assert_eq!(left.count(), 0);
+}
+
+/// CVE-2024-21626 (runc), CVE-2022-2990 and others: descriptors that kiln has, or was started with and never knew of.
+pub(crate) fn sandbox_inherits_no_descriptor(yard: &Yard) {
+    let (one, other) = UnixStream::pair().unwrap();
+    let directories: Vec<File> = (0..20).map(|_| File::open("/").unwrap()).collect();
+    for directory in &directories {
+        rustix::io::fcntl_setfd(directory, rustix::io::FdFlags::empty()).unwrap();
+    }
+    for socket in [&one, &other] {
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    }
+    let image = yard.image();
+    let numbers: Vec<String> = (3..64).map(|number| number.to_string()).collect();
+    let script = format!(
+        "for n in {}; do (eval \"exec 0<&$n\") 2>/dev/null && echo open: $n; done; ls /proc/self/fd 2>/dev/null | grep -v '^[0123]$'; true",
+        numbers.join(" ")
+    );
+    let own = Launcher::new(); // which inherits what was left open
+    run(&own, &image.spec(&["sh", "-c", &script]))
+        .unwrap()
+        .prints("");
+}
+
+/// CVE-2022-2990 (Buildah), CVE-2022-2995: the supplementary groups of whoever runs kiln.
+pub(crate) fn sandbox_inherits_no_group(yard: &Yard) {
+    let groups = [0, 4, 27, 998].map(rustix::process::Gid::from_raw);
+    if rustix::thread::set_thread_groups(&groups).is_err() {
+        assert_eq!(yard.rung, Rung::UsernsSingle); // where nobody can
+        return;
+    }
+    let own = Launcher::new();
+    let image = yard.image();
+    for (uid, expected) in [(0, "0\n"), (1000, "0\n")] {
+        let mut spec = image.spec(&["id", "-G"]);
+        spec.user.uid = uid;
+        run(&own, &spec).unwrap().prints(expected);
+    }
+}
