@@ -68,12 +68,12 @@ pub(crate) fn sandbox_binds_what_a_racing_link_selects_inside_only(yard: &Yard) 
     {
         let shared = trap(yard, &link);
         let at = |name: &str| shared.path().join(name);
-        for inside in [
-            "/d",
-            "/d/file",
-            "/link",
-            "/link/file",
-            "/d/../../../../../..",
+        for (inside, rounds) in [
+            ("/d", ROUNDS),
+            ("/d/file", ROUNDS),
+            ("/link", 1),
+            ("/link/file", 1),
+            ("/d/../../../../../..", 1),
         ] {
             let script = format!(
                 "cat /m /m/file /m{0}/file /m/d/file /m{0}/d/file; find /m -name '*assw*'",
