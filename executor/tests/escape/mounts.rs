@@ -190,7 +190,7 @@ pub(crate) fn sandbox_takes_no_cache_for_a_link(yard: &Yard) {
             image.outside.text()
         );
         let ran = image.shell_with(&script, |spec| {
-            spec.mounts.push(MountSpec::bind(&cache, "/cache", true))
+            spec.mounts.push(MountSpec::bind(&cache, "/cache", true));
         });
         if let Ok(ran) = ran {
             ran.tells_no_secret();
