@@ -14,7 +14,7 @@ use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
-use crate::op::exec::{link_owners, network};
+use crate::op::exec::{link_owners, links_to_kernel, network};
 use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
 use crate::rootfs::RootFs;
@@ -118,6 +118,7 @@ fn run_in(
         network: network(options.network),
         mounts: mounts(options)?,
         links: link_owners(rung, &tree),
+        links_to_kernel: links_to_kernel(rung, &tree),
         rlimits: ulimit::rlimits(&options.limits.ulimits),
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: cgroup.joins(),

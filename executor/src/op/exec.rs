@@ -88,6 +88,7 @@ pub(crate) fn run(
         network: network(op.network),
         mounts: mounts(op, place.mounts.specs.clone())?,
         links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
+        links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
         rlimits: ulimit::rlimits(&op.limits.ulimits),
         shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: place.cgroup.joins(),
@@ -121,6 +122,25 @@ pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32
             )
         })
         .collect()
+}
+
+/// Names of the image's symlinks that lead to `/proc` or `/dev`, for a rung that can't mount them.
+pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
+    if rung.has_namespaces() {
+        return Vec::new();
+    }
+    let leads_there = |target: &[u8]| {
+        let mut names = target.split(|byte| *byte == b'/');
+        names.any(|name| matches!(name, b"proc" | b"dev"))
+    };
+    let all = tree.walk(&ImagePath::root());
+    let found = all.filter_map(|(path, node)| match node.kind {
+        Kind::Symlink { target } if leads_there(target) => {
+            Some(path.components().last()?.to_vec())
+        }
+        _ => None,
+    });
+    found.collect()
 }
 
 fn account(

@@ -4,6 +4,7 @@
 //! and, the cache, out again, so nothing is copied that need not be. While the step runs it can do as it likes with all of it, links
 //! included. So each place is held by the descriptor of the directory that it is in, and nothing is ever looked up by a path again.
 
+use super::broker;
 use super::mounts::NODES;
 use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
@@ -13,6 +14,7 @@ use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_directory;
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -289,10 +291,13 @@ fn fill_dev(dev: &Path) -> io::Result<()> {
         let node = dev.join(name);
         let device = rustix::fs::makedev(major, minor);
         let kind = FileType::CharacterDevice;
-        rustix::fs::mknodat(CWD, &node, kind, Mode::from_raw_mode(0o666), device)?;
+        match rustix::fs::mknodat(CWD, &node, kind, Mode::from_raw_mode(0o666), device) {
+            // A name alone: the broker has the container's.
+            Err(Errno::PERM) => drop(File::create_new(&node)?),
+            made => made?,
+        }
         fs::set_permissions(&node, Permissions::from_mode(0o666))?;
     }
-    File::open(dev.join("null"))?; // refused on filesystems that are mounted without devices
     for (name, target) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
@@ -320,5 +325,5 @@ fn fill_proc(proc: &Path) -> io::Result<()> {
         }
         fs::write(file, text)?;
     }
-    fs::write(proc.join("mounts"), "rootfs / rootfs rw 0 0\n")
+    fs::write(proc.join("mounts"), broker::MOUNTS)
 }

@@ -85,7 +85,7 @@ fn start(
     steps: &mut Vec<Running>,
 ) {
     let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
-        Ok(Cloned::New) if spec.rung.has_namespaces() => init::run(spec, fds),
+        Ok(Cloned::New) if spec.rung.has_namespaces() => init::run(spec, fds, None),
         Ok(Cloned::New) => minder::run(spec, fds, proof),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end

@@ -1,7 +1,7 @@
 //! The step before its program: what a freshly cloned process does, in kernel order, to become a container's process 1.
 
 use super::error::Failure;
-use super::message::{self, Report};
+use super::message::{self, Report, Socket};
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
@@ -10,15 +10,25 @@ use crate::sys::{self, Context as _};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// Where a step without mounts hands over its listener.
+#[derive(Debug)]
+pub(super) struct ToBroker {
+    pub(super) socket: UnixStream,
+    /// Whether the step can't be without a broker.
+    pub(super) needed: bool,
+}
 
 /// Sets the step up and becomes its program. The four descriptors are the streams and the pipe for reports.
-pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>) -> ! {
+pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
         std::process::exit(1);
     };
     let mut stubs = Stubs::default();
-    let failure = match prepare(spec, [stdin, stdout, stderr], &mut stubs, &reporter) {
+    let streams = [stdin, stdout, stderr];
+    let failure = match prepare(spec, streams, broker, &mut stubs, &reporter) {
         Ok(listener) => {
             let listener = listener.as_ref().map(AsRawFd::as_raw_fd);
             report(&reporter, &stubs, listener, None);
@@ -44,6 +54,7 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<i32>, failure: Opt
 fn prepare(
     spec: &SandboxSpec,
     stdio: [OwnedFd; 3],
+    broker: Option<ToBroker>,
     stubs: &mut Stubs,
     reporter: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Failure> {
@@ -65,7 +76,9 @@ fn prepare(
     enter_working_directory(&root, spec)?;
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
-    if spec.seccomp && seccomp::SUPPORTED && probe::has_sys_admin() {
+    if !spec.rung.has_namespaces() {
+        load_filters(spec, broker)?;
+    } else if spec.seccomp && seccomp::SUPPORTED && probe::has_sys_admin() {
         stage(
             "load the seccomp filter",
             sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
@@ -152,6 +165,48 @@ fn change_root(spec: &SandboxSpec) -> sys::Result<Root> {
     rustix::process::fchdir(&root).call("fchdir", || "new root".into())?;
     rustix::process::chroot(".").call("chroot", || ".".into())?;
     Ok(Root::new(root, None))
+}
+
+/// The filters of a step without namespaces. Without a capability they can be loaded only by who renounces new privileges, and so
+/// setuid programs: that is done only for what can't be had otherwise.
+fn load_filters(spec: &SandboxSpec, broker: Option<ToBroker>) -> Result<(), Failure> {
+    let no_network = spec.network == Network::None;
+    if !probe::has_sys_admin() {
+        if broker.is_none() && !no_network {
+            return Ok(());
+        }
+        let renounced = rustix::thread::set_no_new_privs(true);
+        stage(
+            "renounce new privileges",
+            renounced.call("prctl", || "PR_SET_NO_NEW_PRIVS".into()),
+        )?;
+    }
+    if spec.seccomp && seccomp::SUPPORTED {
+        let profile = seccomp::default_profile(spec.capabilities);
+        stage("load the seccomp filter", sys::load_seccomp(&profile))?;
+    }
+    if no_network {
+        let loaded = match seccomp::SUPPORTED {
+            true => sys::load_seccomp(&seccomp::no_network()),
+            false => Err(sys::Error::new("seccomp", "", nix::libc::ENOSYS)),
+        };
+        stage("keep the step off the network", loaded)?;
+    }
+    let Some(ToBroker { socket, needed }) = broker else {
+        return Ok(());
+    };
+    // From here on calls wait that are answered only once the listener has been handed over.
+    match sys::load_seccomp_listener(&seccomp::asking()) {
+        Ok(listener) => {
+            let sent = message::send(Socket(socket.as_fd()), &(), &[listener.as_fd()]);
+            stage(
+                "hand over the listener of the broker",
+                sent.call("sendmsg", String::new),
+            )
+        }
+        Err(cause) if needed => stage("load the filter of the broker", Err(cause)),
+        Err(_) => Ok(()),
+    }
 }
 
 fn stage<T>(stage: &str, result: sys::Result<T>) -> Result<T, Failure> {

@@ -5,7 +5,7 @@ use super::message::{self, Answer, Report, Socket};
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::Step;
 use super::stub::Stubs;
-use super::{MountKind, Network, RootSpec, SandboxError, SandboxSpec, helper};
+use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::Shutdown;
@@ -286,12 +286,6 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         .chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if let Some(bad) = strings.into_iter().find(|text| text.contains('\0')) {
         return invalid(format!("`{}` contains a NUL byte", bad.escape_default()));
-    }
-    if !spec.rung.has_namespaces() && spec.network == Network::None {
-        return invalid(format!(
-            "the sandbox `{}` can't keep a step off the network; it has no namespaces",
-            spec.rung
-        ));
     }
     if let Some(bad) = inside(spec).find(|path| !path.starts_with('/')) {
         return invalid(format!("path `{bad}` inside the root is not absolute"));

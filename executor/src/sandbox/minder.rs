@@ -3,38 +3,127 @@
 //! A pid namespace dies with its first process. Without one, a program can start others and end. So the step's program gets a parent,
 //! a *subreaper* (`PR_SET_CHILD_SUBREAPER`), whose children all orphans below it become, however they were started. When
 //! the program has ended, or kiln says so, it kills its children until there are none, and ends as the program did.
+//!
+//! Meanwhile it answers the step's calls about `/proc` and `/dev` ([`broker`]).
 
-use super::{SandboxSpec, init};
-use crate::sys::{self, Forked, SingleThreaded};
+use super::broker::{self, Broker, Outside};
+use super::init::{self, ToBroker};
+use super::{SandboxSpec, probe, seccomp};
+use crate::sys::{self, Context as _, Forked, SingleThreaded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fs;
-use std::os::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
 
 /// The signal that asks a minder to end its step. One that `kiln run` never passes on.
 pub(super) const END: rustix::process::Signal = rustix::process::Signal::POWER;
 
+/// Programs that a user becomes somebody else with, where the image has them.
+const SETUID: [&str; 5] = [
+    "bin/sudo",
+    "usr/bin/sudo",
+    "usr/local/bin/sudo",
+    "usr/bin/doas",
+    "usr/local/bin/doas",
+];
+
 /// Runs the step below this process and ends as its program does. The descriptors are as for [`init::run`].
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
-    let watched = watched();
-    let ready = rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok()
-        && rustix::process::set_parent_process_death_signal(Some(END)).is_ok()
-        && sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None).is_ok();
-    if !ready {
-        std::process::exit(1);
-    }
+    let Ok((signals, proc, to_program, link)) = get_ready(spec) else {
+        std::process::exit(1)
+    };
     match sys::fork_process(proof) {
         Ok(Forked::Child) => {
-            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched), None);
-            init::run(spec, fds)
+            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched()), None);
+            init::run(spec, fds, to_program)
         }
         Ok(Forked::Parent(program)) => {
-            drop(fds); // the ends of the pipes are the step's alone
-            end_as(watch(program, &watched))
+            drop((fds, to_program)); // the ends of the pipes are the step's alone
+            let minder = Minder {
+                program,
+                signals,
+                proc,
+                link,
+                ended: None,
+                ending: false,
+            };
+            end_as(minder.watch(spec))
         }
         Err(_) => std::process::exit(1),
     }
+}
+
+/// Everything before there is a program.
+fn get_ready(spec: &SandboxSpec) -> sys::Result<(SignalFd, Rc<OwnedFd>, Option<ToBroker>, Link)> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .call("prctl", || "PR_SET_CHILD_SUBREAPER".into())?;
+    end_with_parent()?;
+    let watched = watched();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None).call("sigprocmask", String::new)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&watched, flags).call("signalfd", String::new)?;
+    let outside = Outside::open()?;
+    let proc = outside.proc();
+    let (to_program, link) = match has_broker(spec) {
+        Brokered::No => (None, Link::None),
+        brokered => {
+            let (ours, socket) = UnixStream::pair().call("socketpair", || "AF_UNIX".into())?;
+            let needed = matches!(brokered, Brokered::Must);
+            (
+                Some(ToBroker { socket, needed }),
+                Link::Awaited(outside, ours),
+            )
+        }
+    };
+    Ok((signals, proc, to_program, link))
+}
+
+/// This process hears of it when kiln is gone.
+pub(super) fn end_with_parent() -> sys::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(END))
+        .call("prctl", || "PR_SET_PDEATHSIG".into())
+}
+
+/// Whether a step gets a broker.
+enum Brokered {
+    Must,
+    May,
+    No,
+}
+
+/// A broker costs a step its setuid programs, unless those are lost already or kiln has the right to load filters as it is. So one that
+/// is a user's, and has a program to become root by, gets none if it can do without.
+fn has_broker(spec: &SandboxSpec) -> Brokered {
+    let root = spec.root.changes();
+    if !seccomp::SUPPORTED {
+        return Brokered::No;
+    }
+    if !has_device(root) {
+        return Brokered::Must;
+    }
+    let becomes_root = |name: &&str| {
+        std::fs::symlink_metadata(root.join(name))
+            .is_ok_and(|found| found.permissions().mode() & 0o4000 != 0)
+    };
+    let is_free = probe::has_sys_admin() || rustix::thread::no_new_privs().unwrap_or(false);
+    match spec.user.uid != 0 && !is_free && SETUID.iter().any(|name| becomes_root(&name)) {
+        true => Brokered::No,
+        false => Brokered::May,
+    }
+}
+
+/// Whether the root's `/dev` has nodes that can be used.
+fn has_device(root: &Path) -> bool {
+    broker::is_usable_device(&root.join("dev/null"))
 }
 
 /// Signals that mean something here. Those that a user may send are for the program.
@@ -58,37 +147,146 @@ const PASSED_ON: [Signal; 6] = [
     Signal::SIGUSR2,
 ];
 
-/// Waits until the program and everything that came from it have ended; tells how the program did.
-fn watch(program: Pid, signals: &SigSet) -> Option<WaitStatus> {
-    let mut ended = None;
-    let mut ending = false;
-    loop {
+/// What the minder does besides.
+enum Link {
+    /// Nothing.
+    None,
+    /// The program has not handed its listener over yet.
+    Awaited(Outside, UnixStream),
+    /// It answers calls.
+    Serving(Box<Broker>),
+}
+
+struct Minder {
+    program: Pid,
+    signals: SignalFd,
+    /// The container's.
+    proc: Rc<OwnedFd>,
+    link: Link,
+    ended: Option<WaitStatus>,
+    ending: bool,
+}
+
+/// What there is to do.
+struct Ready {
+    signals: bool,
+    calls: bool,
+    /// There will be no more calls.
+    hung_up: bool,
+}
+
+impl Minder {
+    /// Waits until the program and everything that came from it have ended; tells how the program did.
+    fn watch(mut self, spec: &SandboxSpec) -> Option<WaitStatus> {
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-                Ok(WaitStatus::StillAlive) => break,
-                Ok(status) if status.pid() == Some(program) => {
-                    ended = Some(status);
-                    ending = true;
+            let ready = self.wait();
+            if ready.signals {
+                self.hear();
+                if self.is_alone() {
+                    return self.ended;
                 }
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => return ended, // nobody is left
+            }
+            if self.ending {
+                self.end_children();
+            } else if ready.calls || ready.hung_up {
+                self.link.go_on(spec, self.program, ready.calls);
             }
         }
-        if ending {
-            kill_children();
+    }
+
+    fn wait(&self) -> Ready {
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if !self.ending {
+            polled.extend(self.link.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
-        match signals.wait() {
-            Ok(Signal::SIGPWR) => ending = true,
-            Ok(Signal::SIGCHLD) | Err(_) => {}
-            Ok(signal) => drop(kill(program, signal)), // it may have ended
+        if poll(&mut polled, PollTimeout::NONE).is_err() {
+            return Ready {
+                signals: true,
+                calls: false,
+                hung_up: false,
+            };
+        }
+        let has = |index: usize, flag| {
+            let events = polled.get(index).and_then(PollFd::revents);
+            events.is_some_and(|events| events.intersects(flag))
+        };
+        Ready {
+            signals: has(0, PollFlags::POLLIN),
+            calls: has(1, PollFlags::POLLIN),
+            hung_up: has(1, PollFlags::POLLHUP | PollFlags::POLLERR),
+        }
+    }
+
+    fn hear(&mut self) {
+        while let Ok(Some(heard)) = self.signals.read_signal() {
+            match Signal::try_from(heard.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGPWR) => self.ending = true,
+                Ok(Signal::SIGCHLD) | Err(_) => {}
+                Ok(signal) => {
+                    self.link.be_root();
+                    let _ = kill(self.program, signal); // it may have ended
+                }
+            }
+        }
+    }
+
+    /// Takes note of everybody who has ended. Tells whether nobody is left.
+    fn is_alone(&mut self) -> bool {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::StillAlive) => return false,
+                Ok(status) if status.pid() == Some(self.program) => {
+                    self.ended = Some(status);
+                    self.ending = true;
+                }
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn end_children(&mut self) {
+        self.link.be_root();
+        kill_children(self.proc.as_fd());
+    }
+}
+
+impl Link {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::None => None,
+            Self::Awaited(_, socket) => Some(socket.as_fd()),
+            Self::Serving(broker) => Some(broker.listener()),
+        }
+    }
+
+    /// Takes the listener, or answers a call.
+    fn go_on(&mut self, spec: &SandboxSpec, program: Pid, has_call: bool) {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::Awaited(outside, socket) => match outside.enter(&socket, spec, program.as_raw()) {
+                Ok(Some(broker)) => Self::Serving(Box::new(broker)),
+                // The program goes without, or ends at its first call, which nobody hears.
+                Ok(None) | Err(_) => Self::None,
+            },
+            Self::Serving(mut broker) if has_call => match broker.serve() {
+                Ok(()) => Self::Serving(broker),
+                Err(_) => Self::None,
+            },
+            Self::Serving(_) | Self::None => Self::None,
+        }
+    }
+
+    fn be_root(&mut self) {
+        if let Self::Serving(broker) = self {
+            broker.be_root();
         }
     }
 }
 
 /// Their own children become ours when they are dead, and are next.
-fn kill_children() {
-    let Ok(children) = fs::read_to_string("/proc/thread-self/children") else {
-        return kill_children_by_parent();
+fn kill_children(proc: BorrowedFd<'_>) {
+    let Some(children) = read(proc, "thread-self/children") else {
+        return kill_children_by_parent(proc);
     };
     for child in children.split_ascii_whitespace() {
         if let Ok(pid) = child.parse() {
@@ -98,24 +296,31 @@ fn kill_children() {
 }
 
 /// For kernels that keep no list of children: whoever has this process for a parent.
-fn kill_children_by_parent() {
-    let own = Pid::this().as_raw().to_string();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let Some(pid) = process
+fn kill_children_by_parent(proc: BorrowedFd<'_>) {
+    let own = Pid::this().as_raw();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let listed = rustix::fs::openat(proc, ".", flags, Mode::empty());
+    let entries = listed.and_then(rustix::fs::Dir::read_from);
+    for entry in entries.into_iter().flatten().flatten() {
+        let Some(pid) = entry
             .file_name()
             .to_str()
+            .ok()
             .and_then(|name| name.parse().ok())
         else {
             continue;
         };
-        // `pid (name) state parent …`; the name may hold anything.
-        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        if after_name.split(' ').nth(1) == Some(own.as_str()) {
+        let stat = read(proc, &format!("{pid}/stat")).unwrap_or_default();
+        if broker::parent(&stat) == Some(own) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+fn read(proc: BorrowedFd<'_>, path: &str) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(proc, path, flags, Mode::empty()).ok()?;
+    io::read_to_string(File::from(file)).ok()
 }
 
 fn end_as(status: Option<WaitStatus>) -> ! {

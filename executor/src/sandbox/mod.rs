@@ -50,6 +50,7 @@
 
 #[doc(hidden)]
 pub mod bare;
+mod broker;
 pub mod capability;
 mod error;
 mod exec;

@@ -37,7 +37,7 @@ pub(super) struct Filesystem {
 }
 
 /// Hidden, as they tell about the machine or could reach it (R-RT-8).
-const MASKED: [&str; 11] = [
+pub(super) const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",

@@ -40,12 +40,14 @@ pub(super) fn has_sys_admin() -> bool {
         .is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
 }
 
-/// The capability that a change of root, or the devices in the new one, would need.
+/// The capability that a change of root, or of user, would need.
 pub(super) fn lacks_for_chroot() -> Option<&'static str> {
     let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
     let needed = [
         (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
-        (KernelSet::MKNOD, "MKNOD"),
+        (KernelSet::SETUID, "SETUID"),
+        (KernelSet::SETGID, "SETGID"),
+        (KernelSet::CHOWN, "CHOWN"),
     ];
     let mut lacking = needed.into_iter().filter(|(set, _)| !held.contains(*set));
     lacking.next().map(|(_, name)| name)

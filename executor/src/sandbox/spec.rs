@@ -43,6 +43,8 @@ pub struct SandboxSpec {
     /// symlink itself can't say.
     #[serde(skip)]
     pub links: HashMap<Vec<u8>, (u32, u32)>,
+    /// Names of symlinks in the image that lead to `/proc` or `/dev`, for a rung that can't mount them.
+    pub links_to_kernel: Vec<Vec<u8>>,
     /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
     pub shm_size: u64,
 }
@@ -67,6 +69,7 @@ impl SandboxSpec {
             rlimits: Vec::new(),
             terminal: false,
             links: HashMap::new(),
+            links_to_kernel: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
         }
     }

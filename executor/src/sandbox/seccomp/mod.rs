@@ -5,13 +5,17 @@
 //!
 //! On other architectures than x86-64 and arm64 there is no filter: see [`SUPPORTED`].
 
+mod network;
 mod notify;
+mod paths;
 mod table;
 
 use super::CapabilitySet;
 use crate::sys::Instruction;
 use nix::libc;
+pub(super) use network::no_network;
 pub(super) use notify::notifying;
+pub(super) use paths::asking;
 use table::{Argument, NEWEST, REFUSED, When};
 
 /// Whether there is a filter for this machine's architecture. Where there is none, steps run without.

@@ -1,0 +1,169 @@
+//! System calls as the broker sees them: which, and where their arguments are.
+
+use crate::sys::Notification;
+use nix::libc;
+
+/// A path in the memory of the caller, relative to one of its descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    /// `AT_FDCWD` or a descriptor.
+    pub(super) directory: i32,
+    /// Where the path is.
+    pub(super) path: u64,
+    /// Whether a link at the end is followed.
+    pub(super) follow: bool,
+}
+
+/// A call, its arguments by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Any call that takes a path and looks or opens.
+    On(At, Act),
+    /// A link is made at a path that is told; `text` is what it holds.
+    MakeLink { text: u64, at: At },
+    /// uname(2).
+    Name { out: u64 },
+    /// One that the filter should not have sent.
+    Other,
+}
+
+/// What is to be done with what is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Open { flags: i32, mode: u32 },
+    OpenAsTold { how: u64, size: u64 },
+    Stat { out: u64 },
+    Statx { flags: i32, mask: u32, out: u64 },
+    ReadLink { out: u64, size: u64 },
+    Access { mode: i32 },
+    Enter,
+    Execute,
+    /// Extended attributes are read or listed.
+    Attributes,
+}
+
+impl Act {
+    /// Whether it is the text of a link that is asked for.
+    pub(super) const fn reads_link(self) -> bool {
+        matches!(self, Self::ReadLink { .. })
+    }
+}
+
+impl Call {
+    /// Reads a notification.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel, too, takes the low half of a register for an int"
+    )]
+    pub(super) fn of(note: &Notification) -> Self {
+        let a = note.args;
+        let (int, word) = (|n: usize| a[n] as i32, |n: usize| a[n] as u32);
+        let at = |n: usize, flags: i32| At {
+            directory: int(n),
+            path: a[n + 1],
+            follow: flags & libc::AT_SYMLINK_NOFOLLOW == 0,
+        };
+        let here = |n: usize, follow| At {
+            directory: libc::AT_FDCWD,
+            path: a[n],
+            follow,
+        };
+        let open = |at: At, flags: i32, mode: u32| {
+            let follow = flags & libc::O_NOFOLLOW == 0;
+            Self::On(At { follow, ..at }, Act::Open { flags, mode })
+        };
+        #[cfg(target_arch = "x86_64")]
+        match note.call {
+            libc::SYS_open => return open(here(0, true), int(1), word(2)),
+            libc::SYS_creat => {
+                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                return open(here(0, true), flags, word(1));
+            }
+            libc::SYS_stat => return Self::On(here(0, true), Act::Stat { out: a[1] }),
+            libc::SYS_lstat => return Self::On(here(0, false), Act::Stat { out: a[1] }),
+            libc::SYS_readlink => {
+                let (out, size) = (a[1], a[2]);
+                return Self::On(here(0, false), Act::ReadLink { out, size });
+            }
+            libc::SYS_access => return Self::On(here(0, true), Act::Access { mode: int(1) }),
+            libc::SYS_symlink => {
+                return Self::MakeLink {
+                    text: a[0],
+                    at: here(1, false),
+                };
+            }
+            _ => {}
+        }
+        match note.call {
+            libc::SYS_openat => open(at(0, 0), int(2), word(3)),
+            libc::SYS_openat2 => {
+                let (how, size) = (a[2], a[3]);
+                Self::On(at(0, 0), Act::OpenAsTold { how, size })
+            }
+            libc::SYS_newfstatat => Self::On(at(0, int(3)), Act::Stat { out: a[2] }),
+            libc::SYS_statx => {
+                let (flags, mask, out) = (int(2), word(3), a[4]);
+                Self::On(at(0, flags), Act::Statx { flags, mask, out })
+            }
+            libc::SYS_readlinkat => {
+                let (out, size) = (a[2], a[3]);
+                let at = at(0, libc::AT_SYMLINK_NOFOLLOW);
+                Self::On(at, Act::ReadLink { out, size })
+            }
+            libc::SYS_faccessat => Self::On(at(0, 0), Act::Access { mode: int(2) }),
+            libc::SYS_faccessat2 => Self::On(at(0, int(3)), Act::Access { mode: int(2) }),
+            libc::SYS_getxattr | libc::SYS_listxattr => Self::On(here(0, true), Act::Attributes),
+            libc::SYS_lgetxattr | libc::SYS_llistxattr => {
+                Self::On(here(0, false), Act::Attributes)
+            }
+            libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
+            libc::SYS_execve => Self::On(here(0, true), Act::Execute),
+            libc::SYS_symlinkat => Self::MakeLink {
+                text: a[0],
+                at: at(1, libc::AT_SYMLINK_NOFOLLOW),
+            },
+            libc::SYS_uname => Self::Name { out: a[0] },
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A call that the broker is asked about, unless these bits of this argument are set.
+pub(in crate::sandbox) type Wanted = (i64, Option<(usize, u32)>);
+
+/// All of them, the frequent ones first.
+pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
+    // What has a descriptor for a path is nothing to look up.
+    let no_path = libc::AT_EMPTY_PATH.cast_unsigned();
+    let mut calls: Vec<Wanted> = vec![
+        (libc::SYS_openat, None),
+        (libc::SYS_newfstatat, Some((3, no_path))),
+        (libc::SYS_statx, Some((2, no_path))),
+        (libc::SYS_readlinkat, None),
+        (libc::SYS_faccessat, None),
+        (libc::SYS_faccessat2, Some((3, no_path))),
+        (libc::SYS_openat2, None),
+        (libc::SYS_chdir, None),
+        (libc::SYS_execve, None),
+        (libc::SYS_symlinkat, None),
+        (libc::SYS_uname, None),
+        (libc::SYS_getxattr, None),
+        (libc::SYS_lgetxattr, None),
+        (libc::SYS_listxattr, None),
+        (libc::SYS_llistxattr, None),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    calls.extend(
+        [
+            libc::SYS_open,
+            libc::SYS_stat,
+            libc::SYS_lstat,
+            libc::SYS_access,
+            libc::SYS_readlink,
+            libc::SYS_creat,
+            libc::SYS_symlink,
+        ]
+        .map(|call| (call, None)),
+    );
+    calls
+}

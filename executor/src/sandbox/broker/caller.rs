@@ -1,0 +1,185 @@
+//! The process that waits for an answer: its memory, and who it is.
+
+use crate::sys::Notification;
+use nix::libc;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+
+/// An error number, as the caller gets it.
+pub(super) type Answered<T> = Result<T, i32>;
+
+/// Memory is read up to page borders, as what lies behind one may not be there.
+const PAGE: u64 = 4096;
+
+/// One waiting thread.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) note: Notification,
+    /// A `/proc` in which the thread has the number of the notification.
+    pub(super) proc: &'a OwnedFd,
+}
+
+/// What `/proc` says of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Status {
+    /// The process that the thread is of.
+    pub(super) process: i32,
+    /// As whom it gets at files.
+    pub(super) who: Who,
+    /// The mask of permission bits that new files don't get.
+    pub(super) umask: u32,
+}
+
+/// A user, a group, and other groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+impl Caller<'_> {
+    /// Reads what is there of `buffer`'s length.
+    ///
+    /// The quick way is closed to another user's memory, whoever one seems to be for files; then there is the file.
+    fn read_some(&self, address: u64, buffer: &mut [u8]) -> Answered<usize> {
+        let remote = RemoteIoVec {
+            base: usize::try_from(address).map_err(|_| libc::EFAULT)?,
+            len: buffer.len(),
+        };
+        let pid = Pid::from_raw(self.note.thread);
+        match process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &[remote]) {
+            Err(nix::errno::Errno::EPERM) => {
+                let memory = self.memory(OFlags::RDONLY)?;
+                memory.read_at(buffer, address).map_err(|_| libc::EFAULT)
+            }
+            read => read.map_err(|errno| errno as i32),
+        }
+    }
+
+    /// Reads exactly as much as `buffer` holds.
+    pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Answered<()> {
+        let wanted = buffer.len();
+        match self.read_some(address, buffer)? == wanted {
+            true => Ok(()),
+            false => Err(libc::EFAULT),
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Answered<()> {
+        let remote = RemoteIoVec {
+            base: usize::try_from(address).map_err(|_| libc::EFAULT)?,
+            len: bytes.len(),
+        };
+        let pid = Pid::from_raw(self.note.thread);
+        match process_vm_writev(pid, &[IoSlice::new(bytes)], &[remote]) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Err(nix::errno::Errno::EPERM) => {
+                let memory = self.memory(OFlags::RDWR)?;
+                memory
+                    .write_all_at(bytes, address)
+                    .map_err(|_| libc::EFAULT)
+            }
+            Ok(_) => Err(libc::EFAULT),
+            Err(errno) => Err(errno as i32),
+        }
+    }
+
+    /// Reads a string that ends with a zero byte.
+    pub(super) fn string(&self, address: u64) -> Answered<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 256];
+        while bytes.len() < libc::PATH_MAX as usize {
+            let from = address.wrapping_add(bytes.len() as u64);
+            let to_border = usize::try_from(PAGE - from % PAGE).unwrap_or(1);
+            let length = to_border.min(chunk.len());
+            let read = self.read_some(from, &mut chunk[..length])?;
+            if let Some(end) = chunk[..read].iter().position(|byte| *byte == 0) {
+                bytes.extend_from_slice(&chunk[..end]);
+                return Ok(bytes);
+            }
+            if read == 0 {
+                return Err(libc::EFAULT);
+            }
+            bytes.extend_from_slice(&chunk[..read]);
+        }
+        Err(libc::ENAMETOOLONG)
+    }
+
+    fn memory(&self, flags: OFlags) -> Answered<File> {
+        self.open("mem", flags).map(File::from)
+    }
+
+    /// Opens something that `/proc` has of the thread.
+    pub(super) fn open(&self, name: &str, flags: OFlags) -> Answered<OwnedFd> {
+        let path = format!("{}/{name}", self.note.thread);
+        rustix::fs::openat(self.proc, path, flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Errno::raw_os_error)
+    }
+
+    /// Where one of its magic links leads.
+    pub(super) fn link(&self, name: &str) -> Answered<Vec<u8>> {
+        let path = format!("{}/{name}", self.note.thread);
+        let text = rustix::fs::readlinkat(self.proc, path, Vec::new());
+        text.map(std::ffi::CString::into_bytes)
+            .map_err(Errno::raw_os_error)
+    }
+
+    /// Who it is. Anybody may read that of anybody.
+    pub(super) fn status(&self) -> Answered<Status> {
+        let file = File::from(self.open("status", OFlags::RDONLY)?);
+        let text = std::io::read_to_string(file).map_err(|_| libc::ESRCH)?;
+        Status::parse(&text).ok_or(libc::ESRCH)
+    }
+}
+
+impl Status {
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim())
+        };
+        // Real, effective, saved, and for files.
+        let for_files = |name| field(name)?.split_whitespace().nth(3)?.parse().ok();
+        let groups = field("Groups:").unwrap_or_default().split_whitespace();
+        Some(Self {
+            process: field("Tgid:")?.parse().ok()?,
+            who: Who {
+                uid: for_files("Uid:")?,
+                gid: for_files("Gid:")?,
+                groups: groups.filter_map(|group| group.parse().ok()).collect(),
+            },
+            umask: field("Umask:")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .unwrap_or(0o022),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read() {
+        let text = "Name:\tsh\nUmask:\t0077\nTgid:\t12\nPid:\t13\nUid:\t0\t1\t2\t3\nGid:\t4\t5\t6\t7\nGroups:\t8 9 \n";
+        let expected = Status {
+            process: 12,
+            who: Who {
+                uid: 3,
+                gid: 7,
+                groups: vec![8, 9],
+            },
+            umask: 0o077,
+        };
+        assert_eq!(Status::parse(text), Some(expected));
+        assert_eq!(Status::parse(""), None);
+    }
+}

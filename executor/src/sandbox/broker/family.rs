@@ -1,0 +1,66 @@
+//! Which processes are the step's: those whose ancestor the broker is.
+
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The step's processes, by who is at the top.
+#[derive(Debug)]
+pub(super) struct Family {
+    first: i32,
+    /// This process, which everybody's line of parents ends at: who loses their parent gets it for one.
+    head: i32,
+}
+
+impl Family {
+    /// That of this process, whose first child is `first`.
+    pub(super) fn new(first: i32) -> Self {
+        Self {
+            first,
+            head: rustix::process::getpid().as_raw_nonzero().get(),
+        }
+    }
+
+    /// The step's first process.
+    pub(super) const fn first(&self) -> i32 {
+        self.first
+    }
+
+    /// Whether the process whose directory of `/proc` this is belongs to it.
+    pub(super) fn has(&self, proc: &OwnedFd, directory: &OwnedFd) -> bool {
+        let mut parent = parent_in(directory, "stat");
+        // A line may be cut while it is followed, but not be a circle.
+        while let Some(pid) = parent.filter(|pid| *pid > 1) {
+            if pid == self.head {
+                return true;
+            }
+            parent = parent_in(proc, &format!("{pid}/stat"));
+        }
+        false
+    }
+}
+
+fn parent_in(directory: &OwnedFd, path: &str) -> Option<i32> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, path, flags, Mode::empty()).ok()?;
+    parent(&io::read_to_string(File::from(file)).ok()?)
+}
+
+/// The parent that a line of `/proc/PID/stat` names: `pid (name) state parent …`. The name may hold anything.
+pub(in crate::sandbox) fn parent(stat: &str) -> Option<i32> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_the_end_of_one() {
+        assert_eq!(parent("7 (a) S 1 (b) R 42 7 7 0"), Some(42));
+        assert_eq!(parent("7 (sh) S 3 7 7 0"), Some(3));
+        assert_eq!(parent(""), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! Directories of `/proc` that a step can list.
+//!
+//! A descriptor of the real directory would lead out of the root: `openat(fd, "..")`. So a step gets a directory in its own root, with
+//! entries of the same names. What they lead to is looked up by the broker when it is asked for.
+
+use super::caller::Answered;
+use super::resolve::joined;
+use nix::libc;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Makes what stands at `parts` below the root's `/proc` look like `real`, a directory of the real one, as far as `is_shown` lets
+/// names pass; returns it, open with `flags`.
+pub(super) fn show(
+    parts: &[Vec<u8>],
+    real: &OwnedFd,
+    is_shown: impl Fn(&[u8]) -> bool,
+    flags: OFlags,
+) -> Answered<OwnedFd> {
+    let shown = make(parts)?;
+    let mut names = HashSet::new();
+    for entry in Dir::read_from(real).map_err(Errno::raw_os_error)? {
+        let entry = entry.map_err(Errno::raw_os_error)?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") && is_shown(name) {
+            put(&shown, real, name, entry.file_type())?;
+            names.insert(name.to_vec());
+        }
+    }
+    remove_others(&shown, &names)?;
+    let flags = flags.intersection(OFlags::PATH) | DIRECTORY;
+    rustix::fs::openat(&shown, ".", flags, Mode::empty()).map_err(Errno::raw_os_error)
+}
+
+/// The directory in the root's `/proc`, with those above it.
+fn make(parts: &[Vec<u8>]) -> Answered<OwnedFd> {
+    let mut here = rustix::fs::openat(CWD, "/proc", DIRECTORY, Mode::empty())
+        .map_err(Errno::raw_os_error)?;
+    for part in parts {
+        match rustix::fs::mkdirat(&here, part.as_slice(), Mode::from_raw_mode(0o555)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.raw_os_error()),
+        }
+        here = rustix::fs::openat(&here, part.as_slice(), DIRECTORY, Mode::empty())
+            .map_err(Errno::raw_os_error)?;
+    }
+    Ok(here)
+}
+
+/// Makes an entry of the kind that the real one has.
+fn put(shown: &OwnedFd, real: &OwnedFd, name: &[u8], kind: FileType) -> Answered<()> {
+    let put = match kind {
+        FileType::Directory => rustix::fs::mkdirat(shown, name, Mode::from_raw_mode(0o555)),
+        FileType::Symlink => link(shown, real, name),
+        _ => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o444);
+            rustix::fs::openat(shown, name, flags, mode).map(drop)
+        }
+    };
+    match put {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno.raw_os_error()),
+    }
+}
+
+fn link(shown: &OwnedFd, real: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+    let text = rustix::fs::readlinkat(real, name, Vec::new()).unwrap_or_default();
+    let there = rustix::fs::readlinkat(shown, name, Vec::new());
+    if there.as_ref() == Ok(&text) || text.is_empty() {
+        return Ok(());
+    }
+    if there.is_ok() {
+        rustix::fs::unlinkat(shown, name, AtFlags::empty())?;
+    }
+    rustix::fs::symlinkat(text, shown, name)
+}
+
+/// Processes that have ended, descriptors that were closed.
+fn remove_others(shown: &OwnedFd, names: &HashSet<Vec<u8>>) -> Answered<()> {
+    for entry in Dir::read_from(shown).map_err(Errno::raw_os_error)? {
+        let entry = entry.map_err(Errno::raw_os_error)?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") || names.contains(name) {
+            continue;
+        }
+        let _ = match entry.file_type() {
+            FileType::Directory => remove_tree(shown, name),
+            _ => rustix::fs::unlinkat(shown, name, AtFlags::empty()),
+        };
+    }
+    Ok(())
+}
+
+fn remove_tree(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+    let directory = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        match entry.file_type() {
+            FileType::Directory => remove_tree(&directory, name)?,
+            _ => rustix::fs::unlinkat(&directory, name, AtFlags::empty())?,
+        }
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Opens what is real, without following anything.
+pub(super) fn open_real(base: &OwnedFd, parts: &[Vec<u8>]) -> Answered<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(base, joined(parts), DIRECTORY, Mode::empty(), how)
+        .map_err(|errno| match errno {
+            Errno::LOOP | Errno::XDEV => libc::ENOENT,
+            errno => errno.raw_os_error(),
+        })
+}
+
+/// Lets `/proc/self` of the root lead to a process's directory, for calls that are the kernel's.
+pub(super) fn point_self_to(process: i32) -> Answered<()> {
+    let _ = rustix::fs::unlinkat(CWD, "/proc/self", AtFlags::empty());
+    rustix::fs::symlinkat(process.to_string(), CWD, "/proc/self").map_err(Errno::raw_os_error)
+}

@@ -1,0 +1,331 @@
+//! The broker: a `/proc` and a `/dev` for a step that can have no mounts.
+//!
+//! ```text
+//! step: open(2), stat(2) … ──seccomp: wait──▶ broker: does the path lead to /proc or /dev?
+//!                                               no: the kernel answers, in the step's own root
+//!                                               yes: it is looked up in the container's, as the caller, and handed over
+//! ```
+//!
+//! The broker is the step's parent process ([`super::minder`]). It stands in the step's root, too, so that paths lead and links read as
+//! they do for the step, and holds the container's `/proc` and `/dev` open from before.
+//!
+//! What a step gets of `/proc` are files of its own processes and files that are the same for everybody, but those which hide in the
+//! other sandboxes as well; outside of its own processes it can only read. It never gets a directory of the real `/proc`, as a way
+//! up leads out of that ([`listing`]), and what it opens is opened as the user that it is ([`guise`]).
+//!
+//! A process that has changed its user and not executed a program since can't be looked into. Its calls, those of programs for another
+//! architecture, and calls with paths that the broker does not answer are the kernel's: it finds what [`super::furnish`] put there.
+
+mod call;
+mod caller;
+mod family;
+mod guise;
+mod listing;
+mod place;
+mod resolve;
+
+use super::message::{self, Socket};
+use super::{Network, SandboxSpec, plan};
+use crate::sys::{self, Context as _, Notification, Reply};
+use call::{Act, At, Call};
+use caller::{Answered, Caller, Status, Who};
+use family::Family;
+use guise::Guise;
+use nix::libc;
+use resolve::{Place, Resolver, joined, parts};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
+
+pub(super) use call::{Wanted, wanted};
+pub(super) use family::parent;
+
+/// What `/proc/mounts` says, as programs want to hear of a root.
+pub(super) const MOUNTS: &str = "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n\
+    tmpfs /dev tmpfs rw,nosuid 0 0\n";
+
+/// The same for `/proc/PID/mountinfo`.
+const MOUNT_INFO: &str = "1 0 0:1 / / rw,relatime - overlay overlay rw\n2 1 0:2 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n\
+    3 1 0:3 / /dev rw,nosuid - tmpfs tmpfs rw\n";
+
+/// What the broker needs from before it changes its root.
+pub(super) struct Outside {
+    proc: Rc<OwnedFd>,
+    dev: Rc<OwnedFd>,
+}
+
+/// What answers a step's calls.
+pub(super) struct Broker {
+    listener: OwnedFd,
+    proc: Rc<OwnedFd>,
+    dev: Rc<OwnedFd>,
+    family: Family,
+    guise: Guise,
+    root: (u64, u64),
+    hostname: String,
+    /// Whether what tells of the network is shown.
+    network: bool,
+    /// Whether devices in the root's `/dev` are only there by name.
+    devices: bool,
+    /// Names of links that lead to `/proc` or `/dev`.
+    names: HashSet<Vec<u8>>,
+    /// Whether somebody may be in a directory of `/proc` or `/dev`, or have one open.
+    inside: bool,
+    /// Numbers of terminals that the step has opened.
+    terminals: HashSet<Vec<u8>>,
+}
+
+/// Somebody's call, and what is known about them.
+struct Asked<'a> {
+    caller: Caller<'a>,
+    status: Status,
+    /// Whether a link at the end is followed.
+    follow: bool,
+    /// The text of a link that differs from caller to caller, if it is that what is asked for.
+    own_link: Option<String>,
+}
+
+impl Outside {
+    /// Opens what is needed, in the container's root.
+    pub(super) fn open() -> sys::Result<Self> {
+        let open = |path: &'static str| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).call("open", || path.into())
+        };
+        Ok(Self {
+            proc: Rc::new(open("/proc")?),
+            dev: Rc::new(open("/dev")?),
+        })
+    }
+
+    /// The container's `/proc`.
+    pub(super) fn proc(&self) -> Rc<OwnedFd> {
+        Rc::clone(&self.proc)
+    }
+
+    /// Takes the listener from the step's first process, and this process into the step's root. `None` when there is no listener.
+    pub(super) fn enter(
+        self,
+        from: &UnixStream,
+        spec: &SandboxSpec,
+        first: i32,
+    ) -> sys::Result<Option<Broker>> {
+        let received = message::receive::<()>(Socket(from.as_fd()));
+        let Ok(Some((_, mut fds))) = received else {
+            return Ok(None);
+        };
+        let Some(listener) = fds.pop() else {
+            return Ok(None);
+        };
+        sys::take_turns(listener.as_fd());
+        rustix::process::chroot(spec.root.changes()).call("chroot", String::new)?;
+        rustix::process::chdir("/").call("chdir", || "/".into())?;
+        rustix::process::umask(Mode::empty());
+        Guise::limit(spec.capabilities).call("capset", String::new)?;
+        let root = rustix::fs::stat("/").call("stat", || "/".into())?;
+        let mut names: HashSet<_> = spec.links_to_kernel.iter().cloned().collect();
+        names.remove(&b""[..]);
+        Ok(Some(Broker {
+            listener,
+            family: Family::new(first),
+            proc: self.proc,
+            dev: self.dev,
+            guise: Guise::roots(),
+            root: (root.st_dev, root.st_ino),
+            hostname: spec.hostname.clone(),
+            network: spec.network == Network::Host,
+            devices: !is_usable_device(Path::new("/dev/null")),
+            names,
+            inside: false,
+            terminals: HashSet::new(),
+        }))
+    }
+}
+
+impl Broker {
+    /// Where calls arrive.
+    pub(super) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Becomes root again, who may end anybody.
+    pub(super) fn be_root(&mut self) {
+        let _ = self.guise.wear(&Who::default());
+    }
+
+    /// Answers the next call. An error means that there will be none.
+    pub(super) fn serve(&mut self) -> sys::Result<()> {
+        if let Some(note) = sys::receive(self.listener.as_fd())? {
+            let reply = self.reply(note).unwrap_or_else(Reply::Error);
+            sys::answer(self.listener.as_fd(), note.id, reply);
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, note: Notification) -> Answered<Reply> {
+        let proc = Rc::clone(&self.proc);
+        let caller = Caller { note, proc: &proc };
+        match Call::of(&note) {
+            Call::On(at, act) => self.look(caller, at, act),
+            Call::MakeLink { text, at } => self.note_link(&caller, text, &at),
+            Call::Name { out } => self.name(&caller, out),
+            Call::Other => Ok(Reply::Continue),
+        }
+    }
+
+    /// A string in the caller's memory. For another user's, it takes being that user.
+    fn string(&mut self, caller: &Caller<'_>, address: u64) -> Answered<Vec<u8>> {
+        match caller.string(address) {
+            Err(libc::EPERM | libc::EACCES) => {
+                self.guise.wear(&caller.status()?.who)?;
+                caller.string(address)
+            }
+            read => read,
+        }
+    }
+
+    /// Finds out where a call's path leads, and answers if that is to `/proc` or `/dev`.
+    fn look(&mut self, caller: Caller<'_>, mut at: At, act: Act) -> Answered<Reply> {
+        let Ok(path) = self.string(&caller, at.path) else {
+            return Ok(Reply::Continue); // which tells what is wrong with it
+        };
+        if !self.may_lead(&path) {
+            return Ok(Reply::Continue);
+        }
+        let status = caller.status()?;
+        self.guise.wear(&status.who)?;
+        let act = match act {
+            Act::OpenAsTold { how, size } => match read_how(&caller, how, size) {
+                Some((flags, mode)) => {
+                    at.follow = flags & libc::O_NOFOLLOW == 0;
+                    Act::Open { flags, mode }
+                }
+                None => return Ok(Reply::Continue),
+            },
+            act => act,
+        };
+        let base = match (path.starts_with(b"/"), at.directory) {
+            (true, _) => Ok(Vec::new()),
+            (false, libc::AT_FDCWD) => caller.link("cwd"),
+            (false, fd) => caller.link(&format!("fd/{fd}")),
+        };
+        let (Ok(base), true) = (base, self.shares_root(&caller)) else {
+            return Ok(Reply::Continue);
+        };
+        let resolver = Resolver {
+            caller,
+            process: status.process,
+            first: self.family.first(),
+            proc: caller.proc,
+        };
+        let place = resolver.resolve(&base, &path, at.follow)?;
+        let own_link = match &place {
+            Place::Proc(parts) if act.reads_link() => resolver.own_link(parts),
+            _ => None,
+        };
+        // Else what was read may be another's, with the number of a thread that is gone.
+        if !sys::still_waits(self.listener.as_fd(), caller.note.id) {
+            return Err(libc::ESRCH);
+        }
+        let asked = Asked {
+            caller,
+            status,
+            follow: at.follow || path.ends_with(b"/"),
+            own_link,
+        };
+        match place {
+            Place::Elsewhere => Ok(Reply::Continue),
+            Place::Inside(path) => {
+                let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+                let root = root.map_err(Errno::raw_os_error)?;
+                self.perform(&asked, act, &root, &path[1..])
+            }
+            Place::Device(parts) => self.device(&asked, act, &parts),
+            Place::Proc(parts) => self.process(&asked, act, &parts),
+        }
+    }
+
+    /// Whether a path may lead to `/proc` or `/dev`, by its looks: most don't, and that has to be cheap.
+    fn may_lead(&self, path: &[u8]) -> bool {
+        if self.inside && !path.starts_with(b"/") {
+            return !path.is_empty();
+        }
+        let is_ours = |part: &[u8]| matches!(part, b"proc" | b"dev");
+        if parts(path).next().is_some_and(is_ours) {
+            return true;
+        }
+        let goes_up = parts(path).any(|part| part == b"..");
+        parts(path).any(|part| (goes_up && is_ours(part)) || self.names.contains(part))
+    }
+
+    /// Whether the caller's root is the step's, and not one that it has made itself.
+    fn shares_root(&self, caller: &Caller<'_>) -> bool {
+        let path = format!("{}/root", caller.note.thread);
+        rustix::fs::statat(caller.proc, path, AtFlags::empty())
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.root)
+    }
+
+    /// A link that leads to `/proc` or `/dev` makes its name one to look out for.
+    fn note_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
+        let is_ours = |text: &[u8]| parts(text).any(|part| matches!(part, b"proc" | b"dev"));
+        if self.string(caller, text).is_ok_and(|text| is_ours(&text))
+            && let Ok(path) = self.string(caller, at.path)
+            && let Some(name) = parts(&path).last()
+        {
+            self.names.insert(name.to_vec());
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// uname(2) with the step's own host name.
+    fn name(&mut self, caller: &Caller<'_>, out: u64) -> Answered<Reply> {
+        const FIELD: usize = 65;
+        self.guise.wear(&caller.status()?.who)?;
+        let personality = caller
+            .open("personality", OFlags::RDONLY)
+            .map(|file| std::io::read_to_string(std::fs::File::from(file)).unwrap_or_default());
+        if personality.is_ok_and(|text| text.trim().bytes().any(|digit| digit != b'0')) {
+            return Ok(Reply::Continue); // one that wants to hear of another machine
+        }
+        let uname = rustix::system::uname();
+        let fields = [
+            uname.sysname().to_bytes(),
+            self.hostname.as_bytes(),
+            uname.release().to_bytes(),
+            uname.version().to_bytes(),
+            uname.machine().to_bytes(),
+            uname.domainname().to_bytes(),
+        ];
+        let mut bytes = [0; FIELD * 6];
+        for (field, text) in bytes.chunks_exact_mut(FIELD).zip(fields) {
+            let length = text.len().min(FIELD - 1);
+            field[..length].copy_from_slice(&text[..length]);
+        }
+        caller.write(out, &bytes)?;
+        Ok(Reply::Value(0))
+    }
+}
+
+/// Whether a node is there that can be used: it can't on a filesystem that is mounted without devices.
+pub(super) fn is_usable_device(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let stat = rustix::fs::open(path, flags, Mode::empty()).and_then(rustix::fs::fstat);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice)
+}
+
+/// The flags and mode of an openat2(2) that asks for nothing more.
+fn read_how(caller: &Caller<'_>, how: u64, size: u64) -> Option<(i32, u32)> {
+    let mut words = [0; 24];
+    if size != words.len() as u64 {
+        return None;
+    }
+    caller.read(how, &mut words).ok()?;
+    let (words, _) = words.as_chunks::<8>();
+    let [flags, mode, resolve] = [0, 1, 2].map(|n: usize| u64::from_ne_bytes(words[n]));
+    (resolve == 0).then_some(())?;
+    Some((i32::try_from(flags).ok()?, u32::try_from(mode).ok()?))
+}

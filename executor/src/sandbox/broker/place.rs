@@ -1,0 +1,304 @@
+//! What the broker does with what is asked for, once it is clear what that is.
+
+use super::caller::Answered;
+use super::listing;
+use super::resolve::{is_magic, is_number};
+use super::*;
+use crate::sandbox::mounts::NODES;
+
+/// What can't be done in a `/proc` of others.
+const WRITING: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+
+impl Broker {
+    /// Something of `/proc`.
+    pub(super) fn process(
+        &mut self,
+        asked: &Asked<'_>,
+        act: Act,
+        parts: &[Vec<u8>],
+    ) -> Answered<Reply> {
+        if self.is_hidden(parts) {
+            return Err(libc::ENOENT);
+        }
+        let proc = Rc::clone(&self.proc);
+        let number = parts.first().filter(|name| is_number(name));
+        let Some(number) = number else {
+            if let Act::Open { flags, .. } = act
+                && flags & WRITING != 0
+            {
+                return Err(libc::EROFS);
+            }
+            return self.in_proc(asked, act, parts, &proc, parts);
+        };
+        // From here on by its directory, as numbers are given again.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(&*proc, number.as_slice(), flags, Mode::empty());
+        let own = own.map_err(Errno::raw_os_error)?;
+        let is_own = *number == asked.status.process.to_string().as_bytes();
+        if !is_own && !self.family.has(&proc, &own) {
+            return Err(libc::ENOENT);
+        }
+        self.in_proc(asked, act, parts, &own, &parts[1..])
+    }
+
+    /// The same where it is clear that the caller may see it. It is at `below` in the directory `base`.
+    fn in_proc(
+        &mut self,
+        asked: &Asked<'_>,
+        act: Act,
+        parts: &[Vec<u8>],
+        base: &OwnedFd,
+        below: &[Vec<u8>],
+    ) -> Answered<Reply> {
+        match act {
+            Act::Enter => {
+                self.enter(asked, parts, base, below)?;
+                Ok(Reply::Continue)
+            }
+            Act::Execute => Ok(Reply::Continue),
+            Act::Open { flags, .. } => {
+                if let Some(text) = self.told(parts) {
+                    return self.hand_over(asked, &memory_file(&text, &self.proc)?, flags);
+                }
+                let leads_to_open = is_magic(parts) && asked.follow;
+                if !leads_to_open && let Ok(real) = listing::open_real(base, below) {
+                    let shown = self.list(parts, &real, flags)?;
+                    return self.hand_over(asked, &shown, flags);
+                }
+                self.perform(asked, act, base, &joined(below))
+            }
+            Act::ReadLink { out, size } if asked.own_link.is_some() => {
+                let text = asked.own_link.as_deref().unwrap_or_default();
+                write_link(&asked.caller, text.as_bytes(), out, size)
+            }
+            act => self.perform(asked, act, base, &joined(below)),
+        }
+    }
+
+    /// What the other sandboxes hide, too (R-RT-8), and the network where there is none.
+    fn is_hidden(&self, parts: &[Vec<u8>]) -> bool {
+        let path = [b"/proc/", &*joined(parts)].concat();
+        let is_masked = |masked: &&str| {
+            let rest = path.strip_prefix(masked.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let network = !self.network && parts.get(1).is_some_and(|part| part == b"net");
+        network || plan::MASKED.iter().any(is_masked)
+    }
+
+    /// What is not as it is outside.
+    fn told(&self, parts: &[Vec<u8>]) -> Option<String> {
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        match parts.as_slice() {
+            [_, b"mounts"] | [_, b"task", _, b"mounts"] => Some(MOUNTS.to_owned()),
+            [_, b"mountinfo"] | [_, b"task", _, b"mountinfo"] => Some(MOUNT_INFO.to_owned()),
+            [b"sys", b"kernel", b"hostname"] => Some(format!("{}\n", self.hostname)),
+            _ => None,
+        }
+    }
+
+    /// A directory in the step's root with the names that `real` has, as far as they are shown.
+    fn list(&mut self, parts: &[Vec<u8>], real: &OwnedFd, flags: i32) -> Answered<OwnedFd> {
+        self.inside = true;
+        self.be_root();
+        let proc = Rc::clone(&self.proc);
+        let is_shown = |name: &[u8]| {
+            let path = [parts, &[name.to_vec()]].concat();
+            if self.is_hidden(&path) {
+                return false;
+            }
+            if !parts.is_empty() || !is_number(name) {
+                return true;
+            }
+            let directory = rustix::fs::openat(
+                &*proc,
+                name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            directory.is_ok_and(|directory| self.family.has(&proc, &directory))
+        };
+        listing::show(
+            parts,
+            real,
+            is_shown,
+            OFlags::from_bits_retain(flags.cast_unsigned()),
+        )
+    }
+
+    /// Makes a directory that the kernel then lets the caller enter.
+    fn enter(
+        &mut self,
+        asked: &Asked<'_>,
+        parts: &[Vec<u8>],
+        base: &OwnedFd,
+        below: &[Vec<u8>],
+    ) -> Answered<()> {
+        match listing::open_real(base, below) {
+            Ok(real) => drop(self.list(parts, &real, 0)?),
+            Err(errno) => {
+                // A link to a directory, such as `PID/cwd`.
+                let (Some((_, above)), Some((_, below))) =
+                    (parts.split_last(), below.split_last())
+                else {
+                    return Err(errno);
+                };
+                let real = listing::open_real(base, below)?;
+                drop(self.list(above, &real, 0)?);
+            }
+        }
+        listing::point_self_to(asked.status.process)
+    }
+
+    /// Something of `/dev`.
+    pub(super) fn device(
+        &mut self,
+        asked: &Asked<'_>,
+        act: Act,
+        parts: &[Vec<u8>],
+    ) -> Answered<Reply> {
+        let dev = Rc::clone(&self.dev);
+        let names: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        match names.as_slice() {
+            [] | [b"pts"] => {
+                self.inside |= matches!(act, Act::Open { .. } | Act::Enter);
+                Ok(Reply::Continue)
+            }
+            [b"tty"] if self.devices => match (act, controlling_terminal(&asked.caller)) {
+                (Act::Open { .. }, Some(fd)) => {
+                    let base = asked.caller.open("fd", OFlags::PATH)?;
+                    self.perform(asked, act, &base, fd.as_bytes())
+                }
+                (Act::Open { .. }, None) => Err(libc::ENXIO),
+                _ => self.perform(asked, act, &dev, b"tty"),
+            },
+            [name] if self.devices && NODES.iter().any(|(node, ..)| node.as_bytes() == *name) => {
+                self.perform(asked, act, &dev, name)
+            }
+            [b"ptmx"] | [b"pts", b"ptmx"] => match act {
+                Act::Open { flags, .. } => {
+                    let master = open_patiently(&dev, b"ptmx", flags, 0)?;
+                    let name = rustix::pty::ptsname(&master, Vec::new());
+                    let name = name.map_err(Errno::raw_os_error)?;
+                    if let Some(number) = super::parts(name.to_bytes()).last() {
+                        self.terminals.insert(number.to_vec());
+                    }
+                    self.hand_over(asked, &master, flags)
+                }
+                act => self.perform(asked, act, &dev, b"ptmx"),
+            },
+            [b"pts", number] if self.terminals.contains(*number) => {
+                self.perform(asked, act, &dev, &[b"pts/", *number].concat())
+            }
+            _ => Ok(Reply::Continue),
+        }
+    }
+
+    /// Does what is asked for with what is at `path` in `base`.
+    pub(super) fn perform(
+        &mut self,
+        asked: &Asked<'_>,
+        act: Act,
+        base: &OwnedFd,
+        path: &[u8],
+    ) -> Answered<Reply> {
+        let path = if path.is_empty() { b"." } else { path };
+        let look = || {
+            let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+            flags.set(OFlags::NOFOLLOW, !asked.follow);
+            rustix::fs::openat(base, path, flags, Mode::empty()).map_err(Errno::raw_os_error)
+        };
+        match act {
+            Act::Open { flags, mode } => {
+                let file = open_patiently(base, path, flags, mode & !asked.status.umask)?;
+                self.hand_over(asked, &file, flags)
+            }
+            Act::Stat { out } => {
+                let stat = sys::stat_of(look()?.as_raw_fd()).map_err(|error| error.errno)?;
+                asked.caller.write(out, sys::stat_bytes(&stat))?;
+                Ok(Reply::Value(0))
+            }
+            Act::Statx { flags, mask, out } => {
+                let statx = sys::statx_of(look()?.as_raw_fd(), flags, mask);
+                let statx = statx.map_err(|error| error.errno)?;
+                asked.caller.write(out, sys::statx_bytes(&statx))?;
+                Ok(Reply::Value(0))
+            }
+            Act::ReadLink { out, size } => {
+                let text = rustix::fs::readlinkat(base, path, Vec::new());
+                let text = text.map_err(Errno::raw_os_error)?;
+                write_link(&asked.caller, text.as_bytes(), out, size)
+            }
+            Act::Access { mode } => {
+                let mut flags = AtFlags::EACCESS;
+                flags.set(AtFlags::SYMLINK_NOFOLLOW, !asked.follow);
+                let mode = Access::from_bits_retain(mode.cast_unsigned());
+                rustix::fs::accessat(base, path, mode, flags).map_err(Errno::raw_os_error)?;
+                Ok(Reply::Value(0))
+            }
+            Act::Attributes => Err(libc::EOPNOTSUPP),
+            Act::OpenAsTold { .. } | Act::Enter | Act::Execute => Ok(Reply::Continue),
+        }
+    }
+
+    /// Gives the caller a descriptor.
+    fn hand_over(&self, asked: &Asked<'_>, file: &OwnedFd, flags: i32) -> Answered<Reply> {
+        let close_on_exec = flags & libc::O_CLOEXEC != 0;
+        let id = asked.caller.note.id;
+        sys::add_fd(self.listener.as_fd(), id, file.as_fd(), close_on_exec)
+            .map(|fd| Reply::Value(fd.into()))
+            .map_err(|error| error.errno)
+    }
+}
+
+/// Opens something without waiting for anybody: other calls are waiting for this.
+fn open_patiently(base: &OwnedFd, path: &[u8], flags: i32, mode: u32) -> Answered<OwnedFd> {
+    let asked = OFlags::from_bits_retain(flags.cast_unsigned());
+    let opened = asked | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(mode & 0o7777);
+    let file = rustix::fs::openat(base, path, opened, mode).map_err(Errno::raw_os_error)?;
+    if !asked.intersects(OFlags::NONBLOCK | OFlags::PATH) {
+        let flags = rustix::fs::fcntl_getfl(&file).map_err(Errno::raw_os_error)?;
+        rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(Errno::raw_os_error)?;
+    }
+    Ok(file)
+}
+
+/// A file with this text that can only be read.
+fn memory_file(text: &str, proc: &OwnedFd) -> Answered<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create("proc", flags).map_err(Errno::raw_os_error)?;
+    rustix::io::write(&file, text.as_bytes()).map_err(Errno::raw_os_error)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).map_err(Errno::raw_os_error)?;
+    let name = format!("self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(proc, name, flags, Mode::empty()).map_err(Errno::raw_os_error)
+}
+
+fn write_link(
+    caller: &super::caller::Caller<'_>,
+    text: &[u8],
+    out: u64,
+    size: u64,
+) -> Answered<Reply> {
+    let length = usize::try_from(size).unwrap_or(usize::MAX).min(text.len());
+    if size == 0 {
+        return Err(libc::EINVAL);
+    }
+    caller.write(out, &text[..length])?;
+    Ok(Reply::Value(i64::try_from(length).unwrap_or(0)))
+}
+
+/// Which of the caller's standard streams is its controlling terminal.
+fn controlling_terminal(caller: &super::caller::Caller<'_>) -> Option<String> {
+    let file = caller.open("stat", OFlags::RDONLY).ok()?;
+    let stat = std::io::read_to_string(std::fs::File::from(file)).ok()?;
+    // `pid (name) state parent group session terminal …`
+    let number: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(4)?.parse().ok()?;
+    let is_it = |fd: &String| {
+        let path = format!("{}/fd/{fd}", caller.note.thread);
+        let stat = rustix::fs::statat(caller.proc, path, AtFlags::empty());
+        stat.is_ok_and(|stat| number != 0 && stat.st_rdev == number)
+    };
+    ["0", "1", "2"].map(str::to_owned).into_iter().find(is_it)
+}
