@@ -135,9 +135,7 @@ pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
     };
     let all = tree.walk(&ImagePath::root());
     let found = all.filter_map(|(path, node)| match node.kind {
-        Kind::Symlink { target } if leads_there(target) => {
-            Some(path.components().last()?.to_vec())
-        }
+        Kind::Symlink { target } if leads_there(target) => Some(path.components().last()?.to_vec()),
         _ => None,
     });
     found.collect()

@@ -263,11 +263,13 @@ impl Link {
     /// Takes the listener, or answers a call.
     fn go_on(&mut self, spec: &SandboxSpec, program: Pid, has_call: bool) {
         *self = match std::mem::replace(self, Self::None) {
-            Self::Awaited(outside, socket) => match outside.enter(&socket, spec, program.as_raw()) {
-                Ok(Some(broker)) => Self::Serving(Box::new(broker)),
-                // The program goes without, or ends at its first call, which nobody hears.
-                Ok(None) | Err(_) => Self::None,
-            },
+            Self::Awaited(outside, socket) => {
+                match outside.enter(&socket, spec, program.as_raw()) {
+                    Ok(Some(broker)) => Self::Serving(Box::new(broker)),
+                    // The program goes without, or ends at its first call, which nobody hears.
+                    Ok(None) | Err(_) => Self::None,
+                }
+            }
             Self::Serving(mut broker) if has_call => match broker.serve() {
                 Ok(()) => Self::Serving(broker),
                 Err(_) => Self::None,

@@ -30,12 +30,29 @@ pub(super) enum Call {
 /// What is to be done with what is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
-    Open { flags: i32, mode: u32 },
-    OpenAsTold { how: u64, size: u64 },
-    Stat { out: u64 },
-    Statx { flags: i32, mask: u32, out: u64 },
-    ReadLink { out: u64, size: u64 },
-    Access { mode: i32 },
+    Open {
+        flags: i32,
+        mode: u32,
+    },
+    OpenAsTold {
+        how: u64,
+        size: u64,
+    },
+    Stat {
+        out: u64,
+    },
+    Statx {
+        flags: i32,
+        mask: u32,
+        out: u64,
+    },
+    ReadLink {
+        out: u64,
+        size: u64,
+    },
+    Access {
+        mode: i32,
+    },
     Enter,
     Execute,
     /// Extended attributes are read or listed.
@@ -113,9 +130,7 @@ impl Call {
             libc::SYS_faccessat => Self::On(at(0, 0), Act::Access { mode: int(2) }),
             libc::SYS_faccessat2 => Self::On(at(0, int(3)), Act::Access { mode: int(2) }),
             libc::SYS_getxattr | libc::SYS_listxattr => Self::On(here(0, true), Act::Attributes),
-            libc::SYS_lgetxattr | libc::SYS_llistxattr => {
-                Self::On(here(0, false), Act::Attributes)
-            }
+            libc::SYS_lgetxattr | libc::SYS_llistxattr => Self::On(here(0, false), Act::Attributes),
             libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
             libc::SYS_execve => Self::On(here(0, true), Act::Execute),
             libc::SYS_symlinkat => Self::MakeLink {

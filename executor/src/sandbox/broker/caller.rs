@@ -81,15 +81,18 @@ impl Caller<'_> {
         let pid = Pid::from_raw(self.note.thread);
         match process_vm_writev(pid, &[IoSlice::new(bytes)], &[remote]) {
             Ok(written) if written == bytes.len() => Ok(()),
-            Err(nix::errno::Errno::EPERM) => {
-                let memory = self.memory(OFlags::RDWR)?;
-                memory
-                    .write_all_at(bytes, address)
-                    .map_err(|_| libc::EFAULT)
-            }
+            Err(nix::errno::Errno::EPERM) => self.overwrite(address, bytes),
             Ok(_) => Err(libc::EFAULT),
             Err(errno) => Err(errno as i32),
         }
+    }
+
+    /// Writes all of `bytes`, even where the caller itself could not.
+    pub(super) fn overwrite(&self, address: u64, bytes: &[u8]) -> Answered<()> {
+        let memory = self.memory(OFlags::RDWR)?;
+        memory
+            .write_all_at(bytes, address)
+            .map_err(|_| libc::EFAULT)
     }
 
     /// Reads a string that ends with a zero byte.

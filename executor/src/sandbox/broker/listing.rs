@@ -41,8 +41,8 @@ pub(super) fn show(
 
 /// The directory in the root's `/proc`, with those above it.
 fn make(parts: &[Vec<u8>]) -> Answered<OwnedFd> {
-    let mut here = rustix::fs::openat(CWD, "/proc", DIRECTORY, Mode::empty())
-        .map_err(Errno::raw_os_error)?;
+    let mut here =
+        rustix::fs::openat(CWD, "/proc", DIRECTORY, Mode::empty()).map_err(Errno::raw_os_error)?;
     for part in parts {
         match rustix::fs::mkdirat(&here, part.as_slice(), Mode::from_raw_mode(0o555)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -118,11 +118,12 @@ fn remove_tree(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
 /// Opens what is real, without following anything.
 pub(super) fn open_real(base: &OwnedFd, parts: &[Vec<u8>]) -> Answered<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(base, joined(parts), DIRECTORY, Mode::empty(), how)
-        .map_err(|errno| match errno {
+    rustix::fs::openat2(base, joined(parts), DIRECTORY, Mode::empty(), how).map_err(|errno| {
+        match errno {
             Errno::LOOP | Errno::XDEV => libc::ENOENT,
             errno => errno.raw_os_error(),
-        })
+        }
+    })
 }
 
 /// Lets `/proc/self` of the root lead to a process's directory, for calls that are the kernel's.

@@ -18,6 +18,7 @@
 
 mod call;
 mod caller;
+mod execute;
 mod family;
 mod guise;
 mod listing;
@@ -77,16 +78,26 @@ pub(super) struct Broker {
     inside: bool,
     /// Numbers of terminals that the step has opened.
     terminals: HashSet<Vec<u8>>,
+    /// Programs that were executed by way of `/proc`.
+    programs: Vec<Vec<u8>>,
 }
 
 /// Somebody's call, and what is known about them.
 struct Asked<'a> {
     caller: Caller<'a>,
     status: Status,
+    /// The path.
+    told: Told,
     /// Whether a link at the end is followed.
     follow: bool,
     /// The text of a link that differs from caller to caller, if it is that what is asked for.
     own_link: Option<String>,
+}
+
+/// A path in the caller's memory.
+struct Told {
+    address: u64,
+    text: Vec<u8>,
 }
 
 impl Outside {
@@ -142,6 +153,7 @@ impl Outside {
             names,
             inside: false,
             terminals: HashSet::new(),
+            programs: Vec::new(),
         }))
     }
 }
@@ -235,6 +247,10 @@ impl Broker {
             caller,
             status,
             follow: at.follow || path.ends_with(b"/"),
+            told: Told {
+                address: at.path,
+                text: path,
+            },
             own_link,
         };
         match place {

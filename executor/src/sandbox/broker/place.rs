@@ -23,10 +23,16 @@ impl Broker {
         let proc = Rc::clone(&self.proc);
         let number = parts.first().filter(|name| is_number(name));
         let Some(number) = number else {
-            if let Act::Open { flags, .. } = act
-                && flags & WRITING != 0
-            {
+            let writes = match act {
+                Act::Open { flags, .. } => flags & WRITING != 0,
+                Act::Access { mode } => mode & libc::W_OK != 0,
+                _ => false,
+            };
+            if writes {
                 return Err(libc::EROFS);
+            }
+            if !parts.is_empty() && !asked.may_read_setting(parts, act) {
+                return Err(libc::EACCES);
             }
             return self.in_proc(asked, act, parts, &proc, parts);
         };
@@ -55,7 +61,7 @@ impl Broker {
                 self.enter(asked, parts, base, below)?;
                 Ok(Reply::Continue)
             }
-            Act::Execute => Ok(Reply::Continue),
+            Act::Execute if is_magic(parts) => self.execute(asked, base, below),
             Act::Open { flags, .. } => {
                 if let Some(text) = self.told(parts) {
                     return self.hand_over(asked, &memory_file(&text, &self.proc)?, flags);
@@ -138,8 +144,7 @@ impl Broker {
             Ok(real) => drop(self.list(parts, &real, 0)?),
             Err(errno) => {
                 // A link to a directory, such as `PID/cwd`.
-                let (Some((_, above)), Some((_, below))) =
-                    (parts.split_last(), below.split_last())
+                let (Some((_, above)), Some((_, below))) = (parts.split_last(), below.split_last())
                 else {
                     return Err(errno);
                 };
@@ -248,6 +253,18 @@ impl Broker {
         sys::add_fd(self.listener.as_fd(), id, file.as_fd(), close_on_exec)
             .map(|fd| Reply::Value(fd.into()))
             .map_err(|error| error.errno)
+    }
+}
+
+impl Asked<'_> {
+    /// Whether the caller may open this, if it is a setting of the kernel: those don't ask for whom one is for files, but who one is.
+    fn may_read_setting(&self, parts: &[Vec<u8>], act: Act) -> bool {
+        let opens = matches!(act, Act::Open { .. } | Act::Access { .. });
+        if self.status.who.uid == 0 || !opens || parts[0] != b"sys" {
+            return true;
+        }
+        let stat = rustix::fs::statat(self.caller.proc, joined(parts), AtFlags::empty());
+        stat.is_ok_and(|stat| stat.st_mode & libc::S_IROTH != 0)
     }
 }
 

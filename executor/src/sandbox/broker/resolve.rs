@@ -222,7 +222,10 @@ mod tests {
 
     #[test]
     fn paths_lead_where_they_lead_for_the_caller() {
-        assert_eq!(resolve("/", "/etc/../proc/self/maps", true), proc("OWN/maps"));
+        assert_eq!(
+            resolve("/", "/etc/../proc/self/maps", true),
+            proc("OWN/maps")
+        );
         assert_eq!(resolve("/", "/proc/mounts", true), proc("OWN/mounts"));
         assert_eq!(resolve("/", "/proc/1/comm", true), proc("77/comm"));
         assert_eq!(resolve("/proc/5", "fd/3", true), proc("5/fd/3"));

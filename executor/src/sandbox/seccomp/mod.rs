@@ -12,8 +12,8 @@ mod table;
 
 use super::CapabilitySet;
 use crate::sys::Instruction;
-use nix::libc;
 pub(super) use network::no_network;
+use nix::libc;
 pub(super) use notify::notifying;
 pub(super) use paths::asking;
 use table::{Argument, NEWEST, REFUSED, When};
