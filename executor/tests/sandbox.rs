@@ -266,6 +266,9 @@ impl Image {
 
     /// The root with a fresh work directory, as each step needs it.
     fn root(&self) -> RootSpec {
+        if !rung().has_namespaces() {
+            return RootSpec::Directory(self.lower(""));
+        }
         let _ = fs::remove_dir_all(self.dir.path().join("work/work"));
         RootSpec::Overlay {
             lowers: vec![self.lower("")],

@@ -115,7 +115,7 @@ fn has_broker(spec: &SandboxSpec) -> Brokered {
             .is_ok_and(|found| found.permissions().mode() & 0o4000 != 0)
     };
     let is_free = probe::has_sys_admin() || rustix::thread::no_new_privs().unwrap_or(false);
-    match spec.user.uid != 0 && !is_free && SETUID.iter().any(|name| becomes_root(&name)) {
+    match spec.user.uid != 0 && !is_free && SETUID.iter().any(becomes_root) {
         true => Brokered::No,
         false => Brokered::May,
     }
