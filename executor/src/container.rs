@@ -88,8 +88,8 @@ fn run_in(
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<RunEnd, Cause> {
-    let rung = services.rung()?;
-    refuse_to_move(&options.mounts, rung)?;
+    let way = services.way()?;
+    refuse_to_move(&options.mounts, way.rung)?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
     let root = RootFs::base(OutputId::image(&layers), layers);
@@ -100,13 +100,13 @@ fn run_in(
     let user = accounts
         .run_user(user)
         .map_err(|error| Cause::User(error.to_string()))?;
-    let snapshot = Snapshot::prepare(rung, &root, services, task)?;
+    let snapshot = Snapshot::prepare(way, &root, services, task)?;
     let limiter = Limiter::default();
     let mut warning = None;
     let parent = options.limits.cgroup_parent.as_deref();
     let cgroup = limiter.make(&options.resources, parent, |told| warning = Some(told))?;
     let spec = SandboxSpec {
-        rung,
+        rung: way.rung,
         env: environment(&image.config, options, &user.home),
         cwd: workdir(&image.config, options),
         user: User {
@@ -117,8 +117,8 @@ fn run_in(
         hostname: options.hostname.clone(),
         network: network(options.network),
         mounts: mounts(options)?,
-        links: link_owners(rung, &tree),
-        links_to_kernel: links_to_kernel(rung, &tree),
+        links: link_owners(way.rung, &tree),
+        links_to_kernel: links_to_kernel(way.rung, &tree),
         rlimits: ulimit::rlimits(&options.limits.ulimits),
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: cgroup.joins(),

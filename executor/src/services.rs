@@ -7,7 +7,7 @@ use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::layers::Layers;
-use crate::sandbox::{Footing, Launcher, Rung, Unavailable};
+use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::Copies;
 use crate::source::git::{GitSettings, ResolvedRefs};
 
@@ -28,7 +28,7 @@ pub struct Services<'a> {
     pub(crate) resolved_refs: ResolvedRefs,
     /// Root filesystems that ended steps left.
     pub(crate) copies: Copies,
-    rung: OnceLock<Result<Rung, Unavailable>>,
+    way: OnceLock<Result<Way, Unavailable>>,
     _held: StoreLock,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Services<'a> {
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
             copies: Copies::default(),
-            rung: OnceLock::new(),
+            way: OnceLock::new(),
         })
     }
 
@@ -60,10 +60,17 @@ impl<'a> Services<'a> {
         Services { git, ..self }
     }
 
-    /// The rung for steps, found out once and when the first is about to run.
+    /// The rung for steps.
     pub(crate) fn rung(&self) -> Result<Rung, Cause> {
-        let probe = || self.footing.rung(self.store.root());
-        let rung = self.rung.get_or_init(probe).clone();
-        rung.map_err(Cause::NoSandbox)
+        self.way().map(|way| way.rung)
+    }
+
+    /// How steps are kept apart, found out once and when the first is about to run.
+    pub(crate) fn way(&self) -> Result<Way, Cause> {
+        let probe = || self.footing.way(self.store.root());
+        self.way
+            .get_or_init(probe)
+            .clone()
+            .map_err(Cause::NoSandbox)
     }
 }

@@ -523,12 +523,12 @@ impl Solver<'_> {
         sources: &[Option<Source<'_>>],
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
-        let rung = self.services.rung()?;
-        let snapshot = Snapshot::prepare(rung, root, self.services, task)?;
+        let way = self.services.way()?;
+        let snapshot = Snapshot::prepare(way, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;
         let cgroup = self.limiter.cgroup(op, &self.steps.resources, task)?;
         let place = Place {
-            rung,
+            rung: way.rung,
             root: snapshot.root_spec(),
             mounts: &mounts,
             cgroup: &cgroup,

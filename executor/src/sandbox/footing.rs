@@ -1,7 +1,8 @@
 //! What kiln itself stands on: as whom it works with the store's files, and so which rungs steps can have.
 //!
 //! Root works as it is. Anybody else enters a user namespace at the start of a command that works with the store, while this process
-//! has one thread, which costs half a millisecond, or three where newuidmap helps. From then on kiln is root in there: it unpacks layers with
+//! has one thread, which costs half a millisecond, or three where newuidmap helps. So does root in an ordinary container, who may not
+//! mount as it is but may be able to in there; as something may forbid even that, it is tried out first. From then on kiln is root in there: it unpacks layers with
 //! their true owners, reads back what steps wrote whoever owns it, and removes it again, all by the same code as for the machine's
 //! root. Steps get namespaces inside of it. The machine sees a process of the user, with no more rights than that.
 //!
@@ -9,7 +10,9 @@
 //! [`Form`], and a footing that makes another is refused.
 
 use super::probe::{self, Unavailable};
+use super::trial::apart;
 use super::{Rung, userns};
+use crate::sys::SingleThreaded;
 use kiln_image::record::Record;
 use kiln_image::scan::Owners;
 use kiln_image::tar::{UnpackOptions, Whiteouts};
@@ -40,6 +43,15 @@ pub struct Footing {
     asked: Option<Rung>,
 }
 
+/// How steps are kept apart here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The rung.
+    pub rung: Rung,
+    /// Whether root filesystems are overlays, and not copies.
+    pub overlay: bool,
+}
+
 #[derive(Debug, Clone)]
 enum Ground {
     /// Root in the machine's first user namespace.
@@ -66,13 +78,14 @@ impl Footing {
     /// When the rung asked for is impossible. That there is none at all is an error only once a step is to run.
     pub fn settle(asked: Option<Rung>, store: &Path) -> Result<Self, Unavailable> {
         let ground = match (is_root(), asked) {
-            (true, Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle))) => {
+            (_, Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle))) => {
                 userns::enter(rung)?;
                 Ground::Entered(rung)
             }
-            (true, _) if in_first_user_namespace() => Ground::Root,
-            (true, _) => Ground::Given,
-            (false, asked) => user_ground(asked, store)?,
+            (true, Some(_)) => roots_own(),
+            (true, None) => best_of_root(store),
+            (false, Some(rung)) => return Err(not_root(rung)),
+            (false, None) => first_of(suited(store)),
         };
         Ok(Self { ground, asked })
     }
@@ -80,8 +93,7 @@ impl Footing {
     /// A footing as this process is, for commands that neither run steps nor look into layers.
     pub fn as_started() -> Self {
         let ground = match is_root() {
-            true if in_first_user_namespace() => Ground::Root,
-            true => Ground::Given,
+            true => roots_own(),
             false => Ground::User(Unavailable::new(
                 "this command runs no steps",
                 "use `kiln build` or `kiln run`",
@@ -93,30 +105,20 @@ impl Footing {
         }
     }
 
-    /// The rung for steps whose changes are kept on the filesystem of `store`; probed anew at each call.
-    pub fn rung(&self, store: &Path) -> Result<Rung, Unavailable> {
+    /// The way for steps whose changes are kept on the filesystem of `store`; probed anew at each call.
+    pub fn way(&self, store: &Path) -> Result<Way, Unavailable> {
         match (&self.ground, self.asked) {
             (Ground::User(why), _) => Err(why.clone()),
-            // Nothing can be mounted before a step has a mount namespace, so its own set-up will tell.
-            (Ground::Entered(rung), _) => Ok(*rung),
-            (Ground::Root | Ground::Given, asked) => self.privileged_rung(asked, store),
+            // That it has namespaces was tried out, or else there is nothing lower: then a step's own set-up tells.
+            (Ground::Entered(rung), _) => Way::stacked(*rung, store),
+            (Ground::Root, asked) => privileged_way(Rung::Root, asked, store),
+            (Ground::Given, asked) => privileged_way(Rung::UsernsGiven, asked, store),
         }
     }
 
-    fn privileged_rung(&self, asked: Option<Rung>, store: &Path) -> Result<Rung, Unavailable> {
-        let own = match self.ground {
-            Ground::Root => Rung::Root,
-            _ => Rung::UsernsGiven,
-        };
-        match asked {
-            Some(rung) if rung == own => privileged(own, store).map(|()| own),
-            Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
-            Some(rung) => lowest(rung),
-            None => privileged(own, store).map(|()| own).or_else(|why| {
-                // The better rung's reason is what helps.
-                lowest(Rung::Chroot).map_err(|_| why)
-            }),
-        }
+    /// The rung of that way.
+    pub fn rung(&self, store: &Path) -> Result<Rung, Unavailable> {
+        self.way(store).map(|way| way.rung)
     }
 
     /// How files in the store are to look.
@@ -258,27 +260,55 @@ pub(super) fn in_first_user_namespace() -> bool {
     fs::metadata("/proc/self/ns/user").is_ok_and(|found| found.ino() == FIRST_USER_NAMESPACE)
 }
 
-/// A user's: the rung asked for, or else the one whose files the store has already, or else the best.
-fn user_ground(asked: Option<Rung>, store: &Path) -> Result<Ground, Unavailable> {
-    match asked {
-        Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle)) => {
-            userns::enter(rung)?;
-            Ok(Ground::Entered(rung))
-        }
-        Some(rung) => Err(Unavailable::new(
-            format!("the sandbox `{rung}` needs root"),
-            "run kiln as root, or leave the choice of the sandbox to kiln",
-        )),
-        None if noted(&store.join(NOTE)) == Some(Form::Recorded) => {
-            Ok(first_of(&[Rung::UsernsSingle]))
-        }
-        None => Ok(first_of(&[Rung::UsernsRange, Rung::UsernsSingle])),
+/// Root's, as it was started.
+fn roots_own() -> Ground {
+    match in_first_user_namespace() {
+        true => Ground::Root,
+        false => Ground::Given,
+    }
+}
+
+/// Root's, as it is, where it may mount and has ids enough. Otherwise a user namespace gives it both, or one id and what records the others,
+/// if nothing that surrounds kiln forbids that.
+fn best_of_root(store: &Path) -> Ground {
+    let enough = userns::has_enough_ids();
+    if probe::has_sys_admin() && enough.is_ok() {
+        return roots_own();
+    }
+    let entered = suited(store)
+        .iter()
+        .find(|rung| works_apart(**rung) && userns::enter(**rung).is_ok());
+    match (entered, enough) {
+        (Some(rung), _) => Ground::Entered(*rung),
+        (None, Ok(())) => roots_own(),
+        (None, Err(why)) => Ground::User(why),
+    }
+}
+
+fn works_apart(rung: Rung) -> bool {
+    let Some(proof) = SingleThreaded::prove() else {
+        return false;
+    };
+    let tried = apart(&proof, || {
+        userns::enter(rung)?;
+        probe::isolation()
+    });
+    matches!(tried, Ok(Ok(())))
+}
+
+/// The rungs in a user namespace of kiln's own: all, or those whose files the store has already.
+fn suited(store: &Path) -> &'static [Rung] {
+    match noted(&store.join(NOTE)) {
+        Some(Form::Recorded) => &[Rung::UsernsSingle],
+        Some(Form::Mapped) if is_root() => &[Rung::UsernsRange],
+        Some(Form::Trusted) if is_root() => &[],
+        _ => &[Rung::UsernsRange, Rung::UsernsSingle],
     }
 }
 
 /// Enters for the first of `rungs` that can be had. With none, the last one's reason is the one to tell: what stops it stops all.
 fn first_of(rungs: &[Rung]) -> Ground {
-    let mut why = Unavailable::new("there is no sandbox for users", "run kiln as root");
+    let mut why = not_root(Rung::Root);
     for rung in rungs {
         match userns::enter(*rung) {
             Ok(()) => return Ground::Entered(*rung),
@@ -288,17 +318,61 @@ fn first_of(rungs: &[Rung]) -> Ground {
     Ground::User(why)
 }
 
-fn privileged(rung: Rung, store: &Path) -> Result<(), Unavailable> {
+impl Way {
+    /// With layers stacked, if the filesystem of `store` is good for that.
+    fn stacked(rung: Rung, store: &Path) -> Result<Self, Unavailable> {
+        let overlay = probe::overlay(rung, store)?;
+        Ok(Self { rung, overlay })
+    }
+
+    const COPIED: Self = Self {
+        rung: Rung::Chroot,
+        overlay: false,
+    };
+}
+
+fn privileged_way(own: Rung, asked: Option<Rung>, store: &Path) -> Result<Way, Unavailable> {
+    match asked {
+        Some(rung) if rung == own => privileged(own, store),
+        Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
+        Some(_) => lowest(),
+        None => privileged(own, store).or_else(|why| {
+            let lowest = lowest();
+            lowest.map_err(|low| neither(&why, low))
+        }),
+    }
+}
+
+fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
     if !probe::has_sys_admin() {
         return Err(Unavailable::new(
             "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container",
-            "run kiln outside of the container, or start that with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
-             seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in Kubernetes with \
-             `securityContext: {privileged: true}`, or from 1.33 on with `hostUsers: false` and `securityContext: {capabilities: {add: \
-             [SYS_ADMIN]}, procMount: Unmasked}`",
+            match rung {
+                Rung::UsernsGiven => {
+                    "start the container with `--cap-add SYS_ADMIN`, or in Kubernetes with `securityContext: {capabilities: {add: \
+                     [SYS_ADMIN]}}`"
+                }
+                _ => {
+                    "run kiln outside of the container, or start that with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
+                     apparmor=unconfined`; in Kubernetes with `securityContext: {privileged: true}`"
+                }
+            },
         ));
     }
-    probe::mounts(rung, store)
+    userns::has_enough_ids()?;
+    Way::stacked(rung, store)
+}
+
+/// Why root has no sandbox at all, once a better one than `low` is out of reach as well.
+fn neither(better: &Unavailable, low: Unavailable) -> Unavailable {
+    Unavailable::new(format!("{better}; {low}"), low.remedy)
+}
+
+fn not_root(rung: Rung) -> Unavailable {
+    Unavailable::new(
+        format!("the sandbox `{rung}` needs root"),
+        "run kiln as root, or leave the choice of the sandbox to kiln",
+    )
 }
 
 fn not_this_root(rung: Rung) -> Unavailable {
@@ -314,16 +388,11 @@ fn not_this_root(rung: Rung) -> Unavailable {
     }
 }
 
-/// The rung that needs no namespaces, for root alone.
-fn lowest(rung: Rung) -> Result<Rung, Unavailable> {
-    if rung != Rung::Chroot {
-        return Err(Unavailable::new(
-            format!("the sandbox `{rung}` is for users, and this process is root"),
-            "run kiln as a user, or leave the choice of the sandbox to kiln",
-        ));
-    }
+/// The one that needs no namespaces, for root alone.
+fn lowest() -> Result<Way, Unavailable> {
+    userns::has_enough_ids()?;
     match probe::lacks_for_chroot() {
-        None => Ok(rung),
+        None => Ok(Way::COPIED),
         Some(capability) => Err(Unavailable::new(
             format!(
                 "this process is root but lacks the capability {capability}, which the sandbox `chroot` needs"

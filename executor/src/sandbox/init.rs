@@ -290,8 +290,12 @@ fn exchange_root(root: &Root) -> sys::Result<()> {
     }
 }
 
+/// A filter around kiln may refuse the name, as podman's does to whoever lacks CAP_SYS_ADMIN outside: then it is the container's.
 fn set_hostname(hostname: &str) -> sys::Result<()> {
-    rustix::system::sethostname(hostname.as_bytes()).call("sethostname", || hostname.to_owned())
+    match rustix::system::sethostname(hostname.as_bytes()) {
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        set => set.call("sethostname", || hostname.to_owned()),
+    }
 }
 
 /// Enters the working directory, made for the user if missing (R-RT-2), and makes sure that it lies inside the root: a link such as

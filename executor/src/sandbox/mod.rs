@@ -42,7 +42,7 @@
 //! # The ladder
 //!
 //! A [`Rung`] is a way of doing this; its module has a table of what differs. [`Footing::settle`] decides as whom kiln works,
-//! [`Footing::rung`] tells which rung steps can have here, and if none, why and what would help.
+//! [`Footing::way`] tells which rung steps can have here, and if none, why and what would help.
 //!
 //! # Network
 //!
@@ -76,11 +76,12 @@ mod stub;
 mod subid;
 mod survey;
 pub mod terminal;
+mod trial;
 mod userns;
 
 pub use capability::CapabilitySet;
 pub use error::SandboxError;
-pub use footing::{Footing, Form, Removals};
+pub use footing::{Footing, Form, Removals, Way};
 pub use launcher::{Launcher, Stdio, init_main_if_asked};
 pub use probe::Unavailable;
 pub use rung::{Rung, UnknownRung};

@@ -193,6 +193,7 @@ pub(super) fn perform(
     stubs: &mut Stubs,
 ) -> Result<()> {
     match action {
+        Action::Kernel(filesystem) if filesystem.kind == "proc" => processes(filesystem, root),
         Action::Kernel(filesystem) => kernel_filesystem(filesystem, root),
         Action::System => system(root),
         Action::Devices if rung.is_in_user_namespace() => bound_devices(root),
@@ -227,6 +228,23 @@ fn mount_point(root: &Root, path: &str) -> Result<OwnedFd> {
 fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
     let target = mount_point(root, filesystem.target)?;
     let mounted = new_filesystem(filesystem.kind, &filesystem.options, filesystem.attributes)?;
+    attach(&mounted, &target, filesystem.target)
+}
+
+/// `/proc`. In a user namespace a new one is refused where parts of the surrounding one are hidden, as in most containers: it would show
+/// them. Then a step sees the surrounding one, read-only: there are more processes in it than the step's own, by other numbers.
+fn processes(filesystem: &Filesystem, root: &Root) -> Result<()> {
+    let target = mount_point(root, filesystem.target)?;
+    let attributes = filesystem.attributes;
+    let mounted = match new_filesystem(filesystem.kind, &filesystem.options, attributes) {
+        Err(error) if error.call == "fsmount" && error.errno == Errno::PERM.raw_os_error() => {
+            let copy = copy_tree(CWD, Path::new("/proc"))?;
+            let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            sys::mount_setattr(&copy, attributes, Reach::Tree)?;
+            copy
+        }
+        mounted => mounted?,
+    };
     attach(&mounted, &target, filesystem.target)
 }
 

@@ -1,16 +1,19 @@
 //! Whether a rung works here: the cheapest question that the kernel answers truthfully, asked when a step is about to run.
 
-use super::Rung;
 use super::mounts::escape;
+use super::{Rung, userns};
 use crate::sys::{Context as _, Error, Result};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
+    move_mount,
 };
 use rustix::thread::CapabilitySet as KernelSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
@@ -53,17 +56,57 @@ pub(super) fn lacks_for_chroot() -> Option<&'static str> {
     lacking.next().map(|(_, name)| name)
 }
 
-/// Whether a step of `root` or `userns-given` can have its root filesystem with changes kept in `store`, and a `/proc`.
+/// Whether the filesystem of `store` takes the changes of an overlay; where it doesn't, steps get copies. An overlay itself, as most
+/// containers stand on, never does.
 ///
-/// Costs a fraction of a millisecond: filesystems are made, but mounted nowhere, and no process is started.
-pub(super) fn mounts(rung: Rung, store: &Path) -> std::result::Result<(), Unavailable> {
-    try_overlay(rung, store).map_err(|error| explain(&error, store))?;
-    match try_proc() {
-        Ok(_) => Ok(()),
-        // The pid namespace is an outer one's: a step has its own, which says nothing against it.
-        Err(error) if error.call == "fsconfig" => Ok(()),
-        Err(error) => Err(explain_proc(&error)),
+/// Costs a fraction of a millisecond: a filesystem is made, but mounted nowhere, and no process is started.
+pub(super) fn overlay(rung: Rung, store: &Path) -> std::result::Result<bool, Unavailable> {
+    let tried = match rung.is_in_user_namespace() {
+        false => try_overlay(rung, store),
+        // This process may be in mounts that belong to a namespace further out, where it has no say. A thread can leave them for itself.
+        true => std::thread::scope(|scope| {
+            let tried = scope.spawn(|| {
+                own_mounts()?;
+                try_overlay(rung, store)
+            });
+            tried.join().unwrap_or(Ok(()))
+        }),
+    };
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) => explain(&error, store).map_or(Ok(false), Err),
     }
+}
+
+/// Whether namespaces and mounts can be made in the user namespace that this process has just entered, and which it is going to
+/// end in: something else than the kernel itself may still forbid them.
+pub(super) fn isolation() -> std::result::Result<(), Unavailable> {
+    let tried =
+        unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+            .call("unshare", || "NEWPID|NEWIPC|NEWUTS".into())
+            .and_then(|()| own_mounts())
+            .and_then(|()| try_mount());
+    tried.map_err(|error| forbidden(&error))
+}
+
+fn own_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).call("unshare", || "NEWNS".into())
+}
+
+/// Mounts a filesystem on `/`, where it hides nothing from this process.
+fn try_mount() -> Result<()> {
+    let how = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", how).call("mount", || "/, MS_REC|MS_PRIVATE".into())?;
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "tmpfs".into())?;
+    fsconfig_create(fs.as_fd()).call("fsconfig", || "tmpfs, create".into())?;
+    let mounted = fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    );
+    let mounted = mounted.call("fsmount", || "tmpfs".into())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(mounted, "", CWD, "/", flags).call("move_mount", || "tmpfs, /".into())
 }
 
 /// Makes an overlay with its upper directory in `store`, and lets it go.
@@ -94,24 +137,9 @@ fn try_overlay(rung: Rung, store: &Path) -> Result<()> {
     fsconfig_create(fs.as_fd()).call("fsconfig", || "overlay, create".into())
 }
 
-/// Makes a `/proc` of this process's own pid namespace, and lets it go. The kernel refuses where parts of the `/proc` that is
-/// there are hidden, as a new one would show them.
-fn try_proc() -> Result<OwnedFd> {
-    let fs = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "proc".into())?;
-    fsconfig_create(fs.as_fd()).call("fsconfig", || "proc, create".into())?;
-    fsmount(
-        fs.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )
-    .call("fsmount", || "proc".into())
-}
-
 /// Why a step could not be set up.
-pub(super) fn explain_stage(stage: &str, cause: &Error, store: &Path) -> Unavailable {
+pub(super) fn explain_stage(stage: &str, cause: &Error) -> Unavailable {
     match (stage, cause.symbol().as_str()) {
-        ("mount the root filesystem", _) => explain(cause, store),
-        ("mount proc on `/proc`", "EPERM") => explain_proc(cause),
         ("load the filter of the recorder", "EBUSY") => Unavailable::new(
             format!("another program answers kiln's own system calls already: {cause}"),
             "run kiln outside of it",
@@ -120,11 +148,10 @@ pub(super) fn explain_stage(stage: &str, cause: &Error, store: &Path) -> Unavail
             format!("the kernel has no notifications of seccomp: {cause}"),
             "use Linux 5.12 or later",
         ),
-        ("make the step's namespaces", "EPERM") => Unavailable::new(
-            format!("namespaces can't be made here: {cause}"),
-            "a seccomp or security-module profile stands in the way; start the container with \
-             `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",
-        ),
+        (_, "EPERM" | "EACCES") => Unavailable {
+            reason: format!("could not {stage}: {cause}"),
+            ..forbidden(cause)
+        },
         _ => Unavailable::new(
             format!("could not {stage}: {cause}"),
             "start the container with `--privileged`, or run kiln outside of it",
@@ -132,39 +159,40 @@ pub(super) fn explain_stage(stage: &str, cause: &Error, store: &Path) -> Unavail
     }
 }
 
-fn explain_proc(error: &Error) -> Unavailable {
-    Unavailable::new(
-        format!(
-            "a new `/proc` can't be mounted here, as parts of the one that is there are hidden: {error}"
-        ),
-        "start the container with `--security-opt systempaths=unconfined`, or in Kubernetes with `procMount: Unmasked`",
-    )
+/// Why no overlay could be made, unless it is for the filesystem's sake.
+fn explain(error: &Error, store: &Path) -> Option<Unavailable> {
+    match (error.call.as_ref(), error.symbol().as_str()) {
+        ("mkdir", _) => Some(Unavailable::new(
+            format!("the store can't be written: {error}"),
+            format!(
+                "make `{}` writable, or choose another place with `--root`",
+                store.display()
+            ),
+        )),
+        (_, "EPERM" | "EACCES" | "ENOSYS") => Some(forbidden(error)),
+        _ => None,
+    }
 }
 
-fn explain(error: &Error, store: &Path) -> Unavailable {
-    let store = store.display();
-    match (error.call.as_ref(), error.symbol().as_str()) {
-        ("mkdir", _) => Unavailable::new(
-            format!("the store can't be written: {error}"),
-            format!("make `{store}` writable, or choose another place with `--root`"),
-        ),
-        ("fsopen", "ENODEV") => Unavailable::new(
-            "the kernel has no overlay filesystem",
-            "load it with `modprobe overlay`, or use a kernel that has it",
-        ),
-        (_, "ENOSYS") => Unavailable::new(
+/// Why namespaces or mounts can't be made.
+fn forbidden(error: &Error) -> Unavailable {
+    if error.symbol() == "ENOSYS" {
+        return Unavailable::new(
             format!("the kernel is too old: {error}"),
             "use Linux 5.12 or later",
-        ),
-        (_, "EPERM" | "EACCES") => Unavailable::new(
-            format!("mounting is forbidden here: {error}"),
-            "a seccomp or security-module profile stands in the way; start the container with `--privileged`",
-        ),
-        _ => Unavailable::new(
-            format!("the filesystem of `{store}` can't take the changes of an overlay: {error}"),
-            "put the store on ext4, XFS, btrfs or tmpfs with `--root`, for example on a volume of the container",
-        ),
+        );
     }
+    let remedy = match userns::are_restricted_by_apparmor() {
+        true => userns::UNLOCK_APPARMOR,
+        false => {
+            "a seccomp or security-module profile stands in the way; start the container with `--security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined`"
+        }
+    };
+    Unavailable::new(
+        format!("namespaces and mounts are forbidden here: {error}"),
+        remedy,
+    )
 }
 
 #[cfg(test)]
@@ -172,22 +200,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_has_a_remedy() {
-        let cases = [
-            ("fsopen", nix::libc::ENODEV),
-            ("fsconfig", nix::libc::EINVAL),
-            ("fsopen", nix::libc::EPERM),
-            ("mkdir", nix::libc::EROFS),
-        ];
-        for (call, errno) in cases {
-            let found = explain(
+    fn what_is_the_filesystems_alone_is_no_refusal() {
+        let explained = |call, errno| {
+            explain(
                 &Error::new(call, "overlay", errno),
                 Path::new("/var/lib/kiln"),
-            );
+            )
+        };
+        for (call, errno) in [
+            ("fsopen", nix::libc::EPERM),
+            ("fsopen", nix::libc::ENOSYS),
+            ("mkdir", nix::libc::EROFS),
+        ] {
+            let found = explained(call, errno).expect("it is refused");
             assert!(
                 !found.reason.is_empty() && !found.remedy.is_empty(),
                 "{call}"
             );
+        }
+        for (call, errno) in [
+            ("fsopen", nix::libc::ENODEV),
+            ("fsconfig", nix::libc::EINVAL),
+        ] {
+            assert_eq!(explained(call, errno), None, "{call}");
         }
     }
 }

@@ -4,11 +4,11 @@
 //! Each rung is tried in a process of its own, as a user namespace that was entered can't be left again.
 
 use super::probe::{self, Unavailable};
-use super::{Footing, Launcher, RootSpec, Rung, SandboxError, SandboxSpec, Stdio, userns};
-use crate::sys::{self, Context as _, Forked, SingleThreaded};
-use serde::{Deserialize, Serialize};
+use super::trial::apart;
+use super::{Footing, Launcher, RootSpec, Rung, SandboxError, SandboxSpec, Stdio, Way, userns};
+use crate::sys::{self, Context as _, SingleThreaded};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Everything there is to know about sandboxes here.
@@ -58,45 +58,14 @@ fn nearest(store: &Path) -> PathBuf {
     there.unwrap_or(Path::new("/")).to_owned()
 }
 
-/// Does `work` in a process of its own.
-fn apart<T: Serialize + for<'a> Deserialize<'a>>(
-    proof: &SingleThreaded,
-    work: impl FnOnce() -> Result<T, Unavailable>,
-) -> sys::Result<Result<T, Unavailable>> {
-    let (mut answer, mut say) = io::pipe().call("pipe2", String::new)?;
-    match sys::fork_process(proof)? {
-        Forked::Child => {
-            drop(answer);
-            let bytes = postcard::to_stdvec(&work()).unwrap_or_default();
-            let said = say.write_all(&bytes);
-            std::process::exit(i32::from(said.is_err()))
-        }
-        Forked::Parent(child) => {
-            drop(say);
-            let mut bytes = Vec::new();
-            answer
-                .read_to_end(&mut bytes)
-                .call("read", || "pipe".into())?;
-            nix::sys::wait::waitpid(child, None)
-                .map(drop)
-                .call("waitpid", String::new)?;
-            Ok(postcard::from_bytes(&bytes).unwrap_or_else(|_| {
-                Err(Unavailable::new(
-                    "the attempt ended unexpectedly",
-                    "please report it as a bug of kiln",
-                ))
-            }))
-        }
-    }
-}
-
 /// Sets a step up on the rung asked for, or on the best.
 fn attempt(asked: Option<Rung>, store: &Path, place: &Path) -> Result<Rung, Unavailable> {
     let footing = Footing::settle(asked, store)?;
     if asked.is_none() {
         footing.check(store)?;
     }
-    let rung = footing.rung(place)?;
+    let way = footing.way(place)?;
+    let rung = way.rung;
     let dir = tempfile::Builder::new()
         .prefix("kiln-doctor-")
         .tempdir_in(place)
@@ -106,23 +75,21 @@ fn attempt(asked: Option<Rung>, store: &Path, place: &Path) -> Result<Rung, Unav
                 "choose another place for the store with `--root`",
             )
         })?;
-    match set_up(rung, dir.path()) {
+    match set_up(way, dir.path()) {
         Err(SandboxError::ProgramNotFound { .. }) => Ok(rung),
-        Err(SandboxError::Setup { stage, cause }) => {
-            Err(probe::explain_stage(&stage, &cause, place))
-        }
+        Err(SandboxError::Setup { stage, cause }) => Err(probe::explain_stage(&stage, &cause)),
         Err(error) => Err(Unavailable::new(error.to_string(), "see its cause")),
         Ok(()) => Ok(rung),
     }
 }
 
-fn set_up(rung: Rung, dir: &Path) -> Result<(), SandboxError> {
+fn set_up(way: Way, dir: &Path) -> Result<(), SandboxError> {
     let path = |name: &str| {
         let path = dir.join(name);
         let _ = fs::create_dir(&path); // a missing one is told by the mount
         path
     };
-    let root = match rung.has_namespaces() {
+    let root = match way.overlay {
         true => RootSpec::Overlay {
             lowers: vec![path("lower")],
             upper: path("upper"),
@@ -131,7 +98,7 @@ fn set_up(rung: Rung, dir: &Path) -> Result<(), SandboxError> {
         false => RootSpec::Directory(path("root")),
     };
     let mut spec = SandboxSpec::new(root, [NO_PROGRAM]);
-    spec.rung = rung;
+    spec.rung = way.rung;
     let stdio = || -> io::Result<Stdio> {
         let null = || File::options().write(true).open("/dev/null");
         Stdio::output(null()?.into(), null()?.into())

@@ -73,15 +73,12 @@ fn own() -> Plan {
 }
 
 fn range() -> Result<Plan, Unavailable> {
-    if rustix::process::geteuid().is_root() && may_take_any_id() {
-        let read = |path| {
-            fs::read_to_string(path).map_err(|error| {
-                Unavailable::new(format!("`{path}` can't be read: {error}"), "mount `/proc`")
-            })
-        };
+    if rustix::process::geteuid().is_root() && missing_for_maps().is_none() {
+        has_enough_ids()?;
+        let map = |path| Ok(same(&read_map(path)?));
         return Ok(Plan::Same {
-            uids: same(&read("/proc/self/uid_map")?),
-            gids: same(&read("/proc/self/gid_map")?),
+            uids: map("/proc/self/uid_map")?,
+            gids: map("/proc/self/gid_map")?,
         });
     }
     let (uid, gid) = (
@@ -89,6 +86,7 @@ fn range() -> Result<Plan, Unavailable> {
         rustix::process::getegid().as_raw(),
     );
     let name = user_name(uid);
+    let program = |name| program(name).map_err(|why| roots_reason().unwrap_or(why));
     let newuidmap = program("newuidmap")?;
     let newgidmap = program("newgidmap")?;
     let ranges = |file: &str| -> Result<Vec<Range>, Unavailable> {
@@ -114,12 +112,55 @@ fn range() -> Result<Plan, Unavailable> {
     })
 }
 
-fn may_take_any_id() -> bool {
-    rustix::thread::capabilities(None).is_ok_and(|sets| {
-        let both = KernelSet::SETUID | KernelSet::SETGID;
-        // Without the last, root itself can't be mapped to the root outside.
-        sets.effective.contains(both | KernelSet::SETFCAP)
+/// Whether the user namespace that this process is in has as many ids as images use.
+pub(super) fn has_enough_ids() -> Result<(), Unavailable> {
+    for (path, ids) in [
+        ("/proc/self/uid_map", "users"),
+        ("/proc/self/gid_map", "groups"),
+    ] {
+        let has = ids_of(&read_map(path)?);
+        if has < ENOUGH {
+            return Err(Unavailable::new(
+                format!(
+                    "the user namespace around kiln has ids for {has} {ids}, and images need {ENOUGH}"
+                ),
+                "make it with a range of ids, as `unshare --map-auto` and rootless podman do where `/etc/subuid` and `/etc/subgid` give one",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn read_map(path: &str) -> Result<String, Unavailable> {
+    fs::read_to_string(path).map_err(|error| {
+        Unavailable::new(format!("`{path}` can't be read: {error}"), "mount `/proc`")
     })
+}
+
+/// How many ids a map has from the first on without a gap, as images' are.
+fn ids_of(map: &str) -> u64 {
+    let lines = map.lines().filter_map(|line| {
+        let mut fields = line
+            .split_whitespace()
+            .map(|field| field.parse::<u64>().ok());
+        Some((fields.next()??, fields.nth(1)??))
+    });
+    let mut lines: Vec<(u64, u64)> = lines.collect();
+    lines.sort_unstable();
+    let joined = |end, (first, count)| if first <= end { first + count } else { end };
+    lines.into_iter().fold(0, joined)
+}
+
+/// The capability that root lacks to write a map with many ids.
+fn missing_for_maps() -> Option<&'static str> {
+    let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
+    let needed = [
+        (KernelSet::SETUID, "SETUID"),
+        (KernelSet::SETGID, "SETGID"),
+        (KernelSet::SETFCAP, "SETFCAP"), // without it, root itself can't be mapped to the root outside
+    ];
+    let mut missing = needed.into_iter().filter(|(set, _)| !held.contains(*set));
+    missing.next().map(|(_, name)| name)
 }
 
 /// A map that gives each id of this one's inside as itself.
@@ -273,9 +314,25 @@ fn outcome(child: Pid, name: &str) -> sys::Result<i32> {
     }
 }
 
+/// Why root, of all users, can't do without help.
+fn roots_reason() -> Option<Unavailable> {
+    let capability = missing_for_maps().filter(|_| rustix::process::geteuid().is_root())?;
+    Some(Unavailable::new(
+        format!(
+            "this process is root but lacks the capability {capability}, without which it can't take its ids into a user namespace"
+        ),
+        format!(
+            "start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"
+        ),
+    ))
+}
+
 fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
     let symbol = error.symbol();
     if error.call != "unshare" {
+        if let Some(reason) = roots_reason() {
+            return reason;
+        }
         return match rung {
             Rung::UsernsRange => Unavailable::new(
                 format!("newuidmap and newgidmap could not map the user's range of ids: {symbol}"),
@@ -314,7 +371,13 @@ fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
     }
 }
 
-const UNLOCK_APPARMOR: &str = "as root: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give kiln an AppArmor profile with `userns,`";
+pub(super) const UNLOCK_APPARMOR: &str = "as root: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give kiln an AppArmor profile with `userns,`";
+
+/// Whether AppArmor takes all rights in user namespaces away that programs without a profile make.
+pub(super) fn are_restricted_by_apparmor() -> bool {
+    fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+        .is_ok_and(|text| text.trim() == "1")
+}
 
 fn is_zero(path: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() == "0")
@@ -322,7 +385,15 @@ fn is_zero(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::same;
+    use super::{ids_of, same};
+
+    #[test]
+    fn ids_are_counted_up_to_the_first_gap() {
+        assert_eq!(ids_of("         0          0 4294967295\n"), 4_294_967_295);
+        assert_eq!(ids_of("1 100000 65536\n0 1000 1\n"), 65_537);
+        assert_eq!(ids_of("0 1000 1\n65534 65534 1\n"), 1);
+        assert_eq!(ids_of(""), 0);
+    }
 
     #[test]
     fn the_same_ids_are_mapped_to_themselves() {

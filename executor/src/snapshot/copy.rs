@@ -1,4 +1,4 @@
-//! A root filesystem where nothing can be mounted: all layers as plain files in one directory, which the step changes in place.
+//! A root filesystem where no overlay can be mounted: all layers as plain files in one directory, which the step changes in place.
 //!
 //! What it changed shows in the objects' change times. A copy is dear, so a step leaves its own to whoever comes next: the step
 //! after it finds there what it needs but for layers that were made without a RUN, and they are added.
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
-use kiln_image::scan::{Stamps, scan_since};
+use kiln_image::scan::{Owners, Stamps, scan_since};
 use kiln_image::tar::{self, apply_changeset};
 use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, Tree};
 
@@ -74,14 +74,15 @@ impl<'s> Copy<'s> {
 
     pub(super) fn commit(
         mut self,
+        owners: &Owners,
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let directory = self.directory();
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let mut draft = scan_since(&directory, &self.before, &services.footing.owners())
-            .map_err(Cause::layer("read", step))?;
+        let mut draft =
+            scan_since(&directory, &self.before, owners).map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
         let draft = draft
             .normalise(tree, &contents)

@@ -1,7 +1,7 @@
 //! A root filesystem that one step may change, and what it changed.
 //!
 //! Most rungs stack the layers' directories with overlayfs ([`overlay`]): nothing is copied before the step writes, and the upper
-//! directory is the layer. A rung without mounts needs a copy ([`copy`]).
+//! directory is the layer. A rung without mounts needs a copy ([`copy`]), and so does a store on a filesystem that overlayfs can't write to.
 
 mod copy;
 mod overlay;
@@ -18,7 +18,7 @@ use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::{Footing, RootSpec, Rung};
+use crate::sandbox::{Footing, RootSpec, Way};
 use copy::Copy;
 use overlay::Overlay;
 
@@ -33,18 +33,16 @@ pub(crate) enum Snapshot<'s> {
 }
 
 impl<'s> Snapshot<'s> {
-    /// Makes one of the layers so far, of a kind that the rung can use.
+    /// Makes one of the layers so far.
     pub(crate) fn prepare(
-        rung: Rung,
+        way: Way,
         root: &RootFs,
         services: &'s Services<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
-        match rung {
-            Rung::Root | Rung::UsernsRange | Rung::UsernsGiven | Rung::UsernsSingle => {
-                Overlay::prepare(root, services, task).map(Self::Overlay)
-            }
-            Rung::Chroot => Copy::prepare(root, services, task).map(Self::Copy),
+        match way.overlay {
+            true => Overlay::prepare(root, services, task).map(Self::Overlay),
+            false => Copy::prepare(root, services, task).map(Self::Copy),
         }
     }
 
@@ -66,7 +64,7 @@ impl<'s> Snapshot<'s> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         match self {
             Self::Overlay(overlay) => overlay.commit(owners, services, step, tree),
-            Self::Copy(copy) => copy.commit(services, step, tree),
+            Self::Copy(copy) => copy.commit(owners, services, step, tree),
         }
     }
 }
