@@ -69,16 +69,23 @@ impl<'s> Layers<'s> {
         Self { store }
     }
 
-    /// Whether the layer's content can be had in any form, and what it does is known.
+    /// Whether the layer's content can be had in any form, and what it does is known or can be read from its tar.
     pub fn contains(&self, layer: &DiffId) -> bool {
-        self.dir(layer).join("changeset").exists() && self.has_content(layer)
+        match self.dir(layer).join("changeset").exists() {
+            true => self.has_content(layer),
+            false => self.has_tar(layer),
+        }
     }
 
     /// Whether the layer's content can be had in any form.
     pub fn has_content(&self, layer: &DiffId) -> bool {
-        self.fs_dir(layer).is_some()
-            || (self.dir(layer).join("tar").exists() && self.is_sure(layer))
-            || !self.blobs(layer).is_empty()
+        self.fs_dir(layer).is_some() || self.has_tar(layer)
+    }
+
+    /// Whether the layer's tar can be had, compressed or not.
+    fn has_tar(&self, layer: &DiffId) -> bool {
+        let dir = self.dir(layer);
+        (dir.join("tar").exists() && self.is_sure(layer)) || !self.blobs(layer).is_empty()
     }
 
     /// What the layer does; `None` if that is not known. A damaged form is removed, so that the layer counts as one

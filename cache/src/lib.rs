@@ -39,6 +39,7 @@ pub mod content_hash;
 pub mod gc;
 pub mod key;
 pub mod store;
+pub mod transfer;
 
 mod cas;
 mod disk;
@@ -75,3 +76,4 @@ pub use refs::{ImageRecord, ManifestRecord, Refs};
 pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};
 pub use tar_file::TarFile;
+pub use transfer::{CacheIndex, Preimages};

@@ -110,6 +110,15 @@ impl<'s> ActionCache<'s> {
         Ok(())
     }
 
+    /// Records what a step gave where nobody knows what its key was made of.
+    pub(crate) fn put_result(
+        &self,
+        key: &CacheKey,
+        result: &ActionResult,
+    ) -> Result<(), StoreError> {
+        self.write(key, &Record::Result(result.clone()))
+    }
+
     /// Makes the result under `target` be found under `key` too.
     pub fn alias(&self, key: &CacheKey, target: &CacheKey) -> Result<(), StoreError> {
         if key == target {

@@ -7,6 +7,7 @@
 mod address;
 mod args;
 mod build_context;
+mod cache_flags;
 mod command;
 mod config;
 mod crash;

@@ -179,7 +179,7 @@ fn names(list: &str) -> Result<Vec<Reference>, String> {
         .collect()
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "t" | "true" => Ok(true),
         "0" | "f" | "false" => Ok(false),
@@ -188,7 +188,7 @@ fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// The fields of one CSV record: separated by commas; a field in double quotes may hold commas, and `""` for a quote.
-fn csv_fields(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn csv_fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     let mut rest = text.chars().peekable();

@@ -350,3 +350,37 @@ fn network_dependencies_stay_cached_when_sources_change() {
         "an ignored file changes nothing"
     );
 }
+
+#[test]
+#[ignore = "network tier: run by `cargo xtask test`"]
+fn network_a_cache_in_a_registry_is_whole_and_sent_once() {
+    let files = [
+        (
+            "Dockerfile",
+            "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY --from=a /one /\nCOPY two /\n",
+        ),
+        ("one", "1"),
+        ("two", "2"),
+    ];
+    let cache = format!("{}/shared/cache:main", registry());
+    let to = format!("type=registry,ref={cache},mode=max,compression=zstd");
+    let first = TestEnv::with_files(&files);
+    let build = |env: &TestEnv, flags: &[&str]| {
+        let args = [&["build", "--progress=plain"], flags, &["."]].concat();
+        env.kiln(&args).succeeds().stderr
+    };
+    let sent = build(&first, &["--cache-to", &to]);
+    assert!(sent.contains(" 3 of 3 layers sent"), "{sent}");
+    let second = TestEnv::with_files(&files);
+    let told = build(&second, &["--cache-from", &cache, "--cache-to", &to]);
+    assert_eq!(told.matches(" CACHED\n").count(), 3, "{told}");
+    assert!(told.contains(" 0 of 3 layers sent, 0 bytes"), "{told}");
+    // Other tools take it for what it is: an artifact of the registry.
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["inspect", "--raw", "--tls-verify=false"]);
+    let manifest = tool(skopeo.arg(format!("docker://{cache}")));
+    assert!(
+        manifest.contains("vnd.kiln.cache.config.v1+json"),
+        "{manifest}"
+    );
+}

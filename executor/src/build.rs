@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use kiln_cache::StoreError;
+use kiln_cache::transfer::INLINE;
+use kiln_cache::{CacheKey, StoreError};
 use kiln_image::{DiffId, Digest, History, ImageConfig};
 use kiln_parser::{Diagnostic, Parsed, Source};
 use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, plan};
@@ -14,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
+use crate::remote_cache::inline_value;
 use crate::rootfs::RootFs;
 use crate::solve::{SolveOptions, Solved, solve};
 use crate::source::context::{ContextSource, ContextSources, Contexts};
@@ -37,6 +39,8 @@ pub struct BuildRequest<'a> {
     pub pull: PullPolicy,
     /// What steps are given that is in no key.
     pub steps: StepOptions,
+    /// Whether the image's config tells what is known of its steps (R-CEXP-2).
+    pub inline_cache: bool,
 }
 
 /// A finished build.
@@ -55,6 +59,8 @@ pub struct Built {
     /// Build arguments that nothing used.
     pub unused_build_args: Vec<String>,
     pub(crate) root: Arc<RootFs>,
+    /// Keys of its steps.
+    pub(crate) keys: Vec<CacheKey>,
 }
 
 /// Why there is no image.
@@ -99,17 +105,68 @@ pub fn build_on(
 ) -> Result<Built, BuildFailure> {
     let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
     let contexts = contexts(request, services);
-    let solved = solve(
-        &plan,
-        services,
-        &contexts,
-        solve_options(request),
-        reporter,
-        cancel,
-    );
+    let solved = loop {
+        let options = solve_options(request);
+        let solved = solve(&plan, services, &contexts, options, reporter, cancel)
+            .and_then(|solved| fetch_found(&plan, solved, services, reporter));
+        // What a cache elsewhere promised and doesn't have is a miss after all.
+        let lost = services.layers.take_lost();
+        if solved.is_ok() || !services.imports.give_up(&lost) {
+            break solved;
+        }
+    };
     contexts.save().map_err(BuildError::new)?;
+    let kept = |_: &Solved| services.imports.keep(services.store, &build_name(request));
+    let solved = solved.and_then(|solved| {
+        kept(&solved).map_err(BuildError::new)?;
+        Ok(solved)
+    });
     services.store.sync()?;
-    Ok(assemble(plan, &solved?)?)
+    let solved = solved?;
+    let inline = match request.inline_cache {
+        true => Some(inline_cache(&plan, &solved, services)?),
+        false => None,
+    };
+    Ok(assemble(plan, &solved, inline)?)
+}
+
+/// Brings the image's layers that were found elsewhere into the store.
+fn fetch_found(
+    plan: &Plan,
+    solved: Solved,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<Solved, BuildError> {
+    let found = services.imports.found_layers();
+    let mut missing = layers_of(plan, &solved);
+    missing.retain(|layer| found.contains(layer) && !services.store.layers().has_content(layer));
+    if missing.is_empty() {
+        return Ok(solved);
+    }
+    let task = reporter.start("pulling cached layers");
+    let fetched = missing
+        .par_iter()
+        .try_for_each(|layer| services.layers.fetch(*layer, &task));
+    task.end_with(fetched).map_err(BuildError::new)?;
+    Ok(solved)
+}
+
+fn inline_cache(
+    plan: &Plan,
+    solved: &Solved,
+    services: &Services<'_>,
+) -> Result<serde_json::Value, BuildError> {
+    let layers = layers_of(plan, solved);
+    inline_value(services, &solved.keys(), &layers).map_err(BuildError::new)
+}
+
+/// The layers of the image, lowest first.
+fn layers_of(plan: &Plan, solved: &Solved) -> Vec<DiffId> {
+    let mut layers: Vec<DiffId> = plan.base_layers.clone();
+    let made = plan.history.iter().filter_map(|step| step.vertex);
+    let new = plan.attached.into_iter().chain(made);
+    layers.extend(new.filter_map(|vertex| solved.result(vertex)?.layer));
+    layers
 }
 
 /// The contexts, not read yet.
@@ -119,16 +176,20 @@ pub(crate) fn contexts(request: &BuildRequest<'_>, services: &Services<'_>) -> C
 
 /// How its plan is solved. Its name is what is the same the next time this Dockerfile is built.
 pub(crate) fn solve_options(request: &BuildRequest<'_>) -> SolveOptions {
-    let context = request.contexts.main.as_ref();
     SolveOptions {
-        build_name: format!(
-            "{} {}",
-            context.map_or("", ContextSource::shown),
-            request.source.name()
-        ),
+        build_name: build_name(request),
         jobs: DEFAULT_JOBS,
         steps: request.steps.clone(),
     }
+}
+
+fn build_name(request: &BuildRequest<'_>) -> String {
+    let context = request.contexts.main.as_ref();
+    format!(
+        "{} {}",
+        context.map_or("", ContextSource::shown),
+        request.source.name()
+    )
 }
 
 /// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).
@@ -213,12 +274,17 @@ fn resolve_base(
 }
 
 /// Puts the image together: layers, history with its dates, config.
-fn assemble(plan: Plan, solved: &Solved) -> Result<Built, BuildError> {
+fn assemble(
+    plan: Plan,
+    solved: &Solved,
+    inline: Option<serde_json::Value>,
+) -> Result<Built, BuildError> {
     let mut config = plan.config.clone();
-    let mut layers: Vec<DiffId> = plan.base_layers.clone();
-    let made = plan.history.iter().filter_map(|step| step.vertex);
-    let new = plan.attached.into_iter().chain(made);
-    layers.extend(new.filter_map(|vertex| solved.result(vertex)?.layer));
+    let layers = layers_of(&plan, solved);
+    config.other.remove(INLINE); // a base image's is about other layers
+    config
+        .other
+        .extend(inline.map(|value| (INLINE.to_owned(), value)));
     let new = dated_history(&plan, solved);
     if !new.is_empty() || config.history.is_some() {
         config.history.get_or_insert_default().extend(new);
@@ -251,6 +317,7 @@ fn assemble(plan: Plan, solved: &Solved) -> Result<Built, BuildError> {
         warnings: plan.diagnostics,
         unused_build_args: plan.unused_build_args,
         root,
+        keys: solved.keys(),
     })
 }
 

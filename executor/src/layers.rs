@@ -11,7 +11,7 @@
 //! Nothing is made before it is asked for: a base image that no RUN starts from is never unpacked, and one whose
 //! steps are all cached is not even pulled. Threads that need the same form make it once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,8 @@ pub struct Layers<'a> {
     directories: Mutex<HashMap<DiffId, PathBuf>>,
     contents: Mutex<HashMap<DiffId, Arc<LayerContents>>>,
     in_flight: InFlight<DiffId>,
+    /// Layers that should have been had from elsewhere, and were not.
+    lost: Mutex<HashSet<DiffId>>,
 }
 
 /// A layer that can be had from elsewhere.
@@ -84,6 +86,7 @@ impl<'a> Layers<'a> {
             directories: Mutex::default(),
             contents: Mutex::default(),
             in_flight: InFlight::new(),
+            lost: Mutex::default(),
         }
     }
 
@@ -105,6 +108,38 @@ impl<'a> Layers<'a> {
         descriptor: &Descriptor,
     ) {
         self.add_holder(layer, Holder::Layout(layout.clone()), descriptor);
+    }
+
+    /// As [`Layers::add_remote`], for a cache: who is known to have the layer already goes before.
+    pub(crate) fn offer(&self, layer: DiffId, image: &Reference, descriptor: &Descriptor) {
+        if !self.has_holder(layer) {
+            self.add_remote(layer, image, descriptor);
+        }
+    }
+
+    /// As [`Layers::add_of_layout`], for a cache.
+    pub(crate) fn offer_of_layout(
+        &self,
+        layer: DiffId,
+        layout: &Arc<Layout>,
+        descriptor: &Descriptor,
+    ) {
+        if !self.has_holder(layer) {
+            self.add_of_layout(layer, layout, descriptor);
+        }
+    }
+
+    fn has_holder(&self, layer: DiffId) -> bool {
+        locked(&self.remote).contains_key(&layer)
+    }
+
+    /// The layers that could not be had from elsewhere since this was asked last.
+    pub(crate) fn take_lost(&self) -> HashSet<DiffId> {
+        let lost = std::mem::take(&mut *locked(&self.lost));
+        for layer in &lost {
+            locked(&self.remote).remove(layer);
+        }
+        lost
     }
 
     fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
@@ -354,6 +389,12 @@ impl<'a> Layers<'a> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
         }
+        self.pull_missing(layer, task).inspect_err(|_| {
+            locked(&self.lost).insert(layer);
+        })
+    }
+
+    fn pull_missing(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
         let remote = locked(&self.remote)
             .get(&layer)
             .cloned()
@@ -422,6 +463,7 @@ impl<'a> Layers<'a> {
         if found == layer {
             return Ok(());
         }
+        locked(&self.lost).insert(layer);
         Err(Cause::Image(format!(
             "the content of layer {layer} has diff id {found}: the image's config and its layers don't belong together"
         )))

@@ -22,6 +22,7 @@ mod layers;
 mod network_files;
 pub mod op;
 pub mod preview;
+mod remote_cache;
 mod rootfs;
 pub mod sandbox;
 mod schedule;
@@ -45,6 +46,9 @@ pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
 pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
+pub use remote_cache::{
+    CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports, export_cache,
+};
 pub use secrets::{SecretSource, Secrets};
 pub use services::Services;
 pub use source::context::{ContextSource, ContextSources};

@@ -262,7 +262,7 @@ impl<'s> Walk<'s> {
         let found = actions.get(&preimage.key());
         match found.and_then(|result| expired(vertex, &result)) {
             Some((age, ttl)) => MissReason::Expired { age, ttl },
-            None => actions.explain(preimage),
+            None => self.solver.explain(preimage),
         }
     }
 

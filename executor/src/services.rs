@@ -7,6 +7,7 @@ use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::layers::Layers;
+use crate::remote_cache::Imports;
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::Copies;
 use crate::source::git::{GitSettings, ResolvedRefs};
@@ -23,6 +24,8 @@ pub struct Services<'a> {
     pub footing: &'a Footing,
     /// Layers in the forms that steps need.
     pub layers: Layers<'a>,
+    /// Caches elsewhere.
+    pub imports: Imports,
     /// What the `git` program may know of this machine.
     pub(crate) git: GitSettings,
     pub(crate) resolved_refs: ResolvedRefs,
@@ -47,6 +50,7 @@ impl<'a> Services<'a> {
             launcher,
             footing,
             layers: Layers::new(store, registry, footing),
+            imports: Imports::default(),
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
             copies: Copies::default(),

@@ -9,11 +9,14 @@
 //! What a step is keyed on is the *content* its inputs have, not how they came to be (`kiln_cache::key`), so a step
 //! that was done again with the same outcome does not disturb the ones after it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kiln_cache::{ActionResult, CacheKey, InputId, KeyLock, OutputId, Preimage, key};
+use kiln_cache::{
+    ActionResult, CacheKey, Closest, InputId, KeyLock, MissReason, OutputId, Preimage, key,
+};
 use kiln_image::{Changeset, DiffId};
 use kiln_planner::{
     ContextName, ExecOp, FileOp, MkdirOp, Op, Plan, SourceOp, Vertex, VertexId, inputs,
@@ -51,6 +54,8 @@ pub(crate) enum Output {
 pub(crate) struct Solved {
     outputs: Vec<OnceLock<Output>>,
     results: Vec<OnceLock<ActionResult>>,
+    /// Keys under which results were found or recorded.
+    keys: Mutex<BTreeSet<CacheKey>>,
 }
 
 /// One plan being solved.
@@ -143,6 +148,7 @@ impl Solved {
         Solved {
             outputs: (0..vertices).map(|_| OnceLock::new()).collect(),
             results: (0..vertices).map(|_| OnceLock::new()).collect(),
+            keys: Mutex::default(),
         }
     }
 
@@ -152,6 +158,17 @@ impl Solved {
             Some(Output::Root(root)) => Some(root),
             _ => None,
         }
+    }
+
+    /// The keys of all steps, sorted.
+    pub(crate) fn keys(&self) -> Vec<CacheKey> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().copied().collect()
+    }
+
+    fn note_key(&self, key: CacheKey) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(key);
     }
 
     /// The record of a vertex that makes a layer.
@@ -350,10 +367,27 @@ impl Solver<'_> {
         preimage.of_step(self.step(vertex))
     }
 
+    /// Why nothing was found under the preimage's key. Where this store never saw the step, a cache elsewhere may have.
+    pub(crate) fn explain(&self, preimage: &Preimage) -> MissReason {
+        let reason = self.services.store.actions().explain(preimage);
+        let (MissReason::NoRecord { closest: None }, Some(step)) = (&reason, &preimage.step) else {
+            return reason;
+        };
+        let imports = &self.services.imports;
+        let Some((key, earlier)) = imports.closest(step, self.reporter, &self.halt) else {
+            return reason;
+        };
+        let differences = preimage.differences(&earlier);
+        MissReason::NoRecord {
+            closest: Some(Closest { key, differences }),
+        }
+    }
+
     /// Whether there is no use in looking for an earlier result: this step was never done, or must be done again.
     pub(crate) fn is_new(&self, vertex: &Vertex) -> bool {
         let actions = self.services.store.actions();
-        vertex.no_cache || !actions.knows_step(&self.step(vertex))
+        let known = || actions.knows_step(&self.step(vertex)) || self.services.imports.are_there();
+        vertex.no_cache || !known()
     }
 
     /// What a step is called that is the same from build to build.
@@ -424,13 +458,13 @@ impl Solver<'_> {
         if vertex.no_cache {
             return None;
         }
-        let result = self
-            .services
-            .store
-            .actions()
-            .get(key)
-            .filter(|result| result.layer.is_some())
-            .filter(|result| expired(vertex, result).is_none())?;
+        let usable =
+            |result: &ActionResult| result.layer.is_some() && expired(vertex, result).is_none();
+        let Services { store, imports, .. } = self.services;
+        let here = store.actions().get(key).filter(usable);
+        let elsewhere = || imports.find(key, &self.services.layers, self.reporter, &self.halt);
+        let result = here.or_else(|| elsewhere().filter(usable))?;
+        self.solved.note_key(*key);
         Some(Step {
             result,
             cached: true,
@@ -462,6 +496,7 @@ impl Solver<'_> {
             duration_ms: u64::try_from(task.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         self.services.store.actions().put(&key, &result, preimage)?;
+        self.solved.note_key(key);
         Ok(Step {
             result,
             cached: false,
@@ -510,9 +545,16 @@ impl Solver<'_> {
             retry::run(vertex.policy.retries, task, attempt)
         })?;
         if let Some(key) = by_output {
-            self.services.store.actions().alias(&key, &preimage.key())?;
+            self.alias(key, &preimage.key())?;
         }
         Ok(step)
+    }
+
+    /// Makes what is recorded under `target` be found under `key` too.
+    pub(crate) fn alias(&self, key: CacheKey, target: &CacheKey) -> Result<(), Cause> {
+        self.services.store.actions().alias(&key, target)?;
+        self.solved.note_key(key);
+        Ok(())
     }
 
     fn run(

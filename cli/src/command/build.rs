@@ -1,5 +1,6 @@
 //! `kiln build`: a Dockerfile and a context in, an image out.
 
+mod cache;
 mod checks;
 mod collect;
 mod log_limit;
@@ -23,6 +24,7 @@ use kiln_parser::{Parsed, Source};
 use kiln_planner::lint::Finding;
 
 use crate::args::ProgressMode;
+use crate::cache_flags::{CacheFrom, CacheTo};
 use crate::command::call::{self, Call};
 use crate::command::check;
 use crate::config::Config;
@@ -75,6 +77,15 @@ pub(crate) struct Args {
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
+    /// Cache to look into besides the store: user/app:cache, type=registry,ref=NAME or type=local,src=DIR[,tag=TAG][,digest=DIGEST]; may
+    /// be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_from: Vec<CacheFrom>,
+    /// Where to put what this build knows: user/app:cache, type=registry,ref=NAME, type=local,dest=DIR[,tag=TAG], with
+    /// mode=min|max, compression=gzip|zstd|uncompressed, compression-level=N, ignore-error=BOOL; or type=inline (in the image); may be
+    /// repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<CacheTo>,
     /// How much space the cache may take when the build has ended: off, or max-used=SIZE,min-free=SIZE,keep-storage=SIZE,
     /// keep-duration=DURATION, with sizes as 20g or 10% of the disk [env: KILN_GC] [default:
     /// max-used=50%,min-free=5%,keep-storage=2g]
@@ -128,12 +139,16 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         steps: steps(&args, config, secrets, &agents)?,
+        inline_cache: cache::is_inline(&args),
     };
     let limits = config.gc(args.gc)?;
     let began = SystemTime::now();
     let findings = OnceLock::new();
     let (result, account) = session.watch(mode, |watched| {
-        make(&watched, &request, &args.tags, &outputs, &findings)
+        CacheFrom::begin(&args.cache_from, &watched, config);
+        let made = make(&watched, &request, &args.tags, &outputs, &findings)?;
+        cache::export(&args, &made.0, &source, &watched)?;
+        Ok(made)
     });
     let found = findings.get().map_or(&[][..], Vec::as_slice);
     let in_full = args.debug.then_some(config.color);

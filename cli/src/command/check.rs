@@ -232,6 +232,7 @@ impl Request {
             contexts: self.input.contexts.clone(),
             pull: self.pull,
             steps: StepOptions::default(),
+            inline_cache: false,
         };
         let silent = |_| {};
         let reporter = Reporter::new(&silent);

@@ -12,6 +12,7 @@ use kiln_executor::{BuildFailure, BuildRequest, Secrets, StepOptions, preview};
 use kiln_parser::{Parsed, Source};
 
 use super::call::{self, Question};
+use crate::cache_flags::CacheFrom;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -26,6 +27,9 @@ use picture::Picture;
 pub(crate) struct Args {
     #[command(flatten)]
     recipe: Recipe,
+    /// Cache to look into besides the store, as for `kiln build`; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<CacheFrom>,
     /// How to print it
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -71,10 +75,12 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             secrets,
             ..StepOptions::default()
         },
+        inline_cache: false,
     };
-    let (picture, _) = session
-        .opened()?
-        .watch(mode, |watched| look(&watched, &request));
+    let (picture, _) = session.opened()?.watch(mode, |watched| {
+        CacheFrom::begin(&args.cache_from, &watched, config);
+        look(&watched, &request)
+    });
     print(args.format, &picture?)?;
     Ok(Exit::Done)
 }

@@ -18,4 +18,5 @@ pub use push::push;
 
 pub(crate) use found::{manifest_of, record};
 pub(crate) use layout::resolve_in_layout;
-pub(crate) use pull::resolve;
+pub(crate) use pull::{choose, resolve};
+pub(crate) use push::layer_media_type;

@@ -108,7 +108,7 @@ fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manife
 }
 
 /// The manifest of an index that suits the platform best.
-pub(super) fn choose<'m>(
+pub(crate) fn choose<'m>(
     name: impl std::fmt::Display,
     platform: &Platform,
     manifests: &'m [Descriptor],

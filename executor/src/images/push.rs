@@ -82,7 +82,7 @@ pub(super) fn config_descriptor(media_types: MediaTypes, digest: Digest, size: u
 }
 
 /// The media type a layer has in a manifest of the family `media_types`.
-pub(super) fn layer_media_type(media_types: MediaTypes, stored: &str) -> String {
+pub(crate) fn layer_media_type(media_types: MediaTypes, stored: &str) -> String {
     match media_type::layer_compression(stored) {
         Some(compression) => media_types.layer(compression).to_owned(),
         None => stored.to_owned(),

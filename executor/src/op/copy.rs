@@ -103,11 +103,7 @@ fn look_up_or_copy(
         }
     };
     if let Some(key) = by_output {
-        solver
-            .services
-            .store
-            .actions()
-            .alias(&key, &preimage.key())?;
+        solver.alias(key, &preimage.key())?;
     }
     Ok(step)
 }
@@ -117,7 +113,7 @@ fn tell_of_modes(solver: &Solver<'_>, vertex: &Vertex, preimage: &Preimage, task
     if vertex.no_cache || preimage.files.len() > MOST_EXPLAINED {
         return;
     }
-    let reason = solver.services.store.actions().explain(preimage);
+    let reason = solver.explain(preimage);
     if reason.is_modes_alone() {
         let text = format!("not cached: {reason}; with canonical modes it would be\n");
         task.log(Stream::Stderr, text.as_bytes());

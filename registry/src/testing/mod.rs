@@ -196,6 +196,13 @@ impl TestRegistry {
             .cloned()
     }
 
+    /// Loses a blob, in all repositories.
+    pub fn lose_blob(&self, digest: &Digest) {
+        let mut state = self.state();
+        state.blobs.remove(digest);
+        state.holds.retain(|(_, held)| held != digest);
+    }
+
     /// Orders a fault. Several wait for their turn in the order they were given.
     pub fn order(&self, fault: Fault) {
         self.state().faults.push(fault);

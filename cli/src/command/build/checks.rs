@@ -76,6 +76,7 @@ mod tests {
             contexts: ContextSources::default(),
             pull: PullPolicy::Missing,
             steps: StepOptions::default(),
+            inline_cache: false,
         };
         let findings = enforced(&request, &source, &Bases::new());
         findings

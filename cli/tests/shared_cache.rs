@@ -1,0 +1,270 @@
+//! `--cache-to` and `--cache-from`: what one store knows, another finds. Clauses R-CEXP-1 to R-CEXP-7.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use kiln_registry::testing::{Fault, TestRegistry};
+use test_env::{Outcome, TestEnv};
+
+const FILES: [(&str, &str); 3] = [
+    (
+        "Dockerfile",
+        "FROM scratch AS tools\nCOPY tool /\nFROM scratch\nCOPY --from=tools /tool /bin/\nCOPY app /\n",
+    ),
+    ("tool", "a tool"),
+    ("app", "an app"),
+];
+
+/// A machine of its own with the same checkout.
+fn runner() -> TestEnv {
+    TestEnv::with_files(&FILES)
+}
+
+fn build(env: &TestEnv, flags: &[&str]) -> Outcome {
+    let args = [&["build", "--progress=plain", "-t", "x"], flags, &["."]].concat();
+    env.kiln(&args).succeeds()
+}
+
+fn cached(outcome: &Outcome) -> usize {
+    outcome.stderr.matches(" CACHED\n").count()
+}
+
+/// Builds with this registry's cache in a new store.
+fn rebuilt(registry: &TestRegistry) -> Outcome {
+    let from = format!("type=registry,ref={}/app:cache", registry.host());
+    build(&runner(), &["--cache-from", &from])
+}
+
+/// A registry with the cache of one build.
+fn filled(mode: &str) -> TestRegistry {
+    let registry = TestRegistry::start();
+    let to = format!(
+        "type=registry,ref={}/app:cache,mode={mode}",
+        registry.host()
+    );
+    build(&runner(), &["--cache-to", &to]);
+    registry
+}
+
+#[test]
+fn another_machine_finds_every_step() {
+    for mode in ["min", "max"] {
+        let registry = filled(mode);
+        let outcome = rebuilt(&registry);
+        assert_eq!(cached(&outcome), 3, "{mode}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_image_is_the_same_and_whole() {
+    let registry = TestRegistry::start();
+    let cache = format!("{}/app:cache", registry.host());
+    let (one, two) = (runner(), runner());
+    build(&one, &["--cache-to", &cache, "--iidfile", "id"]);
+    build(&two, &["--cache-from", &cache, "--iidfile", "id"]);
+    let id = |env: &TestEnv| std::fs::read_to_string(env.work().join("id")).unwrap();
+    assert_eq!(id(&one), id(&two));
+    two.kiln(&["build", "-o", "out", "--cache-from", &cache, "."])
+        .succeeds();
+    let app = std::fs::read_to_string(two.work().join("out/app"));
+    assert_eq!(app.unwrap(), "an app");
+    // Kept: the registry is not needed any more.
+    drop(registry);
+    assert_eq!(cached(&build(&two, &[])), 2, "steps whose layers came here");
+}
+
+#[test]
+fn only_layers_that_are_needed_are_fetched() {
+    let registry = filled("max");
+    let before = registry.received().len();
+    rebuilt(&registry);
+    let received = registry.received();
+    let blobs = received[before..]
+        .iter()
+        .filter(|request| request.line.starts_with("GET") && request.line.contains("/blobs/"));
+    // The index, the image's two layers, what their keys were made of; not the layer of `tools`.
+    assert_eq!(blobs.count(), 4);
+}
+
+#[test]
+fn a_second_export_sends_no_layer() {
+    let registry = TestRegistry::start();
+    let to = format!("type=registry,ref={}/app:cache,mode=max", registry.host());
+    let env = runner();
+    let first = build(&env, &["--cache-to", &to]);
+    assert!(
+        first.stderr.contains(" 3 of 3 layers sent"),
+        "{}",
+        first.stderr
+    );
+    let second = build(&env, &["--cache-to", &to]);
+    assert!(
+        second.stderr.contains(" 0 of 3 layers sent, 0 bytes"),
+        "{}",
+        second.stderr
+    );
+    env.write("app", "another app");
+    let third = build(&env, &["--cache-to", &to]);
+    assert!(
+        third.stderr.contains(" 1 of 3 layers sent"),
+        "{}",
+        third.stderr
+    );
+}
+
+#[test]
+fn with_the_least_mode_a_step_that_is_missing_is_done_again() {
+    // R-CEXP-1: the layer of `tools` isn't in the cache, and now it is needed.
+    let registry = filled("min");
+    let env = runner();
+    env.write(
+        "Dockerfile",
+        "FROM scratch AS tools\nCOPY tool /\nFROM scratch\nCOPY --from=tools /tool /other/\n",
+    );
+    let from = format!("{}/app:cache", registry.host());
+    let outcome = build(&env, &["--cache-from", &from, "-o", "out"]);
+    assert!(
+        env.work().join("out/other/tool").exists(),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_damaged_layer_is_a_miss() {
+    for nth in 1..=4 {
+        let registry = filled("max");
+        for _ in 1..nth {
+            registry.order(Fault::CutBlobAfter(1));
+        }
+        registry.order(Fault::CorruptBlob);
+        let env = runner();
+        let from = format!("{}/app:cache", registry.host());
+        build(
+            &env,
+            &["--cache-from", &from, "-o", "out", "-o", "type=image"],
+        );
+        let app = std::fs::read_to_string(env.work().join("out/app")).unwrap();
+        assert_eq!(app, "an app");
+    }
+}
+
+#[test]
+fn a_missing_layer_is_a_miss() {
+    let registry = filled("max");
+    let (_, manifest) = registry.manifest("app", "cache").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    for layer in &manifest["layers"].as_array().unwrap()[1..] {
+        registry.lose_blob(&layer["digest"].as_str().unwrap().parse().unwrap());
+    }
+    let env = runner();
+    let from = format!("{}/app:cache", registry.host());
+    let outcome = build(&env, &["--cache-from", &from, "-o", "out"]);
+    assert!(
+        env.work().join("out/bin/tool").exists(),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_cache_that_is_not_there_is_told_and_done_without() {
+    // R-CEXP-7
+    let registry = TestRegistry::start();
+    let absent = rebuilt(&registry);
+    assert!(
+        absent.stderr.contains("there is no cache there yet"),
+        "{}",
+        absent.stderr
+    );
+    let host = registry.host().to_owned();
+    drop(registry);
+    let env = runner();
+    let flags = ["--cache-from", &format!("{host}/app:cache")];
+    let unreachable = build(&env, &flags);
+    assert!(
+        unreachable
+            .stderr
+            .contains("warning: going on without this cache")
+    );
+    // Nothing is asked where the store has everything.
+    let known = build(&env, &flags);
+    assert!(!known.stderr.contains("warning"), "{}", known.stderr);
+}
+
+#[test]
+fn a_failing_export_fails_the_build_unless_that_is_not_wanted() {
+    // R-CEXP-7
+    let registry = TestRegistry::start();
+    let host = registry.host().to_owned();
+    drop(registry);
+    let env = runner();
+    let to = format!("type=registry,ref={host}/app:cache");
+    env.kiln(&["build", "--cache-to", &to, "."]).fails(4);
+    build(&env, &["--cache-to", &format!("{to},ignore-error=true")]);
+}
+
+#[test]
+fn a_folder_is_a_cache_with_tags() {
+    // R-CEXP-4
+    let env = runner();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let shown = path.display();
+    build(
+        &env,
+        &["--cache-to", &format!("type=local,dest={shown},mode=max")],
+    );
+    env.write("app", "another app");
+    let second = build(
+        &env,
+        &[
+            "--cache-to",
+            &format!("type=local,dest={shown},tag=two,mode=max"),
+        ],
+    );
+    assert!(
+        second.stderr.contains(" 1 of 3 layers sent"),
+        "{}",
+        second.stderr
+    );
+    let from = |more: &str| {
+        let flag = format!("type=local,src={shown}{more}");
+        cached(&build(&runner(), &["--cache-from", &flag]))
+    };
+    assert_eq!((from(""), from(",tag=two"), from(",tag=three")), (3, 2, 0));
+    let missing = build(&runner(), &["--cache-from", "type=local,src=nowhere"]);
+    assert!(missing.stderr.contains("there is no cache there yet"));
+}
+
+#[test]
+fn an_image_carries_its_own_cache() {
+    // R-CEXP-2
+    let registry = TestRegistry::start();
+    let name = format!("{}/app:1", registry.host());
+    let env = runner();
+    env.kiln(&["build", "-t", &name, "--cache-to", "type=inline", "."])
+        .succeeds();
+    env.kiln(&["push", &name]).succeeds();
+    let outcome = build(&runner(), &["--cache-from", &name]);
+    assert_eq!(cached(&outcome), 3, "{}", outcome.stderr);
+    env.kiln(&["build", "-t", &name, "."]).succeeds();
+    env.kiln(&["push", &name]).succeeds();
+    let outcome = build(&runner(), &["--cache-from", &name]);
+    assert!(
+        outcome.stderr.contains("an image without a cache"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_miss_is_explained_from_the_cache_of_another_machine() {
+    let registry = filled("max");
+    let env = runner();
+    env.write("app", "changed");
+    let from = format!("{}/app:cache", registry.host());
+    let plan = env.kiln(&["plan", "--cache-from", &from, "."]).succeeds();
+    assert!(plan.stdout.contains("`app`"), "{}", plan.stdout);
+}

@@ -1,0 +1,269 @@
+//! Puts what a build knows where other builds can look it up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_cache::transfer::{INDEX_TYPE, PREIMAGES_TYPE};
+use kiln_cache::{CacheIndex, CacheKey, Preimages};
+use kiln_image::compress::{self, Compression};
+use kiln_image::layout::{
+    Blob, IndexEntry, Layout, LayoutContent, REF_NAME, index_json, write_directory,
+};
+use kiln_image::manifest::manifest_json;
+use kiln_image::media_type::MediaTypes;
+use kiln_image::{Descriptor, DiffId, Digest, Reference};
+use kiln_registry::Pushed;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::{CacheExport, CacheMode, CacheTarget};
+use crate::Services;
+use crate::build::Built;
+use crate::error::{BuildError, Cause, chain};
+use crate::event::{Reporter, Stream, Task};
+use crate::images::layer_media_type;
+use crate::layers::digest_of;
+
+/// What an export moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheExported {
+    /// Layers in the cache.
+    pub layers: u64,
+    /// Those of them that had to be sent.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A cache ready to be put somewhere.
+struct Ready {
+    manifest: Vec<u8>,
+    config: (Descriptor, Vec<u8>),
+    preimages: (Descriptor, Vec<u8>),
+    layers: Vec<Descriptor>,
+}
+
+/// Puts what the build knows of its steps somewhere.
+pub fn export_cache(
+    built: &Built,
+    export: &CacheExport,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<CacheExported, BuildError> {
+    let task = reporter.start(match &export.target {
+        CacheTarget::Registry(_) => "exporting cache to registry",
+        CacheTarget::Layout { .. } => "exporting cache to client directory",
+    });
+    let sent = prepare(built, export, services, &task).and_then(|ready| {
+        let sent = match &export.target {
+            CacheTarget::Registry(reference) => push(&ready, reference, services, &task),
+            CacheTarget::Layout { path, tag } => write(&ready, path, tag, services),
+        }?;
+        let told = format!(
+            "{} of {} layers sent, {} bytes\n",
+            sent.sent, sent.layers, sent.bytes
+        );
+        task.log(Stream::Stderr, told.as_bytes());
+        Ok(sent)
+    });
+    task.end_with(sent).map_err(BuildError::new)
+}
+
+/// Results and preimages of the steps with these keys, from the store or from the caches of this build.
+pub(super) fn collect_index(services: &Services<'_>, keys: &[CacheKey]) -> (CacheIndex, Preimages) {
+    let (mut index, mut preimages) = (CacheIndex::default(), Preimages::default());
+    let actions = services.store.actions();
+    for key in keys {
+        let known = match actions.recorded(key) {
+            (found, Some(result)) => Some((found, result, actions.preimage(&found))),
+            (found, None) => {
+                let imports = &services.imports;
+                imports.found(key).or_else(|| imports.found(&found))
+            }
+        };
+        let Some((found, result, preimage)) = known else {
+            continue; // collected meanwhile
+        };
+        if found != *key {
+            index.aliases.insert(*key, found);
+        }
+        index.records.insert(found, result);
+        if let Some(preimage) = preimage {
+            preimages.add(found, preimage);
+        }
+    }
+    (index, preimages)
+}
+
+fn prepare(
+    built: &Built,
+    export: &CacheExport,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<Ready, Cause> {
+    let (mut index, preimages) = collect_index(services, &built.keys);
+    let of_image: BTreeSet<DiffId> = built.config.diff_ids().iter().copied().collect();
+    let of_steps = index.records.values().filter_map(|result| result.layer);
+    let wanted: BTreeSet<DiffId> = of_steps
+        .filter(|layer| export.mode == CacheMode::Max || of_image.contains(layer))
+        .collect();
+    let mut layers = Vec::new();
+    for layer in wanted {
+        let blob = match services.layers.blob(layer, export.compression, task) {
+            Ok(blob) => blob,
+            // It is in no cache any more and was not needed here: what its step came to is told without it.
+            Err(Cause::LayerLost(_) | Cause::Registry(_)) if !of_image.contains(&layer) => continue,
+            Err(cause) => return Err(cause),
+        };
+        let media_type = layer_media_type(MediaTypes::Oci, &blob.media_type);
+        layers.push(descriptor(&media_type, blob.size, &blob.digest));
+        index.layers.push(layer);
+    }
+    let unwritable = |error: serde_json::Error| Cause::Image(error.to_string());
+    let config = serde_json::to_vec(&index).map_err(unwritable)?;
+    let config = (described(INDEX_TYPE, &config), config);
+    let preimages = pack(&serde_json::to_vec(&preimages).map_err(unwritable)?)?;
+    let preimages = (described(PREIMAGES_TYPE, &preimages), preimages);
+    let all: Vec<Descriptor> = [&preimages.0].into_iter().chain(&layers).cloned().collect();
+    let manifest = manifest_json(&config.0, &all, MediaTypes::Oci, &BTreeMap::new())
+        .map_err(|error| Cause::Image(error.to_string()))?;
+    Ok(Ready {
+        manifest,
+        config,
+        preimages,
+        layers,
+    })
+}
+
+/// Preimages are text, much of it again and again.
+fn pack(json: &[u8]) -> Result<Vec<u8>, Cause> {
+    let failed = |error: std::io::Error| Cause::Image(error.to_string());
+    let mut encoder = compress::encoder(Compression::default(), Vec::new()).map_err(failed)?;
+    encoder.write_all(json).map_err(failed)?;
+    encoder.finish().map_err(failed)
+}
+
+fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
+    descriptor(media_type, bytes.len() as u64, &Digest::of(bytes))
+}
+
+fn descriptor(media_type: &str, size: u64, digest: &Digest) -> Descriptor {
+    Descriptor::new(media_type.into(), size, digest.to_oci())
+}
+
+/// Layers first, the manifest last: nobody finds a cache that isn't whole. What is there is not sent.
+fn push(
+    ready: &Ready,
+    reference: &Reference,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<CacheExported, Cause> {
+    let (sent, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let registry = services.registry;
+    let send = |blob: &Descriptor| -> Result<(), Cause> {
+        let digest = digest_of(blob)?;
+        let part = digest.to_string();
+        let open = || -> std::io::Result<Box<dyn Read>> {
+            let reader = services.store.cas().open(&digest);
+            Ok(Box::new(reader.map_err(std::io::Error::other)?))
+        };
+        let told = |done| task.progress(&part, done, Some(blob.size()));
+        let pushed = registry.push_blob(reference, blob, &open, None, &told)?;
+        if pushed == Pushed::Uploaded {
+            sent.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(blob.size(), Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    ready.layers.par_iter().try_for_each(send)?;
+    for (blob, content) in [&ready.preimages, &ready.config] {
+        let open = || -> std::io::Result<Box<dyn Read>> {
+            Ok(Box::new(std::io::Cursor::new(content.clone())))
+        };
+        registry.push_blob(reference, blob, &open, None, &|_| ())?;
+    }
+    registry.push_manifest(reference, MediaTypes::Oci.manifest(), &ready.manifest)?;
+    Ok(CacheExported {
+        layers: ready.layers.len() as u64,
+        sent: sent.into_inner(),
+        bytes: bytes.into_inner(),
+    })
+}
+
+/// Into a layout, beside what it has under other tags.
+fn write(
+    ready: &Ready,
+    path: &Path,
+    tag: &str,
+    services: &Services<'_>,
+) -> Result<CacheExported, Cause> {
+    let failed = |error: kiln_image::layout::LayoutError| {
+        Cause::Image(format!(
+            "could not write the cache to `{}`: {}",
+            path.display(),
+            chain(&error)
+        ))
+    };
+    let earlier = match path.join("index.json").exists() {
+        true => Some(Layout::open(path).map_err(failed)?),
+        false => None,
+    };
+    let mut missing = Vec::new();
+    for layer in &ready.layers {
+        let digest = digest_of(layer)?;
+        if !earlier
+            .as_ref()
+            .is_some_and(|layout| layout.has_blob(&digest))
+        {
+            missing.push(Blob {
+                digest,
+                size: layer.size(),
+                open: Box::new(move || {
+                    let reader = services.store.cas().open(&digest);
+                    Ok(Box::new(reader.map_err(std::io::Error::other)?))
+                }),
+            });
+        }
+    }
+    let exported = CacheExported {
+        layers: ready.layers.len() as u64,
+        sent: missing.len() as u64,
+        bytes: missing.iter().map(|blob| blob.size).sum(),
+    };
+    let documents = [&ready.preimages.1, &ready.config.1, &ready.manifest];
+    missing.extend(documents.map(|bytes| Blob::of_bytes(bytes)));
+    let content = LayoutContent {
+        index: index_json(&entries(ready, earlier.as_ref(), tag)).map_err(failed)?,
+        docker_manifest: None,
+        blobs: missing,
+        mtime: 0,
+    };
+    write_directory(&content, path).map_err(failed)?;
+    Ok(exported)
+}
+
+/// The cache under its tag, and what else the layout has.
+fn entries(ready: &Ready, earlier: Option<&Layout>, tag: &str) -> Vec<IndexEntry> {
+    let entry = |descriptor: Descriptor, annotations| IndexEntry {
+        descriptor,
+        platform: None,
+        names: Vec::new(),
+        created: None,
+        annotations,
+    };
+    let others = earlier
+        .into_iter()
+        .flat_map(|layout| layout.index().manifests());
+    let mut entries: Vec<IndexEntry> = others
+        .map(|found| {
+            let annotations = found.annotations().clone().unwrap_or_default();
+            entry(found.clone(), annotations.into_iter().collect())
+        })
+        .filter(|found| found.annotations.get(REF_NAME).map(String::as_str) != Some(tag))
+        .collect();
+    let own = described(MediaTypes::Oci.manifest(), &ready.manifest);
+    let tag = BTreeMap::from([(REF_NAME.to_owned(), tag.to_owned())]);
+    entries.push(entry(own, tag));
+    entries
+}

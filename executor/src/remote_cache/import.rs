@@ -1,0 +1,268 @@
+//! The caches of one build that are looked at besides the store.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kiln_cache::transfer::place_in_file;
+use kiln_cache::{ActionResult, CacheKey, Preimage, Store};
+use kiln_image::DiffId;
+use kiln_registry::Client;
+
+use super::CacheSource;
+use super::load::{Holder, Imported, NoCache, load};
+use crate::cancel::Cancel;
+use crate::error::Cause;
+use crate::event::{Reporter, Stream};
+use crate::layers::Layers;
+
+/// A cache that has not answered after so long is done without.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often somebody who waits looks whether the build was stopped.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Caches that are read in the background, and what was found in them.
+#[derive(Default)]
+pub struct Imports {
+    waiting: OnceLock<Vec<Waiting>>,
+    loaded: OnceLock<Vec<Arc<Imported>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    hits: BTreeMap<CacheKey, Hit>,
+    /// Layers that could not be had.
+    forgotten: HashSet<DiffId>,
+    /// Whether a result counts only if its layer is there too.
+    layers_needed: bool,
+}
+
+/// A result that was found elsewhere.
+#[derive(Clone)]
+struct Hit {
+    found: CacheKey,
+    result: ActionResult,
+    cache: Arc<Imported>,
+}
+
+/// A cache being read.
+struct Waiting {
+    source: CacheSource,
+    began: Instant,
+    slot: Arc<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    outcome: Mutex<Option<Result<Arc<Imported>, NoCache>>>,
+    filled: Condvar,
+}
+
+impl fmt::Debug for Imports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imports").finish_non_exhaustive()
+    }
+}
+
+impl Imports {
+    /// Begins to read caches. A thread that waits for a registry holds nobody up: it isn't waited for at the end.
+    pub fn begin(&self, sources: &[CacheSource], client: impl FnOnce() -> Client) {
+        if sources.is_empty() {
+            return;
+        }
+        let client = Arc::new(client());
+        let read = |source: &CacheSource| {
+            let slot = Arc::new(Slot::default());
+            let (source, client, fill) = (source.clone(), client.clone(), slot.clone());
+            let waiting = Waiting {
+                source: source.clone(),
+                began: Instant::now(),
+                slot,
+            };
+            thread::spawn(move || {
+                let outcome = load(&source, &client).map(Arc::new);
+                *locked(&fill.outcome) = Some(outcome);
+                fill.filled.notify_all();
+            });
+            waiting
+        };
+        let _ = self.waiting.set(sources.iter().map(read).collect());
+    }
+
+    /// Whether there are any.
+    pub(crate) fn are_there(&self) -> bool {
+        self.waiting.get().is_some()
+    }
+
+    /// The result under a key, if a cache has it; then its layer is known to be there.
+    pub(crate) fn find(
+        &self,
+        key: &CacheKey,
+        layers: &Layers<'_>,
+        reporter: &Reporter<'_>,
+        halt: &Cancel,
+    ) -> Option<ActionResult> {
+        for cache in self.loaded(reporter, halt) {
+            let Some((found, result)) = cache.index.find(key) else {
+                continue;
+            };
+            let Some(layer) = result.layer else {
+                continue;
+            };
+            let at = cache.index.layers.iter().position(|known| *known == layer);
+            let mut state = locked(&self.state);
+            if state.forgotten.contains(&layer) || (at.is_none() && state.layers_needed) {
+                continue;
+            }
+            if let Some(at) = at {
+                match &cache.holder {
+                    Holder::Registry(_, image) => layers.offer(layer, image, &cache.blobs[at]),
+                    Holder::Layout(layout) => {
+                        layers.offer_of_layout(layer, layout, &cache.blobs[at]);
+                    }
+                }
+            }
+            let hit = Hit {
+                found,
+                result: result.clone(),
+                cache: cache.clone(),
+            };
+            state.hits.insert(*key, hit);
+            return Some(result.clone());
+        }
+        None
+    }
+
+    /// The key and preimage that a step of this name (as in [`Preimage::step`]) had where a cache was made.
+    pub(crate) fn closest(
+        &self,
+        step: &str,
+        reporter: &Reporter<'_>,
+        halt: &Cancel,
+    ) -> Option<(CacheKey, Preimage)> {
+        let place = place_in_file(step);
+        let caches = self.loaded(reporter, halt).iter();
+        let mut found = caches.filter_map(|cache| {
+            let placed = cache.preimages().by_place();
+            let (key, preimage) = placed.get(place.as_str())?;
+            Some((*key, (*preimage).clone()))
+        });
+        found.next()
+    }
+
+    /// Gives up layers that could not be had. Returns whether that makes a difference: then what was found with them is a
+    /// miss from now on, and so is all whose layer is nowhere.
+    pub(crate) fn give_up(&self, lost: &HashSet<DiffId>) -> bool {
+        let mut state = locked(&self.state);
+        let is_ours = |hit: &&Hit| hit.result.layer.is_some_and(|layer| lost.contains(&layer));
+        let ours: Vec<DiffId> = {
+            let hits = state.hits.values().filter(is_ours);
+            hits.filter_map(|hit| hit.result.layer).collect()
+        };
+        let news = ours.iter().any(|layer| !state.forgotten.contains(layer)) || {
+            let were_needed = state.layers_needed;
+            !ours.is_empty() && !were_needed
+        };
+        state.forgotten.extend(ours);
+        if news {
+            state.layers_needed = true;
+            state.hits.clear();
+        }
+        news
+    }
+
+    /// The layers of results that were found.
+    pub(crate) fn found_layers(&self) -> HashSet<DiffId> {
+        let state = locked(&self.state);
+        let hits = state.hits.values();
+        hits.filter_map(|hit| hit.result.layer).collect()
+    }
+
+    /// Keeps in the store what was found, as far as its layers have come there. `build` names the Dockerfile.
+    pub(crate) fn keep(&self, store: &Store, build: &str) -> Result<(), Cause> {
+        let hits = locked(&self.state).hits.clone();
+        for (asked, hit) in hits {
+            let here = |layer: DiffId| store.layers().has_content(&layer);
+            if !hit.result.layer.is_some_and(here) {
+                continue;
+            }
+            let preimage = hit.cache.preimage(&hit.found).cloned();
+            let preimage = preimage.map(|preimage| match preimage.step.clone() {
+                Some(place) => preimage.of_step(format!("{build} {place}")),
+                None => preimage,
+            });
+            store
+                .actions()
+                .keep(&asked, &hit.found, &hit.result, preimage.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// What was found under a key, its own key, and what that was made of.
+    pub(super) fn found(
+        &self,
+        key: &CacheKey,
+    ) -> Option<(CacheKey, ActionResult, Option<Preimage>)> {
+        let hit = locked(&self.state).hits.get(key).cloned()?;
+        let preimage = hit.cache.preimage(&hit.found).cloned();
+        Some((hit.found, hit.result, preimage))
+    }
+
+    /// The caches, waited for once and at most [`PATIENCE`].
+    fn loaded(&self, reporter: &Reporter<'_>, halt: &Cancel) -> &[Arc<Imported>] {
+        let Some(waiting) = self.waiting.get() else {
+            return &[];
+        };
+        self.loaded.get_or_init(|| {
+            let caches = waiting.iter();
+            caches
+                .filter_map(|waiting| waiting.outcome(reporter, halt))
+                .collect()
+        })
+    }
+}
+
+impl Waiting {
+    /// Waits, and says how it went. A cache that can't be had is told, and done without (R-CEXP-7).
+    fn outcome(&self, reporter: &Reporter<'_>, halt: &Cancel) -> Option<Arc<Imported>> {
+        let task = reporter.start(format!("importing cache manifest from {}", self.source));
+        let warning = match self.wait(halt) {
+            Some(Ok(cache)) => {
+                task.done();
+                return Some(cache);
+            }
+            Some(Err(NoCache::Absent)) => "there is no cache there yet".to_owned(),
+            Some(Err(NoCache::Failed(reason))) => {
+                format!("warning: going on without this cache: {reason}")
+            }
+            None => format!(
+                "warning: going on without this cache: no answer after {} seconds",
+                PATIENCE.as_secs()
+            ),
+        };
+        task.log(Stream::Stderr, format!("{warning}\n").as_bytes());
+        task.done();
+        None
+    }
+
+    fn wait(&self, halt: &Cancel) -> Option<Result<Arc<Imported>, NoCache>> {
+        let mut outcome = locked(&self.slot.outcome);
+        loop {
+            if let Some(outcome) = outcome.take() {
+                return Some(outcome);
+            }
+            if halt.requested() || self.began.elapsed() > PATIENCE {
+                return None;
+            }
+            let waited = self.slot.filled.wait_timeout(outcome, PAUSE);
+            outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

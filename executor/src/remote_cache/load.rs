@@ -1,0 +1,234 @@
+//! Reads what a cache says: its manifest and index, and the preimages when somebody wants them.
+
+use std::io::Read;
+use std::sync::{Arc, OnceLock};
+
+use kiln_cache::transfer::{INDEX_TYPE, INLINE, PREIMAGES_TYPE};
+use kiln_cache::{CacheIndex, CacheKey, Preimage, Preimages};
+use kiln_image::compress;
+use kiln_image::layout::{Layout, REF_NAME};
+use kiln_image::manifest::parse_manifest;
+use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_registry::{Client, RegistryError};
+
+use super::CacheSource;
+use crate::error::chain;
+use crate::images::choose;
+
+/// Longest index or config that is read, in bytes.
+const INDEX_LIMIT: u64 = 64 << 20;
+/// Longest preimages that are read, in bytes when they are unpacked.
+const PREIMAGES_LIMIT: u64 = 256 << 20;
+/// What BuildKit calls the config of its own caches (R-CEXP-6).
+const BUILDKIT_INDEX: &str = "application/vnd.buildkit.cacheconfig.v0";
+
+/// A cache that was read.
+pub(super) struct Imported {
+    pub index: CacheIndex,
+    /// The layers that can be had, in the index's order.
+    pub blobs: Vec<Descriptor>,
+    pub holder: Holder,
+    preimages: Option<Descriptor>,
+    read: OnceLock<Preimages>,
+}
+
+/// Who has the blobs.
+#[derive(Clone)]
+pub(super) enum Holder {
+    Registry(Arc<Client>, Reference),
+    Layout(Arc<Layout>),
+}
+
+/// Why there is nothing to import.
+#[derive(Debug)]
+pub(super) enum NoCache {
+    /// Nobody has put one there yet.
+    Absent,
+    /// Something is wrong.
+    Failed(String),
+}
+
+impl From<RegistryError> for NoCache {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NotFound { .. } => Self::Absent,
+            error => Self::Failed(chain(&error)),
+        }
+    }
+}
+
+fn failed(error: impl std::error::Error) -> NoCache {
+    NoCache::Failed(chain(&error))
+}
+
+/// Reads manifest and index.
+pub(super) fn load(source: &CacheSource, client: &Arc<Client>) -> Result<Imported, NoCache> {
+    match source {
+        CacheSource::Registry(reference) => {
+            let holder = Holder::Registry(client.clone(), reference.clone());
+            let found = client.resolve(reference)?;
+            let media_type = found.descriptor.media_type().to_string();
+            let manifest = parse_manifest(&found.bytes, &media_type).map_err(failed)?;
+            of_manifest(manifest, holder)
+        }
+        CacheSource::Layout { path, tag, digest } => {
+            if !path.join("index.json").exists() {
+                return Err(NoCache::Absent);
+            }
+            let layout = Arc::new(Layout::open(path).map_err(failed)?);
+            let found = in_layout(&layout, tag, digest.as_ref()).ok_or(NoCache::Absent)?;
+            let manifest = layout.manifest(&found).map_err(failed)?.1;
+            of_manifest(manifest, Holder::Layout(layout))
+        }
+    }
+}
+
+fn in_layout(layout: &Layout, tag: &str, digest: Option<&Digest>) -> Option<Descriptor> {
+    let mut manifests = layout.index().manifests().iter();
+    let wanted = manifests.find(|found| match digest {
+        Some(digest) => found.digest().to_string() == digest.to_string(),
+        None => {
+            let annotations = found.annotations().as_ref();
+            annotations
+                .and_then(|all| all.get(REF_NAME))
+                .map(String::as_str)
+                == Some(tag)
+        }
+    });
+    wanted.cloned()
+}
+
+fn of_manifest(manifest: Manifest, holder: Holder) -> Result<Imported, NoCache> {
+    let manifest = match manifest {
+        Manifest::Image(manifest) => *manifest,
+        Manifest::Index(index) => {
+            let mut parts = index.manifests().iter();
+            if parts.any(|part| part.media_type().to_string() == BUILDKIT_INDEX) {
+                return Err(of_buildkit());
+            }
+            let chosen = choose("the index", &Platform::host(), index.manifests());
+            let bytes = holder.manifest(chosen.map_err(failed)?)?;
+            match parse_manifest(&bytes.1, &bytes.0).map_err(failed)? {
+                Manifest::Image(manifest) => *manifest,
+                Manifest::Index(_) => {
+                    return Err(NoCache::Failed("it is an index within an index".to_owned()));
+                }
+            }
+        }
+    };
+    match manifest.config().media_type().to_string().as_str() {
+        INDEX_TYPE => of_cache(&manifest, holder),
+        BUILDKIT_INDEX => Err(of_buildkit()),
+        _ => of_image(&manifest, holder),
+    }
+}
+
+fn of_buildkit() -> NoCache {
+    NoCache::Failed("it is a cache of BuildKit's, whose keys are not kiln's".to_owned())
+}
+
+fn of_cache(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCache> {
+    let index = holder.blob(manifest.config(), INDEX_LIMIT)?;
+    let index: CacheIndex = serde_json::from_slice(&index).map_err(failed)?;
+    let is_preimages = |blob: &&Descriptor| blob.media_type().to_string() == PREIMAGES_TYPE;
+    let preimages = manifest.layers().iter().find(is_preimages).cloned();
+    let blobs = manifest.layers().iter().filter(|blob| !is_preimages(blob));
+    Imported::new(index, blobs.cloned().collect(), holder, preimages)
+}
+
+/// R-CEXP-2, under a key of our own.
+fn of_image(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCache> {
+    let bytes = holder.blob(manifest.config(), INDEX_LIMIT)?;
+    let mut config = ImageConfig::from_json(&bytes).map_err(failed)?;
+    let Some(value) = config.other.remove(INLINE) else {
+        return Err(NoCache::Failed(
+            "it is an image without a cache in it".to_owned(),
+        ));
+    };
+    let mut index: CacheIndex = serde_json::from_value(value).map_err(failed)?;
+    index.layers = config.diff_ids().to_vec();
+    Imported::new(index, manifest.layers().clone(), holder, None)
+}
+
+impl Imported {
+    fn new(
+        index: CacheIndex,
+        blobs: Vec<Descriptor>,
+        holder: Holder,
+        preimages: Option<Descriptor>,
+    ) -> Result<Self, NoCache> {
+        if index.layers.len() != blobs.len() {
+            return Err(NoCache::Failed(format!(
+                "its index has {} layers and its manifest {}",
+                index.layers.len(),
+                blobs.len()
+            )));
+        }
+        Ok(Self {
+            index,
+            blobs,
+            holder,
+            preimages,
+            read: OnceLock::new(),
+        })
+    }
+
+    /// What a key was made of; `None` too where that can't be read.
+    pub(super) fn preimage(&self, key: &CacheKey) -> Option<&Preimage> {
+        self.preimages().0.get(key)
+    }
+
+    /// What all keys were made of, read at the first call.
+    pub(super) fn preimages(&self) -> &Preimages {
+        let Some(blob) = &self.preimages else {
+            return &self.index.preimages;
+        };
+        self.read.get_or_init(|| {
+            let bytes = self.holder.blob(blob, PREIMAGES_LIMIT).ok();
+            bytes.and_then(|bytes| unpack(&bytes)).unwrap_or_default()
+        })
+    }
+}
+
+fn unpack(bytes: &[u8]) -> Option<Preimages> {
+    let mut json = Vec::new();
+    let decoder = compress::decoder(bytes).ok()?;
+    decoder.take(PREIMAGES_LIMIT).read_to_end(&mut json).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+impl Holder {
+    /// A manifest with its media type.
+    fn manifest(&self, descriptor: &Descriptor) -> Result<(String, Vec<u8>), NoCache> {
+        let digest = Digest::try_from(descriptor.digest()).map_err(failed)?;
+        let bytes = match self {
+            Self::Registry(client, reference) => client.manifest_by_digest(reference, &digest)?,
+            Self::Layout(layout) => layout.read_blob(descriptor).map_err(failed)?,
+        };
+        Ok((descriptor.media_type().to_string(), bytes))
+    }
+
+    /// A blob, whole and verified.
+    fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, NoCache> {
+        if descriptor.size() > limit {
+            return Err(NoCache::Failed(format!(
+                "{} has {} bytes, more than the {limit} that are read",
+                descriptor.digest(),
+                descriptor.size()
+            )));
+        }
+        match self {
+            Self::Registry(client, reference) => {
+                let mut bytes = Vec::new();
+                client.pull_blob(reference, descriptor, &mut bytes, &|_| ())?;
+                Ok(bytes)
+            }
+            Self::Layout(layout) => {
+                let mut bytes = Vec::new();
+                let mut blob = layout.open_blob(descriptor).map_err(failed)?;
+                blob.read_to_end(&mut bytes).map_err(failed)?;
+                Ok(bytes)
+            }
+        }
+    }
+}

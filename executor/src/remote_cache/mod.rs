@@ -1,0 +1,88 @@
+//! Caches elsewhere: results of steps from a registry or a folder, and back to it.
+//!
+//! ```text
+//! --cache-from ─begin─▶ manifest, index   (threads of their own, from the start)
+//!                          │
+//! step not in the store ─find─▶ result ─▶ its layer is known to be elsewhere ─needed?─▶ fetched
+//!                                                                   └─missing, damaged─▶ forgotten: the build solves again
+//! build ended ─keep─▶ records whose layers came into the store
+//!             └─export─▶ layers that are missing there, index, manifest   (--cache-to)
+//! ```
+//!
+//! What is elsewhere may be gone, damaged or far away, and none of that stops a build: it is a miss. The format is
+//! `kiln_cache::transfer`'s.
+
+mod export;
+mod import;
+mod inline;
+mod load;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use kiln_image::compress::Compression;
+use kiln_image::{Digest, Reference};
+
+pub use export::{CacheExported, export_cache};
+pub use import::Imports;
+pub(crate) use inline::inline_value;
+
+/// Where a cache is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheSource {
+    /// A registry: a cache, or an image with one in its config.
+    Registry(Reference),
+    /// A layout on this machine.
+    Layout {
+        /// Its folder.
+        path: PathBuf,
+        /// The tag of the cache in it.
+        tag: String,
+        /// The digest of its manifest; outranks the tag.
+        digest: Option<Digest>,
+    },
+}
+
+/// Where a cache is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheTarget {
+    /// A registry.
+    Registry(Reference),
+    /// A layout on this machine.
+    Layout {
+        /// Its folder.
+        path: PathBuf,
+        /// The tag the cache gets in it.
+        tag: String,
+    },
+}
+
+/// Which layers go (R-CEXP-1). What steps came to is told of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheMode {
+    /// Those of the image.
+    #[default]
+    Min,
+    /// Those of every step.
+    Max,
+}
+
+/// A cache to be put somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheExport {
+    /// Where.
+    pub target: CacheTarget,
+    /// Which layers.
+    pub mode: CacheMode,
+    /// How layers that have no compressed form yet are compressed.
+    pub compression: Compression,
+}
+
+impl fmt::Display for CacheSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout { path, .. } => path.display().fmt(f),
+        }
+    }
+}
