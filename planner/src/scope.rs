@@ -191,8 +191,8 @@ fn platform_args(values: &mut Environment, prefix: &str, platform: &Platform) {
     );
 }
 
-/// The proxy settings that RUN gets, in upper and lower case, without those the stage has as ordinary variables.
-pub(crate) fn proxies(options: &PlanOptions, environment: &Environment) -> Vec<(String, String)> {
+/// The proxy settings that RUN gets, in upper and lower case; they outrank the stage's own variables (R-ARG-10).
+pub(crate) fn proxies(options: &PlanOptions) -> Vec<(String, String)> {
     let given = |proxy: &str| {
         options
             .build_args
@@ -211,7 +211,6 @@ pub(crate) fn proxies(options: &PlanOptions, environment: &Environment) -> Vec<(
             (proxy.to_lowercase(), value.clone()),
         ]
     })
-    .filter(|(name, _)| environment.lookup(name).is_none())
     .collect()
 }
 

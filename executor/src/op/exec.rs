@@ -155,20 +155,27 @@ fn account(
         .map_err(|error| Cause::User(error.to_string()))
 }
 
-/// The step's environment in order, then proxies, secrets, the agent's socket and `HOME` where nobody set them (R-RT-1).
+/// The step's environment in order, then proxies, secrets, the agent's socket, and `HOME` where it is not set or empty (R-RT-1). What
+/// comes later takes the place of an earlier value.
 fn environment(op: &ExecOp, mounts: &Mounts, account: &RunUser) -> Vec<(String, String)> {
     let mut env = op.env.to_vec();
-    env.extend(op.proxy_env.iter().cloned());
-    env.extend(mounts.env.iter().cloned());
-    let mut default = |name: &str, value: &str| {
-        if !env.iter().any(|(known, _)| known == name) {
-            env.push((name.to_owned(), value.to_owned()));
+    let place = |env: &[(String, String)], name: &str| env.iter().position(|(it, _)| it == name);
+    for (name, value) in op.proxy_env.iter().chain(&mounts.env) {
+        match place(&env, name) {
+            Some(number) => env[number].1.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
         }
-    };
-    if let Some(socket) = &mounts.agent_socket {
-        default("SSH_AUTH_SOCK", socket); // R-MNT-16
     }
-    default("HOME", &account.home);
+    if let Some(socket) = &mounts.agent_socket
+        && place(&env, "SSH_AUTH_SOCK").is_none()
+    {
+        env.push(("SSH_AUTH_SOCK".to_owned(), socket.clone())); // R-MNT-16
+    }
+    match place(&env, "HOME") {
+        Some(number) if env[number].1.is_empty() => env[number].1.clone_from(&account.home),
+        Some(_) => {}
+        None => env.push(("HOME".to_owned(), account.home.clone())),
+    }
     env
 }
 
@@ -214,7 +221,7 @@ fn run_to_end(
 ) -> Result<Ended, Cause> {
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let stdio = Stdio::output(stdout_end, stderr_end).map_err(Cause::file("open", "/dev/null"))?;
+    let stdio = Stdio::output(stdout_end, stderr_end).map_err(Cause::file("open", "a pipe"))?;
     if cancel.requested() {
         return Err(Cause::Canceled);
     }

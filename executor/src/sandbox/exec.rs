@@ -3,6 +3,7 @@
 use super::error::Failure;
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Where programs are looked for when the environment has no `PATH`.
@@ -24,6 +25,13 @@ pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
         let Ok(path) = CString::new(candidate.as_str()) else {
             continue;
         };
+        let was_searched_for = candidate != program;
+        if was_searched_for && !candidate.starts_with('/') {
+            match is_program(&candidate) {
+                false => continue,
+                true => return found_relative(program),
+            }
+        }
         let Err(errno) = nix::unistd::execve(&path, &argv, &envp);
         match verdict(&path, errno) {
             Verdict::NotHere => {}
@@ -51,14 +59,25 @@ fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
         .map_or(DEFAULT_PATH, |(_, value)| value);
     // An empty entry is the working directory, as for a shell.
     path.split(':')
-        .map(|dir| {
-            if dir.is_empty() {
-                program.to_owned()
-            } else {
-                format!("{dir}/{program}")
-            }
+        .map(|dir| match dir {
+            "" => format!("./{program}"),
+            dir => format!("{dir}/{program}"),
         })
         .collect()
+}
+
+fn is_program(path: &str) -> bool {
+    Path::new(path)
+        .metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// As in Go's `exec.LookPath`, whoever wants a program of the working directory must say so.
+fn found_relative(program: String) -> Failure {
+    Failure::ProgramNotExecutable {
+        program,
+        reason: "cannot run executable found relative to current directory".into(),
+    }
 }
 
 /// What a failed execve means for the search.
@@ -103,7 +122,7 @@ mod tests {
     fn candidates_follow_the_environments_path() {
         let env = |path: &str| vec![("PATH".to_owned(), path.to_owned())];
         assert_eq!(candidates("sh", &env("/a:/b")), ["/a/sh", "/b/sh"]);
-        assert_eq!(candidates("sh", &env("/a::")), ["/a/sh", "sh", "sh"]);
+        assert_eq!(candidates("sh", &env("/a::")), ["/a/sh", "./sh", "./sh"]);
         assert_eq!(candidates("./run", &env("/a")), ["./run"]);
         assert_eq!(candidates("sh", &[]).len(), 6);
         assert_eq!(candidates("", &env("/a")), [""; 0]);

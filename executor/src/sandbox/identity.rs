@@ -10,16 +10,16 @@ const LAST: u8 = 63;
 
 /// Takes away what is not in `capabilities`, then becomes `user` (R-RT-5).
 ///
-/// The bounding set comes first, while this process may still change it. Leaving user 0 clears the permitted and effective sets by
-/// itself. Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).
+/// The bounding set comes first, while this process may still change it. Nothing is inheritable or ambient. no_new_privs stays off, so
+/// setuid programs work within the bounding set (R-RT-3).
+///
+/// Users other than 0 keep the same capabilities until the program is executed, which takes them away: so it is found and executed
+/// even where only root may, as other runtimes have it.
 ///
 /// With [`CapabilitySet::ALL`] every user has all that kiln has, in all sets (R-RT-6).
 pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()> {
     limit_bounding_set(capabilities)?;
-    let has_all = capabilities == CapabilitySet::ALL;
-    if has_all {
-        rustix::thread::set_keep_capabilities(true).call("prctl", || "PR_SET_KEEPCAPS".into())?;
-    }
+    rustix::thread::set_keep_capabilities(true).call("prctl", || "PR_SET_KEEPCAPS".into())?;
     let groups: Vec<Gid> = user
         .groups
         .iter()
@@ -30,10 +30,9 @@ pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()
         .call("setgroups", || format!("{:?}", user.groups))?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).call("setresgid", || user.gid.to_string())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).call("setresuid", || user.uid.to_string())?;
-    match user.uid {
-        _ if has_all => hand_down_all(),
-        0 => set_permitted(capabilities),
-        _ => set_permitted(CapabilitySet::EMPTY),
+    match capabilities {
+        CapabilitySet::ALL => hand_down_all(),
+        limited => set_permitted(limited),
     }
 }
 

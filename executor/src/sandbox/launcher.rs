@@ -31,7 +31,7 @@ pub struct Launcher {
 /// The three standard streams of a step.
 #[derive(Debug)]
 pub struct Stdio {
-    /// Standard input; `/dev/null` for a RUN.
+    /// Standard input; a pipe that has ended for a RUN.
     pub stdin: OwnedFd,
     /// Standard output.
     pub stdout: OwnedFd,
@@ -58,8 +58,9 @@ impl Stdio {
 
     /// Empty input, and output to the two given ends, as a RUN has it (R-RT-2).
     pub fn output(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+        let (stdin, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         Ok(Self {
-            stdin: File::open("/dev/null")?.into(),
+            stdin,
             stdout,
             stderr,
         })

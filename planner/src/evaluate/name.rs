@@ -26,21 +26,22 @@ impl Naming {
             prefix.push_str(&format!("{} ", stage.platform));
         }
         match stage.stage.name() {
-            // The only stage goes without saying.
-            _ if resolution.stages.len() == 1 => {}
+            // The only stage goes without saying, as long as it reads nothing from elsewhere.
+            _ if resolution.stages.len() == 1 && !stage.statements().iter().any(has_source) => {}
             Some(name) => prefix.push_str(&format!("{name} ")),
             None => prefix.push_str(&format!("stage-{index} ")),
         }
         let from = usize::from(matches!(stage.base, Base::Image(_) | Base::Files(_)));
-        let triggers = stage.triggers.iter().map(|trigger| &trigger.statement);
-        let steps = triggers
-            .chain(stage.statements())
+        let steps = stage
+            .statements()
+            .iter()
             .filter(|statement| is_step(statement))
             .count();
         Naming {
             prefix,
             index: 0,
-            total: from + steps,
+            // All triggers count, those that make no step too.
+            total: from + stage.triggers.len() + steps,
         }
     }
 
@@ -61,6 +62,15 @@ fn is_step(statement: &Statement) -> bool {
         statement.instruction,
         Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
     )
+}
+
+/// Whether it names a stage or an image. A mount counts even without, as it does for BuildKit.
+fn has_source(statement: &Statement) -> bool {
+    match &statement.instruction {
+        Instruction::Run(run) => !run.mounts.is_empty(),
+        Instruction::Copy(copy) => copy.from.is_some(),
+        _ => false,
+    }
 }
 
 /// An instruction's text with its keyword in upper case.

@@ -37,7 +37,7 @@ impl Evaluator<'_, '_> {
         let op = Op::Exec(ExecOp {
             argv,
             env: self.state.environment.list().clone(),
-            proxy_env: scope::proxies(options, &self.state.environment),
+            proxy_env: scope::proxies(options),
             cwd: self.workdir_path().to_owned(),
             user: self.state.config.config.user.clone(),
             hostname: options

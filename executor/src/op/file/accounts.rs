@@ -1,7 +1,8 @@
 //! The users and groups of a root filesystem: `/etc/passwd` and `/etc/group`, and who a RUN runs as.
 //!
-//! The files are the image's: lines that don't parse are skipped, the first line of a name counts, and a path is
-//! resolved inside the image's tree.
+//! The files are the image's, and paths are resolved inside its tree. They are read as the runtimes of containers do it: a field
+//! that is missing or no number is empty or 0, the first line that fits counts, and only `/etc/group` has comments. What is
+//! a number in a USER is never looked up as a name.
 
 use std::io;
 
@@ -29,6 +30,7 @@ pub(super) struct User {
     name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// May be empty.
     home: String,
 }
 
@@ -49,7 +51,7 @@ pub struct RunUser {
     pub gid: u32,
     /// Supplementary groups; the primary one is always among them.
     pub groups: Vec<u32>,
-    /// Home directory of the uid, `/` if it has none (R-RT-1).
+    /// Home directory of the uid as its line has it; `/` without a line (R-RT-1).
     pub home: String,
 }
 
@@ -69,7 +71,7 @@ pub enum UserError {
         name: String,
     },
     /// A number that no user can have.
-    #[error("the user or group number {number} is out of range")]
+    #[error("user or group {number}: uids and gids must be in range 0-{MAX_ID}")]
     OutOfRange {
         /// The number as written.
         number: String,
@@ -97,16 +99,29 @@ impl Accounts {
         }
     }
 
-    /// Who `user[:group]`, a USER, is (R-RT-9, R-RT-10).
-    pub fn run_user(&self, user: &str) -> Result<RunUser, UserError> {
-        let (user, group) = match user.split_once(':') {
-            Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
-            None => (user, None),
+    /// Who `user[:group]`, a USER, is (R-RT-9, R-RT-10). What follows a second `:` means nothing.
+    pub fn run_user(&self, spec: &str) -> Result<RunUser, UserError> {
+        let mut parts = spec.split(':');
+        let user = parts.next().unwrap_or_default();
+        let group = parts.next().filter(|group| !group.is_empty());
+        if let Some((uid, gid)) = numeric_pair(user, group) {
+            return Ok(self.known_by_numbers(uid, gid));
+        }
+        let number = number(user)?;
+        let known = match number {
+            Some(uid) => self.user_numbered(uid),
+            None if user.is_empty() => self.user_numbered(0),
+            None => self.user_named(user),
         };
-        let known = self.user_known_as(user);
-        let (uid, primary) = match known {
-            Some(user) => (user.uid, user.gid),
-            None => (unlisted_user(user)?, 0),
+        let (uid, primary) = match (known, number) {
+            (Some(known), _) => (known.uid, known.gid),
+            (None, Some(uid)) => (uid, 0),
+            (None, None) if user.is_empty() => (0, 0),
+            (None, None) => {
+                return Err(UserError::UnknownUser {
+                    name: user.to_owned(),
+                });
+            }
         };
         let (gid, mut groups) = match group {
             Some(group) => (self.group_known_as(group)?, Vec::new()),
@@ -122,20 +137,23 @@ impl Accounts {
             groups.insert(0, gid);
         }
         Ok(RunUser {
-            uid,
-            gid,
             groups,
-            home: self.home_of(uid).to_owned(),
+            ..self.known_by_numbers(uid, gid)
         })
     }
 
-    /// The home directory of a user number; `/` if it has none.
-    pub fn home_of(&self, uid: u32) -> &str {
-        let known = self.users.iter().find(|user| user.uid == uid);
-        known
-            .map(|user| user.home.as_str())
-            .filter(|home| !home.is_empty())
-            .unwrap_or("/")
+    fn known_by_numbers(&self, uid: u32, gid: u32) -> RunUser {
+        let home = self.user_numbered(uid).map(|user| user.home.as_str());
+        RunUser {
+            uid,
+            gid,
+            groups: vec![gid],
+            home: home.unwrap_or("/").to_owned(),
+        }
+    }
+
+    fn user_numbered(&self, uid: u32) -> Option<&User> {
+        self.users.iter().find(|user| user.uid == uid)
     }
 
     pub(super) fn user_named(&self, name: &str) -> Option<&User> {
@@ -149,23 +167,13 @@ impl Accounts {
             .map(|group| group.gid)
     }
 
-    /// A number is tried as a name first.
-    fn user_known_as(&self, user: &str) -> Option<&User> {
-        let user = if user.is_empty() { "0" } else { user };
-        let by_number = || {
-            self.users
-                .iter()
-                .find(|known| Some(known.uid) == user.parse().ok())
-        };
-        self.user_named(user).or_else(by_number)
-    }
-
     fn group_known_as(&self, group: &str) -> Result<u32, UserError> {
-        match self.group_named(group) {
+        let unknown = || UserError::UnknownGroup {
+            name: group.to_owned(),
+        };
+        match number(group)? {
             Some(gid) => Ok(gid),
-            None => number(group).ok_or_else(|| UserError::UnknownGroup {
-                name: group.to_owned(),
-            })?,
+            None => self.group_named(group).ok_or_else(unknown),
         }
     }
 
@@ -178,40 +186,49 @@ impl Accounts {
     }
 }
 
-/// Somebody that no line of the file is about: root, or a number.
-fn unlisted_user(user: &str) -> Result<u32, UserError> {
-    match user {
-        "" | "root" => Ok(0),
-        _ => number(user).ok_or_else(|| UserError::UnknownUser {
-            name: user.to_owned(),
-        })?,
+/// `uid:gid`, where `root` is a number too. Needs no files.
+fn numeric_pair(user: &str, group: Option<&str>) -> Option<(u32, u32)> {
+    let number = |text| match text {
+        "root" => Some(0),
+        text => number(text).ok().flatten(),
+    };
+    Some((number(user)?, number(group?)?))
+}
+
+/// `None` if it isn't a number at all. A sign is allowed.
+fn number(text: &str) -> Result<Option<u32>, UserError> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let number = text.parse::<i64>().ok();
+    let number = number.and_then(|number| u32::try_from(number).ok());
+    match number.filter(|number| *number <= MAX_ID) {
+        Some(number) => Ok(Some(number)),
+        None => Err(UserError::OutOfRange {
+            number: text.to_owned(),
+        }),
     }
 }
 
-/// `None` if it isn't a number at all.
-fn number(text: &str) -> Option<Result<u32, UserError>> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number = text.parse().ok().filter(|number| *number <= MAX_ID);
-    Some(number.ok_or_else(|| UserError::OutOfRange {
-        number: text.to_owned(),
-    }))
+/// A number of one of the files: 0 if it is none. What no identity can be is no line.
+fn listed(text: Option<&str>) -> Option<u32> {
+    let number = text.unwrap_or_default().parse::<i64>().unwrap_or(0);
+    u32::try_from(number).ok()
 }
 
 impl User {
     /// `name:password:uid:gid:comment:home:shell`
     fn parse(line: &str) -> Option<Self> {
-        let fields = fields(line)?;
-        let [name, _, uid, gid, ..] = fields[..] else {
-            return None;
-        };
-        let home = fields.get(5).copied().unwrap_or_default().to_owned();
+        let line = line.trim();
+        let fields: Vec<&str> = line.split(':').collect();
+        let text = |number: usize| fields.get(number).copied();
+        (!line.is_empty()).then_some(())?;
         Some(Self {
-            name: name.to_owned(),
-            uid: uid.parse().ok()?,
-            gid: gid.parse().ok()?,
-            home,
+            name: text(0).unwrap_or_default().to_owned(),
+            uid: listed(text(2))?,
+            gid: listed(text(3))?,
+            home: text(5).unwrap_or_default().to_owned(),
         })
     }
 }
@@ -219,27 +236,21 @@ impl User {
 impl Group {
     /// `name:password:gid:member,member`
     fn parse(line: &str) -> Option<Self> {
-        let fields = fields(line)?;
-        let [name, _, gid, ..] = fields[..] else {
-            return None;
-        };
-        let members = fields.get(3).copied().unwrap_or_default().split(',');
+        let line = line.trim();
+        let fields: Vec<&str> = line.split(':').collect();
+        let text = |number: usize| fields.get(number).copied();
+        (!line.is_empty() && !line.starts_with('#')).then_some(())?;
+        let members = text(3).unwrap_or_default().split(',');
         let members = members
             .filter(|member| !member.is_empty())
             .map(str::to_owned)
             .collect();
         Some(Self {
-            name: name.to_owned(),
-            gid: gid.parse().ok()?,
+            name: text(0).unwrap_or_default().to_owned(),
+            gid: listed(text(2))?,
             members,
         })
     }
-}
-
-fn fields(line: &str) -> Option<Vec<&str>> {
-    let line = line.trim();
-    let is_entry = !line.is_empty() && !line.starts_with('#');
-    is_entry.then(|| line.split(':').collect())
 }
 
 fn read_file(tree: &Tree, read: &ReadFile<'_>, path: &str) -> io::Result<Vec<u8>> {
@@ -265,9 +276,10 @@ mod tests {
 
     use super::*;
 
-    const PASSWD: &str = "# comment\nroot:x:0:0:root:/root:/bin/sh\n\nme:x:1000:1001:Me:/home/me:/bin/sh\n\
-        12:x:7:8::/seven:\nbroken:x:y:z\nshort:x\nme:x:1:1::/second:\nnohome:x:50:51\n";
-    const GROUP: &str = "root:x:0:root\nstaff:x:20:me,other\nwheel:x:10:root,me\nempty:x:30:\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\nme:x:1000:1001:Me:/home/me:/bin/sh\n\
+        12:x:7:8::/seven:\nodd:x:y:z\nshort:x:60\n  cr:x:61:61::/cr:/bin/sh\r\nme:x:1:1::/second:\nnohome:x:50:51\n\
+        # no comment\nneg:x:-5:-5::/neg:\n";
+    const GROUP: &str = "# comment\nroot:x:0:root\nstaff:x:20:me,other\nwheel:x:10:root,me\nempty:x:30:\n55:x:66:me\nodd:x:z:cr\n";
 
     fn run(user: &str) -> Result<RunUser, UserError> {
         Accounts::parse(PASSWD.as_bytes(), GROUP.as_bytes()).run_user(user)
@@ -275,23 +287,37 @@ mod tests {
 
     #[test]
     fn who_a_run_runs_as() {
-        // R-RT-9, R-RT-10, R-RT-1: USER | uid, gid, groups, home
-        let cases: [(&str, u32, u32, &[u32], &str); 14] = [
+        // R-RT-9, R-RT-10, R-RT-1: USER | uid, gid, groups, home, all compared with BuildKit
+        let cases: [(&str, u32, u32, &[u32], &str); 27] = [
             ("", 0, 0, &[0, 10], "/root"),
             ("root", 0, 0, &[0, 10], "/root"),
             ("0", 0, 0, &[0, 10], "/root"),
-            ("me", 1000, 1001, &[1001, 20, 10], "/home/me"),
-            ("1000", 1000, 1001, &[1001, 20, 10], "/home/me"),
+            ("00", 0, 0, &[0, 10], "/root"),
+            ("me", 1000, 1001, &[1001, 20, 10, 66], "/home/me"),
+            ("1000", 1000, 1001, &[1001, 20, 10, 66], "/home/me"),
             ("me:staff", 1000, 20, &[20], "/home/me"),
+            ("me:staff:more", 1000, 20, &[20], "/home/me"),
             ("me:77", 1000, 77, &[77], "/home/me"),
             ("1000:1", 1000, 1, &[1], "/home/me"),
-            ("me:", 1000, 1001, &[1001, 20, 10], "/home/me"),
+            ("me:", 1000, 1001, &[1001, 20, 10, 66], "/home/me"),
             ("4242", 4242, 0, &[0], "/"),
+            ("+5", 5, 0, &[0], "/"),
             ("4242:4343", 4242, 4343, &[4343], "/"),
-            // A number is tried as a name first.
-            ("12", 7, 8, &[8], "/seven"),
-            ("nohome", 50, 51, &[51], "/"),
+            ("4242:staff", 4242, 20, &[20], "/"),
+            ("::", 0, 0, &[0, 10], "/root"),
             (":staff", 0, 20, &[20], "/root"),
+            ("root:root", 0, 0, &[0], "/root"),
+            ("2147483647", 2_147_483_647, 0, &[0], "/"),
+            // A number is a number, whoever is named so.
+            ("12", 12, 0, &[0], "/"),
+            ("me:55", 1000, 55, &[55], "/home/me"),
+            // What a line lacks is empty or 0.
+            ("nohome", 50, 51, &[51], ""),
+            ("short", 60, 0, &[0], ""),
+            ("cr", 61, 61, &[61, 0], "/cr"),
+            ("odd", 0, 0, &[0], "/root"),
+            ("me:odd", 1000, 0, &[0], "/home/me"),
+            ("# no comment", 0, 0, &[0], "/root"),
         ];
         for (user, uid, gid, groups, home) in cases {
             let expected = RunUser {
@@ -306,34 +332,36 @@ mod tests {
 
     #[test]
     fn nobody() {
+        // R-RT-9
         let message = |user| run(user).unwrap_err().to_string();
-        assert_eq!(
-            message("nosuch"),
-            "unable to find user nosuch: no matching entries in passwd file"
-        );
-        assert_eq!(
-            message("broken"),
-            "unable to find user broken: no matching entries in passwd file"
-        );
-        assert_eq!(
-            message("me:nosuch"),
-            "unable to find group nosuch: no matching entries in group file"
-        );
-        assert!(matches!(
-            run("4294967296"),
-            Err(UserError::OutOfRange { .. })
-        ));
-        assert!(matches!(
-            run("2147483648"),
-            Err(UserError::OutOfRange { .. })
-        ));
+        for (user, kind, name) in [
+            ("nosuch", "user", "nosuch"),
+            ("nosuch:staff", "user", "nosuch"),
+            ("ROOT", "user", "ROOT"),
+            ("0x10", "user", "0x10"),
+            ("1.5", "user", "1.5"),
+            ("me me", "user", "me me"),
+            ("neg", "user", "neg"),
+            ("me:nosuch", "group", "nosuch"),
+        ] {
+            let file = if kind == "user" { "passwd" } else { kind };
+            let expected = format!("unable to find {kind} {name}: no matching entries in {file} file");
+            assert_eq!(message(user), expected);
+        }
+        for user in ["-1", "4294967296", "2147483648", "99999999999999999999"] {
+            let expected = format!("user or group {user}: uids and gids must be in range 0-2147483647");
+            assert_eq!(message(user), expected);
+        }
     }
 
     #[test]
-    fn without_files_root_and_numbers_are_known() {
+    fn without_files_only_numbers_are_known() {
+        // R-RT-10
         let accounts = Accounts::default();
-        assert_eq!(accounts.run_user("root").unwrap().uid, 0);
-        assert_eq!(accounts.run_user("5:6").unwrap().gid, 6);
+        assert_eq!(accounts.run_user("").unwrap().uid, 0);
+        assert_eq!(accounts.run_user("0").unwrap().home, "/");
+        assert_eq!(accounts.run_user("root:6").unwrap().gid, 6);
+        assert!(accounts.run_user("root").is_err());
         assert!(accounts.run_user("me").is_err());
     }
 }

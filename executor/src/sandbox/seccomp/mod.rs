@@ -128,7 +128,12 @@ fn argument_verdict(argument: Argument) -> Vec<Instruction> {
     let mut program = vec![load(FIRST_ARGUMENT)];
     match argument {
         Argument::AnyBit(bits) => program.extend([jump_if_any_bit(bits, 0, 1), REFUSE, ALLOW]),
-        Argument::Is(value) => program.extend([jump_if_equal(value, 0, 1), REFUSE, ALLOW]),
+        Argument::OneOf(values) => {
+            for value in values {
+                program.extend([jump_if_equal(*value, 0, 1), REFUSE]);
+            }
+            program.push(ALLOW);
+        }
         Argument::Not(values) => {
             for value in values {
                 program.extend([jump_if_equal(*value, 0, 1), ALLOW]);
@@ -249,7 +254,7 @@ mod tests {
                 let expected = match rule {
                     None
                     | Some(When::Argument(
-                        Argument::AnyBit(_) | Argument::Is(_) | Argument::Not(_),
+                        Argument::AnyBit(_) | Argument::OneOf(_) | Argument::Not(_),
                         _,
                     )) => ALLOW.k,
                     Some(When::Absent(_)) => ABSENT.k,
@@ -279,6 +284,7 @@ mod tests {
         );
         assert_eq!(asked("socket", libc::AF_INET.cast_unsigned()), ALLOW.k);
         assert_eq!(asked("socket", libc::AF_VSOCK.cast_unsigned()), REFUSE.k);
+        assert_eq!(asked("socket", libc::AF_ALG.cast_unsigned()), REFUSE.k);
         assert_eq!(asked("personality", 0xffff_ffff), ALLOW.k);
         assert_eq!(asked("personality", 0x004_0000), REFUSE.k); // no randomised addresses
     }

@@ -29,8 +29,8 @@ pub(super) enum When {
 pub(super) enum Argument {
     /// Refused with any of these bits.
     AnyBit(u32),
-    /// Refused if it is this.
-    Is(u32),
+    /// Refused if it is one of these.
+    OneOf(&'static [u32]),
     /// Refused unless it is one of these.
     Not(&'static [u32]),
 }
@@ -84,8 +84,9 @@ const NEW_NAMESPACES: u32 = 0x7e02_0000;
 /// The personalities that are harmless: Linux, 32-bit Linux, both with the 2.6 version number, and asking.
 const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Sockets between a virtual machine and its host.
-const AF_VSOCK: u32 = 40;
+/// Families of sockets that reach further than a container should: the kernel's cryptography (`AF_ALG`), whose attack surface is large,
+/// and what is between a virtual machine and its host (`AF_VSOCK`).
+const SOCKETS: &[u32] = &[38, 40];
 
 const ADMIN: When = When::Without(&[SYS_ADMIN]);
 const MODULE: When = When::Without(&[SYS_MODULE]);
@@ -155,7 +156,7 @@ pub(super) const REFUSED: &[Refused] = &[
     refused("sethostname", ADMIN, [170, 74, 161, 74]),
     refused("setns", ADMIN, [308, 346, 268, 375]),
     refused("settimeofday", TIME, [164, 79, 170, 79]),
-    refused("socket", When::Argument(Argument::Is(AF_VSOCK), &[]), [41, 359, 198, 281]),
+    refused("socket", When::Argument(Argument::OneOf(SOCKETS), &[]), [41, 359, 198, 281]),
     refused("stime", TIME, [NONE, 25, NONE, NONE]),
     refused("swapoff", When::Always, [168, 115, 225, 115]),
     refused("swapon", When::Always, [167, 87, 224, 87]),
