@@ -163,6 +163,15 @@ pub enum Cause {
     /// A secret that a RUN needs was not given, or can't be what is asked (R-MNT-15).
     #[error("{0}")]
     Secret(String),
+    /// The part of a cache that a mount wants is not in it (R-MNT-9).
+    #[error("could not mount `{path}` of the cache")]
+    CacheSource {
+        /// The path in the cache.
+        path: String,
+        /// Why not.
+        #[source]
+        reason: io::Error,
+    },
     /// An SSH agent that a RUN needs was not given, or can't be forwarded (R-MNT-16).
     #[error("{0}")]
     Agent(String),
@@ -274,6 +283,7 @@ impl Cause {
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => "context-archive",
             Cause::TooManyLayers { .. } => "too-many-layers",
             Cause::Secret(_) => "secret",
+            Cause::CacheSource { .. } => "cache-mount",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
             Cause::Git(_) => "git",
@@ -294,7 +304,7 @@ impl Cause {
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
             Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
-            Cause::Secret(_) | Cause::Agent(_) => ErrorKind::Build,
+            Cause::Secret(_) | Cause::Agent(_) | Cause::CacheSource { .. } => ErrorKind::Build,
             Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
             Cause::Git(error) => error.kind(),
             Cause::Download(FetchError::Local { .. }) => ErrorKind::Environment,

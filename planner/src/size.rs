@@ -3,11 +3,10 @@
 /// Bytes, with a suffix of 1024s: `64m`, `1.5GiB`. `None` for anything else.
 #[must_use]
 pub fn size_in_bytes(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let suffix = suffix.trim_start().to_lowercase();
+    let last = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')?;
+    let (number, suffix) = text.split_at(last + 1);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let suffix = suffix.to_lowercase();
     let unit = suffix
         .strip_suffix("ib")
         .or_else(|| suffix.strip_suffix('b'))
@@ -21,7 +20,7 @@ pub fn size_in_bytes(text: &str) -> Option<u64> {
         "p" => 50,
         _ => return None,
     };
-    let number: f64 = number.parse().ok()?;
+    let number: f64 = number.parse().ok().filter(|number| *number >= 0.0)?;
     // Exact for whole numbers below 2^53, and checked to fit.
     #[allow(
         clippy::cast_possible_truncation,
@@ -45,10 +44,11 @@ mod tests {
             ("2GiB", 2 << 30),
             ("3 kb", 3072),
             ("1b", 1),
+            ("1e3", 1000), // the number is read as Go reads it
         ] {
             assert_eq!(size_in_bytes(text), Some(expected), "{text}");
         }
-        for text in ["", "m", "1x", "-1", "1e9", "99999999999p"] {
+        for text in ["", "m", "1x", "-1", "1e", "99999999999p"] {
             assert!(size_in_bytes(text).is_none(), "{text}");
         }
     }

@@ -10,13 +10,16 @@
 //! and a locked one by one alone. The kernel lets go of what a dead process held.
 
 use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kiln_cache::Store;
 use kiln_image::Digest;
 use kiln_planner::{CacheMount, ExecOp, Mount, Sharing};
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{
+    CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, flock, openat2, renameat_with,
+};
 use rustix::io::Errno;
 
 use crate::error::Cause;
@@ -129,6 +132,21 @@ impl CacheDir {
         &self.path
     }
 
+    /// Where `source`, a path of the cache, is on the machine now, links followed inside the cache.
+    pub(crate) fn find(&self, source: &str) -> Result<PathBuf, Cause> {
+        let missing = |errno: Errno| Cause::CacheSource {
+            path: source.to_owned(),
+            reason: errno.into(),
+        };
+        let cache = File::open(&self.path).map_err(Cause::file("open", &self.path))?;
+        let relative = source.trim_start_matches('/');
+        let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let found = openat2(&cache, relative, flags, mode, ResolveFlags::IN_ROOT);
+        let found = found.map_err(missing)?;
+        let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+        fs::read_link(&name).map_err(Cause::file("read", name))
+    }
+
     /// Makes the directory if it is not there: with what `content` puts into the directory that it is given and returns
     /// the place of, else empty, with the mount's mode and owner (R-MNT-9).
     pub(crate) fn fill(
@@ -173,7 +191,8 @@ fn empty_directory(path: &Path, mount: &CacheMount, footing: &Footing) -> Result
     footing
         .give(path, owner.0, owner.1)
         .map_err(Cause::file("change the owner of", path))?;
-    fs::set_permissions(path, Permissions::from_mode(mount.mode.unwrap_or(0o755)))
+    let mode = mount.mode.unwrap_or(0o755) & 0o777; // more than permissions are let go
+    fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(Cause::file("change the mode of", path))?;
     Ok(path.to_owned())
 }

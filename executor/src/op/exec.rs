@@ -187,7 +187,9 @@ pub(crate) fn network(flag: NetworkFlag) -> Network {
     }
 }
 
-fn mounts(op: &ExecOp, asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
+/// Those of the step in the order of their targets, whatever the order they are written in: what lies above comes first.
+fn mounts(op: &ExecOp, mut asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
+    asked.sort_by(|one, other| one.target.cmp(&other.target));
     let resolv_conf =
         network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
     let mut mounts = vec![

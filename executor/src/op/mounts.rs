@@ -131,7 +131,7 @@ pub(crate) fn make(
     for (mount, source) in op.mounts.iter().zip(sources) {
         match (mount, source) {
             (Mount::Bind(bind), Some(source)) => mounts.bind(solver, bind, source, task)?,
-            (Mount::Cache(cache), source) => mounts.cache(cache, source.as_ref()),
+            (Mount::Cache(cache), source) => mounts.cache(solver, cache, source.as_ref())?,
             (Mount::Tmpfs(tmpfs), _) => mounts.tmpfs(solver, tmpfs)?,
             (Mount::Bind(_), None) => {}
             (Mount::Secret(secret), _) => mounts.secret(solver, secret)?,
@@ -214,13 +214,43 @@ impl Mounts {
         Ok(())
     }
 
-    fn cache(&mut self, cache: &CacheMount, source: Option<&Source<'_>>) {
+    /// With `from`, `source` is what the cache starts with; without, it is a part of the cache, which must be there.
+    fn cache(
+        &mut self,
+        solver: &Solver<'_>,
+        cache: &CacheMount,
+        source: Option<&Source<'_>>,
+    ) -> Result<(), Cause> {
         let held = &self.caches[&cache_name(cache, source)];
-        self.specs.push(MountSpec::bind(
-            held.path(),
-            &*cache.target,
-            !cache.read_only,
-        ));
+        let writable = !cache.read_only;
+        let kind = if source.is_some() || cache.source == "/" {
+            MountKind::Bind {
+                source: held.path().to_owned(),
+                inside: String::new(),
+                writable,
+            }
+        } else {
+            let found = held.find(&cache.source)?;
+            match solver.services.rung()?.has_namespaces() {
+                // Others may change a link meanwhile: it is looked for again where it can't lead out.
+                true => MountKind::Bind {
+                    source: held.path().to_owned(),
+                    inside: cache.source.trim_start_matches('/').to_owned(),
+                    writable,
+                },
+                // Nobody else has it, and a part of a directory would be a copy.
+                false => MountKind::Bind {
+                    source: found,
+                    inside: String::new(),
+                    writable,
+                },
+            }
+        };
+        self.specs.push(MountSpec {
+            target: cache.target.clone(),
+            kind,
+        });
+        Ok(())
     }
 
     /// A file in memory, a variable, or both (R-MNT-14, R-MNT-15).

@@ -193,9 +193,11 @@ pub(super) fn perform(
     stubs: &mut Stubs,
 ) -> Result<()> {
     match action {
-        Action::Kernel(filesystem) if filesystem.kind == "proc" => processes(filesystem, root),
-        Action::Kernel(filesystem) => kernel_filesystem(filesystem, root),
-        Action::System => system(root),
+        Action::Kernel(filesystem) if filesystem.kind == "proc" => {
+            processes(filesystem, root, workshop)
+        }
+        Action::Kernel(filesystem) => kernel_filesystem(filesystem, root, workshop),
+        Action::System => system(root, workshop),
         Action::Devices if rung.is_in_user_namespace() => bound_devices(root),
         Action::Devices => devices(root),
         Action::Console => console(root),
@@ -211,30 +213,33 @@ pub(super) fn perform(
 pub(super) struct Workshop {
     /// An empty read-only directory, where it was first mounted.
     nothing: Option<OwnedFd>,
+    /// Mount points at the top that the image lacks.
+    made: Vec<&'static str>,
     /// The files in memory that the spec asks for, each a detached read-only mount, in the order in which they are mounted.
     files: VecDeque<OwnedFd>,
 }
 
 /// A directory that no link of the image may lead to.
-fn mount_point(root: &Root, path: &str) -> Result<OwnedFd> {
+fn mount_point(root: &Root, path: &'static str, workshop: &mut Workshop) -> Result<OwnedFd> {
     match root.open_without_links(path) {
         Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
+            workshop.made.push(path);
             root.open_or_make(path, Missing::Directory(0, 0)) // stays (R-LAY-14)
         }
         opened => opened,
     }
 }
 
-fn kernel_filesystem(filesystem: &Filesystem, root: &Root) -> Result<()> {
-    let target = mount_point(root, filesystem.target)?;
+fn kernel_filesystem(filesystem: &Filesystem, root: &Root, workshop: &mut Workshop) -> Result<()> {
+    let target = mount_point(root, filesystem.target, workshop)?;
     let mounted = new_filesystem(filesystem.kind, &filesystem.options, filesystem.attributes)?;
     attach(&mounted, &target, filesystem.target)
 }
 
 /// `/proc`. In a user namespace a new one is refused where parts of the surrounding one are hidden, as in most containers: it would show
 /// them. Then a step sees the surrounding one, read-only: there are more processes in it than the step's own, by other numbers.
-fn processes(filesystem: &Filesystem, root: &Root) -> Result<()> {
-    let target = mount_point(root, filesystem.target)?;
+fn processes(filesystem: &Filesystem, root: &Root, workshop: &mut Workshop) -> Result<()> {
+    let target = mount_point(root, filesystem.target, workshop)?;
     let attributes = filesystem.attributes;
     let mounted = match new_filesystem(filesystem.kind, &filesystem.options, attributes) {
         Err(error) if error.call == "fsmount" && error.errno == Errno::PERM.raw_os_error() => {
@@ -250,8 +255,8 @@ fn processes(filesystem: &Filesystem, root: &Root) -> Result<()> {
 
 /// `/sys`. Whoever mounts a new one must be root of the user namespace that the network namespace belongs to, and the host's network
 /// is not ours inside of a user namespace. Then the host's own is shown, read-only and without its control groups.
-fn system(root: &Root) -> Result<()> {
-    let target = mount_point(root, "/sys")?;
+fn system(root: &Root, workshop: &mut Workshop) -> Result<()> {
+    let target = mount_point(root, "/sys", workshop)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
@@ -390,6 +395,12 @@ fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stu
         MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
         MountKind::File { .. } => (workshop.next_file(), StubKind::File),
     };
+    for path in &workshop.made {
+        // A mount point of kiln's own stays, but not if something is asked for on or below it.
+        if Path::new(&spec.target).starts_with(path) {
+            stubs.remember_made(path);
+        }
+    }
     let target = root.open_or_make(&spec.target, Missing::Stub(kind, stubs))?;
     attach(&mounted, &target, &spec.target)
 }

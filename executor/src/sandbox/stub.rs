@@ -63,6 +63,17 @@ impl Stubs {
         }
     }
 
+    /// Notes a directory at the top of the root.
+    pub(super) fn remember_made(&mut self, path: &str) {
+        let stub = Stub {
+            path: path.trim_start_matches('/').into(),
+            kind: StubKind::Directory,
+        };
+        if !self.made.contains(&stub) {
+            self.made.insert(0, stub);
+        }
+    }
+
     /// Undoes what was made, in the directory that holds the step's changes.
     pub(super) fn remove(&self, changes: &Path) -> Result<()> {
         if self.made.is_empty() {

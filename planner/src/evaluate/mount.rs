@@ -137,7 +137,7 @@ impl Evaluator<'_, '_> {
                 let target = self.mount_target(&draft.target, span)?;
                 Some(Mount::Tmpfs(TmpfsMount {
                     target,
-                    size: draft.size,
+                    size: draft.size.filter(|size| *size > 0), // 0 is no limit
                     read_only: draft.read_only.unwrap_or(false),
                 }))
             }

@@ -345,11 +345,13 @@ mod tests {
             ("me:nosuch", "group", "nosuch"),
         ] {
             let file = if kind == "user" { "passwd" } else { kind };
-            let expected = format!("unable to find {kind} {name}: no matching entries in {file} file");
+            let expected =
+                format!("unable to find {kind} {name}: no matching entries in {file} file");
             assert_eq!(message(user), expected);
         }
         for user in ["-1", "4294967296", "2147483648", "99999999999999999999"] {
-            let expected = format!("user or group {user}: uids and gids must be in range 0-2147483647");
+            let expected =
+                format!("user or group {user}: uids and gids must be in range 0-2147483647");
             assert_eq!(message(user), expected);
         }
     }
