@@ -183,7 +183,7 @@ fn args_never_enter_the_config_and_pass_to_child_stages() {
 #[test]
 fn proxies_reach_run_in_both_spellings_and_nothing_else() {
     let plan = planned(
-        "FROM scratch\nARG no_proxy\nRUN t\n",
+        "FROM scratch\nARG no_proxy\nENV http_proxy=outranked\nRUN t\n",
         &with_args("http_proxy=http://p no_proxy=l FOO=1"),
     );
     let exec = last_exec(&plan);
@@ -194,11 +194,16 @@ fn proxies_reach_run_in_both_spellings_and_nothing_else() {
         .collect();
     assert_eq!(
         proxies,
-        ["HTTP_PROXY=http://p", "http_proxy=http://p", "NO_PROXY=l"]
+        [
+            "HTTP_PROXY=http://p",
+            "http_proxy=http://p",
+            "NO_PROXY=l",
+            "no_proxy=l"
+        ]
     );
-    assert_eq!(run_env(&plan), "no_proxy=l");
+    assert_eq!(run_env(&plan), "http_proxy=outranked no_proxy=l");
     assert_eq!(
-        created_by(&plan)[1],
+        created_by(&plan)[2],
         "RUN |1 no_proxy=l /bin/sh -c t # buildkit"
     );
     assert_eq!(plan.unused_build_args, ["FOO"]);

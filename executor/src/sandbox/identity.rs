@@ -2,6 +2,7 @@
 
 use super::{CapabilitySet, Resource, Rlimit, User};
 use crate::sys::{Context as _, Result};
+use rustix::fs::FileType;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet as KernelSet, CapabilitySets};
 
@@ -33,6 +34,19 @@ pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()
     match capabilities {
         CapabilitySet::ALL => hand_down_all(),
         limited => set_permitted(limited),
+    }
+}
+
+/// Gives pipes among the standard streams to the user, who can then open them by name: `echo x > /dev/stderr`.
+///
+/// Other streams are not the step's own, and where that user can't own anything, nothing is lost but this.
+pub(super) fn give_streams(user: &User) {
+    use rustix::stdio::{stderr, stdin, stdout};
+    for stream in [stdin(), stdout(), stderr()] {
+        let stat = rustix::fs::fstat(stream);
+        if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo) {
+            let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(user.uid)), None);
+        }
     }
 }
 

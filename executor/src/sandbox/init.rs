@@ -85,6 +85,7 @@ fn prepare(
         )?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
+    identity::give_streams(&spec.user);
     let scope = Scope::of(spec.rung);
     if scope == Some(Scope::Everything) {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are

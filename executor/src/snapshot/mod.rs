@@ -69,11 +69,15 @@ impl<'s> Snapshot<'s> {
     }
 }
 
+/// What the root directory of a step begins with, whatever a layer or an earlier step said: the reference keeps its owner only, and
+/// an image whose root only root may enter works with a USER.
+const ROOT_MODE: u32 = 0o755;
+
 /// Gives the directory that is to be the step's `/` what `/` has so far; overlayfs shows the upper directory's.
 fn dress(directory: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cause> {
     footing
         .give(directory, root.uid, root.gid)
         .map_err(Cause::file("change the owner of", directory))?;
-    std::fs::set_permissions(directory, Permissions::from_mode(root.mode))
+    std::fs::set_permissions(directory, Permissions::from_mode(ROOT_MODE))
         .map_err(Cause::file("change the mode of", directory))
 }

@@ -21,12 +21,12 @@ impl Evaluator<'_, '_> {
         let path = resulting_path(self.workdir_path(), &written);
         self.state.config.config.working_dir.clone_from(&path);
         let created_by = format!("WORKDIR {path}");
-        let text = name::shown_expanded(&self.here.text, &self.state.environment);
-        let name = self.step_name(&text);
         // The root is always there (R-WORKDIR-5).
         if path == "/" {
             return self.metadata(created_by);
         }
+        let text = name::shown_expanded(&self.here.text, &self.state.environment);
+        let name = self.step_name(&text);
         let owner = self.state.config.config.user.clone();
         let op = Op::File(FileOp::Mkdir(MkdirOp {
             path: paths::clean_rooted(&path),
