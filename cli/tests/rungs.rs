@@ -1,11 +1,16 @@
 //! The ways of the sandbox beside each other: the same steps give the same layers on each that this machine can do.
 //!
-//! Root can try all but `userns-given`; as a user, `cargo xtask test` runs all sandbox tests again.
+//! Root can try all but `userns-given`. `cargo xtask test` runs this again as a user, who compares `userns-range` and `userns-single`,
+//! and as root of a namespace, who compares `userns-given` with both: what all have in common is compared with each.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod cases;
 mod test_env;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use cases::archive::ArchivedImage;
 use test_env::TestEnv;
@@ -33,21 +38,56 @@ USER 4000:4001
 RUN cp /bin/busybox /tmp/b; test "$(stat -c %u:%g /tmp/b)" = 4000:4001; rm /tmp/b
 "#;
 
+/// The same to the last byte, as all times are set: devices, capabilities and other attributes, setuid bits, owners, names of one file.
+const PINNED: &str = r#"FROM busybox AS base
+COPY base/ /
+ADD attributes.tar /a/
+# What a layer below brings is changed, and keeps its attributes. A change of owner takes the capability away.
+RUN chmod 700 /a/noted && chown 5:6 /a/able && chmod 4755 /a/both && touch -hd @1700000000 /a/noted /a/able /a/both /a /
+RUN mkdir /d /h && chown builder:staff /h && chmod 2755 /h && cd /d && mknod -m 600 null c 1 3 && mknod disk b 259 70000 && chown 0:6 disk && mkfifo p && chown 7:7 p && ln -s p l && chown -h 8:8 l  && touch -hd @1700000000 null disk p l /d /h /
+# Devices are renamed, given away and taken away.
+RUN cd /d && mv null zero && chown 33:33 disk && chmod 640 disk && rm p && mknod p b 7 0 && touch -hd @1700000000 zero disk p /d
+RUN cp /bin/busybox /s && chown 1000:50 /s && chmod 6711 /s && echo x >/one && ln /one /two && ln /one /d/three && chown 1000:1000 /two  && touch -hd @1700000000 /s /one /d /
+RUN setcap cap_net_raw+ep /s; setcap cap_chown=p /one; touch -hd @1700000000 /s /one /
+USER builder
+RUN cd /h && mkdir -m 2770 m && echo own >m/f && chmod 4755 m/f && ln -s f m/l && touch -hd @1700000000 m/f m/l m /h
+FROM base
+USER root
+COPY --from=base /d /copied/
+COPY --from=base /a /copied/
+RUN chown 9:9 /copied/zero /copied/noted && touch -hd @1700000000 /copied/zero /copied/noted
+"#;
+
 #[test]
 fn sandbox_rungs_give_the_same_layers() {
-    let mut first: Option<(String, String)> = None;
+    same_on_all(DOCKERFILE, |image| vec![image.layers()]);
+}
+
+#[test]
+fn sandbox_rungs_give_the_same_digests() {
+    same_on_all(PINNED, |image| {
+        let mut told = image.run_digests();
+        told.push(image.layers()); // tells what differs
+        told
+    });
+}
+
+/// Builds on each rung that there is, and compares what is told of the images.
+fn same_on_all(dockerfile: &str, told: impl Fn(&ArchivedImage) -> Vec<String>) {
+    let mut first: Option<(String, Vec<String>)> = None;
     for rung in rungs() {
         let env = TestEnv::on_rung(&rung);
-        env.write("Dockerfile", DOCKERFILE);
+        env.write("Dockerfile", dockerfile);
+        put_base(&env);
         if !env.import_busybox() {
             continue;
         }
         env.kiln(&["build", "-o", "type=docker,dest=out.tar", "."])
             .succeeds();
-        let layers = ArchivedImage::read(&env.work().join("out.tar")).layers();
+        let told = told(&ArchivedImage::read(&env.work().join("out.tar")));
         match &first {
-            None => first = Some((rung, layers)),
-            Some((other, expected)) => assert_eq!(&layers, expected, "{rung} and {other}"),
+            None => first = Some((rung, told)),
+            Some((other, expected)) => assert_eq!(&told, expected, "{rung} and {other}"),
         }
     }
 }
@@ -60,6 +100,70 @@ fn a_sandbox_that_is_none_or_impossible_is_told() {
         2,
         "error: `docker` is no sandbox; there are root, userns-range, userns-given, userns-single and chroot",
     );
+}
+
+/// What [`PINNED`] starts from: mount points, so that none has to be made, and `setcap` if this machine has it.
+fn put_base(env: &TestEnv) {
+    fs::write(env.work().join("attributes.tar"), attributes()).unwrap();
+    for name in [
+        "dev/.keep",
+        "proc/.keep",
+        "sys/.keep",
+        "etc/hosts",
+        "etc/resolv.conf",
+    ] {
+        env.write(&format!("base/{name}"), "");
+    }
+    let setcap = ["/usr/sbin/setcap", "/sbin/setcap"].map(Path::new);
+    let setcap = setcap.into_iter().find(|path| path.exists());
+    let Some(setcap) = setcap else {
+        eprintln!(
+            "no setcap here (package libcap2-bin): only capabilities that a layer brings are compared"
+        );
+        return env.write("base/bin/setcap", "#!/bin/sh\n");
+    };
+    let libraries = Command::new("ldd").arg(setcap).output().unwrap();
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    let paths = libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    for path in paths {
+        copy(Path::new(path), &env.work().join(format!("base{path}")));
+    }
+    copy(setcap, &env.work().join("base/bin/setcap"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+}
+
+/// Files with attributes, as a tar: `cap_net_raw` is permitted and effective (`vfs_cap_data` of `linux/capability.h`).
+fn attributes() -> Vec<u8> {
+    let capability: &[u8] = &[
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let files: [(&str, &[(&str, &[u8])]); 3] = [
+        ("noted", &[("SCHILY.xattr.user.note", b"a note")]),
+        ("able", &[("SCHILY.xattr.security.capability", capability)]),
+        (
+            "both",
+            &[
+                ("SCHILY.xattr.security.capability", capability),
+                ("SCHILY.xattr.user.note", b"another"),
+            ],
+        ),
+    ];
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, records) in files {
+        tar.append_pax_extensions(records.iter().copied()).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o755);
+        header.set_size(0);
+        tar.append_data(&mut header, name, std::io::empty())
+            .unwrap();
+    }
+    tar.into_inner().unwrap()
 }
 
 /// The names of those that work here.

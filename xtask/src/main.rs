@@ -6,9 +6,11 @@ mod bench;
 mod check;
 mod demo;
 mod fuzz;
+mod inside;
 mod package;
 mod process;
 mod registry;
+mod stranger;
 mod tally;
 mod test;
 mod workspace;
@@ -33,6 +35,9 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Time copies of many files and of a large one, beside plain loops and the other builders that are installed
     Bench(bench::Args),
+    /// A command in other surroundings, as tests are started
+    #[command(hide = true)]
+    Inside(inside::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Chore::Bless => check::bless(),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Inside(args) => inside::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -28,6 +28,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("podman", "podman"),
     package("runc", "runc"),
     package("skopeo", "skopeo"),
+    package("uidmap", "newuidmap"),
     package("umoci", "umoci"),
 ];
 

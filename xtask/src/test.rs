@@ -6,11 +6,11 @@
 //! | doc | examples in the documentation | likewise |
 //! | sandbox as root | `sandbox_*` | must all run: `KILN_TEST_SANDBOX=required` |
 //! | sandbox as a user | `sandbox_*` | as `nobody`, or as whoever runs this; those that can't run say why |
+//! | … with a range of ids | `sandbox_*` | as `nobody` with a made-up `/etc/subuid`, see [`crate::inside`] |
+//! | … as root of a user namespace | `sandbox_*` | in one with ids of its own, see [`crate::inside`] |
 //! | network | `network_*`, ignored elsewhere | a docker-registry on loopback, named in `KILN_TEST_REGISTRY` |
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -19,8 +19,9 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::package;
-use crate::process::{Root, output, shown, succeeds};
+use crate::process::{Root, shown, succeeds};
 use crate::registry::Registry;
+use crate::stranger::{Kind, Stranger};
 use crate::tally::{Runner, Tally, status};
 use crate::workspace::{Workspace, cargo, host_triple};
 
@@ -70,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if wanted(TierName::Sandbox) {
         sandbox_as_root(root, &mut tally)?;
-        sandbox_as_user(root, &workspace, &mut tally)?;
+        sandbox_as_others(root, &workspace, &mut tally)?;
     }
     if wanted(TierName::Network) {
         network(root, &workspace, &mut tally)?;
@@ -132,25 +133,40 @@ fn root_wrapper(root: Root) -> Option<Option<String>> {
     }
 }
 
-fn sandbox_as_user(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
-    let name = "sandbox as a user";
-    let tier = |wrapper| Tier {
-        name,
-        tests: Which::Sandbox,
-        env: Vec::new(),
-        wrapper,
-    };
-    if root != Root::Already {
-        return run_tier(&tier(None), tally);
-    }
-    let nobody = match Nobody::prepare(workspace) {
-        Ok(nobody) => nobody,
-        Err(error) => {
-            tally.skip(name, &format!("{error:#}"));
-            return Ok(());
+fn sandbox_as_others(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let others = [
+        ("sandbox as a user", Kind::User, None),
+        (
+            "sandbox as a user with a range of ids",
+            Kind::UserWithRange,
+            Some("userns-range"),
+        ),
+        (
+            "sandbox as root of a user namespace",
+            Kind::RootOfNamespace,
+            Some("userns-given"),
+        ),
+    ];
+    for (name, kind, rung) in others {
+        // One that is impossible here is no failure.
+        let mut env = vec![("CI", "false".to_owned())];
+        env.extend(rung.map(|rung| ("KILN_SANDBOX", rung.to_owned())));
+        let tier = |wrapper| Tier {
+            name,
+            tests: Which::Sandbox,
+            env,
+            wrapper,
+        };
+        match (root, kind) {
+            (Root::Already, _) => match Stranger::prepare(kind, workspace) {
+                Ok(stranger) => run_tier(&tier(Some(stranger.wrapper())), tally)?,
+                Err(error) => tally.skip(name, &format!("{error:#}")),
+            },
+            (_, Kind::User) => run_tier(&tier(None), tally)?,
+            _ => tally.skip(name, "this is not root"),
         }
-    };
-    run_tier(&tier(Some(nobody.wrapper())), tally)
+    }
+    Ok(())
 }
 
 fn network(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
@@ -182,71 +198,6 @@ fn network(root: Root, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
         },
         tally,
     )
-}
-
-/// The user `nobody`, with a home of its own.
-struct Nobody {
-    uid: String,
-    gid: String,
-    home: PathBuf,
-}
-
-impl Nobody {
-    /// Fails, with the reason, where that user can't reach the tests.
-    fn prepare(workspace: &Workspace) -> Result<Self> {
-        let id =
-            |what| output(Command::new("id").args([what, "nobody"])).map(|id| id.trim().to_owned());
-        let home = std::env::temp_dir().join(format!("kiln-test-nobody-{}", std::process::id()));
-        let nobody = Nobody {
-            uid: id("-u")?,
-            gid: id("-g")?,
-            home,
-        };
-        fs::create_dir_all(&nobody.home)
-            .with_context(|| format!("could not make `{}`", nobody.home.display()))?;
-        std::os::unix::fs::chown(
-            &nobody.home,
-            nobody.uid.parse().ok(),
-            nobody.gid.parse().ok(),
-        )
-        .with_context(|| {
-            format!(
-                "could not give `{}` to user `nobody`",
-                nobody.home.display()
-            )
-        })?;
-        for path in [
-            workspace.root.join("Cargo.toml"),
-            workspace.target.join("debug"),
-        ] {
-            anyhow::ensure!(
-                nobody.can_read(&path),
-                "user `nobody` can't read `{}`",
-                path.display()
-            );
-        }
-        Ok(nobody)
-    }
-
-    fn can_read(&self, path: &Path) -> bool {
-        let wrapper = self.wrapper();
-        let mut words = wrapper.split(' ');
-        let mut command = Command::new(words.next().unwrap_or("setpriv"));
-        succeeds(command.args(words).args(["test", "-r"]).arg(path))
-    }
-
-    fn wrapper(&self) -> String {
-        let home = self.home.display();
-        let Nobody { uid, gid, .. } = self;
-        format!("setpriv --reuid={uid} --regid={gid} --clear-groups env HOME={home} TMPDIR={home}")
-    }
-}
-
-impl Drop for Nobody {
-    fn drop(&mut self) {
-        // Only a folder in the temporary one.
-        let _ = fs::remove_dir_all(&self.home);
-    }
 }
 
 fn run_tier(tier: &Tier, tally: &mut Tally) -> Result<()> {

@@ -55,6 +55,20 @@ impl ArchivedImage {
         serde_json::to_string_pretty(&config).unwrap() + "\n"
     }
 
+    /// The digests of the layers that RUN made.
+    pub fn run_digests(&self) -> Vec<String> {
+        let histories = self.config["history"].as_array().unwrap().iter();
+        let with_layer = histories.filter(|entry| entry.get("empty_layer").is_none());
+        let made = with_layer.zip(self.config["rootfs"]["diff_ids"].as_array().unwrap());
+        let is_run = |entry: &Value| {
+            let created_by = entry.get("created_by").and_then(Value::as_str);
+            created_by.is_some_and(|text| text.starts_with("RUN "))
+        };
+        made.filter(|(entry, _)| is_run(entry))
+            .map(|(_, digest)| digest.as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// What each layer that the build made holds, below the instruction that made it. Panics if a layer isn't what the
     /// config says.
     pub fn layers(&self) -> String {
