@@ -143,7 +143,8 @@ fn attributes() -> Vec<u8> {
     let capability: &[u8] = &[
         1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ];
-    let files: [(&str, &[(&str, &[u8])]); 3] = [
+    type Records<'a> = &'a [(&'a str, &'a [u8])];
+    let files: [(&str, Records<'_>); 3] = [
         ("noted", &[("SCHILY.xattr.user.note", b"a note")]),
         ("able", &[("SCHILY.xattr.security.capability", capability)]),
         (
