@@ -84,6 +84,11 @@ fn prepare(
             sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
         )?;
     }
+    if !spec.exposed {
+        // A further fence, where the kernel has it: the network is the machine's, and its abstract sockets with it; and a step without
+        // namespaces would know all of the container's processes.
+        let _ = sys::keep_to_themselves();
+    }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     identity::give_streams(&spec.user);
     let scope = Scope::of(spec.rung);

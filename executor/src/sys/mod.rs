@@ -2,7 +2,7 @@
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
 //! step is born in its namespaces and as a child of the engine), `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
-//! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, and what it
+//! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, Landlock's scopes, and what it
 //! takes to answer another process's calls (seccomp's notifications, `prlimit`, the bytes of `stat`). Everything else goes through
 //! the libraries.
 //!
@@ -14,6 +14,7 @@ mod error;
 mod fd;
 mod fork;
 mod keyring;
+mod landlock;
 mod loopback;
 mod mount_attr;
 mod notify;
@@ -28,6 +29,7 @@ pub use error::{Error, Result};
 pub(crate) use fd::{close_from, close_on_exec_from};
 pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
+pub(crate) use landlock::keep_to_themselves;
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{

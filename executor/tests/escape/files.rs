@@ -8,13 +8,15 @@ use std::fs;
 /// nothing above. In the rung `chroot` it leads into the container, which is the boundary there.
 pub(crate) fn sandbox_finds_no_way_up(yard: &Yard) {
     let image = yard.image();
-    image.probe(&["climb", image.outside.text()]).prints("");
+    image
+        .probe(&["climb", &format!("{}/file", image.outside.text())])
+        .prints("");
     let ran = image.shell(&format!("cat /..{0}/file /../../..{0}/file /proc/1/cwd{0}/file /proc/self/root/..{0}/file; ls -id / /..", image.outside.text()));
     ran.tells_no_secret();
     image.outside.is_untouched();
 }
 
-pub(crate) fn probe_climb(outside: &str) {
+pub(crate) fn probe_climb(files: &[String]) {
     let here = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     fs::create_dir("/below").unwrap();
     rustix::process::chroot("/below").unwrap();
@@ -23,7 +25,9 @@ pub(crate) fn probe_climb(outside: &str) {
         rustix::process::chdir("..").unwrap();
     }
     rustix::process::chroot(".").unwrap();
-    if let Ok(text) = fs::read_to_string(format!("{outside}/file")) {
-        println!("{text}");
+    for file in files {
+        if let Ok(text) = fs::read(file) {
+            println!("{}", String::from_utf8_lossy(&text));
+        }
     }
 }

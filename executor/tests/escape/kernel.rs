@@ -115,7 +115,8 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
         "exe" => probe_exe(),
         "rights" => probe_rights(),
         "mounts" => probe_mounts(),
-        "climb" => crate::files::probe_climb(&args[1]),
+        "climb" => crate::files::probe_climb(&args[1..]),
+        "connect" => crate::processes::probe_connect(&args[1]),
         "open-race" => crate::recorder::probe_open_race(),
         other => panic!("no such probe: {other}"),
     }

@@ -3,9 +3,10 @@
 use crate::yard::{SECRET, Yard, run};
 use kiln_executor::sandbox::{Launcher, Rung};
 use std::fs::{self, File};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
 
 /// CVE-2019-5736 (runc): a step writes to the program that started it, by way of `/proc/PID/exe`, or has itself started as that program.
 pub(crate) fn sandbox_keeps_kilns_binary(yard: &Yard) {
@@ -58,32 +59,105 @@ pub(crate) fn sandbox_shows_no_process_of_the_machine(yard: &Yard) {
     ran.prints("");
 }
 
-/// CVE-2021-3602 (Buildah): the environment of the program that started the step, such as a job's keys.
+/// CVE-2021-3602 (Buildah): the environment of the program that started the step, such as a job's keys. In the rung `chroot`, too, though a
+/// step can find the container's `/proc` there.
 pub(crate) fn sandbox_hides_kilns_environment(yard: &Yard) {
     assert_eq!(std::env::var("KILN_TEST_CANARY").as_deref(), Ok(SECRET));
+    if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
+        return;
+    }
     let kiln = std::process::id();
-    let ran = yard.image().shell(&format!("env; cat /proc/*/environ /proc/*/task/*/environ /proc/{kiln}/environ 2>/dev/null | tr '\\0' '\\n'; true"));
-    ran.tells_no_secret();
+    let script = format!(
+        "env; cat /proc/*/environ /proc/*/task/*/environ /proc/{kiln}/environ 2>/dev/null | tr '\\0' '\\n'; true"
+    );
+    yard.image().shell(&script).tells_no_secret();
+    let climbed = yard.image().probe(&[
+        "climb",
+        &format!("/proc/{kiln}/environ"),
+        &format!("/proc/{kiln}/root/proc/{kiln}/environ"),
+    ]);
+    climbed.tells_no_secret();
 }
 
-/// kill(2), from a step that is root.
+/// kill(2), from a step that is root. In the rung `chroot` it would end kiln, too.
 pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
-    let mut bystander = Command::new("/bin/busybox")
-        .args(["sleep", "1000"])
-        .spawn()
-        .unwrap();
+    if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
+        return;
+    }
+    // Without a pid namespace that is everybody on the machine, should it go wrong.
+    let all = if yard.has_namespaces() {
+        "kill -9 -1; kill -STOP -1;"
+    } else {
+        ""
+    };
+    let mut bystander = Bystander::new();
     let script = format!(
-        "kill -9 -1; kill -9 {} {}; kill -STOP -1; kill -9 0 -1; echo alive",
-        std::process::id(),
-        bystander.id()
+        "kill -9 {}; kill -STOP {}; {all} kill -9 $PPID",
+        bystander.0.id(),
+        std::process::id()
     );
-    let ran = yard
-        .image()
-        .shell(&format!("trap '' TERM; ({script}) 2>/dev/null; echo alive"));
+    let script = format!("trap '' TERM; ({script}) 2>/dev/null; echo alive");
+    let ran = yard.image().shell(&script);
     assert!(ran.output.ends_with("alive\n"), "{ran:?}");
-    assert!(bystander.try_wait().unwrap().is_none());
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    assert!(bystander.0.try_wait().unwrap().is_none());
+}
+
+/// A process of the machine.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Self {
+        let mut command = Command::new("/bin/busybox");
+        command
+            .args(["sleep", "1000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// CVE-2020-15257 (containerd): the network is the machine's own, and abstract sockets belong to it. Who listens there may take the step for
+/// root of the machine.
+pub(crate) fn sandbox_reaches_no_abstract_socket(yard: &Yard) {
+    if !kernel_keeps_steps_apart() {
+        return;
+    }
+    let name = format!("kiln-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    yard.image().probe(&["connect", &name]).prints("its own\n");
+}
+
+/// Whether a connection is refused to what is outside and had to what is inside.
+pub(crate) fn probe_connect(name: &str) {
+    let outside = SocketAddr::from_abstract_name(name).unwrap();
+    if UnixStream::connect_addr(&outside).is_ok() {
+        println!("outside");
+    }
+    let own = SocketAddr::from_abstract_name(format!("{name}-own")).unwrap();
+    let _listener = UnixListener::bind_addr(&own).unwrap();
+    if UnixStream::connect_addr(&own).is_ok() {
+        println!("its own");
+    }
+}
+
+/// Whether it knows Landlock's scopes.
+fn kernel_keeps_steps_apart() -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split('.')
+        .map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
 }
 
 /// What a step leaves behind: daemons, stopped processes, those that take no signal, many.
