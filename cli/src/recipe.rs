@@ -26,6 +26,9 @@ pub(crate) struct Recipe {
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
+    /// Stage to build besides the target, without an image of it: tests, say; its failure fails the build; may be repeated
+    #[arg(long = "also-target", value_name = "STAGE")]
+    pub(crate) also_targets: Vec<String>,
     /// Value of an ARG; KEY alone takes it from the environment
     #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
     pub(crate) build_args: Vec<KeyValue>,
@@ -116,6 +119,7 @@ impl Recipe {
         let platform = self.platform.clone().unwrap_or_else(|| machine.clone());
         let mut options = PlanOptions::new(platform);
         options.target = self.target.clone();
+        options.also_targets = self.also_targets.clone();
         options.build_args = build_args(&self.build_args, |name| config.variable(name));
         options.labels = labels(&self.labels);
         options.contexts = build_context::kinds(&self.build_contexts);

@@ -1,6 +1,7 @@
 //! From a parsed Dockerfile to an image in hand.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use kiln_cache::transfer::INLINE;
@@ -21,7 +22,7 @@ use crate::solve::{SolveOptions, Solved, solve};
 use crate::source::context::{ContextSource, ContextSources, Contexts};
 use crate::step_options::StepOptions;
 
-/// How many vertices run at once. RUNs mostly wait, so more than there are cores.
+/// How many vertices run at once where nobody says so. RUNs mostly wait, so more than there are cores.
 const DEFAULT_JOBS: usize = 16;
 
 /// What to build.
@@ -178,7 +179,7 @@ pub(crate) fn contexts(request: &BuildRequest<'_>, services: &Services<'_>) -> C
 pub(crate) fn solve_options(request: &BuildRequest<'_>) -> SolveOptions {
     SolveOptions {
         build_name: build_name(request),
-        jobs: DEFAULT_JOBS,
+        jobs: request.steps.jobs.map_or(DEFAULT_JOBS, NonZero::get),
         steps: request.steps.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! What a build gives its steps that is in no key: what they may read from outside, how long they may take, how much of the machine
 //! they may use.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use crate::agents::Agents;
@@ -21,4 +22,6 @@ pub struct StepOptions {
     pub resources: Resources,
     /// How long a RUN may take that has no `# kiln: timeout=` of its own.
     pub timeout: Option<Duration>,
+    /// How many steps run at a time at most.
+    pub jobs: Option<NonZero<usize>>,
 }

@@ -53,12 +53,15 @@ pub fn inputs(graph: &Graph, vertex: VertexId) -> Vec<VertexId> {
     edges.into_iter().map(|(_, source)| source).collect()
 }
 
-/// The graph with only what `target` needs, and where each vertex went. The order of vertices stays.
-pub(crate) fn needed(graph: &Graph, target: VertexId) -> (Graph, Vec<Option<VertexId>>) {
+/// The graph with only what the targets need, and where each vertex went. The order of vertices stays.
+pub(crate) fn needed(graph: &Graph, targets: &[VertexId]) -> (Graph, Vec<Option<VertexId>>) {
     let mut is_needed = vec![false; graph.node_count()];
-    let mut search = Dfs::new(Reversed(graph), target);
-    while let Some(id) = search.next(Reversed(graph)) {
-        is_needed[id.index()] = true;
+    let mut search = Dfs::empty(Reversed(graph));
+    for target in targets {
+        search.move_to(*target);
+        while let Some(id) = search.next(Reversed(graph)) {
+            is_needed[id.index()] = true;
+        }
     }
     let mut next = 0;
     let mut place = |is_needed: &bool| {

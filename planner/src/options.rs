@@ -10,6 +10,8 @@ use crate::{Limits, NamedContexts};
 pub struct PlanOptions {
     /// The stage to build (R-STG-1); the last one when `None`.
     pub target: Option<String>,
+    /// Stages that are built too and make no image: tests, say. Named as a target is.
+    pub also_targets: Vec<String>,
     /// `--build-arg` values; the last of a name counts. Used raw (R-ARG-6).
     pub build_args: Vec<(String, String)>,
     /// `--label` pairs, written into the final config over what the Dockerfile says (R-LABEL-2).
@@ -48,6 +50,7 @@ impl PlanOptions {
     pub fn new(platform: Platform) -> PlanOptions {
         PlanOptions {
             target: None,
+            also_targets: Vec::new(),
             build_args: Vec::new(),
             labels: Vec::new(),
             target_platform: platform.clone(),

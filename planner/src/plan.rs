@@ -18,7 +18,7 @@ const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
 /// [`history`](Plan::history), in that order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The operations. Every vertex is needed for the target.
+    /// The operations. Every vertex is needed for the target, or for a stage that is built too.
     pub graph: Graph,
     /// The vertex whose output is the result's filesystem.
     pub target: VertexId,
@@ -106,7 +106,9 @@ pub(crate) fn planned(
     else {
         return Err(errors_of(diagnostics));
     };
-    let (graph, places) = graph::needed(&graph, target.output);
+    let also = resolution.also.iter().filter_map(|stage| outputs[*stage]);
+    let targets: Vec<VertexId> = also.chain([target.output]).collect();
+    let (graph, places) = graph::needed(&graph, &targets);
     let place = |vertex: VertexId| places[vertex.index()];
     let placed = history.into_iter().map(|step| HistoryStep {
         vertex: step.vertex.and_then(place),

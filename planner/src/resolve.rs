@@ -23,6 +23,8 @@ pub(crate) struct Resolution<'a> {
     pub(crate) stages: Vec<ResolvedStage<'a>>,
     /// The stage to build.
     pub(crate) target: usize,
+    /// Stages that are built too.
+    pub(crate) also: Vec<usize>,
     /// Images that are needed and not known.
     pub(crate) missing: Vec<BaseRequest>,
 }
@@ -124,15 +126,21 @@ impl<'a> Resolution<'a> {
             stages.push(resolved);
         }
         let target = find_target(&stages, parsed, options, diagnostics)?;
+        let also = options.also_targets.iter();
+        let also = also.map(|wanted| find_stage(&stages, wanted, diagnostics));
+        let also = also
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<Option<Vec<_>>>()?;
         for index in 0..stages.len() {
             for statement in stages[index].statements() {
                 add_dependencies(&mut stages, index, statement, None, options, diagnostics);
             }
         }
-        let needed = if options.all_stages {
+        let needed: Vec<usize> = if options.all_stages {
             (0..stages.len()).collect()
         } else {
-            vec![target]
+            also.iter().copied().chain([target]).collect()
         };
         fire_triggers(&mut stages, &needed, options, bases, diagnostics);
         check_order(&stages, diagnostics);
@@ -141,6 +149,7 @@ impl<'a> Resolution<'a> {
             globals,
             stages,
             target,
+            also,
             missing,
         })
     }
@@ -431,6 +440,15 @@ fn find_target(
     let Some(wanted) = &options.target else {
         return Some(last);
     };
+    find_stage(stages, wanted, diagnostics)
+}
+
+/// The stage of this name; the last of several (R-STG-7).
+fn find_stage(
+    stages: &[ResolvedStage<'_>],
+    wanted: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<usize> {
     let lower = wanted.to_lowercase();
     let found = stages
         .iter()

@@ -52,7 +52,11 @@ pub enum NeedReason {
 /// What needs each stage, by index: the target itself, then what kept stages say, in the order of the file.
 pub(crate) fn needs(resolution: &Resolution<'_>) -> Vec<Vec<Need>> {
     let mut needs = vec![Vec::new(); resolution.stages.len()];
-    needs[resolution.target].push(Need::Target);
+    for target in resolution.also.iter().chain([&resolution.target]) {
+        if !needs[*target].contains(&Need::Target) {
+            needs[*target].push(Need::Target);
+        }
+    }
     for (stage, resolved) in resolution.stages.iter().enumerate() {
         if !resolved.reachable {
             continue;

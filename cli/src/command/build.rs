@@ -11,6 +11,7 @@ mod secret;
 mod ssh;
 
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -73,6 +74,9 @@ pub(crate) struct Args {
     /// Stop a step that takes longer, and fail with status 124; `# kiln: timeout=` above a RUN goes before
     #[arg(long, value_name = "DURATION")]
     pub(crate) step_timeout: Option<Span>,
+    /// How many steps run at a time [default: 16; most of them wait for something]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
     /// How steps are kept apart: root, userns-range, userns-given, userns-single or chroot [env: KILN_SANDBOX] [default: the best
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
@@ -183,6 +187,7 @@ fn steps(
         agents: agents.clone(),
         resources: flags.resources().map_err(Failure::usage)?,
         timeout: args.step_timeout.map(|limit| limit.0),
+        jobs: args.jobs,
     })
 }
 
