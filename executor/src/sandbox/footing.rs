@@ -12,7 +12,7 @@
 use super::probe::{self, Unavailable};
 use super::trial::apart;
 use super::{Rung, userns};
-use crate::sys::SingleThreaded;
+use crate::sys::{self, SingleThreaded};
 use kiln_image::record::Record;
 use kiln_image::scan::Owners;
 use kiln_image::tar::{UnpackOptions, Whiteouts};
@@ -41,6 +41,16 @@ pub enum Form {
 pub struct Footing {
     ground: Ground,
     asked: Option<Rung>,
+    tried: Tried,
+}
+
+/// What was found out on the way, for who asks in vain.
+#[derive(Debug, Clone, Default)]
+struct Tried {
+    /// Why root can't mount although it has the capability for it.
+    mounting: Option<Unavailable>,
+    /// Why root can't enter a user namespace.
+    entering: Option<Unavailable>,
 }
 
 /// How steps are kept apart here.
@@ -77,17 +87,22 @@ impl Footing {
     /// # Errors
     /// When the rung asked for is impossible. That there is none at all is an error only once a step is to run.
     pub fn settle(asked: Option<Rung>, store: &Path) -> Result<Self, Unavailable> {
+        let mut tried = Tried::default();
         let ground = match (is_root(), asked) {
             (_, Some(rung @ (Rung::UsernsRange | Rung::UsernsSingle))) => {
                 userns::enter(rung)?;
                 Ground::Entered(rung)
             }
             (true, Some(_)) => roots_own(),
-            (true, None) => best_of_root(store),
+            (true, None) => best_of_root(store, &mut tried),
             (false, Some(rung)) => return Err(not_root(rung)),
             (false, None) => first_of(suited(store)),
         };
-        Ok(Self { ground, asked })
+        Ok(Self {
+            ground,
+            asked,
+            tried,
+        })
     }
 
     /// A footing as this process is, for commands that neither run steps nor look into layers.
@@ -102,6 +117,7 @@ impl Footing {
         Self {
             ground,
             asked: None,
+            tried: Tried::default(),
         }
     }
 
@@ -111,9 +127,40 @@ impl Footing {
             (Ground::User(why), _) => Err(why.clone()),
             // That it has namespaces was tried out, or else there is nothing lower: then a step's own set-up tells.
             (Ground::Entered(rung), _) => Way::stacked(*rung, store),
-            (Ground::Root, asked) => privileged_way(Rung::Root, asked, store),
-            (Ground::Given, asked) => privileged_way(Rung::UsernsGiven, asked, store),
+            (Ground::Root, asked) => self.privileged_way(Rung::Root, asked, store),
+            (Ground::Given, asked) => self.privileged_way(Rung::UsernsGiven, asked, store),
         }
+    }
+
+    fn privileged_way(
+        &self,
+        own: Rung,
+        asked: Option<Rung>,
+        store: &Path,
+    ) -> Result<Way, Unavailable> {
+        match asked {
+            Some(rung) if rung == own => privileged(own, store),
+            Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
+            Some(_) => lowest(),
+            None => {
+                let own = match &self.tried.mounting {
+                    Some(why) => Err(why.clone()),
+                    None => privileged(own, store),
+                };
+                own.or_else(|why| lowest().map_err(|low| self.none_at_all(&why, &low)))
+            }
+        }
+    }
+
+    /// Why root has no sandbox. What the lowest lacks is the least to ask for.
+    fn none_at_all(&self, own: &Unavailable, lowest: &Unavailable) -> Unavailable {
+        let Some(entering) = &self.tried.entering else {
+            return Unavailable::new(format!("{own}; and {lowest}"), lowest.remedy.clone());
+        };
+        Unavailable::new(
+            format!("{own}; {entering}; and {lowest}"),
+            format!("{}; or better: {}", lowest.remedy, entering.remedy),
+        )
     }
 
     /// The rung of that way.
@@ -270,30 +317,46 @@ fn roots_own() -> Ground {
 
 /// Root's, as it is, where it may mount and has ids enough. Otherwise a user namespace gives it both, or one id and what records the others,
 /// if nothing that surrounds kiln forbids that.
-fn best_of_root(store: &Path) -> Ground {
+fn best_of_root(store: &Path, tried: &mut Tried) -> Ground {
     let enough = userns::has_enough_ids();
     if probe::has_sys_admin() && enough.is_ok() {
-        return roots_own();
+        let possible = match probe::is_confined() {
+            true => try_apart(probe::isolation),
+            false => Ok(()),
+        };
+        tried.mounting = possible.err();
+        if tried.mounting.is_none() {
+            return roots_own();
+        }
     }
-    let entered = suited(store)
-        .iter()
-        .find(|rung| works_apart(**rung) && userns::enter(**rung).is_ok());
-    match (entered, enough) {
-        (Some(rung), _) => Ground::Entered(*rung),
-        (None, Ok(())) => roots_own(),
-        (None, Err(why)) => Ground::User(why),
+    for rung in suited(store) {
+        let works = try_apart(|| {
+            userns::enter(*rung)?;
+            probe::isolation()
+        });
+        match works.and_then(|()| userns::enter(*rung)) {
+            Ok(()) => return Ground::Entered(*rung),
+            // The better one's reason is what helps.
+            Err(why) => drop(tried.entering.get_or_insert(why)),
+        }
+    }
+    match enough {
+        Ok(()) => roots_own(),
+        Err(why) => Ground::User(why),
     }
 }
 
-fn works_apart(rung: Rung) -> bool {
-    let Some(proof) = SingleThreaded::prove() else {
-        return false;
-    };
-    let tried = apart(&proof, || {
-        userns::enter(rung)?;
-        probe::isolation()
-    });
-    matches!(tried, Ok(Ok(())))
+/// Whether something works, tried in a process that ends with it.
+fn try_apart(work: impl FnOnce() -> Result<(), Unavailable>) -> Result<(), Unavailable> {
+    let failed = |error: sys::Error| Unavailable::new(error.to_string(), "see its cause");
+    let proof = SingleThreaded::prove().ok_or_else(|| {
+        failed(sys::Error::new(
+            "fork",
+            "several threads",
+            nix::libc::EINVAL,
+        ))
+    })?;
+    apart(&proof, work).map_err(failed)?
 }
 
 /// The rungs in a user namespace of kiln's own: all, or those whose files the store has already.
@@ -331,18 +394,6 @@ impl Way {
     };
 }
 
-fn privileged_way(own: Rung, asked: Option<Rung>, store: &Path) -> Result<Way, Unavailable> {
-    match asked {
-        Some(rung) if rung == own => privileged(own, store),
-        Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
-        Some(_) => lowest(),
-        None => privileged(own, store).or_else(|why| {
-            let lowest = lowest();
-            lowest.map_err(|low| neither(&why, low))
-        }),
-    }
-}
-
 fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
     if !probe::has_sys_admin() {
         return Err(Unavailable::new(
@@ -361,11 +412,6 @@ fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
     }
     userns::has_enough_ids()?;
     Way::stacked(rung, store)
-}
-
-/// Why root has no sandbox at all, once a better one than `low` is out of reach as well.
-fn neither(better: &Unavailable, low: Unavailable) -> Unavailable {
-    Unavailable::new(format!("{better}; {low}"), low.remedy)
 }
 
 fn not_root(rung: Rung) -> Unavailable {
@@ -391,15 +437,6 @@ fn not_this_root(rung: Rung) -> Unavailable {
 /// The one that needs no namespaces, for root alone.
 fn lowest() -> Result<Way, Unavailable> {
     userns::has_enough_ids()?;
-    match probe::lacks_for_chroot() {
-        None => Ok(Way::COPIED),
-        Some(capability) => Err(Unavailable::new(
-            format!(
-                "this process is root but lacks the capability {capability}, which the sandbox `chroot` needs"
-            ),
-            format!(
-                "start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"
-            ),
-        )),
-    }
+    probe::require(&probe::FOR_CHROOT, "the sandbox `chroot` needs")?;
+    Ok(Way::COPIED)
 }

@@ -43,17 +43,54 @@ pub(super) fn has_sys_admin() -> bool {
         .is_ok_and(|sets| sets.effective.contains(KernelSet::SYS_ADMIN))
 }
 
-/// The capability that a change of root, or of user, would need.
-pub(super) fn lacks_for_chroot() -> Option<&'static str> {
+/// What the sandbox `chroot` can't do without: change roots, users and their capabilities, give files away, end what a user's step leaves behind.
+pub(super) const FOR_CHROOT: [(KernelSet, &str); 9] = [
+    (KernelSet::CHOWN, "CHOWN"),
+    (KernelSet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (KernelSet::FOWNER, "FOWNER"),
+    (KernelSet::FSETID, "FSETID"),
+    (KernelSet::KILL, "KILL"),
+    (KernelSet::SETGID, "SETGID"),
+    (KernelSet::SETPCAP, "SETPCAP"),
+    (KernelSet::SETUID, "SETUID"),
+    (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
+];
+
+/// What root can't do without to take all its ids into a user namespace. Without the last, root itself can't be mapped to the
+/// root outside.
+pub(super) const FOR_MAPS: [(KernelSet, &str); 3] = [
+    (KernelSet::SETGID, "SETGID"),
+    (KernelSet::SETUID, "SETUID"),
+    (KernelSet::SETFCAP, "SETFCAP"),
+];
+
+/// Makes sure that root, who is this process, has capabilities. `purpose` goes on after "which".
+pub(super) fn require(
+    needed: &[(KernelSet, &str)],
+    purpose: &str,
+) -> std::result::Result<(), Unavailable> {
     let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
-    let needed = [
-        (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
-        (KernelSet::SETUID, "SETUID"),
-        (KernelSet::SETGID, "SETGID"),
-        (KernelSet::CHOWN, "CHOWN"),
-    ];
-    let mut lacking = needed.into_iter().filter(|(set, _)| !held.contains(*set));
-    lacking.next().map(|(_, name)| name)
+    let lacking = needed.iter().filter(|(set, _)| !held.contains(*set));
+    let lacking: Vec<&str> = lacking.map(|(_, name)| *name).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let (names, flags) = (lacking.join(", "), lacking.join(" --cap-add "));
+    Err(Unavailable::new(
+        format!("this process is root but lacks the capabilities {names}, which {purpose}"),
+        format!(
+            "start the container with `--cap-add {flags}`, or in Kubernetes with `securityContext: {{capabilities: {{add: [{names}]}}}}`"
+        ),
+    ))
+}
+
+/// Whether a seccomp filter or a security module's profile limits this process: then being allowed something does not mean being able to.
+pub(super) fn is_confined() -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let profile = read("/proc/self/attr/current");
+    let profile = profile.trim_end_matches(['\0', '\n']);
+    read("/proc/self/status").contains("\nSeccomp:\t2")
+        || !(profile.is_empty() || profile.starts_with("unconfined"))
 }
 
 /// Whether the filesystem of `store` takes the changes of an overlay; where it doesn't, steps get copies. An overlay itself, as most
@@ -78,8 +115,7 @@ pub(super) fn overlay(rung: Rung, store: &Path) -> std::result::Result<bool, Una
     }
 }
 
-/// Whether namespaces and mounts can be made in the user namespace that this process has just entered, and which it is going to
-/// end in: something else than the kernel itself may still forbid them.
+/// Whether this process can make namespaces and mounts, which something else than the kernel itself may forbid. It is in them afterwards.
 pub(super) fn isolation() -> std::result::Result<(), Unavailable> {
     let tried =
         unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)

@@ -5,7 +5,7 @@
 //! `/etc/subuid` and `/etc/subgid`, or by itself where this process is root with the right to take any id.
 
 use super::Rung;
-use super::probe::Unavailable;
+use super::probe::{self, Unavailable};
 use super::subid::{self, Range};
 use crate::sys::{self, Context as _, Forked, SingleThreaded};
 use nix::sched::{CloneFlags, unshare};
@@ -50,7 +50,7 @@ enum Plan {
 pub(super) fn enter(rung: Rung) -> Result<(), Unavailable> {
     let plan = match rung {
         Rung::UsernsRange => range()?,
-        _ => own(),
+        _ => own()?,
     };
     let proof = SingleThreaded::prove().ok_or_else(|| {
         Unavailable::new(
@@ -65,15 +65,18 @@ pub(super) fn enter(rung: Rung) -> Result<(), Unavailable> {
     .map_err(|error| explain(&error, rung))
 }
 
-fn own() -> Plan {
-    Plan::Own {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
+fn own() -> Result<Plan, Unavailable> {
+    match roots_reason(Rung::UsernsSingle) {
+        Some(why) => Err(why),
+        None => Ok(Plan::Own {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }),
     }
 }
 
 fn range() -> Result<Plan, Unavailable> {
-    if rustix::process::geteuid().is_root() && missing_for_maps().is_none() {
+    if rustix::process::geteuid().is_root() && roots_reason(Rung::UsernsRange).is_none() {
         has_enough_ids()?;
         let map = |path| Ok(same(&read_map(path)?));
         return Ok(Plan::Same {
@@ -86,7 +89,8 @@ fn range() -> Result<Plan, Unavailable> {
         rustix::process::getegid().as_raw(),
     );
     let name = user_name(uid);
-    let program = |name| program(name).map_err(|why| roots_reason().unwrap_or(why));
+    let program =
+        |name| program(name).map_err(|why| roots_reason(Rung::UsernsRange).unwrap_or(why));
     let newuidmap = program("newuidmap")?;
     let newgidmap = program("newgidmap")?;
     let ranges = |file: &str| -> Result<Vec<Range>, Unavailable> {
@@ -149,18 +153,6 @@ fn ids_of(map: &str) -> u64 {
     lines.sort_unstable();
     let joined = |end, (first, count)| if first <= end { first + count } else { end };
     lines.into_iter().fold(0, joined)
-}
-
-/// The capability that root lacks to write a map with many ids.
-fn missing_for_maps() -> Option<&'static str> {
-    let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
-    let needed = [
-        (KernelSet::SETUID, "SETUID"),
-        (KernelSet::SETGID, "SETGID"),
-        (KernelSet::SETFCAP, "SETFCAP"), // without it, root itself can't be mapped to the root outside
-    ];
-    let mut missing = needed.into_iter().filter(|(set, _)| !held.contains(*set));
-    missing.next().map(|(_, name)| name)
 }
 
 /// A map that gives each id of this one's inside as itself.
@@ -315,24 +307,19 @@ fn outcome(child: Pid, name: &str) -> sys::Result<i32> {
 }
 
 /// Why root, of all users, can't do without help.
-fn roots_reason() -> Option<Unavailable> {
-    let capability = missing_for_maps().filter(|_| rustix::process::geteuid().is_root())?;
-    Some(Unavailable::new(
-        format!(
-            "this process is root but lacks the capability {capability}, without which it can't take its ids into a user namespace"
-        ),
-        format!(
-            "start the container with `--cap-add {capability}`, or in Kubernetes with `securityContext.capabilities.add: [\"{capability}\"]`"
-        ),
-    ))
+fn roots_reason(rung: Rung) -> Option<Unavailable> {
+    let needed = match rung {
+        Rung::UsernsRange => &probe::FOR_MAPS[..],
+        _ => &[(KernelSet::SETFCAP, "SETFCAP")],
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    let held = probe::require(needed, "taking its ids into a user namespace needs");
+    held.err().filter(|_| is_root)
 }
 
 fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
     let symbol = error.symbol();
     if error.call != "unshare" {
-        if let Some(reason) = roots_reason() {
-            return reason;
-        }
         return match rung {
             Rung::UsernsRange => Unavailable::new(
                 format!("newuidmap and newgidmap could not map the user's range of ids: {symbol}"),
@@ -358,7 +345,8 @@ fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
             format!(
                 "user namespaces are forbidden here, as by the seccomp profile of a container: {error}"
             ),
-            "start the container with `--security-opt seccomp=unconfined`, or in Kubernetes with `seccompProfile: {type: Unconfined}`",
+            "start the container with `--security-opt seccomp=unconfined`, or in Kubernetes with `securityContext: {seccompProfile: {type: \
+             Unconfined}}`; or run kiln as its root, for whom there is the sandbox `chroot`",
         ),
         "EINVAL" | "ENOSYS" => Unavailable::new(
             format!("the kernel has no user namespaces: {error}"),
