@@ -88,6 +88,7 @@ pub(crate) fn run(
         network: network(op.network),
         mounts: mounts(op, place.mounts.specs.clone())?,
         links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
+        own: Some(services.store.root().to_owned()),
         links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
         rlimits: ulimit::rlimits(&op.limits.ulimits),
         shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),

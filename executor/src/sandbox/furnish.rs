@@ -66,6 +66,9 @@ const OF_PROC: [&str; 11] = [
     "sys/vm/overcommit_memory",
 ];
 
+/// Where in the store things are that are for one step.
+const SCRATCH: &str = "tmp";
+
 impl Furnishing {
     /// Puts everything in its place.
     pub(super) fn place(spec: &SandboxSpec) -> Result<Self> {
@@ -85,7 +88,7 @@ impl Furnishing {
         furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
         furnishing.kernel_directory(&root, "/dev", fill_dev)?;
         for mount in &spec.mounts {
-            furnishing.mount(&root, mount)?;
+            furnishing.mount(&root, mount, spec.own.as_deref())?;
         }
         Ok(furnishing)
     }
@@ -115,7 +118,13 @@ impl Furnishing {
         self.put(&root.open_without_links(path)?, &made, None)
     }
 
-    fn mount(&mut self, root: &Root, mount: &MountSpec) -> Result<()> {
+    fn mount(&mut self, root: &Root, mount: &MountSpec, own: Option<&Path>) -> Result<()> {
+        // What is somebody else's can't be taken from them, and what is kept and may not be changed is not trusted to the step.
+        let may_move = |source: &Path, writable: bool| {
+            own.is_some_and(|own| {
+                source.starts_with(own) && (writable || source.starts_with(own.join(SCRATCH)))
+            })
+        };
         let (made, home, kind) = match &mount.kind {
             MountKind::Tmpfs { mode, .. } => {
                 (self.new_directory(*mode)?, None, StubKind::Directory)
@@ -131,7 +140,11 @@ impl Furnishing {
                     .call("write", || mount.target.clone())?;
                 (file, None, StubKind::File)
             }
-            MountKind::Bind { source, inside, .. } if inside.is_empty() => {
+            MountKind::Bind {
+                source,
+                inside,
+                writable,
+            } if inside.is_empty() && may_move(source, *writable) => {
                 let kind = kind_of(source)?;
                 (source.clone(), Some(source.clone()), kind)
             }
@@ -177,11 +190,16 @@ impl Furnishing {
         let failed = |error: &dyn std::fmt::Display| {
             Error::new("copy", format!("{inside}: {error}"), nix::libc::EIO)
         };
-        let directory = open_directory(source)?;
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found =
-            open_inside(&directory, inside, flags, how).call("openat2", || inside.to_owned())?;
+        let found = match inside.is_empty() {
+            true => rustix::fs::open(source, flags, Mode::empty())
+                .call("open", || source.display().to_string())?,
+            false => {
+                let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+                open_inside(&open_directory(source)?, inside, flags, how)
+                    .call("openat2", || inside.to_owned())?
+            }
+        };
         let path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
         let copied = self.new_path();
         let stat = rustix::fs::fstat(&found).call("fstat", || inside.to_owned())?;
@@ -197,6 +215,8 @@ impl Furnishing {
         let options = UnpackOptions::privileged(Whiteouts::Ignore);
         apply_changeset(&changeset, &contents, &copied, &options)
             .map_err(|error| failed(&error))?;
+        let (uid, gid) = (Some(stat.st_uid), Some(stat.st_gid));
+        std::os::unix::fs::chown(&copied, uid, gid).call("chown", || inside.to_owned())?;
         let mode = Permissions::from_mode(stat.st_mode & 0o7777);
         fs::set_permissions(&copied, mode).call("chmod", || inside.to_owned())?;
         Ok(copied)
@@ -303,6 +323,7 @@ fn fill_dev(dev: &Path) -> io::Result<()> {
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
     ] {
         symlink(target, dev.join(name))?;
     }

@@ -329,6 +329,10 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     let entered = rustix::process::getcwd(Vec::new())
         .call("getcwd", String::new)
         .map_err(|error| refused(error.to_string()))?;
+    // Without mounts, what is below `/proc` was made just now.
+    if !spec.rung.has_namespaces() && entered.as_bytes().starts_with(b"/proc/") {
+        return Err(refused("no such file or directory".into()));
+    }
     if entered.as_bytes().starts_with(b"/") {
         Ok(())
     } else {

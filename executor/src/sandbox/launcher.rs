@@ -288,6 +288,13 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     if let Some(bad) = strings.into_iter().find(|text| text.contains('\0')) {
         return invalid(format!("`{}` contains a NUL byte", bad.escape_default()));
     }
+    if let Some(source) = not_to_be_lent(spec) {
+        return invalid(format!(
+            "`{}` can't be mounted for writing in the sandbox `{}`, which has no mounts; mounted read-only it is a copy",
+            source.display(),
+            spec.rung
+        ));
+    }
     if let Some(bad) = inside(spec).find(|path| !path.starts_with('/')) {
         return invalid(format!("path `{bad}` inside the root is not absolute"));
     }
@@ -298,6 +305,20 @@ fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
         ));
     }
     Ok(())
+}
+
+/// What a rung without mounts would have to take from where it is, and is not kiln's.
+fn not_to_be_lent(spec: &SandboxSpec) -> Option<&Path> {
+    let is_own = |source: &Path| spec.own.as_ref().is_some_and(|own| source.starts_with(own));
+    let mut mounts = spec.mounts.iter().filter(|_| !spec.rung.has_namespaces());
+    mounts.find_map(|mount| match &mount.kind {
+        MountKind::Bind {
+            source,
+            writable: true,
+            ..
+        } if !is_own(source) => Some(source.as_path()),
+        _ => None,
+    })
 }
 
 /// All paths inside the root.

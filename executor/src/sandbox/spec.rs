@@ -43,6 +43,9 @@ pub struct SandboxSpec {
     /// symlink itself can't say.
     #[serde(skip)]
     pub links: HashMap<Vec<u8>, (u32, u32)>,
+    /// The directory that is kiln's own. What is mounted from there is, on a rung that can't mount, moved for as long as the step runs,
+    /// and nothing else ever is.
+    pub own: Option<PathBuf>,
     /// Names of symlinks in the image that lead to `/proc` or `/dev`, for a rung that can't mount them.
     pub links_to_kernel: Vec<Vec<u8>>,
     /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
@@ -69,6 +72,7 @@ impl SandboxSpec {
             rlimits: Vec::new(),
             terminal: false,
             links: HashMap::new(),
+            own: None,
             links_to_kernel: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
         }

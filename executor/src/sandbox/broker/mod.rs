@@ -78,6 +78,8 @@ pub(super) struct Broker {
     inside: bool,
     /// Numbers of terminals that the step has opened.
     terminals: HashSet<Vec<u8>>,
+    /// The number of the one that the step was given, if any.
+    console: Option<Vec<u8>>,
     /// Programs that were executed by way of `/proc`.
     programs: Vec<Vec<u8>>,
 }
@@ -138,6 +140,10 @@ impl Outside {
         rustix::process::umask(Mode::empty());
         Guise::limit(spec.capabilities).call("capset", String::new)?;
         let root = rustix::fs::stat("/").call("stat", || "/".into())?;
+        let terminal = match spec.terminal {
+            true => terminal_of(&self.proc, first),
+            false => None,
+        };
         let mut names: HashSet<_> = spec.links_to_kernel.iter().cloned().collect();
         names.remove(&b""[..]);
         Ok(Some(Broker {
@@ -152,7 +158,8 @@ impl Outside {
             devices: !is_usable_device(Path::new("/dev/null")),
             names,
             inside: false,
-            terminals: HashSet::new(),
+            terminals: terminal.iter().cloned().collect(),
+            console: terminal,
             programs: Vec::new(),
         }))
     }
@@ -324,6 +331,13 @@ impl Broker {
         caller.write(out, &bytes)?;
         Ok(Reply::Value(0))
     }
+}
+
+/// The number of the terminal that is somebody's standard input.
+fn terminal_of(proc: &OwnedFd, process: i32) -> Option<Vec<u8>> {
+    let name = rustix::fs::readlinkat(proc, format!("{process}/fd/0"), Vec::new()).ok()?;
+    let number = name.to_bytes().strip_prefix(b"/dev/pts/")?;
+    Some(number.to_vec())
 }
 
 /// Whether a node is there that can be used: it can't on a filesystem that is mounted without devices.

@@ -192,6 +192,10 @@ impl Broker {
                 }
                 act => self.perform(asked, act, &dev, b"ptmx"),
             },
+            [b"console"] => match self.console.clone() {
+                Some(number) => self.perform(asked, act, &dev, &[&b"pts/"[..], &number].concat()),
+                None => Ok(Reply::Continue),
+            },
             [b"pts", number] if self.terminals.contains(*number) => {
                 self.perform(asked, act, &dev, &[b"pts/", *number].concat())
             }
