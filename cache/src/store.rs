@@ -29,7 +29,8 @@
 //!
 //! **Whole or not there.** A thing is made below `tmp/` and renamed to its name when it is whole. Two processes
 //! that make the same thing both succeed: a file replaces its equal, and of two directories the first stays.
-//! Killing kiln at any instant leaves nothing but a directory in `tmp/`, which the next writer sweeps.
+//! Killing kiln at any instant leaves nothing but a directory in `tmp/`, which the next writer sweeps,
+//! and what was moved there from another place comes home first ([`crate::Loan`]).
 //!
 //! **Power loss.** Blobs and refs are synced before they get their names: they may be all that is left of a
 //! user's image. Records and changesets carry a digest, so a torn one is seen and is a miss. A torn layer would not
@@ -153,6 +154,11 @@ impl Store {
     /// Where the history of builds is.
     pub fn builds_dir(&self) -> PathBuf {
         self.dir("builds")
+    }
+
+    /// Removes what dead processes left in `tmp/`, but for what has a place in the store, which comes home.
+    pub fn sweep(&self) {
+        crate::tmp::sweep(&self.dir("tmp"));
     }
 
     /// An empty directory on the store's file system, removed when dropped or, should kiln be killed, by the next

@@ -15,6 +15,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::StoreError;
+use crate::loan;
 use crate::locks::lock;
 
 /// The directory of this process below `tmp/`; removed when dropped.
@@ -111,6 +112,9 @@ pub(crate) fn sweep(tmp: &Path) {
     for entry in entries.flatten() {
         let path = entry.path();
         if let Ok(Some(_held)) = hold(&path) {
+            if let Some(root) = tmp.parent() {
+                loan::bring_home(root, &path);
+            }
             remove_all(&path);
         }
     }

@@ -156,7 +156,11 @@ impl CacheDir {
         mount: &CacheMount,
         content: impl FnOnce(&Path) -> Result<Option<PathBuf>, Cause>,
     ) -> Result<(), Cause> {
-        let found = fs::symlink_metadata(&self.path);
+        let mut found = fs::symlink_metadata(&self.path);
+        if found.is_err() {
+            store.sweep(); // it may be away with somebody who is dead
+            found = fs::symlink_metadata(&self.path);
+        }
         if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
             return Ok(());
         }

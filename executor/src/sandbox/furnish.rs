@@ -10,12 +10,13 @@ use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
 use super::{MountKind, MountSpec, SandboxSpec};
 use crate::sys::{Context as _, Error, Result};
+use kiln_cache::Loan;
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_directory;
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -30,6 +31,8 @@ pub(super) struct Furnishing {
     pieces: Vec<Piece>,
     stubs: Stubs,
     root: PathBuf,
+    /// The directory that is kiln's own.
+    own: Option<PathBuf>,
     /// On the root's own filesystem, so that moving is renaming.
     aside: TempDir,
     /// How many paths below `aside` were given out.
@@ -49,6 +52,8 @@ struct Piece {
     displaced: PathBuf,
     /// Where it came from and belongs.
     home: Option<PathBuf>,
+    /// For who comes after a sudden death.
+    loan: Option<Loan>,
 }
 
 /// What of the surrounding `/proc` is the same for everybody, and can be shown as it is at this moment.
@@ -79,6 +84,7 @@ impl Furnishing {
             pieces: Vec::new(),
             stubs: Stubs::default(),
             root: directory.to_owned(),
+            own: spec.own.clone(),
             aside,
             paths: 0,
         };
@@ -88,7 +94,7 @@ impl Furnishing {
         furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
         furnishing.kernel_directory(&root, "/dev", fill_dev)?;
         for mount in &spec.mounts {
-            furnishing.mount(&root, mount, spec.own.as_deref())?;
+            furnishing.mount(&root, mount)?;
         }
         Ok(furnishing)
     }
@@ -118,13 +124,7 @@ impl Furnishing {
         self.put(&root.open_without_links(path)?, &made, None)
     }
 
-    fn mount(&mut self, root: &Root, mount: &MountSpec, own: Option<&Path>) -> Result<()> {
-        // What is somebody else's can't be taken from them, and what is kept and may not be changed is not trusted to the step.
-        let may_move = |source: &Path, writable: bool| {
-            own.is_some_and(|own| {
-                source.starts_with(own) && (writable || source.starts_with(own.join(SCRATCH)))
-            })
-        };
+    fn mount(&mut self, root: &Root, mount: &MountSpec) -> Result<()> {
         let (made, home, kind) = match &mount.kind {
             MountKind::Tmpfs { mode, .. } => {
                 (self.new_directory(*mode)?, None, StubKind::Directory)
@@ -144,7 +144,7 @@ impl Furnishing {
                 source,
                 inside,
                 writable,
-            } if inside.is_empty() && may_move(source, *writable) => {
+            } if inside.is_empty() && self.may_move(source, *writable) => {
                 let kind = kind_of(source)?;
                 (source.clone(), Some(source.clone()), kind)
             }
@@ -159,10 +159,43 @@ impl Furnishing {
         self.put(&place, &made, home)
     }
 
+    /// What is somebody else's can't be taken from them, and what is kept and may not be changed is not trusted to the step.
+    fn may_move(&self, source: &Path, writable: bool) -> bool {
+        self.is_own(source) && (writable || !self.is_kept(source))
+    }
+
+    fn is_own(&self, source: &Path) -> bool {
+        self.own.as_ref().is_some_and(|own| source.starts_with(own))
+    }
+
+    /// Whether it is kiln's and outlives the step.
+    fn is_kept(&self, source: &Path) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| source.starts_with(own) && !source.starts_with(own.join(SCRATCH)))
+    }
+
+    /// Notes that something that is kept moves to `name` in `parent`.
+    fn loan(&self, home: &Path, parent: &OwnedFd, name: &OsStr) -> Result<Option<Loan>> {
+        let (Some(own), true) = (&self.own, self.is_kept(home)) else {
+            return Ok(None);
+        };
+        let scratch = self.root.parent().unwrap_or(&self.root);
+        let place = path_of(parent)?.join(name);
+        let begun = place
+            .strip_prefix(scratch)
+            .map_err(io::Error::other)
+            .and_then(|place| Loan::begin(own, scratch, home, place));
+        begun.map(Some).call("write", || home.display().to_string())
+    }
+
     /// Moves `made` to where `place` is, and what is there aside.
     fn put(&mut self, place: &OwnedFd, made: &Path, home: Option<PathBuf>) -> Result<()> {
         let (parent, name) = parent_of(place)?;
         let before = rustix::fs::fstat(&parent).call("fstat", || name.display().to_string())?;
+        let loan = match &home {
+            Some(home) => self.loan(home, &parent, &name)?,
+            None => None,
+        };
         let displaced = self.new_path();
         let text = || name.display().to_string();
         rustix::fs::renameat(&parent, &name, CWD, &displaced).call("renameat", text)?;
@@ -173,6 +206,7 @@ impl Furnishing {
             before,
             displaced,
             home: None,
+            loan,
         };
         let moved = rustix::fs::renameat(CWD, made, &piece.parent, &name).call("renameat", text);
         if moved.is_ok() && home.is_some() {
@@ -255,6 +289,9 @@ impl Piece {
                 self.moved_to(&gone).call("renameat2", text)?;
             }
         }
+        if let Some(loan) = self.loan {
+            let _ = loan.end(); // at worst somebody looks in vain
+        }
         let how = RenameFlags::NOREPLACE;
         rustix::fs::renameat_with(CWD, &self.displaced, &self.parent, &self.name, how)
             .call("renameat2", text)?;
@@ -276,12 +313,16 @@ impl Piece {
 
 /// The directory that an object is in, and its name there.
 fn parent_of(place: &OwnedFd) -> Result<(OwnedFd, OsString)> {
-    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let path = fs::read_link(&link).call("readlink", || link.clone())?;
+    let path = path_of(place)?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new("mount", "/", nix::libc::EBUSY));
     };
     Ok((open_directory(parent)?, name.to_owned()))
+}
+
+fn path_of(object: &OwnedFd) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", object.as_raw_fd());
+    fs::read_link(&link).call("readlink", || link.clone())
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

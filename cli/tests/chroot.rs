@@ -1,0 +1,227 @@
+//! The sandbox `chroot`, as root of a container has it: without the capabilities that containers don't have, and, if need be, without MKNOD.
+
+#![allow(clippy::unwrap_used)]
+
+mod cases;
+mod test_env;
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cases::archive::ArchivedImage;
+use test_env::{Outcome, TestEnv, files_below};
+
+/// What Docker gives its containers; podman gives the same but for MKNOD.
+const OF_DOCKER: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,\
+    +net_raw,+sys_chroot,+audit_write,+setfcap";
+
+/// Capabilities with and without MKNOD.
+fn containers() -> [String; 2] {
+    [format!("{OF_DOCKER},+mknod"), OF_DOCKER.to_owned()]
+}
+
+/// A place where the sandbox can be had, with a busybox image; `None` where it can't.
+fn place(files: &[(&str, &str)]) -> Option<TestEnv> {
+    let env = TestEnv::on_rung("chroot");
+    for (name, text) in files {
+        env.write(name, text);
+    }
+    (env.import_busybox() && Path::new("/usr/bin/setpriv").exists()).then_some(env)
+}
+
+/// kiln with no more than these capabilities.
+fn command(env: &TestEnv, capabilities: &str, args: &[&str]) -> Command {
+    let kiln = env.command(args);
+    let mut command = Command::new("/usr/bin/setpriv");
+    command
+        .args(["--bounding-set", capabilities, "--inh-caps", "-all", "--"])
+        .arg(kiln.get_program())
+        .args(kiln.get_args())
+        .env_clear()
+        .envs(
+            kiln.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        // Another form of files than the one that a test's root has.
+        .env("KILN_ROOT", env.root().with_extension("container"))
+        .current_dir(env.work())
+        .stdin(Stdio::null());
+    command
+}
+
+fn kiln(env: &TestEnv, capabilities: &str, args: &[&str]) -> Outcome {
+    env.outcome(&mut command(env, capabilities, args))
+}
+
+/// The output of a build's only step.
+fn step(env: &TestEnv, capabilities: &str, run: &str) -> Vec<String> {
+    kiln(
+        env,
+        capabilities,
+        &["import", "-q", "busybox.tar", "busybox"],
+    )
+    .succeeds();
+    env.write("Dockerfile", &format!("FROM busybox\n{run}\n"));
+    let args = ["build", "--no-cache", "--progress=plain", "."];
+    let built = kiln(env, capabilities, &args).succeeds();
+    let lines = built.stderr.lines().filter_map(|line| {
+        let (time, text) = line.strip_prefix("#3 ")?.split_once(' ')?;
+        time.parse::<f64>().is_ok().then(|| text.to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn sandbox_chroot_has_a_live_proc_and_devices() {
+    let Some(env) = place(&[]) else { return };
+    // R-RT-7, R-RT-8, R-RT-11
+    let run = r#"RUN readlink /proc/self/exe; echo a >/dev/stdout; echo b | cat /proc/self/fd/0; grep -c ^Name: /proc/self/status; \
+ echo gone >/dev/null; stat -c '%F %t:%T' /dev/null; head -c 3 /dev/zero | wc -c; test -s /dev/full; echo x >/dev/full || true; \
+ test -d /proc/$$ && test ! -e /proc/999999 && cat /proc/$$/comm; (exec 3</etc/passwd; head -n 1 /dev/fd/3); uname -n; \
+ cat /proc/sys/kernel/hostname; echo 1 2>/dev/null >/proc/sys/vm/drop_caches || echo refused; ls /proc/self/fd | wc -l; \
+ cd /proc/self && cat comm; cd fd && test -e 0 && echo there; ls -d /proc/1 /proc/self/task/*/comm | wc -l"#;
+    let expected = "/bin/busybox a b 1 character special file 1:3 3 sh: write error: No space left on device sh root:x:0:0:root:/root:/bin/sh \
+        buildkitsandbox buildkitsandbox refused 3 sh there 2";
+    for capabilities in containers() {
+        let told = step(&env, &capabilities, run).join(" ");
+        assert_eq!(told, expected, "{capabilities}");
+    }
+}
+
+#[test]
+fn sandbox_chroot_leads_nowhere_by_proc() {
+    let Some(env) = place(&[]) else { return };
+    let run = r#"RUN echo mine >/mark; for p in /proc/self/root /proc/1/root /proc/self/cwd/.. /proc/self/root/../.. /proc/1/cwd/../../..; do \
+ cat $p/mark; done; for p in /proc/[0-9]*; do test "$(cat $p/root/mark)" = mine || echo $p; done; \
+ for p in $PPID 2 self/task/2; do test ! -e /proc/$p || echo $p; done; cd /proc/self; cat ../../mark; cd root; cat ../mark; \
+ echo 1 >/proc/sysrq-trigger; test -e /proc/kcore || echo none"#;
+    for capabilities in containers() {
+        let told = step(&env, &capabilities, run);
+        let mut wanted = vec!["mine"; 7];
+        wanted.push("none");
+        let told: Vec<_> = told.iter().filter(|line| !line.contains("sysrq")).collect();
+        assert_eq!(told, wanted, "{capabilities}");
+    }
+}
+
+#[test]
+fn sandbox_chroot_gives_users_no_more_than_theirs() {
+    let Some(env) = place(&[]) else { return };
+    let run = "USER 1000:1000\nRUN id -u; cat /proc/self/environ | wc -c | grep -vc '^0$'; readlink /proc/self/exe; echo x >/dev/null && echo null; \
+        cat </dev/zero | head -c 1 | wc -c; test -r /proc/1/environ && echo own; kill -0 $PPID 2>/dev/null || echo not yours";
+    for capabilities in containers() {
+        env.write("Dockerfile", "");
+        kiln(
+            &env,
+            &capabilities,
+            &["import", "-q", "busybox.tar", "busybox"],
+        )
+        .succeeds();
+        env.write("Dockerfile", &format!("FROM busybox\n{run}\n"));
+        let args = ["build", "--no-cache", "--progress=plain", "."];
+        let built = kiln(&env, &capabilities, &args).succeeds();
+        for line in ["1000", "1", "/bin/busybox", "null", "own", "not yours"] {
+            let told = |text: &str| text.starts_with("#3 ") && text.ends_with(&format!(" {line}"));
+            assert!(built.stderr.lines().any(told), "{line}: {}", built.stderr);
+        }
+    }
+}
+
+#[test]
+fn sandbox_chroot_keeps_a_step_off_the_network() {
+    let Some(env) = place(&[]) else { return };
+    // R-RT-13, but for the loopback interface
+    let run = "RUN --network=none ping -c 1 127.0.0.1 2>&1 | grep -o 'not supported'; wget -q http://127.0.0.1:1/ 2>&1 | grep -o 'not supported'; \
+        test -e /proc/net/dev || echo hidden; echo done";
+    for capabilities in containers() {
+        let told = step(&env, &capabilities, run);
+        assert_eq!(
+            told,
+            ["not supported", "not supported", "hidden", "done"],
+            "{capabilities}"
+        );
+    }
+}
+
+#[test]
+fn sandbox_chroot_gives_the_same_layers_without_mknod() {
+    let Some(env) = place(&[]) else { return };
+    let dockerfile = "FROM busybox\nRUN echo a >/a; ln -s /dev/stdout /log; echo to the log >/log; ls -la /proc /dev >/dev/null; chown 5:6 /a; rm -rf /bin/ar\n\
+        RUN --mount=type=cache,target=/var/c --mount=type=tmpfs,target=/t touch /var/c/x /t/y; ls /proc/self/fd >/list\n\
+        RUN --network=none cp /proc/sys/kernel/ostype /os; mkfifo /p; (cat /p >/dev/null &) ; echo x >/p\n";
+    env.write("Dockerfile", dockerfile);
+    let args = ["build", "-o", "type=docker,dest=out.tar", "."];
+    let mut all = Vec::new();
+    for capabilities in containers() {
+        kiln(
+            &env,
+            &capabilities,
+            &["import", "-q", "busybox.tar", "busybox"],
+        )
+        .succeeds();
+        kiln(&env, &capabilities, &["prune", "--all"]).succeeds();
+        kiln(
+            &env,
+            &capabilities,
+            &["import", "-q", "busybox.tar", "busybox"],
+        )
+        .succeeds();
+        kiln(&env, &capabilities, &args).succeeds();
+        all.push(ArchivedImage::read(&env.work().join("out.tar")).layers());
+    }
+    env.kiln(&args).succeeds();
+    all.push(ArchivedImage::read(&env.work().join("out.tar")).layers());
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0], all[2]);
+}
+
+#[test]
+fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
+    let Some(env) = place(&[]) else { return };
+    let dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/var/c if test -e /var/c/kept; then echo it is kept; else echo >/var/c/kept; \
+        (setsid sleep 1000 &); echo waiting; sleep 1000; fi\n";
+    env.write("Dockerfile", dockerfile);
+    let capabilities = &containers()[1];
+    kiln(
+        &env,
+        capabilities,
+        &["import", "-q", "busybox.tar", "busybox"],
+    )
+    .succeeds();
+    let args = ["build", "--no-cache", "--progress=plain", "."];
+    let mut child = command(&env, capabilities, &args)
+        .process_group(0)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(stderr).map(Result::unwrap);
+    assert!(lines.any(|line| line.ends_with(" waiting")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(
+        lines.count(),
+        0,
+        "the step's end of the stream is closed with it"
+    );
+    let built = kiln(&env, capabilities, &args).succeeds();
+    assert!(built.stderr.contains(" it is kept"), "{}", built.stderr);
+    let store = env.root().with_extension("container");
+    assert_eq!(files_below(&store.join("tmp")), [Path::new(""); 0]);
+}
+
+#[test]
+fn sandbox_chroot_takes_nothing_that_is_not_kilns() {
+    let Some(env) = place(&[("data/file", "of the machine\n")]) else {
+        return;
+    };
+    let data = env.work().join("data").display().to_string();
+    for volume in [format!("{data}:/d"), format!("{data}:/d:ro")] {
+        env.kiln(&["run", "--rm", "-v", &volume, "busybox", "rm", "/d/file"])
+            .fails(3);
+    }
+    let file = std::fs::read_to_string(env.work().join("data/file"));
+    assert_eq!(file.unwrap(), "of the machine\n");
+}
