@@ -35,7 +35,9 @@ pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{
     Notification, Reply, add_fd, answer, load_seccomp_listener, receive, still_waits, take_turns,
 };
-pub(crate) use other::{real_time_limit, stat_bytes, stat_of, statx_bytes, statx_of};
+pub(crate) use other::{
+    filesystem_of, real_time_limit, stat_bytes, stat_of, statx_bytes, statx_of,
+};
 pub(crate) use seccomp::{Instruction, load_seccomp};
 pub(crate) use signals::reset_signals;
 pub(crate) use wait::{ChildEnd, ChildUsage, wait_for_child};

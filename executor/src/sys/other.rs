@@ -39,6 +39,20 @@ pub(crate) fn statx_bytes(statx: &Statx) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(statx).cast(), size_of::<Statx>()) }
 }
 
+/// The bytes of what `fstatfs(2)` tells of the filesystem that an open object is on.
+pub(crate) fn filesystem_of(fd: i32) -> Result<Vec<u8>> {
+    // SAFETY: the structure is integers, for which zero is a valid value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: found may be written through the call.
+    let done = unsafe { libc::fstatfs(fd, &raw mut found) };
+    if done != 0 {
+        return Err(Error::last("fstatfs", String::new()));
+    }
+    let (start, length) = (std::ptr::from_ref(&found).cast(), size_of_val(&found));
+    // SAFETY: as above.
+    Ok(unsafe { std::slice::from_raw_parts::<u8>(start, length) }.to_vec())
+}
+
 /// What is known of an open object, as `fstat(2)` has it.
 pub(crate) fn stat_of(fd: i32) -> Result<Stat> {
     // SAFETY: the structure is integers, for which zero is a valid value.

@@ -46,6 +46,9 @@ pub(super) enum Act {
         mask: u32,
         out: u64,
     },
+    StatFilesystem {
+        out: u64,
+    },
     ReadLink {
         out: u64,
         size: u64,
@@ -131,6 +134,7 @@ impl Call {
             libc::SYS_faccessat2 => Self::On(at(0, int(3)), Act::Access { mode: int(2) }),
             libc::SYS_getxattr | libc::SYS_listxattr => Self::On(here(0, true), Act::Attributes),
             libc::SYS_lgetxattr | libc::SYS_llistxattr => Self::On(here(0, false), Act::Attributes),
+            libc::SYS_statfs => Self::On(here(0, true), Act::StatFilesystem { out: a[1] }),
             libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
             libc::SYS_execve => Self::On(here(0, true), Act::Execute),
             libc::SYS_symlinkat => Self::MakeLink {
@@ -162,6 +166,7 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
         (libc::SYS_execve, None),
         (libc::SYS_symlinkat, None),
         (libc::SYS_uname, None),
+        (libc::SYS_statfs, None),
         (libc::SYS_getxattr, None),
         (libc::SYS_lgetxattr, None),
         (libc::SYS_listxattr, None),

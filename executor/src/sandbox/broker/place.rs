@@ -233,6 +233,13 @@ impl Broker {
                 asked.caller.write(out, sys::statx_bytes(&statx))?;
                 Ok(Reply::Value(0))
             }
+            Act::StatFilesystem { out } => {
+                let found = sys::filesystem_of(look()?.as_raw_fd());
+                asked
+                    .caller
+                    .write(out, &found.map_err(|error| error.errno)?)?;
+                Ok(Reply::Value(0))
+            }
             Act::ReadLink { out, size } => {
                 let text = rustix::fs::readlinkat(base, path, Vec::new());
                 let text = text.map_err(Errno::raw_os_error)?;
