@@ -35,7 +35,7 @@
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
 //!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind. On a rung without namespaces
 //!   it changes its root and no more; kiln puts what would be mounted into the root filesystem (`furnish`), and a parent of its
-//!   own (`minder`) kills what it leaves behind.
+//!   own (`minder`) answers its calls about `/proc` and `/dev` (`broker`) and kills what it leaves behind.
 //! - **[`Step`]** waits, kills, and afterwards takes away the empty mount points that had to be made (`stub`), so that they
 //!   never reach a layer.
 //!
@@ -46,7 +46,8 @@
 //!
 //! # Network
 //!
-//! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only.
+//! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only, or, without
+//! namespaces, no sockets but Unix ones.
 
 #[doc(hidden)]
 pub mod bare;

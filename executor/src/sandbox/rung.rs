@@ -10,7 +10,8 @@
 //! | root filesystem ([`crate::snapshot`]) | overlay | overlay | overlay | overlay | a copy |
 //! | owners of files in the store ([`super::Form`]) | on the files | on the files | on the files | in an attribute | on the files |
 //! | device nodes in the store | on the files | in an attribute | in an attribute | in an attribute | on the files |
-//! | device nodes of `/dev` | made | bound | bound | bound | made |
+//! | device nodes of `/dev` | made | bound | bound | bound | made, or the container's handed over |
+//! | `/proc` | mounted | mounted | mounted | mounted | answered call by call |
 
 use std::fmt;
 use std::str::FromStr;
