@@ -209,7 +209,7 @@ fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
     let built = kiln(&env, capabilities, &args).succeeds();
     assert!(built.stderr.contains(" it is kept"), "{}", built.stderr);
     let store = env.root().with_extension("container");
-    assert_eq!(files_below(&store.join("tmp")), [Path::new(""); 0]);
+    assert!(files_below(&store.join("tmp")).is_empty());
 }
 
 #[test]
