@@ -149,7 +149,7 @@ fn sandbox_chroot_gives_the_same_layers_without_mknod() {
     let Some(env) = place(&[]) else { return };
     let dockerfile = "FROM busybox\nRUN echo a >/a; ln -s /dev/stdout /log; echo to the log >/log; ls -la /proc /dev >/dev/null; chown 5:6 /a; rm -rf /bin/ar\n\
         RUN --mount=type=cache,target=/var/c --mount=type=tmpfs,target=/t touch /var/c/x /t/y; ls /proc/self/fd >/list\n\
-        RUN --network=none cp /proc/sys/kernel/ostype /os; mkfifo /p; (cat /p >/dev/null &) ; echo x >/p\n";
+        RUN --network=none cp /proc/sys/kernel/ostype /os; mkfifo /p; mknod /null c 1 3; mknod -m 600 /d b 7 300; mknod /dev/loop9 b 7 9; (cat /p >/dev/null &) ; echo x >/p\n";
     env.write("Dockerfile", dockerfile);
     let args = ["build", "-o", "type=docker,dest=out.tar", "."];
     let mut all = Vec::new();

@@ -1,5 +1,6 @@
 //! System calls as the broker sees them: which, and where their arguments are.
 
+use super::node::NewNode;
 use crate::sys::Notification;
 use nix::libc;
 
@@ -21,6 +22,8 @@ pub(super) enum Call {
     On(At, Act),
     /// A link is made at a path that is told; `text` is what it holds.
     MakeLink { text: u64, at: At },
+    /// mknod(2).
+    MakeNode(NewNode),
     /// uname(2).
     Name { out: u64 },
     /// One that the filter should not have sent.
@@ -106,6 +109,13 @@ impl Call {
                 return Self::On(here(0, false), Act::ReadLink { out, size });
             }
             libc::SYS_access => return Self::On(here(0, true), Act::Access { mode: int(1) }),
+            libc::SYS_mknod => {
+                return Self::MakeNode(NewNode {
+                    at: here(0, false),
+                    mode: word(1),
+                    device: a[2],
+                });
+            }
             libc::SYS_symlink => {
                 return Self::MakeLink {
                     text: a[0],
@@ -137,6 +147,11 @@ impl Call {
             libc::SYS_statfs => Self::On(here(0, true), Act::StatFilesystem { out: a[1] }),
             libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
             libc::SYS_execve => Self::On(here(0, true), Act::Execute),
+            libc::SYS_mknodat => Self::MakeNode(NewNode {
+                at: at(0, libc::AT_SYMLINK_NOFOLLOW),
+                mode: word(2),
+                device: a[3],
+            }),
             libc::SYS_symlinkat => Self::MakeLink {
                 text: a[0],
                 at: at(1, libc::AT_SYMLINK_NOFOLLOW),
@@ -165,6 +180,7 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
         (libc::SYS_chdir, None),
         (libc::SYS_execve, None),
         (libc::SYS_symlinkat, None),
+        (libc::SYS_mknodat, None),
         (libc::SYS_uname, None),
         (libc::SYS_statfs, None),
         (libc::SYS_getxattr, None),
@@ -182,6 +198,7 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
             libc::SYS_readlink,
             libc::SYS_creat,
             libc::SYS_symlink,
+            libc::SYS_mknod,
         ]
         .map(|call| (call, None)),
     );

@@ -22,6 +22,7 @@ mod execute;
 mod family;
 mod guise;
 mod listing;
+mod node;
 mod place;
 mod resolve;
 
@@ -36,6 +37,7 @@ use nix::libc;
 use resolve::{Place, Resolver, joined, parts};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet as KernelSet;
 use std::collections::HashSet;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -72,6 +74,8 @@ pub(super) struct Broker {
     network: bool,
     /// Whether devices in the root's `/dev` are only there by name.
     devices: bool,
+    /// Whether the kernel makes device nodes for the step.
+    makes_nodes: bool,
     /// Names of links that lead to `/proc` or `/dev`.
     names: HashSet<Vec<u8>>,
     /// Whether somebody may be in a directory of `/proc` or `/dev`, or have one open.
@@ -139,6 +143,9 @@ impl Outside {
         rustix::process::chdir("/").call("chdir", || "/".into())?;
         rustix::process::umask(Mode::empty());
         Guise::limit(spec.capabilities).call("capset", String::new)?;
+        let held = rustix::thread::capabilities(None)
+            .call("capget", String::new)?
+            .permitted;
         let root = rustix::fs::stat("/").call("stat", || "/".into())?;
         let terminal = match spec.terminal {
             true => terminal_of(&self.proc, first),
@@ -156,6 +163,7 @@ impl Outside {
             hostname: spec.hostname.clone(),
             network: spec.network == Network::Host,
             devices: !is_usable_device(Path::new("/dev/null")),
+            makes_nodes: held.contains(KernelSet::MKNOD),
             names,
             inside: false,
             terminals: terminal.iter().cloned().collect(),
@@ -191,6 +199,7 @@ impl Broker {
         match Call::of(&note) {
             Call::On(at, act) => self.look(caller, at, act),
             Call::MakeLink { text, at } => self.note_link(&caller, text, &at),
+            Call::MakeNode(new) => self.make_node(&caller, &new),
             Call::Name { out } => self.name(&caller, out),
             Call::Other => Ok(Reply::Continue),
         }
