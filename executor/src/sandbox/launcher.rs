@@ -78,7 +78,10 @@ impl Launcher {
         check(spec)?;
         let furnishing = match spec.rung.has_namespaces() {
             true => None,
-            false => Some(Furnishing::place(spec).map_err(unfurnished)?),
+            false => {
+                keep_to_ourselves();
+                Some(Furnishing::place(spec).map_err(unfurnished)?)
+            }
         };
         let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (reports, reporter) = pipe
@@ -205,6 +208,13 @@ fn execute_copy_of_self(socket: UnixStream) -> sys::Result<Child> {
     command.spawn().call("execve", || {
         format!("{path}, sealed copy of /proc/self/exe")
     })
+}
+
+/// Closes this process's memory and environment, which may hold a job's keys, to steps that know of it, should the kernel have no
+/// better fence ([`sys::keep_to_themselves`]).
+fn keep_to_ourselves() {
+    let behaviour = rustix::process::DumpableBehavior::NotDumpable;
+    let _ = rustix::process::set_dumpable_behavior(behaviour);
 }
 
 /// A memory file with our own binary, which nobody can change any more.

@@ -62,7 +62,7 @@ impl Broker {
                 Ok(Reply::Continue)
             }
             Act::Execute if is_magic(parts) => self.execute(asked, base, below),
-            Act::Open { flags, .. } => {
+            Act::Open { flags, mode } => {
                 if let Some(text) = self.told(parts) {
                     return self.hand_over(asked, &memory_file(&text, &self.proc)?, flags);
                 }
@@ -71,7 +71,13 @@ impl Broker {
                     let shown = self.list(parts, &real, flags)?;
                     return self.hand_over(asked, &shown, flags);
                 }
-                self.perform(asked, act, base, &joined(below))
+                let mode = mode & !asked.status.umask;
+                let file = open_patiently(base, &joined(below), flags, mode)?;
+                let writes = flags & WRITING != 0;
+                if is_way_out(&file, leads_to_open && writes)? {
+                    return Err(libc::EACCES);
+                }
+                self.hand_over(asked, &file, flags)
             }
             Act::ReadLink { out, size } if asked.own_link.is_some() => {
                 let text = asked.own_link.as_deref().unwrap_or_default();
@@ -290,6 +296,15 @@ fn open_patiently(base: &OwnedFd, path: &[u8], flags: i32, mode: u32) -> Answere
         rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(Errno::raw_os_error)?;
     }
     Ok(file)
+}
+
+/// Whether what was opened is more than was shown: a directory of the real `/proc`, which there was not yet a moment before, or
+/// by way of a descriptor that can only be read (`/proc/self/fd/3`) a setting of the kernel, `anew` to be written to.
+fn is_way_out(file: &OwnedFd, anew: bool) -> Answered<bool> {
+    let filesystem = rustix::fs::fstatfs(file).map_err(Errno::raw_os_error)?;
+    let stat = rustix::fs::fstat(file).map_err(Errno::raw_os_error)?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(filesystem.f_type == rustix::fs::PROC_SUPER_MAGIC && (is_directory || anew))
 }
 
 /// A file with this text that can only be read.
