@@ -14,15 +14,17 @@
 //! **Clocks.** What was used in the future counts as used now, and is noted so: a clock that was wrong for a while
 //! doesn't keep things for ever.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::builds::KnownBuild;
 use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, PartName};
 use crate::locks::StoreLock;
 use crate::records::touch;
 use crate::tmp::{self, TmpPath};
-use crate::{Store, StoreError};
+use crate::{CacheKey, Store, StoreError};
 
 /// Entries used within so many seconds of each other count as used at once.
 const AT_ONCE: u64 = 60;
@@ -246,7 +248,21 @@ impl Store {
                 let _ = fs::remove_file(path);
             }
         }
-        self.actions().forget_preimages(since);
+        self.actions()
+            .forget_preimages(since, &self.keys_in_history());
+    }
+
+    /// The keys that builds of the history speak of. Old builds go first.
+    fn keys_in_history(&self) -> HashSet<CacheKey> {
+        let builds = self.builds();
+        let _ = builds.prune(true);
+        let kept = builds.list().unwrap_or_default();
+        let records = kept.iter().filter_map(|entry| builds.read(entry));
+        let keys = records.flat_map(|build| match build {
+            KnownBuild::Ended(record) => record.keys().collect::<Vec<_>>(),
+            _ => Vec::new(),
+        });
+        keys.collect()
     }
 }
 

@@ -27,7 +27,7 @@
 //! | times, inodes, hard links; owners of context files | no part of a content digest (R-CACHE-11, 15) |
 //! | `/etc/passwd` and `/etc/group` for `--chown` and WORKDIR by themselves | part of the root's output (R-CACHE-9) |
 //! | `--no-cache` | it is about whether to look, not about what to look for (R-CACHE-22) |
-//! | [`Preimage::step`] and [`Preimage::files`] | they explain: the digests over the files are in |
+//! | [`Preimage::step`], [`Preimage::files`] and [`Preimage::build`] | they explain: the digests over the files are in |
 //!
 //! **Output.** An [`OutputId`] stands for a root filesystem by its content. It is made from the parent's and what the
 //! step changed, so it costs what the change costs and a cached build never loads a tree. A RUN that runs again
@@ -42,11 +42,12 @@ use std::fmt;
 use kiln_image::{ChainId, Changeset, DiffId, Digest, Platform};
 use kiln_planner::{
     CopyOp, CopySourceOp, ExecOp, GitSource, GitTimes, InlineFile, Limits, MkdirOp, Mount, Network,
-    Security,
+    Security, names_a_secret,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::content_hash::{ContentHash, Hasher, content_digest};
+use crate::file_digest::FileDigest;
 
 /// Changes when the meaning of a field does. A store full of older keys then only misses.
 const KEY_DOMAIN: &str = "kiln key 1";
@@ -91,8 +92,11 @@ pub struct Preimage {
     /// Which step of which Dockerfile this is, in the caller's words; finds the key to compare a missing one with.
     /// Doesn't enter the key.
     pub step: Option<String>,
-    /// The files read, with the digests their selection was made of. Don't enter the key.
+    /// The files read, with what counts of each. Don't enter the key: their digest does.
     pub files: Vec<FileDigest>,
+    /// The build that did the step. Doesn't enter the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
 }
 
 /// A part of a key.
@@ -126,18 +130,6 @@ pub enum Value {
     Contents(Vec<(Vec<u8>, Digest)>),
     /// Fields of a part that has several.
     Group(Vec<Field>),
-}
-
-/// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileDigest {
-    /// Its path in the tree it was read from, for people.
-    pub path: String,
-    /// Digest of all that counts of it, but for the mode if that is told apart.
-    pub digest: Digest,
-    /// Its mode bits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u32>,
 }
 
 /// The key preimage of a RUN. `mount_inputs` has what the sources of `op.mounts` are known by, position by
@@ -310,6 +302,7 @@ impl Preimage {
             fields: Vec::new(),
             step: None,
             files: Vec::new(),
+            build: None,
         }
     }
 
@@ -332,6 +325,27 @@ impl Preimage {
     #[must_use]
     pub fn with_files(mut self, files: Vec<FileDigest>) -> Self {
         self.files = files;
+        self
+    }
+
+    /// Says which build does the step.
+    #[must_use]
+    pub fn by_build(mut self, build: Option<String>) -> Self {
+        self.build = build;
+        self
+    }
+
+    /// The same for people and for the disk: variables whose names tell of a secret have a digest for a value. It has
+    /// another key.
+    #[must_use]
+    pub fn concealed(mut self) -> Self {
+        for field in &mut self.fields {
+            if let Value::Pairs(pairs) = &mut field.value {
+                for (name, value) in pairs {
+                    *value = conceal(name, value);
+                }
+            }
+        }
         self
     }
 
@@ -590,6 +604,14 @@ impl fmt::Display for Value {
                 f.write_str(&fields.collect::<Vec<_>>().join(", "))
             }
         }
+    }
+}
+
+/// The value of a variable, or a digest of it if the variable's name tells of a secret.
+pub fn conceal(name: &str, value: &str) -> String {
+    match names_a_secret(name) && !value.is_empty() {
+        true => format!("sha256:{}", short(&Digest::of(value.as_bytes()))),
+        false => value.to_owned(),
     }
 }
 
@@ -1123,11 +1145,13 @@ mod tests {
         let explained = plain
             .clone()
             .of_step("app 2/4")
-            .with_files(vec![FileDigest {
-                path: "f".to_owned(),
-                digest: Digest::of(b"x"),
-                mode: None,
-            }]);
+            .with_files(vec![FileDigest::of(
+                "f".to_owned(),
+                Tree::new()
+                    .lookup(&ImagePath::root())
+                    .expect("always there"),
+            )])
+            .by_build(Some("b".to_owned()));
         assert_eq!(explained.key(), plain.key());
     }
 

@@ -27,13 +27,14 @@
 //! ```
 //!
 //! The module [`key`] says what identifies a step, [`checksum`] makes the digests of context files, [`MissReason`]
-//! says why nothing was found, [`store`] draws the directory, [`gc`] removes what nothing refers to.
+//! says why nothing was found, [`builds`] keeps the history of builds, [`store`] draws the directory, [`gc`] removes what nothing refers to.
 //!
 //! A thing appears in the store by rename after it is whole. A damaged or missing entry is a miss, never an error
 //! and never a wrong hit; [`StoreError`] is for a store that can't be used and for content asked for by name that
 //! isn't there.
 
 pub mod budget;
+pub mod builds;
 pub mod checksum;
 pub mod content_hash;
 pub mod gc;
@@ -44,6 +45,7 @@ pub mod transfer;
 mod cas;
 mod disk;
 mod error;
+mod file_digest;
 mod framed;
 mod inventory;
 mod layers;
@@ -61,6 +63,7 @@ mod testing;
 mod tmp;
 
 pub use budget::{Amount, Budget};
+pub use builds::{BuildId, BuildRecord, Builds, RecipeId};
 pub use cas::{BlobWriter, Cas, VerifiedReader};
 pub use checksum::{Candidate, ChecksumError, Checksums, FileStat, FileTime};
 pub use content_hash::{ContentHash, Hasher, content_digest};
@@ -68,11 +71,12 @@ pub use disk::Disk;
 pub use error::StoreError;
 pub use gc::{Freed, Limits, Plan, Policy, Verdict};
 pub use inventory::{Detail, Entry, EntryKind, Inventory};
-pub use key::{CacheKey, FileDigest, InputId, OutputId, Preimage, Selected, Value};
+pub use key::{CacheKey, Field, InputId, OutputId, Preimage, Selected, Value};
+pub use file_digest::{FileDigest, FileFacts, FileKind, ShortDigest};
 pub use layers::{CompressedBlob, LayerMeta, LayerStaging, Layers};
 pub use loan::Loan;
 pub use locks::{KeyLock, StoreLock};
-pub use miss::{Closest, Difference, MissReason};
+pub use miss::{Closest, Difference, FileChange, MissReason};
 pub use records::{ActionCache, ActionResult, Found};
 pub use refs::{ImageRecord, ManifestRecord, Refs};
 pub use remotes::{Remotes, Seen};

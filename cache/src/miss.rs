@@ -1,10 +1,11 @@
 //! Why a step has no cached result, as data that can be printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use crate::key::{CacheKey, FileDigest, Preimage, Value};
+use crate::file_digest::{FileDigest, FileFacts, FileKind, ShortDigest};
+use crate::key::{CacheKey, Preimage, Value};
 
 /// Why nothing was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +67,57 @@ pub enum Difference {
         /// Its path.
         path: String,
     },
-    /// A file whose content, mode or other counted property changed.
+    /// A file that is called otherwise and is the same in all else.
+    FileRenamed {
+        /// Its path then.
+        before: String,
+        /// Its path now.
+        after: String,
+    },
+    /// A file or directory that is not what it was.
     FileChanged {
         /// Its path.
         path: String,
+        /// In what; never empty.
+        changes: Vec<FileChange>,
     },
-    /// A file or directory of which nothing but the mode changed.
-    ModeChanged {
-        /// Its path.
-        path: String,
-        /// The mode bits it had.
+}
+
+/// What of a file changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileChange {
+    /// It is something else.
+    Kind {
+        /// What it was.
+        before: FileKind,
+        /// What it is.
+        after: FileKind,
+    },
+    /// The content of a regular file.
+    Content,
+    /// The mode bits.
+    Mode {
+        /// Those it had.
         before: u32,
         /// Those it has.
         after: u32,
     },
+    /// Owner and group, as numbers.
+    Owner {
+        /// Whose it was.
+        before: (u32, u32),
+        /// Whose it is.
+        after: (u32, u32),
+    },
+    /// Where a symbolic link leads.
+    Target {
+        /// Where it led.
+        before: String,
+        /// Where it leads.
+        after: String,
+    },
+    /// Extended attributes, or the numbers of a device.
+    Other,
 }
 
 impl MissReason {
@@ -98,8 +136,10 @@ impl MissReason {
 impl Closest {
     /// The first file whose mode changed and how many more there are, if nothing else is different.
     fn modes(&self) -> Option<(&Difference, usize)> {
-        let is_mode =
-            |difference: &Difference| matches!(difference, Difference::ModeChanged { .. });
+        let is_mode = |difference: &Difference| {
+            matches!(difference, Difference::FileChanged { changes, .. }
+                if matches!(changes[..], [FileChange::Mode { .. }]))
+        };
         let (first, others) = self.differences.split_first()?;
         self.differences
             .iter()
@@ -194,33 +234,89 @@ fn pair_differences(
     }));
 }
 
+/// Changed and new ones in the order of their paths, then those that are gone.
 fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Difference> {
-    type Known = (kiln_image::Digest, Option<u32>);
-    let map = |files: &'_ [FileDigest]| -> BTreeMap<String, Known> {
+    let map = |files: &'_ [FileDigest]| -> BTreeMap<String, FileFacts> {
         let files = files.iter();
         files
-            .map(|file| (file.path.clone(), (file.digest, file.mode)))
+            .map(|file| (file.path.clone(), file.facts.clone()))
             .collect()
     };
     let (before, after) = (map(before), map(after));
-    let gone = before.keys().filter(|path| !after.contains_key(*path));
-    let gone = gone.map(|path| Difference::FileRemoved { path: path.clone() });
-    let there = after.iter().filter_map(|(path, known)| {
-        let path = path.clone();
-        match (before.get(&path), known) {
-            (None, _) => Some(Difference::FileAdded { path }),
-            (Some(earlier), known) if earlier == known => None,
-            (Some((earlier, Some(before))), (now, Some(after))) if earlier == now => {
-                Some(Difference::ModeChanged {
-                    path,
-                    before: *before,
-                    after: *after,
-                })
-            }
-            (Some(_), _) => Some(Difference::FileChanged { path }),
+    let gone = before.iter().filter(|(path, _)| !after.contains_key(*path));
+    let mut gone: BTreeMap<&String, &FileFacts> = gone.collect();
+    let mut movable = movable(&gone);
+    let mut differences = Vec::new();
+    for (path, facts) in &after {
+        match before.get(path) {
+            Some(earlier) if earlier.all == facts.all => {}
+            Some(earlier) => differences.push(Difference::FileChanged {
+                path: path.clone(),
+                changes: changes(earlier, facts),
+            }),
+            None => differences.push(match movable.get_mut(&facts.all).and_then(Vec::pop) {
+                Some(before) => {
+                    gone.remove(&before);
+                    Difference::FileRenamed {
+                        before,
+                        after: path.clone(),
+                    }
+                }
+                None => Difference::FileAdded { path: path.clone() },
+            }),
         }
-    });
-    there.chain(gone).collect()
+    }
+    let gone = gone.into_keys();
+    differences.extend(gone.map(|path| Difference::FileRemoved { path: path.clone() }));
+    differences
+}
+
+/// Regular files by what counts of them; an empty one could be any other. The first path is the last of each list.
+fn movable(gone: &BTreeMap<&String, &FileFacts>) -> HashMap<ShortDigest, Vec<String>> {
+    let empty = (&kiln_image::Digest::of(b"")).into();
+    let mut movable: HashMap<ShortDigest, Vec<String>> = HashMap::new();
+    for (path, facts) in gone.iter().rev() {
+        if facts.kind == FileKind::File && facts.content != Some(empty) {
+            movable.entry(facts.all).or_default().push((*path).clone());
+        }
+    }
+    movable
+}
+
+fn changes(before: &FileFacts, after: &FileFacts) -> Vec<FileChange> {
+    let mut changes = Vec::new();
+    if before.kind != after.kind {
+        changes.push(FileChange::Kind {
+            before: before.kind,
+            after: after.kind,
+        });
+    } else if before.content != after.content {
+        changes.push(FileChange::Content);
+    }
+    if let (Some(before), Some(after)) = (&before.target, &after.target)
+        && before != after
+    {
+        changes.push(FileChange::Target {
+            before: before.clone(),
+            after: after.clone(),
+        });
+    }
+    if before.mode != after.mode && before.kind == after.kind {
+        changes.push(FileChange::Mode {
+            before: before.mode,
+            after: after.mode,
+        });
+    }
+    if before.owner != after.owner {
+        changes.push(FileChange::Owner {
+            before: before.owner.unwrap_or_default(),
+            after: after.owner.unwrap_or_default(),
+        });
+    }
+    if changes.is_empty() {
+        changes.push(FileChange::Other);
+    }
+    changes
 }
 
 impl fmt::Display for MissReason {
@@ -313,19 +409,47 @@ impl fmt::Display for Difference {
             Self::Order { name } => write!(f, "{name} is in another order"),
             Self::FileAdded { path } => write!(f, "`{path}` is new"),
             Self::FileRemoved { path } => write!(f, "`{path}` is gone"),
-            Self::FileChanged { path } => write!(f, "`{path}` changed"),
-            Self::ModeChanged {
-                path,
-                before,
-                after,
-            } => write!(f, "`{path}` from {before:04o} to {after:04o}"),
+            Self::FileRenamed { before, after } => {
+                write!(f, "`{before}` is called `{after}` now")
+            }
+            Self::FileChanged { path, changes } => match &changes[..] {
+                [FileChange::Content] => write!(f, "`{path}` changed"),
+                [FileChange::Mode { before, after }] => {
+                    write!(f, "`{path}` from {before:04o} to {after:04o}")
+                }
+                changes => {
+                    let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                    write!(f, "`{path}`: {}", changes.join(", "))
+                }
+            },
+        }
+    }
+}
+
+impl fmt::Display for FileChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind { before, after } => write!(f, "was {before} and is {after}"),
+            Self::Content => f.write_str("content changed"),
+            Self::Mode { before, after } => {
+                write!(f, "mode changed from {before:04o} to {after:04o}")
+            }
+            Self::Owner { before, after } => write!(
+                f,
+                "owner changed from {}:{} to {}:{}",
+                before.0, before.1, after.0, after.1
+            ),
+            Self::Target { before, after } => {
+                write!(f, "leads to `{after}` and led to `{before}`")
+            }
+            Self::Other => f.write_str("extended attributes changed"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kiln_image::Digest;
+    use kiln_image::{Change, Digest, ImagePath, Node, Tree};
 
     use super::*;
 
@@ -364,57 +488,90 @@ mod tests {
         assert!(shown(&before, &before).is_empty());
     }
 
+    /// A copy of files: path, mode, content.
+    fn copy(files: &[(&str, u32, &str)]) -> Preimage {
+        let file = |(path, mode, content): &(&str, u32, &str)| {
+            let mut node = Node::file(content.as_bytes());
+            node.metadata.mode = *mode;
+            file_digest(path, node)
+        };
+        let source = vec![(b"src".to_vec(), Digest::of(format!("{files:?}").as_bytes()))];
+        Preimage::new("copy")
+            .field("source 1", Value::Contents(source))
+            .with_files(files.iter().map(file).collect())
+    }
+
+    fn file_digest(path: &str, node: Node) -> FileDigest {
+        let place = ImagePath::clean(b"f");
+        let mut tree = Tree::new();
+        tree.apply(
+            0,
+            &[(place.clone(), Change::Put(node))].into_iter().collect(),
+        );
+        FileDigest::of(path.to_owned(), tree.lookup(&place).expect("put there"))
+    }
+
     #[test]
     fn files_are_named_instead_of_their_selection() {
-        let copy = |files: &[(&str, &str)]| {
-            let file = |(path, content): &(&str, &str)| FileDigest {
-                path: (*path).to_owned(),
-                digest: Digest::of(content.as_bytes()),
-                mode: None,
-            };
-            let files: Vec<FileDigest> = files.iter().map(file).collect();
-            let all: String = files.iter().map(|file| file.digest.hex()).collect();
-            let source = vec![(b"src".to_vec(), Digest::of(all.as_bytes()))];
-            Preimage::new("copy")
-                .field("source 1", Value::Contents(source))
-                .with_files(files)
-        };
-        let before = copy(&[("a", "1"), ("b", "1")]);
-        let after = copy(&[("a", "2"), ("c", "1")]);
+        let before = copy(&[("a", 0o644, "1"), ("b", 0o644, "2"), ("d", 0o644, "4")]);
+        let after = copy(&[("a", 0o644, "2"), ("c", 0o644, "3"), ("e", 0o644, "4")]);
         assert_eq!(
             shown(&before, &after),
-            ["`a` changed", "`c` is new", "`b` is gone"]
+            [
+                "`a` changed",
+                "`c` is new",
+                "`d` is called `e` now",
+                "`b` is gone"
+            ]
         );
     }
 
     #[test]
+    fn what_of_a_file_changed_is_told() {
+        // R-CACHE-11
+        let one = |node: Node| copy(&[]).with_files(vec![file_digest("f", node)]);
+        let mut owned = Node::file(b"1");
+        owned.metadata.uid = 5;
+        owned.metadata.mode = 0o600;
+        let cases = [
+            (
+                Node::file(b"1"),
+                owned,
+                "`f`: mode changed from 0644 to 0600, owner changed from 0:0 to 5:0",
+            ),
+            (
+                Node::symlink("a"),
+                Node::symlink("b"),
+                "`f`: leads to `b` and led to `a`",
+            ),
+            (
+                Node::file(b"1"),
+                Node::symlink("b"),
+                "`f`: was a file and is a symbolic link",
+            ),
+        ];
+        for (before, after, expected) in cases {
+            assert_eq!(shown(&one(before), &one(after)), [expected]);
+        }
+    }
+
+    #[test]
     fn modes_are_told_from_contents() {
-        let copy = |files: &[(&str, &str, u32)]| {
-            let file = |(path, content, mode): &(&str, &str, u32)| FileDigest {
-                path: (*path).to_owned(),
-                digest: Digest::of(content.as_bytes()),
-                mode: Some(*mode),
-            };
-            let source = vec![(b"src".to_vec(), Digest::of(format!("{files:?}").as_bytes()))];
-            Preimage::new("copy")
-                .field("source 1", Value::Contents(source))
-                .with_files(files.iter().map(file).collect())
-        };
         let reason = |before: &Preimage, after: &Preimage| MissReason::NoRecord {
             closest: Some(Closest {
                 key: before.key(),
                 differences: after.differences(before),
             }),
         };
-        let before = copy(&[("a", "1", 0o644), ("b", "1", 0o755), ("c", "1", 0o600)]);
-        let after = copy(&[("a", "1", 0o664), ("b", "1", 0o775), ("c", "1", 0o660)]);
+        let before = copy(&[("a", 0o644, "1"), ("b", 0o755, "1"), ("c", 0o600, "1")]);
+        let after = copy(&[("a", 0o664, "1"), ("b", 0o775, "1"), ("c", 0o660, "1")]);
         let modes = reason(&before, &after);
         assert!(modes.is_modes_alone());
         assert_eq!(
             modes.to_string(),
             "only mode bits changed: `a` from 0644 to 0664 (and 2 more)"
         );
-        let both = copy(&[("a", "2", 0o664), ("b", "1", 0o775), ("c", "1", 0o600)]);
+        let both = copy(&[("a", 0o644, "2"), ("b", 0o775, "1"), ("c", 0o600, "1")]);
         let mixed = reason(&before, &both);
         assert!(!mixed.is_modes_alone());
         assert_eq!(mixed.to_string(), "`a` changed; `b` from 0755 to 0775");

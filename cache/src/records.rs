@@ -3,6 +3,7 @@
 //! A record is either a result or an alias, the key under which the result is. Only results that are whole are ever
 //! handed out: the layer a record names has to be there too. Failures are not recorded (R-CACHE-21).
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -77,21 +78,27 @@ impl<'s> ActionCache<'s> {
 
     /// Like [`ActionCache::get`], telling a missing record from a damaged one.
     pub fn find(&self, key: &CacheKey) -> Found {
+        match self.follow(key) {
+            Ok((_, result)) => Found::Hit(result),
+            Err(None) => Found::Absent,
+            Err(Some(what)) => Found::Damaged { what },
+        }
+    }
+
+    /// The result a key leads to and the key it is under, or what is damaged on the way.
+    fn follow(&self, key: &CacheKey) -> Result<(CacheKey, ActionResult), Option<String>> {
         let mut key = *key;
         for _ in 0..LONGEST_CHAIN {
-            match self.read(&key) {
-                Ok(Some(Record::Alias(next))) => key = next,
-                Ok(Some(Record::Result(result))) => {
+            match self.read(&key).map_err(Some)? {
+                Some(Record::Alias(next)) => key = next,
+                Some(Record::Result(result)) => {
                     self.note_use(&key);
-                    return self.whole(result);
+                    return self.whole(result).map(|result| (key, result)).map_err(Some);
                 }
-                Ok(None) => return Found::Absent,
-                Err(what) => return Found::Damaged { what },
+                None => return Err(None),
             }
         }
-        Found::Damaged {
-            what: "the cache record leads nowhere".to_owned(),
-        }
+        Err(Some("the cache record leads nowhere".to_owned()))
     }
 
     /// Records what a step gave, and what its key was made of. The layer must be in the store already.
@@ -102,7 +109,8 @@ impl<'s> ActionCache<'s> {
         preimage: &Preimage,
     ) -> Result<(), StoreError> {
         self.write(key, &Record::Result(result.clone()))?;
-        let json = serde_json::to_vec(preimage).map_err(serialise("a key's preimage"))?;
+        let shown = preimage.clone().concealed();
+        let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
         framed::write(self.store, &self.preimage_path(key), &json)?;
         if let Some(step) = &preimage.step {
             framed::write(self.store, &self.step_path(step), key.0.as_bytes())?;
@@ -131,6 +139,19 @@ impl<'s> ActionCache<'s> {
     pub fn preimage(&self, key: &CacheKey) -> Option<Preimage> {
         let json = framed::read(&self.preimage_path(key)).whole()?;
         serde_json::from_slice(&json).ok()
+    }
+
+    /// The key of the result that [`ActionCache::get`] finds under this one, and the result.
+    pub fn get_with_key(&self, key: &CacheKey) -> Option<(CacheKey, ActionResult)> {
+        match self.follow(key) {
+            Ok((key, result)) => Some((key, result)),
+            Err(_) => None,
+        }
+    }
+
+    /// Whether a step with this key was done in this store, even if its record was collected since.
+    pub fn was_done(&self, key: &CacheKey) -> bool {
+        self.preimage_path(key).exists()
     }
 
     /// Whether this step of some Dockerfile was ever done; see [`Preimage::step`].
@@ -184,13 +205,16 @@ impl<'s> ActionCache<'s> {
         touch(&self.record_path(key));
     }
 
-    /// Forgets what keys without a record were made of, if that was so before `since`.
-    pub(crate) fn forget_preimages(&self, since: SystemTime) {
+    /// Forgets what keys without a record were made of, if that was so before `since` and none of `kept` is among them.
+    pub(crate) fn forget_preimages(&self, since: SystemTime, kept: &HashSet<CacheKey>) {
         let preimages = fs::read_dir(self.store.dir("preimages"));
         for preimage in preimages.into_iter().flatten().flatten() {
             let written = preimage.metadata().and_then(|metadata| metadata.modified());
             let record = self.store.dir("actions").join(preimage.file_name());
-            if written.is_ok_and(|written| written < since) && !record.exists() {
+            let name = preimage.file_name();
+            let key = name.to_str().and_then(|hex| Digest::from_hex(hex).ok());
+            let is_kept = key.is_some_and(|key| kept.contains(&CacheKey(key)));
+            if !is_kept && written.is_ok_and(|written| written < since) && !record.exists() {
                 let _ = fs::remove_file(preimage.path());
             }
         }
@@ -203,16 +227,16 @@ impl<'s> ActionCache<'s> {
         let earlier = self.preimage(&key)?;
         Some(Closest {
             key,
-            differences: preimage.differences(&earlier),
+            differences: preimage.clone().concealed().differences(&earlier),
         })
     }
 
-    fn whole(&self, result: ActionResult) -> Found {
+    fn whole(&self, result: ActionResult) -> Result<ActionResult, String> {
         match &result.layer {
-            Some(layer) if !self.store.layers().contains(layer) => Found::Damaged {
-                what: format!("its layer {layer} is no longer in the store"),
-            },
-            _ => Found::Hit(result),
+            Some(layer) if !self.store.layers().contains(layer) => {
+                Err(format!("its layer {layer} is no longer in the store"))
+            }
+            _ => Ok(result),
         }
     }
 

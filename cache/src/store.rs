@@ -22,7 +22,7 @@
 //!   remotes/git/<hex>/        the objects of a git remote, a bare repository                        (remotes)
 //!   mounts/                   cache mounts, by id
 //!   stat/<hex of root>        digests of a context's files by their stat                    (checksum)
-//!   builds/                   build history
+//!   builds/<number>-…          what was built, and what it printed                           (builds)
 //!   locks/                    store, key-<hex>                                              (locks)
 //!   tmp/kiln-*/               one for each process that is writing                          (tmp)
 //! ```
@@ -54,6 +54,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kiln_image::Digest;
 
 use crate::StoreError;
+use crate::builds::Builds;
 use crate::cas::Cas;
 use crate::layers::Layers;
 use crate::records::ActionCache;
@@ -149,6 +150,11 @@ impl Store {
     /// Where cache mounts are.
     pub fn mounts_dir(&self) -> PathBuf {
         self.dir("mounts")
+    }
+
+    /// The history of builds.
+    pub fn builds(&self) -> Builds<'_> {
+        Builds::new(self)
     }
 
     /// Where the history of builds is.

@@ -24,6 +24,10 @@ pub struct Vertex {
     pub name: String,
     /// The instruction it comes from, or the part of one that names a remote source. For an ONBUILD trigger the FROM that fired it (R-ONB-7); `None` for the build context.
     pub span: Option<Span>,
+    /// That instruction as written; empty for a source.
+    pub text: String,
+    /// The variables that it names, with their values; for a RUN those of its operation say more.
+    pub variables: Vec<(String, String)>,
     /// The index of its stage; `None` for what belongs to none.
     pub stage: Option<usize>,
     /// Whether a cached result must not be used (it is still stored).

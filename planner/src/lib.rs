@@ -61,6 +61,7 @@ pub use context::{ContextName, ContextNameError, NamedContext, NamedContexts};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};
 pub use kiln_parser::{Network, Security};
 pub use limits::{Limits, Ulimit};
+pub use lint::names_a_secret;
 pub use op::{
     BindMount, CacheMount, CopyOp, CopySourceOp, EnvList, ExecOp, FileOp, InlineFile, MkdirOp,
     Mount, Op, SecretMount, Sharing, SourceOp, SshMount, TmpfsMount,

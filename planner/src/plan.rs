@@ -3,7 +3,7 @@
 use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
-use crate::evaluate::{Builder, StageState};
+use crate::evaluate::{Builder, StageState, mentioned};
 use crate::resolve::{Base, Resolution};
 use crate::{
     Argument, Bases, Graph, PlanOptions, StageSummary, VertexId, code, graph, scope, stage,
@@ -202,6 +202,8 @@ fn summaries(
             name: resolved.stage.name().map(str::to_owned),
             base: resolved.base_text.clone(),
             span: resolved.stage.span,
+            text: resolved.stage.text.clone(),
+            variables: mentioned(&resolved.stage.text, &resolution.globals.values),
             needs,
             arguments,
             output,

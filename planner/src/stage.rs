@@ -14,6 +14,10 @@ pub struct StageSummary {
     pub base: String,
     /// Its FROM.
     pub span: Span,
+    /// That instruction as written.
+    pub text: String,
+    /// The variables that it names, with their values.
+    pub variables: Vec<(String, String)>,
     /// What needs it; empty for a stage that is dropped (R-STG-2).
     pub needs: Vec<Need>,
     /// Its ARGs in the order they were evaluated, triggers first; empty for a stage that is dropped.

@@ -18,6 +18,8 @@ mod run;
 mod signal;
 mod workdir;
 
+pub(crate) use name::mentioned;
+
 use std::collections::HashMap;
 
 use kiln_image::{DiffId, History, ImageConfig, Platform};
@@ -337,10 +339,16 @@ impl Evaluator<'_, '_> {
         let asked = self.no_cache() || self.here.pragmas.no_cache;
         let no_cache = asked && !matches!(op, Op::File(crate::FileOp::Mkdir(_)));
         let platform = self.state.platform.clone();
+        let variables = match op {
+            Op::Exec(_) => Vec::new(),
+            _ => name::mentioned(&self.here.text, &self.state.environment),
+        };
         let vertex = Vertex {
             op,
             name,
             span: Some(self.here.span),
+            variables,
+            text: self.here.text.clone(),
             stage: Some(self.index),
             no_cache,
             policy: self.here.pragmas.policy,

@@ -125,6 +125,23 @@ fn reference<'v>(text: &str, variables: &'v dyn Variables) -> (usize, Option<&'v
     (length, variables.lookup(name))
 }
 
+/// The variables that a text names, with the values of those that have one; each once, in order.
+pub(crate) fn mentioned(text: &str, variables: &dyn Variables) -> Vec<(String, String)> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found: Vec<(String, String)> = Vec::new();
+    for after in text.split('$').skip(1) {
+        let after = after.strip_prefix('{').unwrap_or(after);
+        let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+        let name = &after[..end];
+        if let Some(value) = variables.lookup(name)
+            && found.iter().all(|(known, _)| known != name)
+        {
+            found.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    found
+}
+
 /// The first line of a script, for `RUN <<EOF (first line...)`.
 pub(super) fn summary(heredoc: &Heredoc) -> String {
     let content = heredoc.content();
@@ -137,6 +154,16 @@ pub(super) fn summary(heredoc: &Heredoc) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_a_text_are_found_once() {
+        let variables = vec![
+            ("A".to_owned(), "1".to_owned()),
+            ("B".to_owned(), "2".to_owned()),
+        ];
+        let found = mentioned("COPY $A ${B:-x}/$A $C /d$", &variables);
+        assert_eq!(found, variables);
+    }
 
     // R-PROG-2
     #[test]

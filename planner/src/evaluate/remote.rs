@@ -89,6 +89,8 @@ impl Builder<'_> {
             op: Op::Source(source.clone()),
             name: name.to_owned(),
             span: Some(span),
+            text: String::new(),
+            variables: Vec::new(),
             stage: Some(stage),
             no_cache: false,
             policy: StepPolicy::default(),

@@ -18,7 +18,7 @@ mod subject;
 pub use config::CheckConfig;
 pub use finding::{Edit, Finding};
 pub use fix::{fix, fix_all};
-pub use rule::{Rule, find, rules};
+pub use rule::{Rule, find, names_a_secret, rules};
 pub use subject::{ContextView, Subject};
 
 /// Runs every rule that is not switched off, in the order of the file.

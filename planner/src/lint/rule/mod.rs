@@ -63,6 +63,8 @@ rules! {
     root_server
 }
 
+pub use secrets_used_in_arg_or_env::names_a_secret;
+
 /// A check.
 #[derive(Debug)]
 pub struct Rule {

@@ -32,6 +32,14 @@ const SECRET: [&str; 10] = [
 /// Parts of names that take it back.
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
+/// Whether the name of a variable tells of a secret.
+#[must_use]
+pub fn names_a_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
+    has(&SECRET) && !has(&HARMLESS)
+}
+
 fn check(subject: &Subject<'_>) -> Vec<Found> {
     let mut found = Vec::new();
     for statement in subject.stages().flat_map(|(_, stage)| &stage.statements) {
@@ -54,9 +62,7 @@ fn check(subject: &Subject<'_>) -> Vec<Found> {
 
 fn tell(keyword: &str, name: &str, span: Span) -> Option<Found> {
     let name = name.trim_matches('"');
-    let lower = name.to_ascii_lowercase();
-    let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-    if !has(&SECRET) || has(&HARMLESS) {
+    if !names_a_secret(name) {
         return None;
     }
     let message =
