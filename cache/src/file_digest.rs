@@ -77,6 +77,11 @@ impl FileDigest {
 impl FileFacts {
     /// Of an object.
     pub fn of(node: NodeRef<'_>) -> Self {
+        Self::with_digest(node, &node.own_digest())
+    }
+
+    /// Of an object whose own digest is known.
+    pub fn with_digest(node: NodeRef<'_>, digest: &Digest) -> Self {
         let owner = (node.metadata.uid, node.metadata.gid);
         let (kind, content, target) = match node.kind {
             Kind::File { digest, .. } => (FileKind::File, Some(digest.into()), None),
@@ -93,7 +98,7 @@ impl FileFacts {
             owner: (owner != (0, 0)).then_some(owner),
             content,
             target,
-            all: (&node.own_digest()).into(),
+            all: digest.into(),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod budget;
 pub mod builds;
 pub mod checksum;
 pub mod content_hash;
+pub mod explain;
 pub mod gc;
 pub mod key;
 pub mod store;

@@ -339,7 +339,7 @@ impl fmt::Display for MissReason {
 }
 
 /// A duration in its two largest units: `1d 2h`, `3m 20s`, `0s`.
-fn whole(duration: Duration) -> String {
+pub(crate) fn whole(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [
         (seconds / 86_400, "d"),

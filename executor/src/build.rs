@@ -16,6 +16,7 @@ use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
+use crate::journal::Journal;
 use crate::remote_cache::inline_value;
 use crate::rootfs::RootFs;
 use crate::solve::{SolveOptions, Solved, solve};
@@ -42,6 +43,8 @@ pub struct BuildRequest<'a> {
     pub steps: StepOptions,
     /// Whether the image's config tells what is known of its steps (R-CEXP-2).
     pub inline_cache: bool,
+    /// Where to note what is done, if anybody wants to know.
+    pub journal: Option<&'a Journal>,
 }
 
 /// A finished build.
@@ -105,6 +108,9 @@ pub fn build_on(
     cancel: &Cancel,
 ) -> Result<Built, BuildFailure> {
     let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
+    if let Some(journal) = request.journal {
+        journal.begin(&plan, &request.options, request.source);
+    }
     let contexts = contexts(request, services);
     let solved = loop {
         let options = solve_options(request);
@@ -176,21 +182,21 @@ pub(crate) fn contexts(request: &BuildRequest<'_>, services: &Services<'_>) -> C
 }
 
 /// How its plan is solved. Its name is what is the same the next time this Dockerfile is built.
-pub(crate) fn solve_options(request: &BuildRequest<'_>) -> SolveOptions {
+pub(crate) fn solve_options<'a>(request: &BuildRequest<'a>) -> SolveOptions<'a> {
     SolveOptions {
         build_name: build_name(request),
         jobs: request.steps.jobs.map_or(DEFAULT_JOBS, NonZero::get),
         steps: request.steps.clone(),
+        journal: request.journal,
     }
 }
 
 fn build_name(request: &BuildRequest<'_>) -> String {
     let context = request.contexts.main.as_ref();
-    format!(
-        "{} {}",
-        context.map_or("", ContextSource::shown),
-        request.source.name()
-    )
+    let shown = context.map_or("", ContextSource::shown);
+    // A folder is called `.` in many places.
+    let real = std::fs::canonicalize(shown).unwrap_or_else(|_| shown.into());
+    format!("{} {}", real.display(), request.source.name())
 }
 
 /// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).

@@ -76,6 +76,12 @@ pub enum EventKind {
         /// What it used of the machine.
         usage: Usage,
     },
+    /// The vertex was done again and gave what it gave before, so that what follows may still be in the cache. It ends
+    /// well right after this.
+    SameOutput {
+        /// The vertex.
+        vertex: VertexId,
+    },
     /// The vertex ended well.
     VertexDone {
         /// The vertex.
@@ -168,6 +174,18 @@ impl Task<'_> {
             vertex: self.vertex,
             usage,
         });
+    }
+
+    /// Tells that the vertex gave what it gave before.
+    pub fn same_output(&self) {
+        self.emit(EventKind::SameOutput {
+            vertex: self.vertex,
+        });
+    }
+
+    /// The vertex.
+    pub fn vertex(&self) -> VertexId {
+        self.vertex
     }
 
     /// Ends the vertex: it was in the cache.

@@ -18,6 +18,7 @@ pub mod event;
 pub mod export;
 pub mod images;
 mod inflight;
+mod journal;
 mod layers;
 mod network_files;
 pub mod op;
@@ -44,6 +45,7 @@ pub use cancel::Cancel;
 pub use cgroup::{CgroupError, Resources, Swap};
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
+pub use journal::Journal;
 pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use remote_cache::{

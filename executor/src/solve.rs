@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kiln_cache::builds::{Miss, StepState};
 use kiln_cache::{
-    ActionResult, CacheKey, Closest, InputId, KeyLock, MissReason, OutputId, Preimage, key,
+    ActionResult, CacheKey, Closest, Found, InputId, KeyLock, MissReason, OutputId, Preimage, key,
 };
 use kiln_image::{Changeset, DiffId};
 use kiln_planner::{
@@ -26,6 +27,7 @@ use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
+use crate::journal::{self, Journal};
 use crate::op::copy::Peek;
 use crate::op::exec::{self, Conduct, Ended, Place};
 use crate::op::limits::Limiter;
@@ -50,6 +52,16 @@ pub(crate) enum Output {
     Context(Option<ContextName>),
 }
 
+impl Output {
+    /// What names a root filesystem.
+    fn id(&self) -> Option<OutputId> {
+        match self {
+            Self::Root(root) => Some(root.id),
+            Self::Context(_) => None,
+        }
+    }
+}
+
 /// A solved plan.
 pub(crate) struct Solved {
     outputs: Vec<OnceLock<Output>>,
@@ -69,17 +81,20 @@ pub(crate) struct Solver<'a> {
     pub build_name: String,
     pub steps: StepOptions,
     pub limiter: Limiter,
+    pub journal: Option<&'a Journal>,
     halt: Cancel,
 }
 
 /// How a plan is solved.
-pub(crate) struct SolveOptions {
+pub(crate) struct SolveOptions<'a> {
     /// Names the Dockerfile, see [`Solver::build_name`].
     pub build_name: String,
     /// How many vertices run at a time at most.
     pub jobs: usize,
     /// What steps are given.
     pub steps: StepOptions,
+    /// Where to note what is done.
+    pub journal: Option<&'a Journal>,
 }
 
 /// Runs everything the plan's target needs.
@@ -87,7 +102,7 @@ pub(crate) fn solve(
     plan: &Plan,
     services: &Services<'_>,
     contexts: &Contexts,
-    options: SolveOptions,
+    options: SolveOptions<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Solved, BuildError> {
@@ -183,7 +198,7 @@ impl<'a> Solver<'a> {
         plan: &'a Plan,
         services: &'a Services<'a>,
         contexts: &'a Contexts,
-        options: SolveOptions,
+        options: SolveOptions<'a>,
         reporter: &'a Reporter<'a>,
         halt: Cancel,
     ) -> Self {
@@ -196,6 +211,7 @@ impl<'a> Solver<'a> {
             build_name: options.build_name,
             steps: options.steps,
             limiter: Limiter::default(),
+            journal: options.journal,
             halt,
         }
     }
@@ -218,16 +234,20 @@ impl Solver<'_> {
         }
         let vertex = &self.plan.graph[id];
         let output = match &vertex.op {
-            Op::Source(source) => self.source(vertex, source),
+            Op::Source(source) => self.source(vertex, source).inspect(|output| {
+                if let Some(journal) = self.journal {
+                    journal.ended(id, journal::Ended::read(output.id()));
+                }
+            }),
             Op::Exec(op) => self.layer(id, vertex, |root, task| {
                 self.exec(id, vertex, op, root, task)
             }),
             Op::File(FileOp::Copy(op)) => self.layer(id, vertex, |root, task| {
                 copy::solve(self, id, vertex, op, root, task)
             }),
-            Op::File(FileOp::Mkdir(op)) => {
-                self.layer(id, vertex, |root, task| self.mkdir(vertex, op, root, task))
-            }
+            Op::File(FileOp::Mkdir(op)) => self.layer(id, vertex, |root, task| {
+                self.mkdir(id, vertex, op, root, task)
+            }),
         }?;
         self.keep(id, output);
         Ok(())
@@ -323,13 +343,24 @@ impl Solver<'_> {
         let task = self.reporter.start(&vertex.name);
         let step = match work(&root, &task) {
             Ok(step) => step,
-            Err(Cause::Canceled) => return Err(Cause::Canceled), // the task says so when dropped
+            Err(Cause::Canceled) => {
+                self.note(id, &task, None, StepState::Canceled);
+                return Err(Cause::Canceled); // the task says so when dropped
+            }
             Err(cause) => {
-                task.fail(cause.in_progress());
+                let (message, miss) =
+                    (cause.in_progress(), self.journal.and_then(|it| it.miss(id)));
+                let state = StepState::Failed {
+                    miss,
+                    message: message.to_string(),
+                };
+                self.note(id, &task, None, state);
+                task.fail(message);
                 return Err(cause);
             }
         };
         let output = step.output_on(&root);
+        self.note_end(id, &task, &step);
         if step.cached {
             task.cached();
         } else {
@@ -337,6 +368,68 @@ impl Solver<'_> {
         }
         let _ = self.solved.results[id.index()].set(step.result);
         Ok(output)
+    }
+
+    /// Notes how a step ended well, and tells if it gave what it gave before.
+    fn note_end(&self, id: VertexId, task: &Task<'_>, step: &Step) {
+        let Some(journal) = self.journal else {
+            return;
+        };
+        let result = &step.result;
+        let state = match step.cached {
+            true => StepState::Hit {
+                created: result.created,
+            },
+            false => {
+                let same_output = journal.gave_before(self.services.store, id, result.output);
+                if same_output {
+                    task.same_output();
+                }
+                StepState::Rebuilt {
+                    miss: journal.miss(id).unwrap_or(Miss::Absent),
+                    same_output,
+                }
+            }
+        };
+        self.note(id, task, Some(step), state);
+    }
+
+    fn note(&self, id: VertexId, task: &Task<'_>, step: Option<&Step>, state: StepState) {
+        if let Some(journal) = self.journal {
+            let ended = journal::Ended {
+                vertex: Some(task.vertex().0),
+                took_ms: milliseconds(task.elapsed()),
+                state,
+                key: step.map(|step| step.key),
+                output: step.map(|step| step.result.output),
+            };
+            journal.ended(id, ended);
+        }
+    }
+
+    /// Notes why a step has to be done.
+    fn note_miss(&self, id: VertexId, vertex: &Vertex, key: &CacheKey) {
+        let Some(journal) = self.journal else {
+            return;
+        };
+        let actions = self.services.store.actions();
+        let miss = match vertex.no_cache {
+            true => Miss::Disabled {
+                by: journal.disabled_by(vertex),
+            },
+            false => match actions.find(key) {
+                Found::Hit(result) => {
+                    expired(vertex, &result).map_or(Miss::Absent, |(age, ttl)| Miss::Expired {
+                        age: age.as_secs(),
+                        ttl: ttl.as_secs(),
+                    })
+                }
+                Found::Damaged { what } => Miss::Damaged { what },
+                Found::Absent if actions.was_done(key) => Miss::Collected,
+                Found::Absent => Miss::Absent,
+            },
+        };
+        journal.missed(id, miss);
     }
 
     /// The root filesystem a vertex modifies: its input 0.
@@ -364,7 +457,8 @@ impl Solver<'_> {
 
     /// A key's preimage that knows which step it belongs to.
     pub(crate) fn of_step(&self, vertex: &Vertex, preimage: Preimage) -> Preimage {
-        preimage.of_step(self.step(vertex))
+        let build = self.journal.map(Journal::id);
+        preimage.of_step(self.step(vertex)).by_build(build)
     }
 
     /// Why nothing was found under the preimage's key. Where this store never saw the step, a cache elsewhere may have.
@@ -377,7 +471,7 @@ impl Solver<'_> {
         let Some((key, earlier)) = imports.closest(step, self.reporter, &self.halt) else {
             return reason;
         };
-        let differences = preimage.differences(&earlier);
+        let differences = preimage.clone().concealed().differences(&earlier);
         MissReason::NoRecord {
             closest: Some(Closest { key, differences }),
         }
@@ -449,7 +543,7 @@ impl Solver<'_> {
         let key = preimage.key();
         Ok(match self.look_up(vertex, &key) {
             Some(step) => Peek::Hit(key, step),
-            None => Peek::Miss(preimage),
+            None => Peek::Miss(preimage.with_files(mounts::files(op, &sources))),
         })
     }
 
@@ -461,11 +555,15 @@ impl Solver<'_> {
         let usable =
             |result: &ActionResult| result.layer.is_some() && expired(vertex, result).is_none();
         let Services { store, imports, .. } = self.services;
-        let here = store.actions().get(key).filter(usable);
+        let here = store.actions().get_with_key(key);
+        let here = here.filter(|(_, result)| usable(result));
         let elsewhere = || imports.find(key, &self.services.layers, self.reporter, &self.halt);
-        let result = here.or_else(|| elsewhere().filter(usable))?;
+        let elsewhere = || elsewhere().filter(|(_, result)| usable(result));
+        let found = here.or_else(elsewhere)?;
         self.solved.note_key(*key);
+        let (key, result) = found;
         Some(Step {
+            key,
             result,
             cached: true,
         })
@@ -474,6 +572,7 @@ impl Solver<'_> {
     /// Looks a key up and, on a miss, does the work and records its layer. Whoever else wants the same waits.
     pub(crate) fn once(
         &self,
+        id: VertexId,
         vertex: &Vertex,
         root: &RootFs,
         preimage: &Preimage,
@@ -488,16 +587,18 @@ impl Solver<'_> {
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
+        self.note_miss(id, vertex, &key);
         let (layer, changeset) = work()?;
         let result = ActionResult {
             output: root.id.above(&changeset),
             layer: Some(layer),
             created: Timestamp::now(),
-            duration_ms: u64::try_from(task.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: milliseconds(task.elapsed()),
         };
         self.services.store.actions().put(&key, &result, preimage)?;
         self.solved.note_key(key);
         Ok(Step {
+            key,
             result,
             cached: false,
         })
@@ -515,13 +616,14 @@ impl Solver<'_> {
 
     fn mkdir(
         &self,
+        id: VertexId,
         vertex: &Vertex,
         op: &MkdirOp,
         root: &Arc<RootFs>,
         task: &Task<'_>,
     ) -> Result<Step, Cause> {
         let preimage = self.mkdir_key(vertex, op, root);
-        self.once(vertex, root, &preimage, task, || {
+        self.once(id, vertex, root, &preimage, task, || {
             mkdir::make(op, root, copy::creation_time(self), self.services, task)
         })
     }
@@ -540,10 +642,16 @@ impl Solver<'_> {
         }
         let sources = mounts::sources(self, id, vertex, op, task)?;
         let preimage = self.exec_key(vertex, op, root, &mounts::by_content(&sources));
-        let step = self.once(vertex, root, &preimage, task, || {
-            let attempt = || self.run(vertex, op, root, &sources, task);
-            retry::run(vertex.policy.retries, task, attempt)
-        })?;
+        let step = match self.look_up(vertex, &preimage.key()) {
+            Some(step) => step,
+            None => {
+                let preimage = preimage.clone().with_files(mounts::files(op, &sources));
+                self.once(id, vertex, root, &preimage, task, || {
+                    let attempt = || self.run(vertex, op, root, &sources, task);
+                    retry::run(vertex.policy.retries, task, attempt)
+                })?
+            }
+        };
         if let Some(key) = by_output {
             self.alias(key, &preimage.key())?;
         }
@@ -592,6 +700,8 @@ impl Solver<'_> {
 
 /// A vertex's result and where it came from.
 pub(crate) struct Step {
+    /// The key that the result is under.
+    pub key: CacheKey,
     pub result: ActionResult,
     pub cached: bool,
 }
@@ -606,6 +716,10 @@ impl Step {
             layer,
         )))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How old a result is, and how old it may be, if it is older.

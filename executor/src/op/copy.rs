@@ -55,13 +55,21 @@ pub(crate) fn on_root(
     if !op.link {
         return Ok(step);
     }
-    let Step { mut result, cached } = step;
+    let Step {
+        key,
+        mut result,
+        cached,
+    } = step;
     if let Some(layer) = result.layer {
         result.output = root
             .id
             .above(&*solver.services.layers.changeset(layer, task)?);
     }
-    Ok(Step { result, cached })
+    Ok(Step {
+        key,
+        result,
+        cached,
+    })
 }
 
 fn look_up_or_copy(
@@ -96,7 +104,7 @@ fn look_up_or_copy(
             let preimage = preimage.clone().with_files(files(&read));
             drop(read);
             tell_of_modes(solver, vertex, &preimage, task);
-            solver.once(vertex, root, &preimage, task, || match made {
+            solver.once(id, vertex, root, &preimage, task, || match made {
                 Some(made) => made.commit(&solver.services.layers),
                 None => make(solver, op, root, &sources, &trees, task),
             })?
@@ -335,25 +343,11 @@ fn selections(read: &[Selection]) -> Vec<Vec<Selected>> {
 fn files(read: &[Selection]) -> Vec<FileDigest> {
     let matches = read.iter().flat_map(|selection| &selection.matches);
     let files = matches.flat_map(|one| {
-        one.entries.iter().map(|entry| {
-            let name = String::from_utf8_lossy(&one.name);
-            let path = match (name.is_empty(), entry.path.is_root()) {
-                (true, _) => entry.path.to_string(),
-                (false, true) => name.into_owned(),
-                (false, false) => format!("{name}/{}", entry.path),
-            };
-            match entry.mode_and_content {
-                Some((mode, content)) => FileDigest {
-                    path,
-                    digest: content,
-                    mode: Some(mode),
-                },
-                None => FileDigest {
-                    path,
-                    digest: entry.digest,
-                    mode: None,
-                },
-            }
+        one.entries.iter().filter_map(|entry| {
+            Some(FileDigest {
+                path: one.place.join(&entry.path).to_string(),
+                facts: entry.facts.clone()?,
+            })
         })
     });
     files.collect()

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_cache::{InputId, ScratchDir};
+use kiln_cache::{FileDigest, InputId, ScratchDir};
 use kiln_image::contents::Contents;
 use kiln_image::tar::{ApplyError, apply_changeset};
 use kiln_image::{Change, Changeset, ImagePath, Node, NodeRef, Tree};
@@ -30,6 +30,9 @@ use crate::rootfs::{RootContents, RootFs, unshared};
 use crate::sandbox::{MountKind, MountSpec, Removals};
 use crate::solve::{Output, Solver};
 use crate::source::context::Context;
+
+/// Of more files than these nobody keeps what they were.
+const MOST_EXPLAINED: usize = 20_000;
 
 /// Name of a selection in the directory it is copied to.
 const COPIED: &str = "source";
@@ -117,6 +120,30 @@ pub(crate) fn sources<'a>(
 pub(crate) fn by_content(sources: &[Option<Source<'_>>]) -> Vec<Option<InputId>> {
     let id = |source: &Option<Source<'_>>| source.as_ref().map(Source::id);
     sources.iter().map(id).collect()
+}
+
+/// The files that the mounts show, by where a step sees them, so that a later miss can name the one that changed. Of very many
+/// it is not worth the space.
+pub(crate) fn files(op: &ExecOp, sources: &[Option<Source<'_>>]) -> Vec<FileDigest> {
+    let mut files = Vec::new();
+    for (mount, source) in op.mounts.iter().zip(sources) {
+        let (
+            Some(source),
+            Mount::Bind(BindMount { target, .. }) | Mount::Cache(CacheMount { target, .. }),
+        ) = (source, mount)
+        else {
+            continue;
+        };
+        let target = ImagePath::clean(target.as_bytes());
+        for (path, node) in source.tree.walk(&source.path) {
+            if files.len() == MOST_EXPLAINED {
+                return Vec::new();
+            }
+            let below = path.strip_prefix(&source.path).unwrap_or_default();
+            files.push(FileDigest::of(format!("/{}", target.join(&below)), node));
+        }
+    }
+    files
 }
 
 /// Makes everything the mounts stand on.

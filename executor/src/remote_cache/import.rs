@@ -97,14 +97,14 @@ impl Imports {
         self.waiting.get().is_some()
     }
 
-    /// The result under a key, if a cache has it; then its layer is known to be there.
+    /// The result that a key leads to and the key it is under, if a cache has it; then its layer is known to be there.
     pub(crate) fn find(
         &self,
         key: &CacheKey,
         layers: &Layers<'_>,
         reporter: &Reporter<'_>,
         halt: &Cancel,
-    ) -> Option<ActionResult> {
+    ) -> Option<(CacheKey, ActionResult)> {
         for cache in self.loaded(reporter, halt) {
             let Some((found, result)) = cache.index.find(key) else {
                 continue;
@@ -131,7 +131,7 @@ impl Imports {
                 cache: cache.clone(),
             };
             state.hits.insert(*key, hit);
-            return Some(result.clone());
+            return Some((found, result.clone()));
         }
         None
     }

@@ -6,6 +6,7 @@
 //! | of each object what R-CACHE-11 lists; context files as owned by root | mtime, hard links |
 //! | | what `--exclude` leaves out, the metadata of a directory of which only the content is copied |
 
+use kiln_cache::FileFacts;
 use kiln_image::{Digest, Digester, ImagePath, Kind};
 use kiln_planner::{CopyOp, CopySourceOp};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -31,6 +32,8 @@ pub struct Selection {
 pub struct Selected {
     /// Base name of a file; empty for a directory, whose name has no part in what is copied.
     pub name: Vec<u8>,
+    /// Where it is in the tree.
+    pub place: ImagePath,
     /// Digest of all that is read of it.
     pub digest: Digest,
     /// The objects, for saying which one made a difference.
@@ -44,9 +47,8 @@ pub struct SelectedEntry {
     pub path: ImagePath,
     /// Digest of the object: of a file with its content, of a directory without what is in it.
     pub digest: Digest,
-    /// The mode, and the digest of all else, where that is the content alone: in a context's folder. It tells a change of the
-    /// mode from one of the content.
-    pub mode_and_content: Option<(u32, Digest)>,
+    /// What tells one kind of change from another; `None` of what the Dockerfile itself says.
+    pub facts: Option<FileFacts>,
 }
 
 /// What the copy reads, source by source.
@@ -143,10 +145,11 @@ fn inline(name: &str, content: &[u8]) -> Selected {
     let entries = vec![SelectedEntry {
         path: ImagePath::root(),
         digest: Digest::of(content),
-        mode_and_content: None,
+        facts: None,
     }];
     Selected {
         name: name.as_bytes().to_vec(),
+        place: ImagePath::root(),
         digest: digest_of(b"inline", &entries),
         entries,
     }
@@ -155,22 +158,25 @@ fn inline(name: &str, content: &[u8]) -> Selected {
 fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
     let entry = |path: ImagePath, node: kiln_image::NodeRef<'_>| {
         let metadata = tree.metadata(node);
+        let node = node.with_metadata(&metadata);
+        let digest = node.own_digest();
         SelectedEntry {
             path,
-            digest: node.with_metadata(&metadata).own_digest(),
-            mode_and_content: mode_and_content(tree, metadata.mode, node.kind),
+            digest,
+            facts: Some(FileFacts::with_digest(node, &digest)),
         }
     };
     match piece {
-        Piece::Leaf { name, node, .. } => {
+        Piece::Leaf { name, path, node } => {
             let entries = vec![entry(ImagePath::root(), *node)];
             Selected {
                 name: name.clone(),
+                place: path.clone(),
                 digest: digest_of(b"file", &entries),
                 entries,
             }
         }
-        Piece::Directory { entries, .. } => {
+        Piece::Directory { path, entries, .. } => {
             let entries: Vec<_> = entries
                 .par_iter()
                 .with_min_len(WORTH_A_THREAD)
@@ -178,19 +184,11 @@ fn selected(tree: &SourceTree<'_>, piece: &Piece<'_>) -> Selected {
                 .collect();
             Selected {
                 name: Vec::new(),
+                place: path.clone(),
                 digest: digest_of(b"directory", &entries),
                 entries,
             }
         }
-    }
-}
-
-fn mode_and_content(tree: &SourceTree<'_>, mode: u32, kind: &Kind) -> Option<(u32, Digest)> {
-    match kind {
-        _ if !tree.is_context => None,
-        Kind::File { digest, .. } => Some((mode, *digest)),
-        Kind::Directory => Some((mode, Digest::from_bytes([0; 32]))),
-        _ => None,
     }
 }
 

@@ -1,0 +1,375 @@
+//! Two corresponding steps beside each other: what of the difference is their own.
+
+use std::collections::BTreeMap;
+
+use super::{Cause, FileCause};
+use crate::builds::{ArgumentRecord, GraphRecord, StageRecord, StepRecord};
+use crate::{Difference, Field, Value};
+
+/// A step in its build.
+pub(super) struct Side<'a> {
+    graph: &'a GraphRecord,
+    step: &'a StepRecord,
+}
+
+/// What two steps differ in.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// What is about the step itself.
+    pub(super) own: Vec<Cause>,
+    /// What is about the files that it reads, which may be another step's work.
+    pub(super) read: Vec<Cause>,
+    /// Whether the root filesystem that it changes is another one.
+    pub(super) root_differs: bool,
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn new(graph: &'a GraphRecord, step: &'a StepRecord) -> Self {
+        Self { graph, step }
+    }
+
+    fn stage(&self) -> Option<&'a StageRecord> {
+        self.graph.stage_of(self.step)
+    }
+
+    fn declares(&self, name: &str) -> bool {
+        let is_it = |argument: &ArgumentRecord| argument.name == name;
+        self.stage()
+            .is_some_and(|stage| stage.arguments.iter().any(is_it))
+    }
+}
+
+/// Two sources. Contexts have no causes: what was read of them is told by who read it.
+pub(super) fn sources(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
+    let (one, other) = (now.step, before.step);
+    let cause = match one.kind.as_str() {
+        "image" => match base(now, before) {
+            Some(cause) => Some(cause),
+            None if one.source != other.source => Some(base_image(one, other)),
+            None => None,
+        },
+        "http" | "git" if one.output() != other.output() => Some(Cause::Source {
+            name: one.instruction().to_owned(),
+        }),
+        _ => None,
+    };
+    cause.into_iter().collect()
+}
+
+fn base_image(now: &StepRecord, before: &StepRecord) -> Cause {
+    let name = now.instruction();
+    let digest = |step: &StepRecord| step.source.clone().unwrap_or_default();
+    Cause::BaseImage {
+        name: name.strip_prefix("FROM ").unwrap_or(name).to_owned(),
+        before: digest(before),
+        after: digest(now),
+    }
+}
+
+/// What another FROM the stage of the step has; `None` if it is the same.
+pub(super) fn base(now: &Side<'_>, before: &Side<'_>) -> Option<Cause> {
+    let (one, other) = (now.stage()?, before.stage()?);
+    if now.graph.platform != before.graph.platform {
+        return Some(Cause::Setting {
+            name: "platform".to_owned(),
+            before: before.graph.platform.clone(),
+            after: now.graph.platform.clone(),
+        });
+    }
+    if from(&one.text) != from(&other.text) {
+        return Some(Cause::Instruction {
+            before: other.text.clone(),
+            after: one.text.clone(),
+        });
+    }
+    changed_variables(&one.variables, &other.variables, |_| true)
+        .into_iter()
+        .next()
+}
+
+/// A FROM without the stage's name, which makes no difference.
+fn from(text: &str) -> Vec<&str> {
+    let mut words: Vec<&str> = text.split_whitespace().skip(1).collect();
+    if let [.., keyword, _] = words[..]
+        && keyword.eq_ignore_ascii_case("as")
+    {
+        words.truncate(words.len() - 2);
+    }
+    words
+}
+
+/// Two steps with keys. Without `differences` the instructions are compared, and all they read may be different.
+pub(super) fn steps(
+    now: &Side<'_>,
+    before: &Side<'_>,
+    differences: Option<&[Difference]>,
+) -> Compared {
+    let Some(differences) = differences else {
+        let text = text_change(now.step, before.step);
+        return Compared {
+            own: text.into_iter().collect(),
+            read: Vec::new(),
+            root_differs: true,
+        };
+    };
+    let mut compared = Compared::default();
+    let mut rest = Vec::new();
+    for difference in differences {
+        match difference {
+            Difference::Field { name, .. } if name == "root filesystem" => {
+                compared.root_differs = true;
+            }
+            Difference::Field {
+                name,
+                before: old,
+                after: new,
+            } if name.starts_with("env ") => {
+                let name = &name["env ".len()..];
+                let is_argument = now.declares(name) || before.declares(name);
+                compared
+                    .own
+                    .push(variable(name, text(old), text(new), is_argument));
+            }
+            Difference::Order { .. } => compared.own.push(Cause::VariableOrder),
+            Difference::Field { .. } => rest.push(difference),
+            _ => {}
+        }
+    }
+    compared.fields(now, before, &rest);
+    compared.files(now, before, differences, &rest);
+    compared
+}
+
+impl Compared {
+    /// Fields that an instruction's text, or a setting, speaks through.
+    fn fields(&mut self, now: &Side<'_>, before: &Side<'_>, fields: &[&Difference]) {
+        let mut is_text_told = false;
+        for field in fields {
+            let Difference::Field {
+                name,
+                before: old,
+                after: new,
+            } = field
+            else {
+                continue;
+            };
+            if is_content(name, old.as_ref(), new.as_ref()) {
+                continue;
+            }
+            if let Some(setting) = setting(name, old.as_ref(), new.as_ref()) {
+                self.own.push(setting);
+                continue;
+            }
+            if is_text_told {
+                continue;
+            }
+            is_text_told = true;
+            let found = text_causes(now, before);
+            match found.is_empty() {
+                false => self.own.extend(found),
+                true => self
+                    .own
+                    .push(hidden(name, now, before, old.as_ref(), new.as_ref())),
+            }
+        }
+    }
+
+    /// Files and what is mounted.
+    fn files(
+        &mut self,
+        now: &Side<'_>,
+        before: &Side<'_>,
+        differences: &[Difference],
+        fields: &[&Difference],
+    ) {
+        let mut files: Vec<FileCause> = differences.iter().flat_map(FileCause::of).collect();
+        if now.step.kind == "exec" {
+            let changed = fields.iter().filter_map(|field| mounted(field));
+            for target in changed {
+                let prefix = format!("{}/", target.trim_end_matches('/'));
+                let of_mount =
+                    |file: &FileCause| file.path == target || file.path.starts_with(&prefix);
+                let (of_mount, others) = files.into_iter().partition(of_mount);
+                files = others;
+                self.read.push(Cause::Mount {
+                    target,
+                    files: of_mount,
+                });
+            }
+            return;
+        }
+        // Another instruction reads other files; what it does not read any more is not gone.
+        let causes = text_causes(now, before);
+        if !causes.is_empty() {
+            files.retain(|file| !matches!(file.change, "added" | "removed" | "renamed"));
+            let has_source = |field: &&Difference| matches!(field, Difference::Field { name, .. } if name.starts_with("source "));
+            let is_source = fields.iter().any(has_source) || differences.len() > fields.len();
+            if self.own.is_empty() && is_source && files.is_empty() {
+                self.own.extend(causes);
+            }
+        }
+        if !files.is_empty() {
+            self.read.push(Cause::Files { files });
+        }
+    }
+}
+
+/// What is said of an instruction otherwise: its text, or the variables in it.
+fn text_causes(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
+    let text = text_change(now.step, before.step);
+    let variables = changed_variables(&now.step.variables, &before.step.variables, |name| {
+        now.declares(name) || before.declares(name)
+    });
+    text.into_iter().chain(variables).collect()
+}
+
+fn text_change(now: &StepRecord, before: &StepRecord) -> Option<Cause> {
+    let is_same = match now.kind.as_str() {
+        // A shell may make something of every blank.
+        "exec" => now.text == before.text,
+        _ => now
+            .text
+            .split_whitespace()
+            .skip(1)
+            .eq(before.text.split_whitespace().skip(1)),
+    };
+    (!is_same).then(|| Cause::Instruction {
+        before: before.text.clone(),
+        after: now.text.clone(),
+    })
+}
+
+fn changed_variables(
+    now: &[(String, String)],
+    before: &[(String, String)],
+    is_argument: impl Fn(&str) -> bool,
+) -> Vec<Cause> {
+    let map = |pairs: &'_ [(String, String)]| -> BTreeMap<String, String> {
+        pairs.iter().cloned().collect()
+    };
+    let (now, before) = (map(now), map(before));
+    let mut names: Vec<&String> = now.keys().chain(before.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let changed = names
+        .into_iter()
+        .filter(|name| now.get(*name) != before.get(*name));
+    changed
+        .map(|name| {
+            variable(
+                name,
+                before.get(name).cloned(),
+                now.get(name).cloned(),
+                is_argument(name),
+            )
+        })
+        .collect()
+}
+
+fn variable(name: &str, before: Option<String>, after: Option<String>, is_argument: bool) -> Cause {
+    let name = name.to_owned();
+    match is_argument {
+        true => Cause::Argument {
+            name,
+            before,
+            after,
+        },
+        false => Cause::Variable {
+            name,
+            before,
+            after,
+        },
+    }
+}
+
+/// Whether a field is only about the content of files, which are told by themselves.
+fn is_content(name: &str, before: Option<&Value>, after: Option<&Value>) -> bool {
+    match (before, after) {
+        (Some(Value::Contents(_)), Some(Value::Contents(_))) => true,
+        (Some(Value::Group(before)), Some(Value::Group(after))) if name.starts_with("mount ") => {
+            others(before).eq(others(after))
+        }
+        _ => false,
+    }
+}
+
+/// The fields of a mount but for what it shows.
+fn others(fields: &[Field]) -> impl Iterator<Item = &Field> {
+    fields.iter().filter(|field| field.name != "from")
+}
+
+/// Where a mount is that shows something else.
+fn mounted(difference: &Difference) -> Option<String> {
+    let Difference::Field {
+        name,
+        before: Some(before),
+        after: Some(after @ Value::Group(fields)),
+    } = difference
+    else {
+        return None;
+    };
+    is_content(name, Some(before), Some(after)).then_some(())?;
+    let target = fields.iter().find(|field| field.name == "target")?;
+    text(&Some(target.value.clone()))
+}
+
+/// What other instructions and flags set for a step.
+fn setting(name: &str, before: Option<&Value>, after: Option<&Value>) -> Option<Cause> {
+    let called = match name {
+        "cwd" => "WORKDIR",
+        "user" => "USER",
+        "owner" => "USER",
+        "date" => "SOURCE_DATE_EPOCH",
+        "hostname" | "extra hosts" | "network" | "security" | "platform" | "ulimits"
+        | "shm size" | "cgroup parent" => name,
+        _ => return None,
+    };
+    Some(Cause::Setting {
+        name: called.to_owned(),
+        before: shown(before),
+        after: shown(after),
+    })
+}
+
+/// A field that differs though the instruction and its variables are the same: something outside changed its meaning.
+fn hidden(
+    name: &str,
+    now: &Side<'_>,
+    before: &Side<'_>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Cause {
+    match (name, old, new) {
+        ("argv", Some(Value::List(old)), Some(Value::List(new)))
+            if old.last() == new.last() && old.len() + new.len() > 2 =>
+        {
+            let shell = |argv: &[String]| argv[..argv.len().saturating_sub(1)].join(" ");
+            Cause::Setting {
+                name: "SHELL".to_owned(),
+                before: shell(old),
+                after: shell(new),
+            }
+        }
+        _ if name.starts_with("file ") || name.starts_with("source ") => Cause::Instruction {
+            before: before.step.text.clone(),
+            after: now.step.text.clone(),
+        },
+        _ => Cause::Setting {
+            name: name.to_owned(),
+            before: shown(old),
+            after: shown(new),
+        },
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+fn text(value: &Option<Value>) -> Option<String> {
+    match value {
+        Some(Value::Text(text)) => Some(text.clone()),
+        Some(value) => Some(value.to_string()),
+        None => None,
+    }
+}

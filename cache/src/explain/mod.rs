@@ -1,0 +1,377 @@
+//! Why the steps of a build were done again.
+//!
+//! A build is compared with earlier ones of the same Dockerfile: which of their steps a step corresponds to ([`align()`]), and in
+//! what their keys' preimages differ ([`Cause`]). What differs in the root filesystem or in the files of a stage is no cause but a
+//! consequence: then the step that gave them is asked, and so on, until there is something that somebody did.
+//!
+//! Of several earlier builds the closest speaks: one edit was undone and another made, and it is the other that cost the cache.
+//! Between equals it is the latest.
+
+mod align;
+mod cause;
+mod compare;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+pub use align::align;
+pub use cause::{Cause, FileCause};
+
+use crate::builds::{BuildId, BuildRecord, GraphRecord, Miss, StepRecord, StepState};
+use crate::{CacheKey, Difference, OutputId, Preimage};
+use compare::Side;
+
+/// A cause is looked for so many steps back at most.
+const DEEPEST: usize = 2_000;
+
+/// Why a step was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// The causes, most of the time one; never empty.
+    pub causes: Vec<Cause>,
+    /// The step that they are about, by position: this one, or one that it depends on.
+    pub of: usize,
+    /// What reached this step from there, where it is known: the files that it reads.
+    pub through: Vec<Cause>,
+    /// The build that it was compared with.
+    pub compared_with: Option<BuildId>,
+}
+
+/// A build beside earlier ones.
+pub struct Explainer<'a> {
+    graph: &'a GraphRecord,
+    earlier: Vec<Earlier<'a>>,
+    preimages: &'a dyn Fn(&CacheKey) -> Option<Preimage>,
+    read: RefCell<HashMap<CacheKey, Option<Rc<Preimage>>>>,
+    roots: RefCell<HashMap<(usize, usize), Option<Root>>>,
+}
+
+/// An earlier build, and to which of its steps each step corresponds.
+struct Earlier<'a> {
+    id: &'a BuildId,
+    graph: &'a GraphRecord,
+    pairs: Vec<Option<usize>>,
+    /// By step of the earlier build, whether anything corresponds to it.
+    is_paired: Vec<bool>,
+}
+
+/// Something that somebody did, and to which step.
+#[derive(Debug, Clone)]
+struct Root {
+    of: usize,
+    causes: Vec<Cause>,
+    through: Vec<Cause>,
+}
+
+impl<'a> Explainer<'a> {
+    /// Puts a build beside `earlier` ones, the latest first. `preimages` has what keys were made of.
+    pub fn new(
+        graph: &'a GraphRecord,
+        earlier: &'a [BuildRecord],
+        preimages: &'a dyn Fn(&CacheKey) -> Option<Preimage>,
+    ) -> Self {
+        let earlier = earlier.iter().filter_map(|build| {
+            let before = build.graph.as_ref()?;
+            let pairs = align(graph, before);
+            let mut is_paired = vec![false; before.steps.len()];
+            for pair in pairs.iter().flatten() {
+                is_paired[*pair] = true;
+            }
+            Some(Earlier {
+                id: &build.header.id,
+                graph: before,
+                pairs,
+                is_paired,
+            })
+        });
+        Self {
+            graph,
+            earlier: earlier.collect(),
+            preimages,
+            read: RefCell::default(),
+            roots: RefCell::default(),
+        }
+    }
+
+    /// Why a step was done; `None` if it was not.
+    #[must_use]
+    pub fn why(&self, step: usize) -> Option<Why> {
+        let record = &self.graph.steps[step];
+        if !record.was_rebuilt() {
+            return None;
+        }
+        if let Some(cause) = policy(record) {
+            return Some(Why::own(step, cause));
+        }
+        let Some(build) = self.closest(step) else {
+            return Some(Why::own(step, self.never_done(step)));
+        };
+        let root = self.root(step, build, 0).unwrap_or_else(|| Root {
+            of: step,
+            // The same key: its result is gone, and what told so is too.
+            causes: vec![Cause::Collected],
+            through: Vec::new(),
+        });
+        Some(Why {
+            causes: root.causes,
+            of: root.of,
+            through: root.through,
+            compared_with: Some(self.earlier[build].id.clone()),
+        })
+    }
+
+    /// The earlier build with which a step has most in common, of those whose key of it is known.
+    fn closest(&self, step: usize) -> Option<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        for (build, earlier) in self.earlier.iter().enumerate() {
+            let Some(before) = earlier.pairs[step].map(|at| &earlier.graph.steps[at]) else {
+                continue;
+            };
+            let distance = match self.differences(&self.graph.steps[step], before) {
+                Some(differences) => distance(&differences),
+                // It failed, or nothing was kept: the instruction is all there is to compare.
+                None if before.was_rebuilt() || before.key().is_some() => usize::MAX,
+                None => continue,
+            };
+            if best.is_none_or(|(least, _)| distance < least) {
+                best = Some((distance, build));
+            }
+            if distance <= 1 {
+                break;
+            }
+        }
+        best.map(|(_, build)| build)
+    }
+
+    /// What to say of a step that no earlier build has done.
+    fn never_done(&self, step: usize) -> Cause {
+        let record = &self.graph.steps[step];
+        let Some(last) = self.earlier.first() else {
+            return Cause::FirstBuild;
+        };
+        let stage = |graph: &GraphRecord| graph.stage_of(record).map(|stage| stage.name.clone());
+        let is_new_stage = !last.graph.steps.iter().any(|other| {
+            last.graph.stage_of(other).map(|stage| &stage.name) == stage(self.graph).as_ref()
+        });
+        match last.pairs[step] {
+            Some(_) => Cause::NotReached,
+            None if is_new_stage => Cause::FirstBuild,
+            None => self.new_or_moved(step, last),
+        }
+    }
+
+    fn new_or_moved(&self, step: usize, earlier: &Earlier<'_>) -> Cause {
+        let record = &self.graph.steps[step];
+        let text = record.instruction().to_owned();
+        let before = earlier.graph.steps.iter().zip(&earlier.is_paired);
+        match before
+            .filter(|(_, is_paired)| !**is_paired)
+            .any(|(other, _)| is_same(record, other))
+        {
+            true => Cause::Moved { text },
+            false => Cause::New { text },
+        }
+    }
+
+    /// What made a step another one than in an earlier build; `None` if it is the same.
+    fn root(&self, step: usize, build: usize, depth: usize) -> Option<Root> {
+        if let Some(known) = self.roots.borrow().get(&(step, build)) {
+            return known.clone();
+        }
+        let found = match depth < DEEPEST {
+            true => self.find_root(step, build, depth),
+            false => None,
+        };
+        self.roots.borrow_mut().insert((step, build), found.clone());
+        found
+    }
+
+    fn find_root(&self, step: usize, build: usize, depth: usize) -> Option<Root> {
+        let record = &self.graph.steps[step];
+        let earlier = &self.earlier[build];
+        let own = |causes: Vec<Cause>| Root {
+            of: step,
+            causes,
+            through: Vec::new(),
+        };
+        let Some(at) = earlier.pairs[step] else {
+            return Some(own(vec![self.new_or_moved(step, earlier)]));
+        };
+        let before = &earlier.graph.steps[at];
+        if depth > 0
+            && let Some(cause) = policy(record)
+        {
+            return Some(own(vec![cause]));
+        }
+        let sides = (
+            Side::new(self.graph, record),
+            Side::new(earlier.graph, before),
+        );
+        if record.key().is_none() && before.key().is_none() && record.inputs.is_empty() {
+            let causes = compare::sources(&sides.0, &sides.1);
+            return (!causes.is_empty()).then(|| own(causes));
+        }
+        let differences = self.differences(record, before);
+        let compared = compare::steps(&sides.0, &sides.1, differences.as_deref());
+        let brought = self.brought(step, build, depth, &compared);
+        match brought {
+            _ if !compared.own.is_empty() => Some(own(compared.own)),
+            // What a stage gave is known by the step that made it what it is.
+            Some(root) => Some(Root {
+                through: compared.read,
+                ..root
+            }),
+            None if !compared.read.is_empty() => Some(own(compared.read)),
+            None => {
+                let is_other = differs(record.output(), before.output());
+                (is_other || differences.is_some_and(|some| !some.is_empty()))
+                    .then(|| own(vec![Cause::OutputChanged]))
+            }
+        }
+    }
+
+    /// What changed the first of a step's inputs that changed and counts.
+    fn brought(
+        &self,
+        step: usize,
+        build: usize,
+        depth: usize,
+        compared: &compare::Compared,
+    ) -> Option<Root> {
+        let inputs = self.graph.steps[step].inputs.len();
+        let counts = |input: &usize| match input {
+            0 => compared.root_differs,
+            _ => !compared.read.is_empty(),
+        };
+        let mut inputs = (0..inputs).filter(counts);
+        inputs.find_map(|input| self.through_input(step, build, depth, input))
+    }
+
+    fn through_input(&self, step: usize, build: usize, depth: usize, input: usize) -> Option<Root> {
+        let earlier = &self.earlier[build];
+        let record = &self.graph.steps[step];
+        let before = &earlier.graph.steps[earlier.pairs[step]?];
+        let now = *record.inputs.get(input)?;
+        let then = before.inputs.get(input).copied();
+        let is_same = then.is_some_and(|then| {
+            let outputs = (
+                self.graph.steps[now].output(),
+                earlier.graph.steps[then].output(),
+            );
+            outputs.0.is_some() && outputs.0 == outputs.1
+        });
+        // A context has no output: what was read of it is told as files.
+        if is_same || self.graph.steps[now].kind == "context" {
+            return None;
+        }
+        if input == 0
+            && self.graph.steps[now].stage != record.stage
+            && let Some(cause) = compare::base(
+                &Side::new(self.graph, record),
+                &Side::new(earlier.graph, before),
+            )
+        {
+            return Some(Root {
+                of: step,
+                causes: vec![cause],
+                through: Vec::new(),
+            });
+        }
+        match (earlier.pairs[now], then) {
+            (Some(pair), Some(then)) if pair != then && !earlier.is_paired[then] => {
+                let gone = &earlier.graph.steps[then];
+                let text = gone.instruction().to_owned();
+                let moved = self.graph.steps.iter().zip(&earlier.pairs);
+                let is_moved = moved
+                    .filter(|(_, pair)| pair.is_none())
+                    .any(|(other, _)| is_same_instruction(other, gone));
+                Some(Root {
+                    of: step,
+                    causes: vec![match is_moved {
+                        true => Cause::Moved { text },
+                        false => Cause::Removed { text },
+                    }],
+                    through: Vec::new(),
+                })
+            }
+            _ => self.root(now, build, depth + 1),
+        }
+    }
+
+    /// In what the key of a step differs from an earlier one; `None` if that is not known.
+    fn differences(&self, now: &StepRecord, before: &StepRecord) -> Option<Vec<Difference>> {
+        let (now, before) = (now.key()?, before.key()?);
+        if now == before {
+            return Some(Vec::new());
+        }
+        let (now, before) = (self.preimage(&now)?, self.preimage(&before)?);
+        Some(now.differences(&before))
+    }
+
+    fn preimage(&self, key: &CacheKey) -> Option<Rc<Preimage>> {
+        if let Some(known) = self.read.borrow().get(key) {
+            return known.clone();
+        }
+        let found = (self.preimages)(key).map(Rc::new);
+        self.read.borrow_mut().insert(*key, found.clone());
+        found
+    }
+}
+
+impl Why {
+    fn own(step: usize, cause: Cause) -> Self {
+        Self {
+            causes: vec![cause],
+            of: step,
+            through: Vec::new(),
+            compared_with: None,
+        }
+    }
+}
+
+/// Files count as one, however many changed.
+fn distance(differences: &[Difference]) -> usize {
+    let is_field = |difference: &&Difference| {
+        matches!(
+            difference,
+            Difference::Field { .. } | Difference::Order { .. }
+        )
+    };
+    let fields = differences.iter().filter(is_field).count();
+    fields + usize::from(fields < differences.len())
+}
+
+/// Why a step was done that might have been in the cache.
+fn policy(step: &StepRecord) -> Option<Cause> {
+    let miss = match &step.end.as_ref()?.state {
+        StepState::Rebuilt { miss, .. } => miss,
+        StepState::Failed { miss, .. } => miss.as_ref()?,
+        _ => return None,
+    };
+    Some(match miss {
+        Miss::Absent => return None,
+        Miss::Collected => Cause::Collected,
+        Miss::Disabled { by } => Cause::Disabled { by: by.clone() },
+        Miss::Expired { age, ttl } => Cause::Expired {
+            age: *age,
+            ttl: *ttl,
+        },
+        Miss::Damaged { what } => Cause::Damaged { what: what.clone() },
+    })
+}
+
+fn differs(now: Option<OutputId>, before: Option<OutputId>) -> bool {
+    now.is_some() && before.is_some() && now != before
+}
+
+fn is_same(one: &StepRecord, other: &StepRecord) -> bool {
+    one.kind == other.kind && one.text == other.text && is_same_instruction(one, other)
+}
+
+fn is_same_instruction(one: &StepRecord, other: &StepRecord) -> bool {
+    one.kind == other.kind && one.instruction() == other.instruction()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! What a build does, noted for its history while it does it.
+//!
+//! A note is a few words in memory; who gave the journal writes them down at the end. Only where a step was done is there a
+//! look at earlier builds: whether it gave what it gave before.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use kiln_cache::builds::{
+    ArgumentRecord, BuildHeader, BuildId, GraphRecord, Miss, RecipeId, StageRecord, StepEnd,
+    StepRecord, StepState,
+};
+use kiln_cache::key::conceal;
+use kiln_cache::{CacheKey, OutputId, Store, explain};
+use kiln_image::ChainId;
+use kiln_parser::Source;
+use kiln_planner::{
+    Argument, FileOp, NoCache, Op, Plan, PlanOptions, SourceOp, StageSummary, Vertex, VertexId,
+    inputs,
+};
+
+/// With so many earlier builds a step's output is compared.
+const COMPARED_BUILDS: usize = 3;
+
+/// Notes of one build.
+#[derive(Debug)]
+pub struct Journal {
+    id: BuildId,
+    recipe: RecipeId,
+    began: Instant,
+    graph: OnceLock<GraphRecord>,
+    no_cache: OnceLock<NoCache>,
+    notes: Mutex<Vec<Note>>,
+    /// What each step gave in earlier builds.
+    earlier: OnceLock<Vec<HashSet<OutputId>>>,
+}
+
+/// What is known of a step so far.
+#[derive(Debug, Clone, Default)]
+struct Note {
+    miss: Option<Miss>,
+    end: Option<StepEnd>,
+}
+
+impl Journal {
+    /// An empty one for a build that begins now.
+    #[must_use]
+    pub fn new(header: &BuildHeader) -> Self {
+        Self {
+            id: header.id.clone(),
+            recipe: header.recipe.clone(),
+            began: Instant::now(),
+            graph: OnceLock::new(),
+            no_cache: OnceLock::new(),
+            notes: Mutex::new(Vec::new()),
+            earlier: OnceLock::new(),
+        }
+    }
+
+    /// The plan and what came of its steps; `None` if it never came to a plan.
+    #[must_use]
+    pub fn into_graph(self) -> Option<GraphRecord> {
+        let mut graph = self.graph.into_inner()?;
+        let notes = self
+            .notes
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (step, note) in graph.steps.iter_mut().zip(notes) {
+            step.end = note.end;
+        }
+        Some(graph)
+    }
+
+    /// The build's name, for what its steps leave in the store.
+    pub(crate) fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// Notes what is to be done.
+    pub(crate) fn begin(&self, plan: &Plan, options: &PlanOptions, source: &Source) {
+        let _ = self.no_cache.set(options.no_cache.clone());
+        let _ = self.graph.set(graph(plan, source));
+        let count = plan.graph.node_count();
+        *self.notes() = vec![Note::default(); count];
+    }
+
+    /// Notes why a step has to be done.
+    pub(crate) fn missed(&self, id: VertexId, miss: Miss) {
+        if let Some(note) = self.notes().get_mut(id.index()) {
+            note.miss = Some(miss);
+        }
+    }
+
+    /// Why a step had to be done.
+    pub(crate) fn miss(&self, id: VertexId) -> Option<Miss> {
+        self.notes().get(id.index())?.miss.clone()
+    }
+
+    /// Notes what came of a step.
+    pub(crate) fn ended(&self, id: VertexId, ended: Ended) {
+        let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let end = StepEnd {
+            vertex: ended.vertex,
+            at_ms,
+            took_ms: ended.took_ms,
+            state: ended.state,
+            key: ended.key,
+            output: ended.output,
+        };
+        if let Some(note) = self.notes().get_mut(id.index()) {
+            note.end = Some(end);
+        }
+    }
+
+    /// The flag or comment by which a step doesn't look for results.
+    pub(crate) fn disabled_by(&self, vertex: &Vertex) -> String {
+        let stage = vertex.stage.zip(self.graph.get());
+        let stage = stage.and_then(|(stage, graph)| graph.stages.get(stage));
+        let by = match self.no_cache.get() {
+            Some(NoCache::All) => "--no-cache",
+            Some(NoCache::Stages(names))
+                if stage.is_some_and(|stage| {
+                    names
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(&stage.name))
+                }) =>
+            {
+                "--no-cache-filter"
+            }
+            _ => "# kiln: no-cache",
+        };
+        by.to_owned()
+    }
+
+    /// Whether a step gave the same in one of the last builds.
+    pub(crate) fn gave_before(&self, store: &Store, id: VertexId, output: OutputId) -> bool {
+        let earlier = self.earlier.get_or_init(|| self.earlier_outputs(store));
+        let known = earlier.get(id.index());
+        known.is_some_and(|known| known.contains(&output))
+    }
+
+    fn earlier_outputs(&self, store: &Store) -> Vec<HashSet<OutputId>> {
+        let Some(graph) = self.graph.get() else {
+            return Vec::new();
+        };
+        let mut outputs = vec![HashSet::new(); graph.steps.len()];
+        for build in store.builds().last(&self.recipe, COMPARED_BUILDS) {
+            let Some(before) = &build.graph else {
+                continue;
+            };
+            let pairs = explain::align(graph, before);
+            for (known, pair) in outputs.iter_mut().zip(pairs) {
+                known.extend(pair.and_then(|at| before.steps[at].output()));
+            }
+        }
+        outputs
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, Vec<Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of a step.
+pub(crate) struct Ended {
+    pub vertex: Option<u32>,
+    pub took_ms: u64,
+    pub state: StepState,
+    pub key: Option<CacheKey>,
+    pub output: Option<OutputId>,
+}
+
+impl Ended {
+    /// A source was read.
+    pub(crate) fn read(output: Option<OutputId>) -> Self {
+        Self {
+            vertex: None,
+            took_ms: 0,
+            state: StepState::Read,
+            key: None,
+            output,
+        }
+    }
+}
+
+/// All stages are there, so that steps name theirs by its index.
+fn graph(plan: &Plan, source: &Source) -> GraphRecord {
+    let stages = plan.stages.iter().enumerate();
+    let steps = plan.graph.node_indices();
+    GraphRecord {
+        target: stage_name(plan.target_stage, &plan.stages[plan.target_stage]),
+        platform: plan.platform.to_string(),
+        global_arguments: arguments(&plan.global_arguments),
+        stages: stages
+            .map(|(index, stage)| StageRecord {
+                name: stage_name(index, stage),
+                text: stage.text.clone(),
+                line: source.line_of(stage.span),
+                variables: concealed(&stage.variables),
+                arguments: arguments(&stage.arguments),
+            })
+            .collect(),
+        steps: steps.map(|id| step(plan, id, source)).collect(),
+    }
+}
+
+fn step(plan: &Plan, id: VertexId, source: &Source) -> StepRecord {
+    let vertex = &plan.graph[id];
+    let inputs = inputs(&plan.graph, id);
+    StepRecord {
+        name: vertex.name.clone(),
+        kind: kind(&vertex.op).to_owned(),
+        stage: vertex.stage,
+        line: vertex.span.map(|span| source.line_of(span)),
+        text: vertex.text.clone(),
+        variables: concealed(&vertex.variables),
+        inputs: inputs.into_iter().map(VertexId::index).collect(),
+        source: match &vertex.op {
+            Op::Source(SourceOp::Image {
+                manifest_digest,
+                diff_ids,
+                ..
+            }) => match manifest_digest {
+                Some(digest) => Some(digest.to_string()),
+                None => ChainId::of(diff_ids).map(|chain| chain.0.to_string()),
+            },
+            _ => None,
+        },
+        end: None,
+    }
+}
+
+fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Source(SourceOp::Image { .. }) => "image",
+        Op::Source(SourceOp::Local { .. }) => "context",
+        Op::Source(SourceOp::Http(_)) => "http",
+        Op::Source(SourceOp::Git(_)) => "git",
+        Op::Source(SourceOp::Scratch) => "scratch",
+        Op::Exec(_) => "exec",
+        Op::File(FileOp::Copy(_)) => "copy",
+        Op::File(FileOp::Mkdir(_)) => "mkdir",
+    }
+}
+
+/// As progress calls it (R-STG-6).
+fn stage_name(index: usize, stage: &StageSummary) -> String {
+    let name = stage.name.clone();
+    name.unwrap_or_else(|| format!("stage-{index}"))
+}
+
+fn arguments(arguments: &[Argument]) -> Vec<ArgumentRecord> {
+    let record = |argument: &Argument| ArgumentRecord {
+        name: argument.name.clone(),
+        value: argument
+            .value
+            .as_ref()
+            .map(|value| conceal(&argument.name, value)),
+    };
+    arguments.iter().map(record).collect()
+}
+
+fn concealed(variables: &[(String, String)]) -> Vec<(String, String)> {
+    let concealed = |(name, value): &(String, String)| (name.clone(), conceal(name, value));
+    variables.iter().map(concealed).collect()
+}
