@@ -28,9 +28,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(Box<command::build::Args>),
+    Builds(command::builds::Args),
     Check(command::check::Args),
     Context(command::context::Args),
     Plan(command::plan::Args),
+    Explain(command::explain::Args),
     Run(command::run::Args),
     Images(command::images::Args),
     History(command::history::Args),

@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod quantity;
 mod recipe;
+mod recorder;
 mod render;
 mod resources;
 mod session;

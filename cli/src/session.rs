@@ -14,7 +14,7 @@ use crate::args::ProgressMode;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::progress::{self, Account};
+use crate::progress::{self, Account, Witness};
 use crate::signal::Interrupt;
 
 /// One command's hold on the world.
@@ -112,6 +112,16 @@ impl Session {
         mode: ProgressMode,
         work: impl FnOnce(Watched<'_>) -> Result<T, Failure>,
     ) -> (Result<T, Failure>, Account) {
+        self.watch_with(mode, None, work)
+    }
+
+    /// The same with one more who is told what happens.
+    pub(crate) fn watch_with<T>(
+        &self,
+        mode: ProgressMode,
+        witness: Option<&mut dyn Witness>,
+        work: impl FnOnce(Watched<'_>) -> Result<T, Failure>,
+    ) -> (Result<T, Failure>, Account) {
         let interrupt = match Interrupt::listen() {
             Ok(interrupt) => interrupt,
             Err(error) => {
@@ -120,7 +130,7 @@ impl Session {
                 return (Err(failure), Account::default());
             }
         };
-        let (result, account) = progress::watch(mode, self.color, |sink| {
+        let (result, account) = progress::watch(mode, self.color, witness, |sink| {
             let watched = Watched {
                 services: self.services()?,
                 reporter: Reporter::new(sink),

@@ -51,7 +51,7 @@ pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use remote_cache::{
     CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports, export_cache,
 };
-pub use secrets::{SecretSource, Secrets};
+pub use secrets::{Redactor, SecretSource, Secrets};
 pub use services::Services;
 pub use source::context::{ContextSource, ContextSources};
 pub use source::folder::ContextOptions;

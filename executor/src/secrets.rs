@@ -40,6 +40,55 @@ impl Secrets {
     }
 }
 
+/// Takes secrets out of texts that are kept.
+#[derive(Default)]
+pub struct Redactor(Vec<String>);
+
+/// Shorter values, or lines of values, are not looked for: they stand in texts by chance.
+const SHORTEST: usize = 4;
+
+impl Redactor {
+    /// Of all secrets, and more values that are to be hidden. A secret that can't be read can't have been used either.
+    pub fn new(secrets: &Secrets, more: impl IntoIterator<Item = String>) -> Self {
+        let values = secrets.0.keys().filter_map(|id| secrets.read(id).ok()?);
+        let texts = values.map(|value| String::from_utf8_lossy(&value).into_owned());
+        let mut lines: Vec<String> = texts
+            .chain(more)
+            .flat_map(|text| {
+                let lines = text.lines().map(|line| line.trim().to_owned());
+                lines.collect::<Vec<_>>()
+            })
+            .filter(|line| line.len() >= SHORTEST)
+            .collect();
+        // One that is part of another comes later.
+        lines.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
+        lines.dedup();
+        Redactor(lines)
+    }
+
+    /// Whether there is nothing to hide.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text with `***` for every value.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for value in &self.0 {
+            if text.contains(value.as_str()) {
+                text = text.replace(value.as_str(), "***");
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
 fn limited(file: &File) -> io::Result<Vec<u8>> {
     let mut value = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut value)?;
@@ -58,5 +107,27 @@ impl FromIterator<(String, SecretSource)> for Secrets {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_taken_out_line_by_line() {
+        let key = "-----BEGIN-----\nabcdef\n".as_bytes().to_vec();
+        let all = [("key".to_owned(), SecretSource::Value(key))];
+        let secrets: Secrets = all.into_iter().collect();
+        let redactor = Redactor::new(&secrets, ["abc".to_owned(), "abcdefgh".to_owned()]);
+        let cases = [
+            ("x abcdef y", "x *** y"),
+            ("abcdefgh", "***"),
+            ("abc", "abc"),
+            ("-----BEGIN-----\n", "***\n"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(redactor.redact(text), expected);
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod checks;
 mod collect;
+mod history;
 mod log_limit;
 mod outputs;
 mod report;
@@ -28,6 +29,7 @@ use crate::args::ProgressMode;
 use crate::cache_flags::{CacheFrom, CacheTo};
 use crate::command::call::{self, Call};
 use crate::command::check;
+use crate::command::explain;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -35,6 +37,7 @@ use crate::gc_budget::GcBudget;
 use crate::output::Output;
 use crate::quantity::Span;
 use crate::recipe::Recipe;
+use crate::recorder::Recorder;
 use crate::resources::{self, ResourceFlags};
 use crate::session::{LazySession, Session, Watched};
 use results::Results;
@@ -104,6 +107,9 @@ pub(crate) struct Args {
     /// Show no progress, print the image id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Say at the end why steps were done again: text, on stderr, or json, github or gitlab, on stdout
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) explain: Option<explain::Format>,
     /// Show all about the warnings of the checks
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,
@@ -136,6 +142,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     let parsed = parse(&source)?;
     let session = session.opened()?;
+    let redact = history::redactor(&secrets, &options);
+    let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
+    let journal = recorder.journal();
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
@@ -144,11 +153,12 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         pull: args.recipe.pull_policy(),
         steps: steps(&args, config, secrets, &agents)?,
         inline_cache: cache::is_inline(&args),
+        journal: Some(&journal),
     };
     let limits = config.gc(args.gc)?;
     let began = SystemTime::now();
     let findings = OnceLock::new();
-    let (result, account) = session.watch(mode, |watched| {
+    let (result, account) = session.watch_with(mode, Some(&mut recorder), |watched| {
         CacheFrom::begin(&args.cache_from, &watched, config);
         let made = make(&watched, &request, &args.tags, &outputs, &findings)?;
         cache::export(&args, &made.0, &source, &watched)?;
@@ -158,11 +168,12 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let in_full = args.debug.then_some(config.color);
     let told = || report::warnings(mode, &source, found, in_full);
     collect::keep_within(limits, args.gc.is_some(), began, mode, &session.store);
-    let (built, results) = result.inspect_err(|_| {
+    if result.is_err() {
         report::tail(mode, &account);
-        told();
-    })?;
+    }
     told();
+    history::keep(recorder, journal, &result, args.explain, mode, config)?;
+    let (built, results) = result?;
     report::unused_build_args(mode, config, &built);
     report::made(mode, &results, &outputs);
     leave(&args, &results)

@@ -1,7 +1,7 @@
 //! `kiln check`, `kiln build --check`: what a Dockerfile says that is likely not meant. Clauses R-CHK-1..9.
 
 mod buildkit;
-mod github;
+pub(super) mod github;
 mod json;
 mod sarif;
 mod text;
@@ -233,6 +233,7 @@ impl Request {
             pull: self.pull,
             steps: StepOptions::default(),
             inline_cache: false,
+            journal: None,
         };
         let silent = |_| {};
         let reporter = Reporter::new(&silent);

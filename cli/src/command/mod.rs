@@ -1,11 +1,13 @@
 //! The commands, one file each: its arguments, what it does, its tests.
 
 pub(crate) mod build;
+pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod context;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -29,9 +31,11 @@ use crate::failure::Failure;
 pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
     match command {
         Command::Build(args) => build::run(*args, config),
+        Command::Builds(args) => builds::run(&args, config),
         Command::Check(args) => check::run(&args, config),
         Command::Context(args) => context::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
+        Command::Explain(args) => explain::run(&args, config),
         Command::Run(args) => run::run(args, config),
         Command::Images(args) => images::run(&args, config),
         Command::History(args) => history::run(&args, config),

@@ -76,6 +76,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             ..StepOptions::default()
         },
         inline_cache: false,
+        journal: None,
     };
     let (picture, _) = session.opened()?.watch(mode, |watched| {
         CacheFrom::begin(&args.cache_from, &watched, config);

@@ -66,7 +66,7 @@ impl Account {
             EventKind::VertexCanceled { vertex } => {
                 self.running.remove(vertex);
             }
-            EventKind::Progress { .. } | EventKind::Used { .. } => {}
+            EventKind::Progress { .. } | EventKind::Used { .. } | EventKind::SameOutput { .. } => {}
         }
     }
 

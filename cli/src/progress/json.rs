@@ -54,6 +54,9 @@ struct Vertex {
     completed: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cached: bool,
+    /// Of ours: it was done again and gave what it gave before.
+    #[serde(rename = "sameOutput", skip_serializing_if = "std::ops::Not::not")]
+    same_output: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -114,6 +117,11 @@ impl<W: Write> Json<W> {
                     Some("context canceled".to_owned()),
                 ));
             }
+            EventKind::SameOutput { vertex } => {
+                if let Some(vertex) = self.running.get_mut(vertex) {
+                    vertex.same_output = true;
+                }
+            }
             EventKind::Used { vertex, usage } => status.usages.push(StepUsage {
                 vertex: digest(*vertex),
                 user_time: usage.user.as_nanos(),
@@ -152,6 +160,7 @@ impl<W: Write> Json<W> {
             started: at,
             completed: None,
             cached: false,
+            same_output: false,
             error: None,
         };
         self.running.insert(id, vertex.clone());

@@ -23,6 +23,9 @@ const QUEUE: usize = 1024;
 /// How often what only time changes (spinners, seconds) is redrawn.
 const TICK: Duration = Duration::from_millis(100);
 
+/// What is said of a step that was done again for nothing.
+const SAME_OUTPUT: &str = "same output, continuing from cache";
+
 /// One way to show events. Nothing here may fail: a terminal that went away must not stop a build.
 trait Renderer: Send {
     /// Shows one event.
@@ -33,15 +36,24 @@ trait Renderer: Send {
     fn finish(&mut self, _account: &Account) {}
 }
 
-/// Runs `work`, showing its events as `mode` says until it returns.
+/// One who is told of events besides the user.
+pub(crate) trait Witness: Send {
+    /// Something happened.
+    fn event(&mut self, event: &Event);
+    /// Time has passed.
+    fn tick(&mut self);
+}
+
+/// Runs `work`, showing its events as `mode` says until it returns, and telling `witness`.
 pub(crate) fn watch<T>(
     mode: ProgressMode,
     color: bool,
+    witness: Option<&mut dyn Witness>,
     work: impl FnOnce(Sink<'_>) -> T,
 ) -> (T, Account) {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
-        let drawing = scope.spawn(move || draw(renderer(mode, color), &receiver));
+        let drawing = scope.spawn(move || draw(renderer(mode, color), witness, &receiver));
         // The channel is closed only after `work`, and the drawing thread takes from it until then: a failed send means
         // that thread is gone, and a build goes on without its progress.
         let result = work(&|event| drop(sender.send(event)));
@@ -50,7 +62,11 @@ pub(crate) fn watch<T>(
     })
 }
 
-fn draw(mut renderer: Box<dyn Renderer>, events: &Receiver<Event>) -> Account {
+fn draw(
+    mut renderer: Box<dyn Renderer>,
+    mut witness: Option<&mut dyn Witness>,
+    events: &Receiver<Event>,
+) -> Account {
     let mut account = Account::default();
     let mut next_tick = Instant::now() + TICK;
     loop {
@@ -58,12 +74,18 @@ fn draw(mut renderer: Box<dyn Renderer>, events: &Receiver<Event>) -> Account {
             Ok(event) => {
                 account.event(&event);
                 renderer.event(&event);
+                if let Some(witness) = &mut witness {
+                    witness.event(&event);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if Instant::now() >= next_tick {
             renderer.tick();
+            if let Some(witness) = &mut witness {
+                witness.tick();
+            }
             next_tick = Instant::now() + TICK;
         }
     }

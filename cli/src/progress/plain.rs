@@ -13,7 +13,7 @@ use kiln_executor::Usage;
 use kiln_executor::event::{Event, EventKind, VertexId};
 
 use super::lines::Lines;
-use super::{Renderer, put};
+use super::{Renderer, SAME_OUTPUT, put};
 use crate::human;
 use crate::render::shown;
 
@@ -166,6 +166,9 @@ impl<W: Write + Send> Renderer for Plain<W> {
             }
             EventKind::Progress { .. } => {}
             EventKind::Used { vertex, usage } => self.say(*vertex, worth_telling(usage), at),
+            EventKind::SameOutput { vertex } => {
+                self.say(*vertex, [SAME_OUTPUT.to_owned()], at);
+            }
             EventKind::VertexCached { vertex } => self.end(*vertex, "CACHED", at),
             EventKind::VertexDone { vertex, elapsed } => {
                 self.end(*vertex, &format!("DONE {}", seconds(*elapsed)), at);

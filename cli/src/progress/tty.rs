@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kiln_executor::event::{Event, EventKind, VertexId};
 
 use super::lines::Lines;
-use super::{Account, Renderer, put};
+use super::{Account, Renderer, SAME_OUTPUT, put};
 use crate::human;
 use crate::render::shown;
 
@@ -35,6 +35,8 @@ struct Step {
     tail: VecDeque<String>,
     lines: Lines,
     parts: HashMap<String, (u64, Option<u64>)>,
+    /// Whether it was done again for nothing.
+    same_output: bool,
 }
 
 /// The colours, or none.
@@ -73,6 +75,7 @@ impl Tty {
             tail: VecDeque::new(),
             lines: Lines::default(),
             parts: HashMap::new(),
+            same_output: false,
         };
         self.running.insert(vertex, step);
     }
@@ -135,9 +138,19 @@ impl Renderer for Tty {
                 total,
             } => self.progress(*vertex, part, *current, *total),
             EventKind::Used { .. } => {}
+            EventKind::SameOutput { vertex } => {
+                if let Some(step) = self.running.get_mut(vertex) {
+                    step.same_output = true;
+                }
+            }
             EventKind::VertexCached { vertex } => self.end(*vertex, &self.paint.good(), "CACHED"),
             EventKind::VertexDone { vertex, elapsed } => {
-                self.end(*vertex, &self.paint.good(), &human::elapsed(*elapsed));
+                let step = self.running.get(vertex);
+                let last = match step.is_some_and(|step| step.same_output) {
+                    true => format!("{}, {SAME_OUTPUT}", human::elapsed(*elapsed)),
+                    false => human::elapsed(*elapsed),
+                };
+                self.end(*vertex, &self.paint.good(), &last);
             }
             EventKind::VertexFailed {
                 vertex,

@@ -77,6 +77,7 @@ mod tests {
             pull: PullPolicy::Missing,
             steps: StepOptions::default(),
             inline_cache: false,
+            journal: None,
         };
         let findings = enforced(&request, &source, &Bases::new());
         findings

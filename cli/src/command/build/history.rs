@@ -1,0 +1,89 @@
+//! A build's place in the history: what is known of it before, and what is written and told at its end.
+
+use std::path::Path;
+
+use kiln_cache::builds::{BuildHeader, BuildOutcome};
+use kiln_executor::{Built, Journal, Redactor, Secrets};
+use kiln_parser::Severity;
+use kiln_planner::{PlanOptions, names_a_secret};
+
+use super::results::Results;
+use super::{Args, report};
+use crate::args::ProgressMode;
+use crate::command::explain;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::{Failure, Report};
+use crate::recorder::{self, Recorder};
+use crate::render;
+
+/// What is known before.
+pub(super) fn header(args: &Args) -> BuildHeader {
+    let context = &args.recipe.context;
+    let dockerfile = match &args.recipe.file {
+        Some(file) if file.exists() => file.clone(),
+        Some(file) if context.is_dir() => file.clone(),
+        Some(file) => context.join(file),
+        None => explain::default_dockerfile(context),
+    };
+    let tags = args.tags.iter().map(|tag| tag.familiar().to_string());
+    recorder::header(
+        context,
+        Path::new(&dockerfile),
+        args.recipe.target.as_deref(),
+        tags.collect(),
+    )
+}
+
+/// Makes what hides secrets, and build arguments whose names tell of one.
+pub(super) fn redactor(
+    secrets: &Secrets,
+    options: &PlanOptions,
+) -> impl Fn() -> Redactor + Send + Sync + 'static {
+    let secrets = secrets.clone();
+    let arguments = options.build_args.iter();
+    let arguments = arguments.filter(|(name, _)| names_a_secret(name));
+    let values: Vec<String> = arguments.map(|(_, value)| value.clone()).collect();
+    move || Redactor::new(&secrets, values.iter().cloned())
+}
+
+/// Writes what came of the build, and says why its steps were done if that is asked for.
+pub(super) fn keep(
+    recorder: Recorder<'_>,
+    journal: Journal,
+    result: &Result<(Built, Results), Failure>,
+    explained: Option<explain::Format>,
+    mode: ProgressMode,
+    config: &Config,
+) -> Result<(), Failure> {
+    let outcome = match result {
+        Ok((_, results)) => BuildOutcome::Done { image: results.id },
+        Err(failure) if matches!(failure.exit, Exit::Signal(_)) => BuildOutcome::Canceled,
+        Err(failure) => BuildOutcome::Failed {
+            message: failure
+                .reports
+                .first()
+                .map_or_else(String::new, |report| report.message.clone()),
+        },
+    };
+    let store = recorder.store();
+    let earlier = explained.map(|_| recorder.earlier(explain::COMPARED_BUILDS));
+    let (record, written) = recorder.finish(journal, outcome);
+    if let Err(error) = written
+        && report::is_for_people(mode)
+    {
+        let warning = Report {
+            severity: Severity::Warning,
+            ..Report::error(None, format!("the build is not in the history: {error}"))
+        };
+        crate::say(&render::reports(&[warning], config.color));
+    }
+    if let (Some(format), Some(earlier)) = (explained, earlier) {
+        let text = explain::after_build(&record, &earlier, store, format)?;
+        match format {
+            explain::Format::Text => crate::say(&text),
+            _ => std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?,
+        }
+    }
+    Ok(())
+}
