@@ -86,11 +86,15 @@ pub(crate) fn after_build(
 }
 
 fn printed(picture: &Picture, format: Format, hits: bool) -> Result<String, Failure> {
+    let json = |value: serde_json::Result<String>| {
+        let value = value.map_err(|error| Failure::from_error(Exit::Failed, None, &error))?;
+        Ok::<String, Failure>(value + "\n")
+    };
     Ok(match format {
         Format::Text => text::of(picture, hits),
-        Format::Json => serde_json::to_string_pretty(picture)? + "\n",
+        Format::Json => json(serde_json::to_string_pretty(picture))?,
         Format::Github => github::of(picture),
-        Format::Gitlab => serde_json::to_string_pretty(&gitlab::of(picture))? + "\n",
+        Format::Gitlab => json(serde_json::to_string_pretty(&gitlab::of(picture)))?,
     })
 }
 

@@ -101,7 +101,7 @@ fn look_up_or_copy(
     let step = match solver.look_up(vertex, &preimage.key()) {
         Some(step) => step,
         None => {
-            let preimage = preimage.clone().with_files(files(&read));
+            let preimage = preimage.clone().with_files(files(op, &sources, &read));
             drop(read);
             tell_of_modes(solver, vertex, &preimage, task);
             solver.once(id, vertex, root, &preimage, task, || match made {
@@ -164,7 +164,7 @@ pub(crate) fn peek(
     let key = preimage.key();
     Ok(match solver.look_up(vertex, &key) {
         Some(step) => Peek::Hit(key, step),
-        None => Peek::Miss(preimage.with_files(files(&read))),
+        None => Peek::Miss(preimage.with_files(files(op, &sources, &read))),
     })
 }
 
@@ -229,6 +229,17 @@ impl<'a> Sources<'a> {
         };
         let mut inputs = self.0.iter();
         inputs.find_map(|(input, from)| (!is_here(from)).then_some(*input))
+    }
+
+    /// In front of paths of a source: files of a stage or image are told from those of a context.
+    fn root_sign(&self, op: &CopyOp, source: usize) -> &'static str {
+        match op.sources.get(source) {
+            Some(CopySourceOp::Path { input, .. }) => match self.0.get(input) {
+                Some(From::Root(_)) => "/",
+                _ => "",
+            },
+            _ => "",
+        }
     }
 
     /// The outputs of the inputs, position by position.
@@ -340,14 +351,16 @@ fn selections(read: &[Selection]) -> Vec<Vec<Selected>> {
 }
 
 /// The files behind a key, so that a later miss can name the one that changed.
-fn files(read: &[Selection]) -> Vec<FileDigest> {
-    let matches = read.iter().flat_map(|selection| &selection.matches);
-    let files = matches.flat_map(|one| {
-        one.entries.iter().filter_map(|entry| {
-            Some(FileDigest {
-                path: one.place.join(&entry.path).to_string(),
-                facts: entry.facts.clone()?,
-            })
+fn files(op: &CopyOp, sources: &Sources<'_>, read: &[Selection]) -> Vec<FileDigest> {
+    let files = read.iter().flat_map(|selection| {
+        let before = sources.root_sign(op, selection.source_index);
+        let entries = selection.matches.iter().flat_map(|one| {
+            let entries = one.entries.iter();
+            entries.filter_map(|entry| Some((one.place.join(&entry.path), entry.facts.clone()?)))
+        });
+        entries.map(move |(path, facts)| FileDigest {
+            path: format!("{before}{path}"),
+            facts,
         })
     });
     files.collect()

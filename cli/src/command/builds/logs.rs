@@ -47,7 +47,8 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut names = HashMap::new();
     for entry in log {
         if args.format == Format::Json {
-            writeln!(out, "{}", serde_json::to_string(&entry)?)?;
+            serde_json::to_writer(&mut out, &entry).map_err(io::Error::from)?;
+            writeln!(out)?;
             continue;
         }
         match entry {

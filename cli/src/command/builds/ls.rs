@@ -19,6 +19,7 @@ use crate::table::Table;
 
 /// List builds
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     /// Show only ids
     #[arg(short, long)]

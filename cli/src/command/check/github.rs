@@ -6,7 +6,7 @@ use super::Checked;
 use crate::render::shown;
 
 /// One line a finding.
-pub(in crate::command) fn github(checked: &Checked) -> String {
+pub(super) fn github(checked: &Checked) -> String {
     let findings = checked.findings.iter().map(|finding| &finding.diagnostic);
     findings
         .chain(&checked.errors)
@@ -37,7 +37,7 @@ fn line(checked: &Checked, found: &Diagnostic) -> String {
 }
 
 /// The text of a command, which must stay on its line.
-pub(crate) fn data(text: &str) -> String {
+pub(in crate::command) fn data(text: &str) -> String {
     shown(text)
         .replace('%', "%25")
         .replace('\r', "%0D")
@@ -45,7 +45,7 @@ pub(crate) fn data(text: &str) -> String {
 }
 
 /// The value of a property, which must not end it.
-pub(crate) fn property(text: &str) -> String {
+pub(in crate::command) fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
