@@ -23,12 +23,9 @@ mod test_env;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::SystemTime;
 
-use cases::context_tree::{self, word};
+use cases::acts::{edit, words};
+use cases::context_tree;
 use cases::{Case, report};
 use test_env::TestEnv;
 
@@ -78,40 +75,6 @@ fn happens(env: &TestEnv, case: &Case) -> String {
         }
     }
     text
-}
-
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let (next, after) = word(rest);
-        words.push(next);
-        rest = after;
-    }
-    words
-}
-
-fn edit(context: &Path, words: &[&str]) {
-    let at = |path: &str| context.join(path);
-    match *words {
-        ["touch", path] => fs::File::open(at(path))
-            .unwrap()
-            .set_modified(SystemTime::now())
-            .unwrap(),
-        ["chmod", mode, path] => {
-            let mode = u32::from_str_radix(mode, 8).unwrap();
-            fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
-        }
-        ["write", path, content] => fs::write(at(path), content).unwrap(),
-        ["replace", path, old, new] => {
-            let text = fs::read_to_string(at(path)).unwrap();
-            assert!(text.contains(old), "no {old:?} in {path}");
-            fs::write(at(path), text.replace(old, new)).unwrap();
-        }
-        ["remove", path] => fs::remove_file(at(path)).unwrap(),
-        ["rename", from, to] => fs::rename(at(from), at(to)).unwrap(),
-        _ => panic!("what is {words:?}?"),
-    }
 }
 
 /// Builds, and tells of each step whether it ran. Steps of stages that are built at the same time come in any order, so

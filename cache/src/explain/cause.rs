@@ -235,7 +235,7 @@ impl fmt::Display for Cause {
                 write!(f, "mount `{target}`: ")?;
                 write_files(f, files)
             }
-            Self::Disabled { by } => write!(f, "`{by}`"),
+            Self::Disabled { by } => write!(f, "no result was looked for: `{by}`"),
             Self::Collected => f.write_str("its earlier result was removed from the cache"),
             Self::Expired { age, ttl } => write!(
                 f,

@@ -32,10 +32,14 @@ impl<'a> Side<'a> {
         self.graph.stage_of(self.step)
     }
 
-    fn declares(&self, name: &str) -> bool {
-        let is_it = |argument: &ArgumentRecord| argument.name == name;
-        self.stage()
-            .is_some_and(|stage| stage.arguments.iter().any(is_it))
+    /// Whether an ARG of the step's stage, or of one that it may be based on, gives a variable its value.
+    fn declares(&self, name: &str, value: Option<&str>) -> bool {
+        let is_it = |argument: &ArgumentRecord| {
+            argument.name == name && argument.value.as_deref() == value && value.is_some()
+        };
+        let last = self.step.stage.map_or(0, |stage| stage + 1);
+        let stages = self.graph.stages.iter().take(last);
+        stages.flat_map(|stage| &stage.arguments).any(is_it)
     }
 }
 
@@ -82,7 +86,7 @@ pub(super) fn base(now: &Side<'_>, before: &Side<'_>) -> Option<Cause> {
             after: one.text.clone(),
         });
     }
-    changed_variables(&one.variables, &other.variables, |_| true)
+    changed_variables(&one.variables, &other.variables, |_, _, _| true)
         .into_iter()
         .next()
 }
@@ -125,10 +129,10 @@ pub(super) fn steps(
                 after: new,
             } if name.starts_with("env ") => {
                 let name = &name["env ".len()..];
-                let is_argument = now.declares(name) || before.declares(name);
-                compared
-                    .own
-                    .push(variable(name, text(old), text(new), is_argument));
+                let (old, new) = (text(old), text(new));
+                let is_argument =
+                    before.declares(name, old.as_deref()) || now.declares(name, new.as_deref());
+                compared.own.push(variable(name, old, new, is_argument));
             }
             Difference::Order { .. } => compared.own.push(Cause::VariableOrder),
             Difference::Field { .. } => rest.push(difference),
@@ -217,9 +221,10 @@ impl Compared {
 /// What is said of an instruction otherwise: its text, or the variables in it.
 fn text_causes(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
     let text = text_change(now.step, before.step);
-    let variables = changed_variables(&now.step.variables, &before.step.variables, |name| {
-        now.declares(name) || before.declares(name)
-    });
+    let is_argument = |name: &str, old: Option<&str>, new: Option<&str>| {
+        before.declares(name, old) || now.declares(name, new)
+    };
+    let variables = changed_variables(&now.step.variables, &before.step.variables, is_argument);
     text.into_iter().chain(variables).collect()
 }
 
@@ -242,7 +247,7 @@ fn text_change(now: &StepRecord, before: &StepRecord) -> Option<Cause> {
 fn changed_variables(
     now: &[(String, String)],
     before: &[(String, String)],
-    is_argument: impl Fn(&str) -> bool,
+    is_argument: impl Fn(&str, Option<&str>, Option<&str>) -> bool,
 ) -> Vec<Cause> {
     let map = |pairs: &'_ [(String, String)]| -> BTreeMap<String, String> {
         pairs.iter().cloned().collect()
@@ -256,12 +261,9 @@ fn changed_variables(
         .filter(|name| now.get(*name) != before.get(*name));
     changed
         .map(|name| {
-            variable(
-                name,
-                before.get(name).cloned(),
-                now.get(name).cloned(),
-                is_argument(name),
-            )
+            let (old, new) = (before.get(name).cloned(), now.get(name).cloned());
+            let is_argument = is_argument(name, old.as_deref(), new.as_deref());
+            variable(name, old, new, is_argument)
         })
         .collect()
 }

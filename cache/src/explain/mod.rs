@@ -125,13 +125,16 @@ impl<'a> Explainer<'a> {
     fn closest(&self, step: usize) -> Option<usize> {
         let mut best: Option<(usize, usize)> = None;
         for (build, earlier) in self.earlier.iter().enumerate() {
-            let Some(before) = earlier.pairs[step].map(|at| &earlier.graph.steps[at]) else {
-                continue;
-            };
-            let distance = match self.differences(&self.graph.steps[step], before) {
-                Some(differences) => distance(&differences),
-                // It failed, or nothing was kept: the instruction is all there is to compare.
-                None if before.was_rebuilt() || before.key().is_some() => usize::MAX,
+            let record = &self.graph.steps[step];
+            let distance = match earlier.pairs[step].map(|at| &earlier.graph.steps[at]) {
+                Some(before) => match self.differences(record, before) {
+                    Some(differences) => distance(&differences),
+                    // It failed, or nothing was kept: the instruction is all there is to compare.
+                    None if before.was_rebuilt() || before.key().is_some() => usize::MAX,
+                    None => continue,
+                },
+                // New or moved.
+                None if earlier.has_stage(self.graph, record) => 1,
                 None => continue,
             };
             if best.is_none_or(|(least, _)| distance < least) {
@@ -150,13 +153,9 @@ impl<'a> Explainer<'a> {
         let Some(last) = self.earlier.first() else {
             return Cause::FirstBuild;
         };
-        let stage = |graph: &GraphRecord| graph.stage_of(record).map(|stage| stage.name.clone());
-        let is_new_stage = !last.graph.steps.iter().any(|other| {
-            last.graph.stage_of(other).map(|stage| &stage.name) == stage(self.graph).as_ref()
-        });
         match last.pairs[step] {
             Some(_) => Cause::NotReached,
-            None if is_new_stage => Cause::FirstBuild,
+            None if !last.has_stage(self.graph, record) => Cause::FirstBuild,
             None => self.new_or_moved(step, last),
         }
     }
@@ -213,7 +212,10 @@ impl<'a> Explainer<'a> {
             return (!causes.is_empty()).then(|| own(causes));
         }
         let differences = self.differences(record, before);
-        let compared = compare::steps(&sides.0, &sides.1, differences.as_deref());
+        let mut compared = compare::steps(&sides.0, &sides.1, differences.as_deref());
+        // The key of a linked copy has no root; what comes out has.
+        let is_other = differs(record.output(), before.output());
+        compared.root_differs |= is_other && compared.own.is_empty() && compared.read.is_empty();
         let brought = self.brought(step, build, depth, &compared);
         match brought {
             _ if !compared.own.is_empty() => Some(own(compared.own)),
@@ -223,11 +225,8 @@ impl<'a> Explainer<'a> {
                 ..root
             }),
             None if !compared.read.is_empty() => Some(own(compared.read)),
-            None => {
-                let is_other = differs(record.output(), before.output());
-                (is_other || differences.is_some_and(|some| !some.is_empty()))
-                    .then(|| own(vec![Cause::OutputChanged]))
-            }
+            None => (is_other || differences.is_some_and(|some| !some.is_empty()))
+                .then(|| own(vec![Cause::OutputChanged])),
         }
     }
 
@@ -316,6 +315,17 @@ impl<'a> Explainer<'a> {
         let found = (self.preimages)(key).map(Rc::new);
         self.read.borrow_mut().insert(*key, found.clone());
         found
+    }
+}
+
+impl Earlier<'_> {
+    /// Whether the stage of a step of another build was built here.
+    fn has_stage(&self, graph: &GraphRecord, step: &StepRecord) -> bool {
+        let name = graph.stage_of(step).map(|stage| &stage.name);
+        let stages = self.graph.steps.iter();
+        stages
+            .map(|other| self.graph.stage_of(other).map(|stage| &stage.name))
+            .any(|other| other == name)
     }
 }
 

@@ -8,7 +8,7 @@ mod text;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::builds::{BuildEntry, KnownBuild};
+use kiln_cache::builds::{BuildEntry, KnownBuild, StepRecord};
 use kiln_cache::{BuildRecord, RecipeId, Store};
 
 use crate::command::builds;
@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// The context of the build
     #[arg(long, value_name = "CONTEXT", default_value = ".")]
     context: PathBuf,
-    /// A build, by its id, the beginning of that, or `^N` for the one N before the last; or a stage, for the last build of this context
-    /// that had it as its target [default: the last build of this context]
+    /// A build, by its id, the beginning of that, or `^N` for the one N before the last; or a stage, for what
+    /// that needs in the last build of this context that had it [default: the last build of this context]
     #[arg(value_name = "TARGET|BUILD")]
     which: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(crate) enum Format {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
-    let entry = which(args, &session.store)?;
+    let (entry, stage) = which(args, &session.store)?;
     let builds = session.store.builds();
     let record = match builds.read(&entry) {
         Some(KnownBuild::Ended(record)) => record,
@@ -69,7 +69,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         None => return Err(unknown("its record is damaged")),
     };
     let earlier = builds.before(&entry, COMPARED_BUILDS);
-    let picture = Picture::of(&record, &earlier, &session.store);
+    let mut picture = Picture::of(&record, &earlier, &session.store);
+    if let (Some(stage), Some(graph)) = (stage, &record.graph) {
+        picture.keep_stage(graph, &stage);
+    }
     let text = printed(&picture, args.format, args.hits)?;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(Exit::Done)
@@ -98,14 +101,14 @@ fn printed(picture: &Picture, format: Format, hits: bool) -> Result<String, Fail
     })
 }
 
-/// The build to speak of.
-fn which(args: &Args, store: &Store) -> Result<BuildEntry, Failure> {
+/// The build to speak of, and the stage if not all of it is meant.
+fn which(args: &Args, store: &Store) -> Result<(BuildEntry, Option<String>), Failure> {
     let all = builds::all(store)?;
     let mut context = args.context.as_path();
     let mut target = args.which.as_deref();
     if let Some(text) = target {
         if let Some(entry) = builds::named(&all, text) {
-            return Ok(entry);
+            return Ok((entry, None));
         }
         // `kiln explain .` is what one types after `kiln build .`.
         if Path::new(text).is_dir() {
@@ -117,25 +120,29 @@ fn which(args: &Args, store: &Store) -> Result<BuildEntry, Failure> {
     let file = file.unwrap_or_else(|| default_dockerfile(context));
     let recipe = RecipeId::of(&called(context), &called(&file));
     let mut of_recipe = all.iter().rev().filter(|entry| entry.is_of(&recipe));
-    let is_of_target = |entry: &&BuildEntry| match (target, store.builds().read(entry)) {
-        (None, _) => true,
-        (Some(target), Some(KnownBuild::Ended(record))) => {
-            let graph = record.graph.as_ref();
-            graph.is_some_and(|graph| graph.target.eq_ignore_ascii_case(target))
-        }
-        _ => false,
-    };
-    let found = of_recipe.find(is_of_target).cloned();
-    found.ok_or_else(|| match target {
-        Some(target) => builds::not_found(Some(target)).help(format!(
-            "no build of `{}` had the target `{target}` either",
-            file.display()
-        )),
-        None => {
+    let Some(target) = target else {
+        let last = of_recipe.next().cloned().map(|entry| (entry, None));
+        return last.ok_or_else(|| {
             let message = format!("no build of `{}` is in the history", file.display());
             Failure::new(Exit::Failed, "build-not-found", message)
                 .help("`kiln builds` lists all builds; name one by its id")
-        }
+        });
+    };
+    let has_stage = |entry: &&BuildEntry| match store.builds().read(entry) {
+        Some(KnownBuild::Ended(record)) => record.graph.is_some_and(|graph| {
+            let named = |step: &StepRecord| graph.stage_of(step).map(|stage| stage.name.clone());
+            let mut names = graph.steps.iter().filter_map(named);
+            names.any(|name| name.eq_ignore_ascii_case(target))
+        }),
+        _ => false,
+    };
+    let found = of_recipe.find(has_stage).cloned();
+    let found = found.map(|entry| (entry, Some(target.to_owned())));
+    found.ok_or_else(|| {
+        builds::not_found(Some(target)).help(format!(
+            "no build of `{}` had a stage `{target}` either",
+            file.display()
+        ))
     })
 }
 

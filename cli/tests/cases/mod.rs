@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+pub mod acts;
 pub mod archive;
 pub mod context_tree;
 

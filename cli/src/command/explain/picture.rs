@@ -92,6 +92,26 @@ impl Picture {
         }
     }
 
+    /// Leaves what a stage needs.
+    pub(super) fn keep_stage(&mut self, graph: &GraphRecord, stage: &str) {
+        let is_in = |step: &StepRecord| {
+            let of = graph.stage_of(step);
+            of.is_some_and(|of| of.name.eq_ignore_ascii_case(stage))
+        };
+        let mut needed: Vec<bool> = graph.steps.iter().map(is_in).collect();
+        for at in (0..needed.len()).rev() {
+            if needed[at] {
+                for input in &graph.steps[at].inputs {
+                    needed[*input] = true;
+                }
+            }
+        }
+        self.steps.retain(|step| needed[step.step]);
+        self.keyed = self.steps.len();
+        self.rebuilt = self.rebuilt().count();
+        stage.clone_into(&mut self.target);
+    }
+
     /// What is told of a step.
     pub(crate) fn step(&self, at: usize) -> Option<&Step> {
         self.steps.iter().find(|step| step.step == at)
