@@ -91,7 +91,7 @@ fn masked(text: &str) -> String {
             let is_date = bare.starts_with("20") && bare.ends_with('Z');
             let is_path = bare.starts_with("/tmp") || bare.ends_with("/context/Dockerfile");
             match (
-                is_hex && !word.contains("sha256:") || is_hex && bare.len() == 64,
+                is_hex && (bare.len() == 64 || !word.contains("sha256:")),
                 is_date,
                 is_path,
             ) {

@@ -252,7 +252,7 @@ impl RecipeId {
     /// Of a Dockerfile and a context, however they are called. Both should be called the same every time.
     #[must_use]
     pub fn of(context: &str, dockerfile: &str) -> Self {
-        let text = format!("{}\0{dockerfile}", context);
+        let text = format!("{context}\0{dockerfile}");
         Self(Digest::of(text.as_bytes()).hex()[..super::NAME_LENGTH].to_owned())
     }
 }

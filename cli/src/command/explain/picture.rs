@@ -233,7 +233,7 @@ fn legality(step: &StepRecord, graph: &GraphRecord, made: &Made) -> String {
     let inputs = step.inputs.iter().map(|at| &graph.steps[*at]);
     let again: Vec<&str> = inputs
         .filter(|input| input.was_rebuilt())
-        .map(|input| input.instruction())
+        .map(StepRecord::instruction)
         .collect();
     let again = match again.first() {
         Some(input) => {

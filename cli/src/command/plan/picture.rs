@@ -311,7 +311,7 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_cache::{Difference, Preimage};
+    use kiln_cache::{Difference, FileChange, Preimage};
 
     #[test]
     fn many_changes_are_counted() {
@@ -321,6 +321,7 @@ mod tests {
                 differences: (0..count)
                     .map(|at| Difference::FileChanged {
                         path: at.to_string(),
+                        changes: vec![FileChange::Content],
                     })
                     .collect(),
             }),
