@@ -7,6 +7,7 @@ use std::path::Path;
 
 use kiln_image::Digest;
 
+use crate::records::touch;
 use crate::store::read_file;
 use crate::{Store, StoreError};
 
@@ -28,6 +29,15 @@ pub(crate) enum Framed {
 pub(crate) fn write(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
     let digest = Digest::of(body);
     store.write_file(path, &[MAGIC, digest.as_bytes(), body], false)
+}
+
+/// As [`write`], but if just that is there it only gets a new time: to replace a file costs ten times as much.
+pub(crate) fn keep(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
+    if read(path).whole().is_some_and(|found| found == body) {
+        touch(path);
+        return Ok(());
+    }
+    write(store, path, body)
 }
 
 /// Reads what [`write`] wrote.

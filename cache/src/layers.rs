@@ -117,8 +117,8 @@ impl<'s> Layers<'s> {
                 what: "a changeset",
                 source: Box::new(source),
             })?;
-        framed::write(self.store, &dir.join("meta"), &size.to_le_bytes())?;
-        framed::write(self.store, &dir.join("changeset"), &body)
+        framed::keep(self.store, &dir.join("meta"), &size.to_le_bytes())?;
+        framed::keep(self.store, &dir.join("changeset"), &body)
     }
 
     /// The layer unpacked, with overlayfs's whiteouts in it; `None` if it isn't, or if the machine went down before
@@ -180,7 +180,7 @@ impl<'s> Layers<'s> {
             what: "a layer's blob",
             source: Box::new(source),
         })?;
-        framed::write(self.store, &path, &body)
+        framed::keep(self.store, &path, &body)
     }
 
     /// A place to make a layer in.

@@ -58,6 +58,7 @@ mod records;
 mod refs;
 mod remotes;
 mod summary;
+mod sweeper;
 mod tar_file;
 #[cfg(test)]
 mod testing;

@@ -111,9 +111,9 @@ impl<'s> ActionCache<'s> {
         self.write(key, &Record::Result(result.clone()))?;
         let shown = preimage.clone().concealed();
         let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
-        framed::write(self.store, &self.preimage_path(key), &json)?;
+        framed::keep(self.store, &self.preimage_path(key), &json)?;
         if let Some(step) = &preimage.step {
-            framed::write(self.store, &self.step_path(step), key.0.as_bytes())?;
+            framed::keep(self.store, &self.step_path(step), key.0.as_bytes())?;
         }
         Ok(())
     }

@@ -294,6 +294,12 @@ impl ScratchDir {
     }
 }
 
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        self.tmp.remove_now();
+    }
+}
+
 /// Brings a rename in the directory of `path` to the disk.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path

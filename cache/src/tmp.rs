@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use crate::StoreError;
 use crate::loan;
 use crate::locks::lock;
+use crate::sweeper::Sweeper;
 
 /// The directory of this process below `tmp/`; removed when dropped.
 #[derive(Debug)]
@@ -24,12 +26,17 @@ pub(crate) struct Session {
     path: PathBuf,
     _held: File,
     next: AtomicU64,
+    sweeper: Arc<Sweeper>,
 }
 
-/// A path below `tmp/` for something being made; whatever is there when this is dropped is removed.
+/// A path below `tmp/` for something being made; whatever is there when this is dropped is removed, directories by the
+/// [`Sweeper`].
 #[derive(Debug)]
 pub(crate) struct TmpPath {
     path: PathBuf,
+    sweeper: Arc<Sweeper>,
+    /// Whether nothing is there any more: what was made has got its name elsewhere.
+    gone: bool,
 }
 
 impl Session {
@@ -50,6 +57,7 @@ impl Session {
                     path,
                     _held: held,
                     next: AtomicU64::new(0),
+                    sweeper: Arc::default(),
                 });
             }
         }
@@ -60,12 +68,15 @@ impl Session {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         TmpPath {
             path: self.path.join(number.to_string()),
+            sweeper: self.sweeper.clone(),
+            gone: false,
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.sweeper.finish();
         remove_all(&self.path);
     }
 }
@@ -92,15 +103,25 @@ impl TmpPath {
         create_dir(&self.path)
     }
 
+    /// Removes what is there now, where somebody may look.
+    pub(crate) fn remove_now(&mut self) {
+        remove_all(&self.path);
+        self.gone = true;
+    }
+
     /// Moves the file to its name, in place of what is there.
-    pub(crate) fn publish(&self, to: &Path) -> Result<(), StoreError> {
-        fs::rename(&self.path, to).map_err(StoreError::io("rename into place", to))
+    pub(crate) fn publish(mut self, to: &Path) -> Result<(), StoreError> {
+        fs::rename(&self.path, to).map_err(StoreError::io("rename into place", to))?;
+        self.gone = true;
+        Ok(())
     }
 }
 
 impl Drop for TmpPath {
     fn drop(&mut self) {
-        remove_all(&self.path);
+        if !self.gone {
+            self.sweeper.remove(std::mem::take(&mut self.path));
+        }
     }
 }
 

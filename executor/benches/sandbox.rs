@@ -21,7 +21,8 @@ fn main() {
     init_main_if_asked();
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|arg| arg == "bare") {
-        return serve_bare(&PathBuf::from(args.next().unwrap()));
+        let mut path = || PathBuf::from(args.next().unwrap());
+        return serve_bare(&path(), &path());
     }
     let place = env!("CARGO_TARGET_TMPDIR");
     match Footing::as_started().rung(Path::new(place)) {
@@ -59,7 +60,7 @@ fn measure(dir: &TempDir) {
     let mut bare = Command::new(std::env::current_exe().unwrap());
     let bare = bare
         .arg("bare")
-        .arg(dir)
+        .args([&dir.join("lower"), dir])
         .stdin(ProcessStdio::piped())
         .stdout(ProcessStdio::piped());
     let mut bare = bare.spawn().unwrap();
@@ -132,12 +133,12 @@ fn step(launcher: &Launcher, dir: &Path, number: &str) -> Duration {
     elapsed
 }
 
-/// The bare way, in a process of its own with one thread, one step for each line of input.
-fn serve_bare(dir: &Path) {
+/// The bare way, in a process of its own with one thread, one step for each line of input. `dir` is where steps write.
+fn serve_bare(lower: &Path, dir: &Path) {
     for number in std::io::stdin().lines().map(Result::unwrap) {
         let (upper, work) = changes(dir, &format!("b{number}"));
         let started = Instant::now();
-        bare::run_true(&dir.join("lower"), &upper, &work).unwrap();
+        bare::run_true(lower, &upper, &work).unwrap();
         println!("{}", started.elapsed().as_nanos());
     }
 }

@@ -8,15 +8,17 @@
 //!                          changeset + fs/ ────┘   (layers made here: the same bytes every time)
 //! ```
 //!
-//! Nothing is made before it is asked for: a base image that no RUN starts from is never unpacked, and one whose
+//! Downloading, decompressing and writing go on at once, and layers of one image beside each other. Nothing is made before it is asked for: a base image that no RUN starts from is never unpacked, and one whose
 //! steps are all cached is not even pulled. Threads that need the same form make it once.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use kiln_cache::{CompressedBlob, Store};
+use kiln_cache::{BlobWriter, CompressedBlob, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
@@ -28,6 +30,10 @@ use crate::error::Cause;
 use crate::event::Task;
 use crate::inflight::InFlight;
 use crate::sandbox::{Footing, Removals};
+use crate::stream::{Feed, decoded, stream};
+
+/// So many layers are fetched and read at once: enough to keep a network and a few processors busy.
+const AT_ONCE: usize = 4;
 
 /// Where the layers of one run come from.
 pub struct Layers<'a> {
@@ -57,6 +63,37 @@ enum Holder {
     Registry(Reference),
     /// A layout on this machine.
     Layout(Arc<Layout>),
+}
+
+/// What came of pulling a blob that somebody reads along.
+enum Pulled {
+    Whole,
+    /// The reader had enough before the end.
+    Stopped,
+}
+
+/// A blob that is written to the store and read along.
+struct Arriving<'s> {
+    blob: BlobWriter<'s>,
+    also: Option<Feed>,
+    stopped: bool,
+}
+
+impl Write for Arriving<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.blob.write(bytes)?;
+        if let Some(also) = &mut self.also
+            && let Err(gone) = also.write_all(&bytes[..written])
+        {
+            self.stopped = true;
+            return Err(gone);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.blob.flush()
+    }
 }
 
 /// The contents of a layer's files.
@@ -184,6 +221,29 @@ impl<'a> Layers<'a> {
             locked(&self.directories).insert(layer, directory.clone());
             Ok(directory)
         })
+    }
+
+    /// Has all layers unpacked, several at once where they have to be fetched.
+    pub(crate) fn unpack_all(&self, layers: &[DiffId], task: &Task<'_>) -> Result<(), Cause> {
+        let known = |layer: &DiffId| {
+            locked(&self.directories).contains_key(layer)
+                || self.store.layers().fs_dir(layer).is_some()
+        };
+        several_at_once(layers, known, |layer| self.unpacked(layer, task).map(drop))
+    }
+
+    /// Has what all layers do known, several at once where they have to be fetched.
+    pub(crate) fn learn_all(&self, layers: &[DiffId], task: &Task<'_>) -> Result<(), Cause> {
+        let known = |layer: &DiffId| {
+            locked(&self.changesets).contains_key(layer) || self.store.layers().contains(layer)
+        };
+        several_at_once(layers, known, |layer| self.changeset(layer, task).map(drop))
+    }
+
+    /// Makes sure that the store has all layers in some form, as [`Layers::fetch`] does.
+    pub(crate) fn fetch_all(&self, layers: &[DiffId], task: &Task<'_>) -> Result<(), Cause> {
+        let known = |layer: &DiffId| self.store.layers().has_content(layer);
+        several_at_once(layers, known, |layer| self.fetch(layer, task))
     }
 
     /// The content of one of the layer's regular files.
@@ -366,7 +426,7 @@ impl<'a> Layers<'a> {
             .ok_or(Cause::LayerLost(layer))
     }
 
-    /// Hands `work` the layer's uncompressed tar, pulling its blob first where that is the only way.
+    /// Hands `work` the layer's uncompressed tar, while its blob is downloaded where that is the only way.
     fn with_tar<T>(
         &self,
         layer: DiffId,
@@ -376,50 +436,83 @@ impl<'a> Layers<'a> {
         if let Some(mut file) = self.store.layers().tar(&layer)? {
             return work(&mut file);
         }
-        if self.stored_blob(layer).is_none() {
-            self.pull(layer, task)?;
+        match self.stored_blob(layer) {
+            Some(blob) => decoded(self.store.cas().open(&blob.digest)?, work),
+            None => self.while_pulled(layer, task, work),
         }
-        let blob = self.stored_blob(layer).ok_or(Cause::LayerLost(layer))?;
-        let file = self.store.cas().open(&blob.digest)?;
-        let mut reader = compress::decoder(file).map_err(Cause::layer("read", layer))?;
-        work(&mut reader)
+    }
+
+    /// Hands `work` the layer's uncompressed tar as its blob arrives. What came of it counts only if the blob is the right one.
+    fn while_pulled<T>(
+        &self,
+        layer: DiffId,
+        task: &Task<'_>,
+        work: impl FnOnce(&mut dyn Read) -> Result<T, Cause>,
+    ) -> Result<T, Cause> {
+        let (feed, flow) = stream();
+        thread::scope(|scope| {
+            let pulling = scope.spawn(|| self.pull_and(layer, Some(feed), task));
+            let result = decoded(flow, work);
+            let pulled = pulling.join().unwrap_or_else(|panic| resume_unwind(panic));
+            match (pulled, result) {
+                // Work that gave up stopped the download.
+                (Ok(Pulled::Stopped), Err(cause)) => Err(cause),
+                (Ok(Pulled::Stopped), Ok(_)) => Err(Cause::LayerLost(layer)),
+                (Ok(Pulled::Whole), result) => result,
+                (Err(cause), _) => Err(cause),
+            }
+        })
     }
 
     fn pull(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
         }
-        self.pull_missing(layer, task).inspect_err(|_| {
+        self.pull_and(layer, None, task).map(drop)
+    }
+
+    /// Brings the layer's blob into the store, and passes it on to `also` on the way.
+    fn pull_and(
+        &self,
+        layer: DiffId,
+        also: Option<Feed>,
+        task: &Task<'_>,
+    ) -> Result<Pulled, Cause> {
+        self.pull_missing(layer, also, task).inspect_err(|_| {
             locked(&self.lost).insert(layer);
         })
     }
 
-    fn pull_missing(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
+    fn pull_missing(
+        &self,
+        layer: DiffId,
+        also: Option<Feed>,
+        task: &Task<'_>,
+    ) -> Result<Pulled, Cause> {
         let remote = locked(&self.remote)
             .get(&layer)
             .cloned()
             .ok_or(Cause::LayerLost(layer))?;
         let digest = digest_of(&remote.descriptor)?;
         let size = remote.descriptor.size();
-        if self.store.cas().size(&digest) != Some(size) {
-            let mut writer = self.store.cas().writer()?;
-            let part = digest.to_string();
-            let told = |done| task.progress(&part, done, Some(size));
-            match &remote.holder {
-                Holder::Registry(image) => {
-                    let descriptor = &remote.descriptor;
-                    self.registry
-                        .pull_blob(image, descriptor, &mut writer, &told)?;
-                }
-                Holder::Layout(layout) => {
-                    let mut blob = layout
-                        .open_blob(&remote.descriptor)
-                        .map_err(Cause::layer("read", layer))?;
-                    copy(&mut blob, &mut writer, layer)?;
-                    told(size);
-                }
+        if self.store.cas().size(&digest) == Some(size) {
+            if let Some(mut also) = also {
+                // Nobody minds if the other side has had enough.
+                let _ = io::copy(&mut self.store.cas().open(&digest)?, &mut also);
             }
-            writer.commit(Some(digest))?;
+        } else {
+            let mut arriving = Arriving {
+                blob: self.store.cas().writer()?,
+                also,
+                stopped: false,
+            };
+            let received = self.receive(layer, &remote, &mut arriving, task);
+            if arriving.stopped {
+                return Ok(Pulled::Stopped);
+            }
+            received?;
+            drop(arriving.also); // whoever reads along needn't wait for the disk
+            arriving.blob.commit(Some(digest))?;
         }
         let blob = CompressedBlob {
             digest,
@@ -428,6 +521,27 @@ impl<'a> Layers<'a> {
             encoder: None,
         };
         self.store.layers().add_blob(&layer, &blob)?;
+        Ok(Pulled::Whole)
+    }
+
+    fn receive(
+        &self,
+        layer: DiffId,
+        remote: &Remote,
+        out: &mut dyn Write,
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        let descriptor = &remote.descriptor;
+        let (part, size) = (descriptor.digest().to_string(), descriptor.size());
+        let told = |done| task.progress(&part, done, Some(size));
+        match &remote.holder {
+            Holder::Registry(image) => self.registry.pull_blob(image, descriptor, out, &told)?,
+            Holder::Layout(layout) => {
+                let blob = layout.open_blob(descriptor);
+                copy(&mut blob.map_err(Cause::layer("read", layer))?, out, layer)?;
+                told(size);
+            }
+        }
         Ok(())
     }
 
@@ -499,6 +613,42 @@ pub(crate) fn is_another_file(error: &io::Error) -> bool {
             error.kind(),
             ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput
         )
+}
+
+/// Does `work` for the layers that are not `known`, a few at a time, and starts nothing new after a failure.
+fn several_at_once(
+    layers: &[DiffId],
+    known: impl Fn(&DiffId) -> bool,
+    work: impl Fn(DiffId) -> Result<(), Cause> + Sync,
+) -> Result<(), Cause> {
+    let unknown = layers.iter().copied().filter(|layer| !known(layer));
+    let unknown: HashSet<DiffId> = unknown.collect();
+    let todo = Mutex::new(layers.iter().filter(|layer| unknown.contains(layer)));
+    let failure = Mutex::new(None);
+    let take_turns = || {
+        while locked(&failure).is_none() {
+            let Some(layer) = locked(&todo).next() else {
+                break;
+            };
+            if let Err(cause) = work(*layer) {
+                locked(&failure).get_or_insert(cause);
+            }
+        }
+    };
+    match unknown.len() {
+        0 => {}
+        1 => take_turns(),
+        several => thread::scope(|scope| {
+            for _ in 0..several.min(AT_ONCE) {
+                scope.spawn(take_turns);
+            }
+        }),
+    }
+    let failure = failure.into_inner();
+    match failure.unwrap_or_else(PoisonError::into_inner) {
+        Some(cause) => Err(cause),
+        None => Ok(()),
+    }
 }
 
 /// The digest a descriptor names; only sha256 is used.

@@ -33,6 +33,7 @@ mod snapshot;
 mod solve;
 mod source;
 mod step_options;
+mod stream;
 pub mod sys;
 pub mod ulimit;
 mod usage;

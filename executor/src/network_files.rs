@@ -1,11 +1,17 @@
 //! The two files a step sees instead of the image's own: `/etc/hosts` and `/etc/resolv.conf` (R-RT-12).
 //!
-//! Both are bound read-only over the root filesystem, so neither ever reaches a layer.
+//! Both are bound read-only over the root filesystem, so neither ever reaches a layer. The steps of a build mostly have the same, which
+//! is written once.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::{ScratchDir, Store};
 
 /// Where the host keeps its resolver's configuration.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -26,6 +32,38 @@ pub(crate) fn resolv_conf() -> io::Result<Vec<u8>> {
     match fs::read(Path::new(HOST_RESOLV_CONF)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result,
+    }
+}
+
+/// Files that several steps see, by what is in them.
+#[derive(Default)]
+pub(crate) struct SharedFiles {
+    written: Mutex<Option<Written>>,
+}
+
+struct Written {
+    scratch: ScratchDir,
+    files: HashMap<Vec<u8>, PathBuf>,
+}
+
+impl SharedFiles {
+    /// A file with these contents, which nobody may change; `None` where none can be made.
+    pub(crate) fn path(&self, contents: &[u8], store: &Store) -> Option<PathBuf> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_none() {
+            let scratch = store.scratch_dir().ok()?;
+            let files = HashMap::new();
+            *written = Some(Written { scratch, files });
+        }
+        let written = written.as_mut()?;
+        if let Some(path) = written.files.get(contents) {
+            return Some(path.clone());
+        }
+        let path = written.scratch.path().join(written.files.len().to_string());
+        fs::write(&path, contents).ok()?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).ok()?;
+        written.files.insert(contents.to_owned(), path.clone());
+        Some(path)
     }
 }
 

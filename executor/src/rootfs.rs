@@ -68,6 +68,7 @@ impl RootFs {
             ),
             None => (Tree::new(), 0),
         };
+        layers.learn_all(&self.layers[done..], task)?;
         for (index, layer) in self.layers.iter().enumerate().skip(done) {
             let index = u32::try_from(index).expect("an image has few layers");
             tree.apply(index, &*layers.changeset(*layer, task)?);
@@ -95,6 +96,7 @@ impl RootFs {
                 count: different.len(),
             });
         }
+        layers.unpack_all(&different, task)?;
         let mut lowers = Vec::with_capacity(different.len());
         for layer in different {
             lowers.push(layers.unpacked(layer, task)?);

@@ -7,9 +7,10 @@ use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::layers::Layers;
+use crate::network_files::SharedFiles;
 use crate::remote_cache::Imports;
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
-use crate::snapshot::Copies;
+use crate::snapshot::{Copies, MountPoints};
 use crate::source::git::{GitSettings, ResolvedRefs};
 
 /// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
@@ -31,6 +32,8 @@ pub struct Services<'a> {
     pub(crate) resolved_refs: ResolvedRefs,
     /// Root filesystems that ended steps left.
     pub(crate) copies: Copies,
+    pub(crate) mount_points: MountPoints,
+    pub(crate) shared_files: SharedFiles,
     way: OnceLock<Result<Way, Unavailable>>,
     _held: StoreLock,
 }
@@ -54,6 +57,8 @@ impl<'a> Services<'a> {
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
             copies: Copies::default(),
+            mount_points: MountPoints::default(),
+            shared_files: SharedFiles::default(),
             way: OnceLock::new(),
         })
     }

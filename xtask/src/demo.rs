@@ -1,15 +1,16 @@
 //! A first look at kiln: a real build, its image and layers, and the image at work. It speaks to kiln by its command line only.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::base;
 use crate::package;
-use crate::process::{Root, output, run as shown_run, shown, succeeds};
+use crate::process::{Root, run as shown_run, shown, succeeds};
 use crate::workspace::{Workspace, cargo};
 
 /// What a registry calls the base image.
@@ -87,61 +88,9 @@ impl Demo {
             "no registry hands out {BASE_IN_REGISTRY}; making a base image from Debian's busybox-static"
         );
         package::ensure(&[package::BUSYBOX], self.root)?;
-        let tar = self.busybox_tar()?;
+        let tar = base::busybox_tar(&self.folder)?;
         shown_run(self.kiln().arg("import").arg(&tar).arg(BASE_OF_OUR_OWN))?;
         Ok(BASE_OF_OUR_OWN.to_owned())
-    }
-
-    /// A tar of the smallest root filesystem with a shell: busybox, a link for each of its commands, two users.
-    fn busybox_tar(&self) -> Result<PathBuf> {
-        let rootfs = self.folder.join("base");
-        if rootfs.exists() {
-            fs::remove_dir_all(&rootfs)?;
-        }
-        for folder in [
-            "bin",
-            "etc",
-            "root",
-            "tmp",
-            "usr/bin",
-            "usr/local/bin",
-            "var/tmp",
-        ] {
-            fs::create_dir_all(rootfs.join(folder))?;
-        }
-        let busybox = busybox_program()?;
-        fs::copy(&busybox, rootfs.join("bin/busybox"))?;
-        for command in output(Command::new(&busybox).arg("--list"))?
-            .lines()
-            .filter(|name| *name != "busybox")
-        {
-            std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(command))?;
-        }
-        fs::write(
-            rootfs.join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n",
-        )?;
-        fs::write(rootfs.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n")?;
-        let tar = self.folder.join("base.tar");
-        // The same bytes each time, whoever makes them: a base that changes would leave nothing cached.
-        let pack = [
-            "--sort=name",
-            "--mtime=@0",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "--mode=go+u,go-w",
-        ];
-        shown_run(
-            Command::new("tar")
-                .args(pack)
-                .arg("-cf")
-                .arg(&tar)
-                .arg("-C")
-                .arg(&rootfs)
-                .arg("."),
-        )?;
-        Ok(tar)
     }
 
     fn build(&self, base: &str) -> Result<Duration> {
@@ -186,15 +135,6 @@ impl Demo {
             self.folder.display()
         );
     }
-}
-
-fn busybox_program() -> Result<PathBuf> {
-    let places = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
-    places
-        .into_iter()
-        .find(|path| path.exists())
-        .map(Path::to_owned)
-        .context("busybox is installed and not in /bin")
 }
 
 /// Shows and runs a command, and ends it when its time is over.

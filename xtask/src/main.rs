@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod base;
 mod bench;
 mod check;
 mod demo;
@@ -33,7 +34,7 @@ enum Chore {
     Bless,
     /// Fuzz the parser: a target of `parser/fuzz`, for so many seconds
     Fuzz(fuzz::Args),
-    /// Time copies of many files and of a large one, beside plain loops and the other builders that are installed
+    /// Time steps, pulls, cached builds and copies, beside plain loops and the other builders that are installed
     Bench(bench::Args),
     /// A command in other surroundings, as tests are started
     #[command(hide = true)]

@@ -115,9 +115,7 @@ fn store(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    for layer in built.config.diff_ids() {
-        services.layers.fetch(*layer, task)?;
-    }
+    services.layers.fetch_all(built.config.diff_ids(), task)?;
     services.store.sync()?;
     let image = stored(built, services)?;
     services.store.refs().set_untagged(&image.record)?;

@@ -57,8 +57,8 @@ pub fn pull(
     let image = resolve(services, reference, platform, PullPolicy::Always, reporter)
         .map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
-    let mut layers = image.config.diff_ids().iter();
-    let fetched = layers.try_for_each(|layer| services.layers.fetch(*layer, &task));
+    let layers = image.config.diff_ids();
+    let fetched = services.layers.fetch_all(layers, &task);
     task.end_with(fetched).map_err(BuildError::new)?;
     services.store.sync().map_err(BuildError::new)?;
     Ok(image)

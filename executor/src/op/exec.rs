@@ -86,7 +86,7 @@ pub(crate) fn run(
         },
         hostname: op.hostname.clone(),
         network: network(op.network),
-        mounts: mounts(op, place.mounts.specs.clone())?,
+        mounts: mounts(op, place.rung, place.mounts.specs.clone(), services)?,
         links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
         own: Some(services.store.root().to_owned()),
         links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
@@ -189,16 +189,28 @@ pub(crate) fn network(flag: NetworkFlag) -> Network {
 }
 
 /// Those of the step in the order of their targets, whatever the order they are written in: what lies above comes first.
-fn mounts(op: &ExecOp, mut asked: Vec<MountSpec>) -> Result<Vec<MountSpec>, Cause> {
+fn mounts(
+    op: &ExecOp,
+    rung: Rung,
+    mut asked: Vec<MountSpec>,
+    services: &Services<'_>,
+) -> Result<Vec<MountSpec>, Cause> {
     asked.sort_by(|one, other| one.target.cmp(&other.target));
     let resolv_conf =
         network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
+    let hosts = network_files::hosts(&op.hostname, &op.extra_hosts).into_bytes();
+    // One that several steps see must be safe from all of them.
+    let may_share = rung.has_namespaces() && op.security == Security::Sandbox;
+    let file = |target, contents: Vec<u8>| {
+        let shared = || services.shared_files.path(&contents, services.store);
+        match may_share.then(shared).flatten() {
+            Some(path) => MountSpec::bind(path, target, false),
+            None => MountSpec::file(target, contents),
+        }
+    };
     let mut mounts = vec![
-        MountSpec::file(
-            "/etc/hosts",
-            network_files::hosts(&op.hostname, &op.extra_hosts),
-        ),
-        MountSpec::file("/etc/resolv.conf", resolv_conf),
+        file("/etc/hosts", hosts),
+        file("/etc/resolv.conf", resolv_conf),
     ];
     for file in &op.files {
         mounts.push(MountSpec {

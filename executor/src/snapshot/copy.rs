@@ -128,6 +128,11 @@ impl Copies {
 
 /// A fresh copy of all layers.
 fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<ScratchDir, Cause> {
+    // What has to be fetched is unpacked on the way, and then known, too.
+    let stored = services.store.layers();
+    let mut absent = root.layers.clone();
+    absent.retain(|layer| !stored.contains(layer));
+    services.layers.unpack_all(&absent, task)?;
     let tree = root.tree(&services.layers, task)?;
     let contents = root.contents(&ImagePath::root(), &services.layers, task)?;
     let put = tree

@@ -4,6 +4,7 @@
 //! directory is the layer. A rung without mounts needs a copy ([`copy`]), and so does a store on a filesystem that overlayfs can't write to.
 
 mod copy;
+mod mount_points;
 mod overlay;
 
 use std::fs::Permissions;
@@ -23,6 +24,7 @@ use copy::Copy;
 use overlay::Overlay;
 
 pub(crate) use copy::Copies;
+pub(crate) use mount_points::MountPoints;
 
 /// A root filesystem made for one step. What is left of it goes when this is dropped.
 pub(crate) enum Snapshot<'s> {

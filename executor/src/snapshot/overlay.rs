@@ -11,7 +11,7 @@ use kiln_image::{Changeset, DiffId, Tree, tar};
 
 use super::dress;
 use crate::Services;
-use crate::error::Cause;
+use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
 use crate::rootfs::RootFs;
 use crate::sandbox::RootSpec;
@@ -30,12 +30,18 @@ impl<'s> Overlay<'s> {
         services: &'s Services<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
+        // First of all: what layers do is learned while they are unpacked.
+        let mut lowers = root.lowers(&services.layers, task)?;
         let tree = root.tree(&services.layers, task)?;
+        if (1..MOST_LAYERS).contains(&lowers.len()) {
+            let below = services.mount_points.below(&tree, services.store);
+            lowers.splice(0..0, below);
+        }
         let staging = services.store.layers().stage()?;
         let (upper, work) = (staging.create_fs()?, staging.create_work()?);
         dress(&upper, &tree.root().metadata, services.footing)?;
         Ok(Self {
-            lowers: root.lowers(&services.layers, task)?,
+            lowers,
             upper,
             work,
             staging,

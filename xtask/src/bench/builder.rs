@@ -11,11 +11,32 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{is_installed, output, shown, succeeds};
 
-/// How often a program's memory is looked at.
+/// How often a program's memory is looked at, and when for the first time: what ends before is too short to be disturbed.
 const LOOK: Duration = Duration::from_millis(2);
+const FIRST_LOOK: Duration = Duration::from_millis(30);
 
 /// What the built image is called.
 const IMAGE: &str = "bench:latest";
+
+/// What is to be built.
+pub(super) struct Task<'a> {
+    pub(super) context: &'a Path,
+    /// Whether steps run although they were run before.
+    pub(super) again: bool,
+    /// The sandbox that kiln is to take.
+    pub(super) sandbox: Option<&'a str>,
+}
+
+impl<'a> Task<'a> {
+    /// A Dockerfile and its context.
+    pub(super) fn of(context: &'a Path) -> Self {
+        Task {
+            context,
+            again: false,
+            sandbox: None,
+        }
+    }
+}
 
 /// What one build took.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +82,6 @@ pub(super) fn builders(kiln: &Path, folder: &Path) -> Vec<Builder> {
 }
 
 impl Cost {
-    pub(super) const MOST: Cost = Cost {
-        time: Duration::MAX,
-        memory: 0,
-    };
-
     pub(super) fn of(time: Duration) -> Self {
         Cost { time, memory: 0 }
     }
@@ -109,24 +125,23 @@ impl Builder {
     }
 
     /// Builds the Dockerfile of a context.
-    pub(super) fn build(&self, context: &Path) -> Result<Cost> {
+    pub(super) fn build(&self, task: &Task<'_>) -> Result<Cost> {
+        let context = task.context;
         let mut command = match self {
             Builder::Kiln { program, store } => {
                 let mut command = Command::new(program);
                 command.args(["build", "--progress=none", "-t", IMAGE, "--root"]);
-                command.arg(store).arg(context);
+                command.arg(store);
                 command
             }
             Builder::Buildah { storage } => {
                 let mut command = buildah(storage);
-                command
-                    .args(["build", "--layers", "-t", IMAGE])
-                    .arg(context);
+                command.args(["build", "--layers", "--tls-verify=false", "-t", IMAGE]);
                 command
             }
             Builder::Docker => {
                 let mut command = Command::new("docker");
-                command.args(["build", "-t", IMAGE]).arg(context);
+                command.args(["build", "-t", IMAGE]);
                 command
             }
             Builder::BuildKit => {
@@ -139,6 +154,15 @@ impl Builder {
                 command
             }
         };
+        if task.again {
+            command.arg("--no-cache");
+        }
+        if let (Builder::Kiln { .. }, Some(sandbox)) = (self, task.sandbox) {
+            command.args(["--sandbox", sandbox]);
+        }
+        if !matches!(self, Builder::BuildKit) {
+            command.arg(context);
+        }
         timed(&mut command)
     }
 }
@@ -173,6 +197,7 @@ fn timed(command: &mut Command) -> Result<Cost> {
         let ended_as = child.wait();
         let time = start.elapsed();
         ended.store(true, Ordering::Relaxed);
+        memory.thread().unpark();
         (ended_as, time, memory.join())
     });
     if !ended_as?.success() {
@@ -185,6 +210,7 @@ fn timed(command: &mut Command) -> Result<Cost> {
 /// The most memory that a process had, in bytes, as far as its status could be read before it ended.
 fn peak_memory(status: &Path, ended: &AtomicBool) -> u64 {
     let mut peak = 0;
+    thread::park_timeout(FIRST_LOOK);
     while !ended.load(Ordering::Relaxed) {
         let text = fs::read_to_string(status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));

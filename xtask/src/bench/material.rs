@@ -1,4 +1,5 @@
-//! What is copied into images: made once, the same every time, of bytes that no builder can compress away.
+//! What is copied into images: made once, the same every time, of bytes that no builder can compress away; and what base images are
+//! made of, which can be compressed about as well as programs.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -11,6 +12,11 @@ const DIRECTORIES: u64 = 5_000;
 const FILES_IN_EACH: u64 = 10;
 /// Files are of up to twice this size: 200 MB in all.
 const MEAN_SIZE: u64 = 4_000;
+
+/// Files of a base image, in as many directories as there are files in each.
+const BASE_DIRECTORIES: u64 = 70;
+/// Base images have files of up to twice this size: 120 MB in all.
+const BASE_MEAN_SIZE: u64 = 24_500;
 
 /// A context and what of it is copied.
 pub(super) struct Material {
@@ -39,6 +45,21 @@ impl Numbers {
         }
         Ok(())
     }
+
+    /// Every other run of bytes is one that came before.
+    fn write_half(&mut self, out: &mut dyn Write, size: u64) -> std::io::Result<()> {
+        const RUN: u64 = 16;
+        const KNOWN: &[u8] = b"the quick brown fox jumps over the lazy dog and runs away ";
+        let mut left = size;
+        while left > 0 {
+            let (random, known) = (left.min(RUN), left.saturating_sub(RUN).min(RUN));
+            self.write(out, random)?;
+            let from = self.next() as usize % (KNOWN.len() - RUN as usize);
+            out.write_all(&KNOWN[from..from + known as usize])?;
+            left -= random + known;
+        }
+        Ok(())
+    }
 }
 
 impl Material {
@@ -52,6 +73,30 @@ impl Material {
             .and_then(|()| out.flush())
             .with_context(|| format!("could not write `{}`", path.display()))
     }
+}
+
+/// 4,900 files that compress to half of their size, below `parts` directories; made once.
+pub(super) fn rootfs(folder: &Path, parts: usize) -> Result<()> {
+    let whole = folder.join("whole");
+    if whole.exists() {
+        return Ok(());
+    }
+    let mut numbers = Numbers(0xba5e);
+    for directory in 0..BASE_DIRECTORIES {
+        let part = directory as usize % parts;
+        let below = folder.join(format!("{part}/d{directory:02}"));
+        create_dir(&below)?;
+        for file in 0..BASE_DIRECTORIES {
+            let path = below.join(format!("f{file:02}"));
+            let size = numbers.next() % (2 * BASE_MEAN_SIZE);
+            let mut out = create(&path)?;
+            numbers
+                .write_half(&mut out, size)
+                .and_then(|()| out.flush())
+                .with_context(|| format!("could not write `{}`", path.display()))?;
+        }
+    }
+    create(&whole).map(drop)
 }
 
 /// 50,000 files in 5,000 directories.
