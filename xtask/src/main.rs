@@ -6,6 +6,7 @@ mod base;
 mod bench;
 mod check;
 mod demo;
+mod fleet;
 mod fuzz;
 mod inside;
 mod package;
@@ -36,6 +37,8 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Time steps, pulls, cached builds and copies, beside plain loops and the other builders that are installed
     Bench(bench::Args),
+    /// Build commits on fleets of several sizes that share a cache in a registry: hit rates, bytes moved, times
+    Fleet(fleet::Args),
     /// A command in other surroundings, as tests are started
     #[command(hide = true)]
     Inside(inside::Args),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Bless => check::bless(),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Fleet(args) => fleet::run(&args),
         Chore::Inside(args) => inside::run(&args),
     };
     match outcome {
