@@ -114,6 +114,28 @@ fn a_second_export_sends_no_layer() {
 }
 
 #[test]
+fn what_is_only_named_again_is_neither_fetched_nor_sent() {
+    let registry = filled("max");
+    let cache = format!("type=registry,ref={}/app:cache", registry.host());
+    let before = registry.received().len();
+    let to = format!("{cache},mode=max");
+    let outcome = build(&runner(), &["--cache-from", &cache, "--cache-to", &to]);
+    assert!(
+        outcome.stderr.contains(" 0 of 3 layers sent"),
+        "{}",
+        outcome.stderr
+    );
+    let received = registry.received();
+    let mut lines = received[before..].iter().map(|request| &request.line);
+    let gets = lines
+        .clone()
+        .filter(|line| line.starts_with("GET") && line.contains("/blobs/"));
+    assert_eq!(gets.count(), 4, "as without an export");
+    assert!(!lines.any(|line| line.starts_with("PATCH")));
+    assert_eq!(cached(&rebuilt(&registry)), 3, "all of it is still there");
+}
+
+#[test]
 fn with_the_least_mode_a_step_that_is_missing_is_done_again() {
     // R-CEXP-1: the layer of `tools` isn't in the cache, and now it is needed.
     let registry = filled("min");

@@ -166,6 +166,20 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// The blob of the layer in this very repository, where it is known to be there.
+    pub(crate) fn blob_at(&self, layer: DiffId, repository: &Reference) -> Option<Descriptor> {
+        let remote = locked(&self.remote).get(&layer).cloned()?;
+        match &remote.holder {
+            Holder::Registry(image)
+                if (image.registry(), image.repository())
+                    == (repository.registry(), repository.repository()) =>
+            {
+                Some(remote.descriptor)
+            }
+            _ => None,
+        }
+    }
+
     fn has_holder(&self, layer: DiffId) -> bool {
         locked(&self.remote).contains_key(&layer)
     }

@@ -110,6 +110,11 @@ fn prepare(
         .collect();
     let mut layers = Vec::new();
     for layer in wanted {
+        if let Some(there) = already_there(layer, &export.target, services) {
+            layers.push(there);
+            index.layers.push(layer);
+            continue;
+        }
         let blob = match services.layers.blob(layer, export.compression, task) {
             Ok(blob) => blob,
             // It is in no cache any more and was not needed here: what its step came to is told without it.
@@ -134,6 +139,24 @@ fn prepare(
         preimages,
         layers,
     })
+}
+
+/// A layer that this store doesn't have and the target does: it was found there, and need not be fetched to be named again.
+fn already_there(
+    layer: DiffId,
+    target: &CacheTarget,
+    services: &Services<'_>,
+) -> Option<Descriptor> {
+    let CacheTarget::Registry(reference) = target else {
+        return None;
+    };
+    if services.store.layers().has_content(&layer) {
+        return None;
+    }
+    let found = services.layers.blob_at(layer, reference)?;
+    let digest = digest_of(&found).ok()?;
+    let holds = services.registry.has_blob(reference, &digest);
+    holds.is_ok_and(|holds| holds).then_some(found)
 }
 
 /// Preimages are text, much of it again and again.
