@@ -44,6 +44,7 @@ const CASES: &[Case] = cases![
     sandbox_has_the_standard_devices,
     sandbox_opens_no_device_it_made,
     sandbox_makes_devices_for_those_who_may,
+    sandbox_lets_users_change_what_they_may,
     sandbox_hides_the_masked_paths,
     sandbox_protects_the_read_only_paths,
     sandbox_has_dockers_capabilities,
@@ -647,12 +648,32 @@ fn sandbox_makes_devices_for_those_who_may() {
             groups: Vec::new(),
         };
     });
-    let refused = match rung() {
-        // Permissions are not checked against users that are believed in.
-        Rung::UsernsSingle => "mknod: /tmp/n: Operation not permitted\n0\n",
-        _ => "mknod: /tmp/n: Operation not permitted\nmkfifo: /d/p: Permission denied\n1\n",
-    };
+    let refused = "mknod: /tmp/n: Operation not permitted\nmkfifo: /d/p: Permission denied\n1\n";
     prints(&user, refused);
+}
+
+/// The same on all rungs, also where users are only believed in.
+fn sandbox_lets_users_change_what_they_may() {
+    let image = Image::new();
+    let made = image.shell(
+        "mkdir -m 1777 /s; mkdir /closed; mkdir -m 2775 /g; chown 0:50 /g; for f in /s/f /closed/f /g/f; do echo x >$f; done
+        echo x >/own; chown 1000 /own",
+    );
+    prints(&made, "");
+    let allowed = "touch /g/n\nrm -f /g/f\nmkdir /s/d\nmv /s/d /g/d\nrmdir /g/d\nchmod 640 /own\necho >>/own\ntest -w /own\necho >/dev/null\n";
+    let refused = "touch /closed/n\nmkdir /closed/d\nln -s x /closed/l\nrm -f /closed/f\nmv /closed/f /s/x\nmv /own /closed/own\n\
+        echo >/closed/f\necho >>/s/f\nrm -f /s/f\nmv /s/f /s/g\nchmod 777 /closed\nchmod 666 /s/f\ntest -w /closed\nrm -rf /closed\n";
+    let script = format!(
+        "while read c; do sh -c \"$c\" 2>/dev/null && echo \"$c\"; done <<'E'\n{refused}{allowed}E\ntrue"
+    );
+    let done = image.shell_with(&script, |spec| {
+        spec.user = User {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![50],
+        };
+    });
+    prints(&done, allowed);
 }
 
 fn sandbox_has_the_standard_devices() {

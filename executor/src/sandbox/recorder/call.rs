@@ -53,6 +53,24 @@ pub(super) enum Call {
         text: u64,
         at: At,
     },
+    Remove {
+        at: At,
+    },
+    Rename {
+        from: At,
+        to: At,
+    },
+    HardLink {
+        from: At,
+        to: At,
+    },
+    ChangeMode {
+        at: At,
+    },
+    /// access(2).
+    Access {
+        at: At,
+    },
     Execute {
         at: At,
     },
@@ -186,6 +204,21 @@ impl Call {
                         at: here(1, false),
                     };
                 }
+                libc::SYS_unlink | libc::SYS_rmdir => return Self::Remove { at: here(0, false) },
+                libc::SYS_rename => {
+                    return Self::Rename {
+                        from: here(0, false),
+                        to: here(1, false),
+                    };
+                }
+                libc::SYS_link => {
+                    return Self::HardLink {
+                        from: here(0, false),
+                        to: here(1, false),
+                    };
+                }
+                libc::SYS_chmod => return Self::ChangeMode { at: here(0, true) },
+                libc::SYS_access => return Self::Access { at: here(0, true) },
                 _ => {}
             }
         }
@@ -235,6 +268,22 @@ impl Call {
                 text: a[0],
                 at: at(1, libc::AT_SYMLINK_NOFOLLOW),
             },
+            libc::SYS_unlinkat => Self::Remove {
+                at: at(0, libc::AT_SYMLINK_NOFOLLOW),
+            },
+            libc::SYS_renameat | libc::SYS_renameat2 => Self::Rename {
+                from: at(0, libc::AT_SYMLINK_NOFOLLOW),
+                to: at(2, libc::AT_SYMLINK_NOFOLLOW),
+            },
+            libc::SYS_linkat => Self::HardLink {
+                from: link_source(&at(0, int(4)), int(4)),
+                to: at(2, libc::AT_SYMLINK_NOFOLLOW),
+            },
+            libc::SYS_fchmod => Self::ChangeMode { at: fd() },
+            libc::SYS_fchmodat => Self::ChangeMode { at: at(0, 0) },
+            FCHMODAT2 => Self::ChangeMode { at: at(0, int(3)) },
+            libc::SYS_faccessat => Self::Access { at: at(0, 0) },
+            libc::SYS_faccessat2 => Self::Access { at: at(0, int(3)) },
             libc::SYS_execve => {
                 let (directory, path) = (libc::AT_FDCWD, Some(a[0]));
                 Self::Execute {
@@ -268,6 +317,17 @@ impl Call {
         }
     }
 }
+
+/// Links are followed by linkat(2) only where it is said so.
+const fn link_source(at: &At, flags: i32) -> At {
+    At {
+        follow: flags & libc::AT_SYMLINK_FOLLOW != 0,
+        ..*at
+    }
+}
+
+/// fchmodat2(2), which the C library does not name yet; the number is the same everywhere.
+const FCHMODAT2: i64 = 452;
 
 impl IdentityCall {
     #[expect(clippy::cast_possible_truncation, reason = "as above")]
@@ -319,12 +379,19 @@ fn devices() -> Vec<Wanted> {
 }
 
 fn all() -> Vec<Wanted> {
-    // A file that is only opened is nobody's to record.
-    let makes = |argument| Some((argument, (libc::O_CREAT | TEMPORARY).cast_unsigned()));
-    let mut calls = vec![(libc::SYS_openat, makes(2))];
+    // A file that is only read is nobody's to record.
+    let writes = libc::O_CREAT | TEMPORARY | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
+    let writes = |argument| Some((argument, writes.cast_unsigned()));
+    let asks_for_writing = |argument| Some((argument, libc::W_OK.cast_unsigned()));
+    let mut calls = vec![
+        (libc::SYS_openat, writes(2)),
+        (libc::SYS_faccessat, asks_for_writing(2)),
+        (libc::SYS_faccessat2, asks_for_writing(2)),
+    ];
     #[cfg(target_arch = "x86_64")]
     {
-        calls.push((libc::SYS_open, makes(1)));
+        calls.push((libc::SYS_open, writes(1)));
+        calls.push((libc::SYS_access, asks_for_writing(1)));
         let old = [
             libc::SYS_chown,
             libc::SYS_lchown,
@@ -334,6 +401,12 @@ fn all() -> Vec<Wanted> {
             libc::SYS_mkdir,
             libc::SYS_mknod,
             libc::SYS_symlink,
+            libc::SYS_unlink,
+            libc::SYS_rmdir,
+            libc::SYS_rename,
+            libc::SYS_renameat,
+            libc::SYS_link,
+            libc::SYS_chmod,
         ];
         calls.extend(old.map(|call| (call, None)));
     }
@@ -346,6 +419,12 @@ fn all() -> Vec<Wanted> {
         libc::SYS_mkdirat,
         libc::SYS_mknodat,
         libc::SYS_symlinkat,
+        libc::SYS_unlinkat,
+        libc::SYS_renameat2,
+        libc::SYS_linkat,
+        libc::SYS_fchmod,
+        libc::SYS_fchmodat,
+        FCHMODAT2,
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_prctl,

@@ -10,7 +10,7 @@
 //!
 //! The thread enters the step's mount namespace, so that paths lead where they lead for the step, and acts on objects that it has
 //! open. It does nothing that the step's own processes, which are the same user, could not do. This is *no border*: it makes a step
-//! believe in owners, and permissions are not checked against them. The border is the namespaces.
+//! believe in owners, and in some of what they mean ([`permission`]). The border is the namespaces.
 //!
 //! Which identity a process has is a number in its limit on real time (`RLIMIT_RTTIME`), which the kernel hands on through fork and
 //! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can neither
@@ -21,6 +21,7 @@ mod call;
 mod caller;
 mod device;
 mod identity;
+mod permission;
 
 use super::{Rung, User};
 use crate::sys::{self, Context as _, Reply};
@@ -284,6 +285,11 @@ impl Server {
             Call::MakeDirectory { at, mode } => self.make_directory(caller, &at, mode),
             Call::MakeNode { at, mode, device } => self.make_node(caller, &at, mode, device),
             Call::MakeLink { text, at } => self.make_link(caller, text, &at),
+            Call::Remove { at } => self.remove(caller, &at),
+            Call::Rename { from, to } => self.rename(caller, &from, &to),
+            Call::HardLink { from, to } => self.hard_link(caller, &from, &to),
+            Call::ChangeMode { at } => self.change_mode(caller, &at),
+            Call::Access { at } => self.access(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
             _ => Ok(Reply::Continue),
         }
@@ -393,12 +399,24 @@ impl Server {
         let Ok(parent) = place.open_parent() else {
             return Ok(None);
         };
-        let record = self.new_record(&self.identity(caller), &parent)?;
-        Ok((!record.is_plain()).then_some((record, place)))
+        let who = self.identity(caller);
+        let record = self.new_record(&who, &parent)?;
+        if record.is_plain() {
+            return Ok(None);
+        }
+        // What is there already can't be made.
+        if !place.is_taken() {
+            self.check_entry(&who, &parent)?;
+        }
+        Ok(Some((record, place)))
     }
 
-    /// open(2) with `O_CREAT` or `O_TMPFILE`.
+    /// open(2) to write, or with `O_CREAT` or `O_TMPFILE`.
     fn open(&mut self, caller: &Caller<'_>, at: &At, flags: i32, mode: u32) -> Answered<Reply> {
+        self.check_open(&self.identity(caller), caller, at, flags)?;
+        if flags & (libc::O_CREAT | TEMPORARY) == 0 {
+            return Ok(Reply::Continue);
+        }
         let Some((record, place)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };

@@ -1,0 +1,183 @@
+//! What a process may do that believes to be a user: the mode bits and owners as the kernel checks them for real users.
+//!
+//! Checked is what changes a tree: making, removing, renaming and linking in a directory, opening a file to write, changing a mode, and
+//! access(2) for writing. Reading and searching are not, as being asked about each open(2) would make programs several times slower. What
+//! is wrong with a call for other reasons is the kernel's to tell.
+
+use super::call::At;
+use super::caller::{Answered, Caller};
+use super::identity::Identity;
+use super::{Server, TEMPORARY};
+use crate::sys::Reply;
+use nix::libc;
+use rustix::fs::Stat;
+use std::os::fd::OwnedFd;
+
+/// Mode bits of one class.
+const WRITE: u32 = 2;
+const SEARCH: u32 = 1;
+
+impl Server {
+    /// unlink(2), rmdir(2).
+    pub(super) fn remove(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if !who.is_root() {
+            self.check_removal(&who, caller, at)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// rename(2): what is replaced is removed.
+    pub(super) fn rename(&self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if !who.is_root() {
+            self.check_removal(&who, caller, from)?;
+            self.check_removal(&who, caller, to)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// link(2). Who could not write to a file may not give it another name (`fs.protected_hardlinks`).
+    pub(super) fn hard_link(&self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if who.is_root() {
+            return Ok(Reply::Continue);
+        }
+        if let Ok(parent) = caller.place(to)?.open_parent() {
+            self.check_entry(&who, &parent)?;
+        }
+        if let Ok(file) = caller.place(from)?.open()
+            && !self.owns(&who, &file)
+        {
+            self.check(&who, &file, WRITE).map_err(|_| libc::EPERM)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// chmod(2).
+    pub(super) fn change_mode(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if !who.is_root()
+            && let Ok(object) = caller.place(at)?.open()
+            && !is_kernels(&object)
+            && !self.owns(&who, &object)
+        {
+            return Err(libc::EPERM);
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// access(2) for writing.
+    pub(super) fn access(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if !who.is_root()
+            && let Ok(object) = caller.place(at)?.open()
+        {
+            self.check(&who, &object, WRITE)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// open(2) of what may be there already.
+    pub(super) fn check_open(
+        &self,
+        who: &Identity,
+        caller: &Caller<'_>,
+        at: &At,
+        flags: i32,
+    ) -> Answered<()> {
+        let writes = flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC) != 0;
+        if who.is_root() || !writes || flags & (libc::O_EXCL | TEMPORARY) != 0 {
+            return Ok(());
+        }
+        match caller.place(at)?.open() {
+            Ok(object) => self.check(who, &object, WRITE),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether something may be made in or taken out of a directory.
+    pub(super) fn check_entry(&self, who: &Identity, directory: &OwnedFd) -> Answered<()> {
+        self.check(who, directory, WRITE | SEARCH)
+    }
+
+    /// In a directory with the sticky bit things are their owners'.
+    fn check_removal(&self, who: &Identity, caller: &Caller<'_>, at: &At) -> Answered<()> {
+        let place = caller.place(at)?;
+        let Ok(parent) = place.open_parent() else {
+            return Ok(());
+        };
+        self.check_entry(who, &parent)?;
+        let sticky = stat(&parent).is_some_and(|stat| stat.st_mode & libc::S_ISVTX != 0);
+        match place.open() {
+            Ok(object) if sticky && !self.owns(who, &parent) && !self.owns(who, &object) => {
+                Err(libc::EPERM)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn owns(&self, who: &Identity, object: &OwnedFd) -> bool {
+        who.is_root() || self.book.look_up(object).uid == who.user.files
+    }
+
+    fn check(&self, who: &Identity, object: &OwnedFd, wanted: u32) -> Answered<()> {
+        let Some(stat) = stat(object) else {
+            return Ok(());
+        };
+        let kind = stat.st_mode & libc::S_IFMT;
+        let is_checked = matches!(kind, libc::S_IFREG | libc::S_IFDIR) && !is_kernels(object);
+        if who.is_root() || !is_checked {
+            return Ok(());
+        }
+        let record = self.book.look_up(object);
+        match granted(who, (record.uid, record.gid), stat.st_mode) & wanted == wanted {
+            true => Ok(()),
+            false => Err(libc::EACCES),
+        }
+    }
+}
+
+/// The bits of the class that somebody is in.
+fn granted(who: &Identity, (uid, gid): (u32, u32), mode: u32) -> u32 {
+    if who.user.files == uid {
+        mode >> 6 & 7
+    } else if who.is_in_group(gid) {
+        mode >> 3 & 7
+    } else {
+        mode & 7
+    }
+}
+
+fn stat(object: &OwnedFd) -> Option<Stat> {
+    rustix::fs::fstat(object).ok()
+}
+
+/// Whether it is of `/proc` or `/sys`, whose owners no record tells.
+fn is_kernels(object: &OwnedFd) -> bool {
+    let magic = rustix::fs::fstatfs(object).map(|found| found.f_type);
+    magic.is_ok_and(|magic| [PROC, SYSFS].contains(&magic))
+}
+
+/// `PROC_SUPER_MAGIC` and `SYSFS_MAGIC` of `linux/magic.h`.
+const PROC: rustix::fs::FsWord = 0x9fa0;
+const SYSFS: rustix::fs::FsWord = 0x6265_6572;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::User;
+
+    #[test]
+    fn the_first_class_that_fits_decides() {
+        let who = Identity::of(&User {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![50],
+        });
+        assert_eq!(granted(&who, (1000, 50), 0o073), 0); // the owner's bits, though the group has more
+        assert_eq!(granted(&who, (0, 50), 0o751), 5);
+        assert_eq!(granted(&who, (0, 1000), 0o720), 2);
+        assert_eq!(granted(&who, (0, 0), 0o1777), 7);
+    }
+}
