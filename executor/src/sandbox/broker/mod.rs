@@ -26,6 +26,7 @@ mod node;
 mod place;
 mod resolve;
 
+use super::footing::in_first_user_namespace;
 use super::message::{self, Socket};
 use super::{Network, SandboxSpec, plan};
 use crate::sys::{self, Context as _, Notification, Reply};
@@ -139,6 +140,8 @@ impl Outside {
             return Ok(None);
         };
         sys::take_turns(listener.as_fd());
+        // Elsewhere the capability is of no use.
+        let capable = in_first_user_namespace();
         rustix::process::chroot(spec.root.changes()).call("chroot", String::new)?;
         rustix::process::chdir("/").call("chdir", || "/".into())?;
         rustix::process::umask(Mode::empty());
@@ -163,7 +166,7 @@ impl Outside {
             hostname: spec.hostname.clone(),
             network: spec.network == Network::Host,
             devices: !is_usable_device(Path::new("/dev/null")),
-            makes_nodes: held.contains(KernelSet::MKNOD),
+            makes_nodes: capable && held.contains(KernelSet::MKNOD),
             names,
             inside: false,
             terminals: terminal.iter().cloned().collect(),
