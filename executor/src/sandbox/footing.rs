@@ -171,7 +171,7 @@ impl Footing {
     /// How files in the store are to look.
     pub fn form(&self) -> Form {
         match &self.ground {
-            Ground::Root if probe::has_sys_admin() => Form::Trusted,
+            Ground::Root if has_rights(Rung::Root).is_ok() => Form::Trusted,
             Ground::Root | Ground::Given | Ground::Entered(Rung::UsernsRange) => Form::Mapped,
             Ground::Entered(_) => Form::Recorded,
             Ground::User(_) => Form::Content,
@@ -319,7 +319,11 @@ fn roots_own() -> Ground {
 /// if nothing that surrounds kiln forbids that.
 fn best_of_root(store: &Path, tried: &mut Tried) -> Ground {
     let enough = userns::has_enough_ids();
-    if probe::has_sys_admin() && enough.is_ok() {
+    let own = match in_first_user_namespace() {
+        true => Rung::Root,
+        false => Rung::UsernsGiven,
+    };
+    if has_rights(own).is_ok() && enough.is_ok() {
         let possible = match probe::is_confined() {
             true => try_apart(probe::isolation),
             false => Ok(()),
@@ -329,6 +333,7 @@ fn best_of_root(store: &Path, tried: &mut Tried) -> Ground {
             return roots_own();
         }
     }
+    let mut last = None;
     for rung in suited(store) {
         let works = try_apart(|| {
             userns::enter(*rung)?;
@@ -336,13 +341,17 @@ fn best_of_root(store: &Path, tried: &mut Tried) -> Ground {
         });
         match works.and_then(|()| userns::enter(*rung)) {
             Ok(()) => return Ground::Entered(*rung),
-            // The better one's reason is what helps.
-            Err(why) => drop(tried.entering.get_or_insert(why)),
+            Err(why) => last = Some(why),
+        }
+        // The better one's reason is what helps.
+        if tried.entering.is_none() {
+            tried.entering.clone_from(&last);
         }
     }
     match enough {
         Ok(()) => roots_own(),
-        Err(why) => Ground::User(why),
+        // With too few ids, only the last one could have worked.
+        Err(why) => Ground::User(last.unwrap_or(why)),
     }
 }
 
@@ -395,23 +404,26 @@ impl Way {
 }
 
 fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
-    if !probe::has_sys_admin() {
-        return Err(Unavailable::new(
-            "this process is root but lacks the capability CAP_SYS_ADMIN, as in an ordinary container",
-            match rung {
-                Rung::UsernsGiven => {
-                    "start the container with `--cap-add SYS_ADMIN`, or in Kubernetes with `securityContext: {capabilities: {add: \
-                     [SYS_ADMIN]}}`"
-                }
-                _ => {
-                    "run kiln outside of the container, or start that with `--privileged`, or with `--cap-add SYS_ADMIN --security-opt \
-                     apparmor=unconfined`; in Kubernetes with `securityContext: {privileged: true}`"
-                }
-            },
-        ));
-    }
+    has_rights(rung).map_err(|why| match rung {
+        Rung::Root => Unavailable {
+            remedy: format!(
+                "run kiln outside of the container, or {}, and where AppArmor is in use `--security-opt apparmor=unconfined`",
+                why.remedy
+            ),
+            ..why
+        },
+        _ => why,
+    })?;
     userns::has_enough_ids()?;
     Way::stacked(rung, store)
+}
+
+/// Whether root, as it was started, has what its own rung needs. An ordinary container takes some of it away.
+fn has_rights(own: Rung) -> Result<(), Unavailable> {
+    match own {
+        Rung::Root => probe::require(&probe::FOR_ROOT, "the sandbox `root` needs"),
+        _ => probe::require(&probe::FOR_GIVEN, "the sandbox `userns-given` needs"),
+    }
 }
 
 fn not_root(rung: Rung) -> Unavailable {

@@ -56,6 +56,32 @@ pub(super) const FOR_CHROOT: [(KernelSet, &str); 9] = [
     (KernelSet::SYS_CHROOT, "SYS_CHROOT"),
 ];
 
+/// What the sandbox `root` can't do without.
+pub(super) const FOR_ROOT: [(KernelSet, &str); 10] = [
+    (KernelSet::CHOWN, "CHOWN"),
+    (KernelSet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (KernelSet::FOWNER, "FOWNER"),
+    (KernelSet::FSETID, "FSETID"),
+    (KernelSet::MKNOD, "MKNOD"),
+    (KernelSet::SETFCAP, "SETFCAP"),
+    (KernelSet::SETGID, "SETGID"),
+    (KernelSet::SETPCAP, "SETPCAP"),
+    (KernelSet::SETUID, "SETUID"),
+    (KernelSet::SYS_ADMIN, "SYS_ADMIN"),
+];
+
+/// What the sandbox `userns-given` can't do without.
+pub(super) const FOR_GIVEN: [(KernelSet, &str); 8] = [
+    (KernelSet::CHOWN, "CHOWN"),
+    (KernelSet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (KernelSet::FOWNER, "FOWNER"),
+    (KernelSet::FSETID, "FSETID"),
+    (KernelSet::SETGID, "SETGID"),
+    (KernelSet::SETPCAP, "SETPCAP"),
+    (KernelSet::SETUID, "SETUID"),
+    (KernelSet::SYS_ADMIN, "SYS_ADMIN"),
+];
+
 /// What root can't do without to take all its ids into a user namespace. Without the last, root itself can't be mapped to the
 /// root outside.
 pub(super) const FOR_MAPS: [(KernelSet, &str); 3] = [

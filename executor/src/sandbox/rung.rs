@@ -5,13 +5,13 @@
 //! | | `root` | `userns-range` | `userns-given` | `userns-single` | `chroot` |
 //! |---|---|---|---|---|---|
 //! | namespaces of a step ([`Rung::has_namespaces`]) | own | own | own | own | none |
-//! | ids | the machine's | mapped by newuidmap | mapped by who made the namespace | one, the others recorded | the container's |
+//! | ids | the machine's | mapped by newuidmap, or by root of a container | mapped by who made the namespace | one, the others recorded | the container's |
 //! | kiln itself runs ([`super::Footing`]) | as it was started | in a user namespace that it enters | as it was started | in a user namespace that it enters | as it was started |
-//! | root filesystem ([`crate::snapshot`]) | overlay | overlay | overlay | overlay | a copy |
+//! | root filesystem ([`crate::snapshot`]) | overlay, or a copy where the store can't take one | likewise | likewise | likewise | a copy |
 //! | owners of files in the store ([`super::Form`]) | on the files | on the files | on the files | in an attribute | on the files |
 //! | device nodes in the store | on the files | in an attribute | in an attribute | in an attribute | on the files |
 //! | device nodes of `/dev` | made | bound | bound | bound | made, or the container's handed over |
-//! | `/proc` | mounted | mounted | mounted | mounted | answered call by call |
+//! | `/proc` | mounted | mounted, or the surrounding one bound where parts of that are hidden | likewise | likewise | answered call by call |
 
 use std::fmt;
 use std::str::FromStr;
