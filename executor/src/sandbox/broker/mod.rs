@@ -222,6 +222,7 @@ impl Broker {
     /// Finds out where a call's path leads, and answers if that is to `/proc` or `/dev`.
     fn look(&mut self, caller: Caller<'_>, mut at: At, act: Act) -> Answered<Reply> {
         let Ok(path) = self.string(&caller, at.path) else {
+            self.empty_null();
             return Ok(Reply::Continue); // which tells what is wrong with it
         };
         if !self.may_lead(&path) {
@@ -281,6 +282,15 @@ impl Broker {
             }
             Place::Device(parts) => self.device(&asked, act, &parts),
             Place::Proc(parts) => self.process(&asked, act, &parts),
+        }
+    }
+
+    /// What nobody can be seen writing to a `/dev/null` that is only there by name is not to be read from it.
+    fn empty_null(&mut self) {
+        if self.devices {
+            self.be_root();
+            let how = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let _ = rustix::fs::open("/dev/null", how | OFlags::CLOEXEC, Mode::empty());
         }
     }
 
