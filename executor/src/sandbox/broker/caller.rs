@@ -135,6 +135,14 @@ impl Caller<'_> {
             .map_err(Errno::raw_os_error)
     }
 
+    /// The path of one of its directories: the working one for `AT_FDCWD`, or an open one.
+    pub(super) fn directory(&self, descriptor: i32) -> Answered<Vec<u8>> {
+        match descriptor {
+            libc::AT_FDCWD => self.link("cwd"),
+            fd => self.link(&format!("fd/{fd}")),
+        }
+    }
+
     /// Who it is. Anybody may read that of anybody.
     pub(super) fn status(&self) -> Answered<Status> {
         let file = File::from(self.open("status", OFlags::RDONLY)?);

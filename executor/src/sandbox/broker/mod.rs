@@ -225,7 +225,8 @@ impl Broker {
             self.empty_null();
             return Ok(Reply::Continue); // which tells what is wrong with it
         };
-        if !self.may_lead(&path) {
+        let begins_inside = self.inside && self.begins_inside(&caller, at.directory, &path);
+        if !begins_inside && !self.may_lead(&path) {
             return Ok(Reply::Continue);
         }
         let status = caller.status()?;
@@ -240,10 +241,9 @@ impl Broker {
             },
             act => act,
         };
-        let base = match (path.starts_with(b"/"), at.directory) {
-            (true, _) => Ok(Vec::new()),
-            (false, libc::AT_FDCWD) => caller.link("cwd"),
-            (false, fd) => caller.link(&format!("fd/{fd}")),
+        let base = match path.starts_with(b"/") {
+            true => Ok(Vec::new()),
+            false => caller.directory(at.directory),
         };
         let (Ok(base), true) = (base, self.shares_root(&caller)) else {
             return Ok(Reply::Continue);
@@ -296,15 +296,30 @@ impl Broker {
 
     /// Whether a path may lead to `/proc` or `/dev`, by its looks: most don't, and that has to be cheap.
     fn may_lead(&self, path: &[u8]) -> bool {
-        if self.inside && !path.starts_with(b"/") {
-            return !path.is_empty();
-        }
         let is_ours = |part: &[u8]| matches!(part, b"proc" | b"dev");
         if parts(path).next().is_some_and(is_ours) {
             return true;
         }
         let goes_up = parts(path).any(|part| part == b"..");
         parts(path).any(|part| (goes_up && is_ours(part)) || self.names.contains(part))
+    }
+
+    /// Whether a path is relative to a directory of `/proc` or `/dev`.
+    fn begins_inside(&mut self, caller: &Caller<'_>, directory: i32, path: &[u8]) -> bool {
+        if path.is_empty() || path.starts_with(b"/") {
+            return false;
+        }
+        let base = match caller.directory(directory) {
+            Err(libc::EPERM | libc::EACCES) => caller
+                .status()
+                .and_then(|status| self.guise.wear(&status.who))
+                .and_then(|()| caller.directory(directory)),
+            base => base,
+        };
+        base.is_ok_and(|base| {
+            let top = parts(&base).next();
+            top.is_some_and(|top| matches!(top, b"proc" | b"dev"))
+        })
     }
 
     /// Whether the caller's root is the step's, and not one that it has made itself.
