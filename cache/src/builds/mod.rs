@@ -265,6 +265,12 @@ impl BuildEntry {
         BuildId(self.id.clone())
     }
 
+    /// Whether its end is known.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_record
+    }
+
     /// Whether it is a build of this recipe.
     #[must_use]
     pub fn is_of(&self, recipe: &RecipeId) -> bool {

@@ -119,9 +119,11 @@ fn which(args: &Args, store: &Store) -> Result<(BuildEntry, Option<String>), Fai
     let file = args.file.clone();
     let file = file.unwrap_or_else(|| default_dockerfile(context));
     let recipe = RecipeId::of(&called(context), &called(&file));
-    let mut of_recipe = all.iter().rev().filter(|entry| entry.is_of(&recipe));
+    let of_recipe = all.iter().rev().filter(|entry| entry.is_of(&recipe));
     let Some(target) = target else {
-        let last = of_recipe.next().cloned().map(|entry| (entry, None));
+        // One that was killed has nothing to say.
+        let mut ended = of_recipe.filter(|entry| entry.has_ended());
+        let last = ended.next().cloned().map(|entry| (entry, None));
         return last.ok_or_else(|| {
             let message = format!("no build of `{}` is in the history", file.display());
             Failure::new(Exit::Failed, "build-not-found", message)
@@ -136,7 +138,7 @@ fn which(args: &Args, store: &Store) -> Result<(BuildEntry, Option<String>), Fai
         }),
         _ => false,
     };
-    let found = of_recipe.find(has_stage).cloned();
+    let found = { of_recipe }.find(has_stage).cloned();
     let found = found.map(|entry| (entry, Some(target.to_owned())));
     found.ok_or_else(|| {
         builds::not_found(Some(target)).help(format!(

@@ -30,9 +30,14 @@ pub(super) fn of(picture: &Picture, hits: bool) -> String {
 
 fn heading(picture: &Picture) -> String {
     let Picture { rebuilt, keyed, .. } = picture;
+    let is_stopped = picture.steps.iter().any(|step| step.state == "canceled");
     let what = match (rebuilt, keyed) {
         (0, 0) => "it came to no steps".to_owned(),
+        (0, _) if is_stopped => "it was stopped".to_owned(),
         (0, _) => "everything was cached".to_owned(),
+        (rebuilt, keyed) if is_stopped => {
+            format!("{rebuilt} of {keyed} steps were done, and it was stopped")
+        }
         (rebuilt, keyed) => format!("{rebuilt} of {keyed} steps were done"),
     };
     format!(
