@@ -121,7 +121,7 @@ fn canonical_modes_are_those_of_any_umask() {
     set(0o664);
     assert!(build("--context-modes=canonical").contains("CACHED"));
     let plan = env.kiln(&["plan", "."]).succeeds().stdout;
-    let reason = "only mode bits changed: `large` from 0644 to 0664 (and one more)";
+    let reason = "only mode bits changed: `d/large` from 0644 to 0664 (and one more)";
     assert!(plan.contains(reason), "{plan}");
     let kept = build("--context-modes=kept");
     assert!(kept.contains(&format!("not cached: {reason}")), "{kept}");

@@ -225,7 +225,12 @@ impl fmt::Display for Cause {
                 name,
                 before,
                 after,
-            } => write!(f, "image `{name}` changed from {before} to {after}"),
+            } => write!(
+                f,
+                "image `{name}` changed from {} to {}",
+                short(before),
+                short(after)
+            ),
             Self::Source { name } => write!(f, "`{}` is not what it was", line(name)),
             Self::Files { files } => write_files(f, files),
             Self::Mount { target, files } if files.is_empty() => {
@@ -309,6 +314,11 @@ fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileCause]) -> fmt::Result {
         0 => Ok(()),
         more => write!(f, "; and {more} more"),
     }
+}
+
+/// As much of a digest as people compare.
+fn short(digest: &str) -> &str {
+    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }
 
 /// A text on one line, not too long and without what moves a cursor.
