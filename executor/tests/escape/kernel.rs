@@ -59,7 +59,13 @@ pub(crate) fn sandbox_reads_no_disk(yard: &Yard) {
     });
     let nodes: Vec<_> = disks
         .take(3)
-        .chain([('c', 1, 1), ('c', 1, 4), ('c', 1, 11), ('c', 10, 237)])
+        .chain([
+            ('c', 1, 5),
+            ('c', 1, 1),
+            ('c', 1, 4),
+            ('c', 1, 11),
+            ('c', 10, 237),
+        ])
         .collect();
     let image = yard.image();
     let shared = yard.shared();

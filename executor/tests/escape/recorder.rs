@@ -71,13 +71,15 @@ fn give_kiln_a_terminal() {
     std::mem::forget(pty); // who hangs up kills
 }
 
+/// A rename is what the recorder is not asked about, so that it doesn't have to wait for the open.
 pub(crate) fn probe_open_race() {
+    std::os::unix::fs::symlink("/dev/tty", "/race/link").unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let _ = std::os::unix::fs::symlink("/dev/tty", "/race/x");
-                let _ = std::fs::remove_file("/race/x");
+                let _ = std::fs::rename("/race/link", "/race/x");
+                let _ = std::fs::rename("/race/x", "/race/link");
             }
         });
         for _ in 0..3000 {
@@ -85,7 +87,10 @@ pub(crate) fn probe_open_race() {
             if rustix::fs::open("/race/x", flags, Mode::RWXU).is_ok_and(rustix::termios::isatty) {
                 println!("a terminal");
             }
-            let _ = std::fs::remove_file("/race/x");
+            if !std::fs::symlink_metadata("/race/link").is_ok_and(|found| found.is_symlink()) {
+                let _ = std::fs::remove_file("/race/link");
+                let _ = std::os::unix::fs::symlink("/dev/tty", "/race/link");
+            }
         }
         done.store(true, Ordering::Relaxed);
     });
