@@ -63,7 +63,7 @@ impl Served {
     }
 
     fn push(&self, name: &str) -> Result<()> {
-        shown_run(self.kiln("push").args(["--progress=none", name]))
+        shown_run(self.kiln("push").arg(name))
     }
 
     fn kiln(&self, verb: &str) -> Command {
