@@ -19,6 +19,7 @@ pub mod export;
 pub mod images;
 mod inflight;
 mod journal;
+mod key_agent;
 mod layers;
 mod network_files;
 pub mod op;
@@ -38,7 +39,7 @@ pub mod sys;
 pub mod ulimit;
 mod usage;
 
-pub use agents::Agents;
+pub use agents::{Agent, Agents};
 pub use build::{
     BuildFailure, BuildRequest, Built, build, build_on, resolve_bases, resolve_known_bases,
 };
@@ -47,6 +48,7 @@ pub use cgroup::{CgroupError, Resources, Swap};
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
 pub use journal::Journal;
+pub use key_agent::{Key, KeyAgent, KeyError};
 pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use remote_cache::{

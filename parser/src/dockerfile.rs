@@ -29,6 +29,8 @@ pub struct Dockerfile {
     pub global_args: Vec<Statement<Arg>>,
     /// The stages in the order of the file; a stage's index is its position (R-STG-6).
     pub stages: Vec<Stage>,
+    /// The comments that belong to no instruction: inside of one, above a bare `#`, at the end.
+    pub loose_comments: Vec<Spanned<String>>,
 }
 
 /// Parser directives (R-DIR).

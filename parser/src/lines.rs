@@ -80,6 +80,8 @@ pub(crate) struct LogicalLine {
     pub(crate) last: Span,
     /// Whether a blank line was skipped inside (R-LEX-7).
     pub(crate) empty_continuation: bool,
+    /// The comments inside, with `#` and outer blanks.
+    pub(crate) comments: Vec<Spanned<String>>,
     /// Where each physical line's part starts: in `text`, and in the source.
     segments: Vec<(usize, usize)>,
 }
@@ -106,6 +108,10 @@ impl LogicalLine {
             let Some(line) = lines.next() else { break };
             logical.last = line.visible_span();
             if line.is_comment() {
+                let text = line.text.trim().to_owned();
+                logical
+                    .comments
+                    .push(Spanned::new(text, line.visible_span()));
                 continue;
             }
             if line.is_blank() {

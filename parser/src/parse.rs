@@ -18,13 +18,14 @@ pub fn parse(source: &Source) -> Parsed {
     let mut diagnostics = long_lines(source);
     let (directives, head) = directive::read(source, &mut diagnostics);
     let mut tree = Tree::new(directives);
-    let statements: Vec<Read> = Statements::new(
+    let mut reader = Statements::new(
         source.text(),
         tree.dockerfile.directives.escape,
         head,
         &mut diagnostics,
-    )
-    .collect();
+    );
+    let statements: Vec<Read> = reader.by_ref().collect();
+    tree.dockerfile.loose_comments = reader.loose_comments();
     if let Some(only) = not_a_dockerfile(&statements, &diagnostics) {
         diagnostics = vec![only];
     }

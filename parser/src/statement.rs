@@ -51,6 +51,8 @@ pub(crate) struct Statements<'s, 'd> {
     /// Lines that start before this are the head of the file: directives, not comments.
     head: usize,
     comments: Vec<Spanned<String>>,
+    /// The comments that belong to no instruction, but for those above the next one.
+    loose: Vec<Spanned<String>>,
     pub(crate) diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -66,6 +68,7 @@ impl<'s, 'd> Statements<'s, 'd> {
             escape,
             head,
             comments: Vec::new(),
+            loose: Vec::new(),
             diagnostics,
         }
     }
@@ -75,15 +78,25 @@ impl<'s, 'd> Statements<'s, 'd> {
         let text = line.text.trim();
         let text = text.strip_prefix('#').unwrap_or(text).trim();
         if text.is_empty() {
-            self.comments.clear();
+            self.loose.append(&mut self.comments);
         } else if line.start >= self.head {
             self.comments
                 .push(Spanned::new(text.to_owned(), line.visible_span()));
         }
     }
 
+    /// After the last statement: the comments that belong to none.
+    pub(crate) fn loose_comments(mut self) -> Vec<Spanned<String>> {
+        self.loose.append(&mut self.comments);
+        self.loose
+    }
+
     fn statement(&mut self, first: PhysicalLine<'_>) -> Option<Read> {
-        let line = LogicalLine::read(first, &mut self.lines, self.escape);
+        let mut line = LogicalLine::read(first, &mut self.lines, self.escape);
+        for comment in line.comments.drain(..) {
+            let text = comment.value.trim_start_matches('#').trim().to_owned();
+            self.loose.push(Spanned::new(text, comment.span));
+        }
         if line.empty_continuation {
             let message = "Empty continuation line";
             self.diagnostics.push(Diagnostic::warning(

@@ -4,6 +4,7 @@ use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
 use crate::evaluate::{Builder, StageState, mentioned};
+use crate::pragma;
 use crate::resolve::{Base, Resolution};
 use crate::{
     Argument, Bases, Graph, PlanOptions, StageSummary, VertexId, code, graph, scope, stage,
@@ -85,6 +86,7 @@ pub(crate) fn planned(
         return Err(errors_of(diagnostics));
     };
     let source_date_epoch = source_date_epoch(options, resolution, &mut diagnostics);
+    pragma::check_loose(&parsed.dockerfile, &mut diagnostics);
     let mut builder = Builder::new(options, resolution, bases);
     builder.evaluate();
     let Builder {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use kiln_parser::{Code, Diagnostic, Instruction, Span, Spanned, go_duration, suggest};
+use kiln_parser::{Code, Diagnostic, Dockerfile, Instruction, Span, Spanned, go_duration, suggest};
 
 /// What a comment begins with to be one.
 const MARK: &str = "kiln:";
 const KEYS: [&str; 4] = ["timeout", "retry", "ttl", "no-cache"];
+const WHERE: &str = "pragmas stand right above the RUN, COPY or ADD that they are for";
 const CODE: Code = Code("invalid-pragma");
 
 /// How a step is gone about.
@@ -76,6 +77,19 @@ pub(crate) fn read(
     pragmas
 }
 
+/// Pragmas where they can't mean anything: above an ARG before the first FROM, and above no instruction.
+pub(crate) fn check_loose(dockerfile: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
+    for argument in &dockerfile.global_args {
+        read(&argument.comments, Place::Other("ARG"), diagnostics);
+    }
+    for comment in &dockerfile.loose_comments {
+        if comment.value.starts_with(MARK) {
+            let message = "a pragma that stands above no instruction has no effect".to_owned();
+            diagnostics.push(Diagnostic::error(CODE, message, comment.span).help(WHERE));
+        }
+    }
+}
+
 /// What is wrong with a field, and what helps.
 struct Wrong {
     message: String,
@@ -107,6 +121,15 @@ impl Wrong {
 }
 
 impl Pragmas {
+    fn is_set(&self, key: &str) -> bool {
+        match key {
+            "timeout" => self.policy.timeout.is_some(),
+            "retry" => self.policy.retries > 0,
+            "ttl" => self.policy.max_age.is_some(),
+            _ => self.no_cache,
+        }
+    }
+
     fn set(&mut self, field: &str, place: Place) -> Result<(), Wrong> {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -116,6 +139,9 @@ impl Pragmas {
             return Err(unknown(key));
         }
         check_place(key, place)?;
+        if self.is_set(key) {
+            return Err(Wrong::new(format!("`{key}` is given twice")));
+        }
         match (key, value) {
             ("no-cache", None) => self.no_cache = true,
             ("no-cache", Some(_)) => {
@@ -160,8 +186,9 @@ fn check_place(key: &str, place: Place) -> Result<(), Wrong> {
         Place::Run => Ok(()),
         Place::Copy if matches!(key, "ttl" | "no-cache") => Ok(()),
         Place::Copy => Err(Wrong::new(format!("`{key}` is for RUN alone"))),
-        Place::Other(what) => Err(Wrong::new(format!("`{key}` has no effect on {what}"))
-            .with_help("pragmas stand right above the RUN, COPY or ADD that they are for")),
+        Place::Other(what) => {
+            Err(Wrong::new(format!("`{key}` has no effect on {what}")).with_help(WHERE))
+        }
     }
 }
 
@@ -215,6 +242,12 @@ mod tests {
                 "unknown pragma `timeuot`",
                 "timeuot=5m",
             ),
+            (
+                "kiln: retry=1 retry=2",
+                Place::Run,
+                "`retry` is given twice",
+                "retry=2",
+            ),
             ("kiln:the oven", Place::Run, "unknown pragma `the`", "the"),
             (
                 "kiln: timeout=5",
@@ -262,5 +295,36 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn none_is_passed_over_where_it_means_nothing() {
+        let told = |text: &str| {
+            let source = kiln_parser::Source::new("Dockerfile", text);
+            let mut diagnostics = Vec::new();
+            check_loose(&kiln_parser::parse(&source).dockerfile, &mut diagnostics);
+            diagnostics
+                .into_iter()
+                .map(|it| it.message)
+                .collect::<Vec<_>>()
+        };
+        let nothing: [&str; 0] = [];
+        assert_eq!(
+            told("FROM a\n# kiln: no-cache\nRUN x\n# the oven\n"),
+            nothing
+        );
+        assert_eq!(told("FROM a\nRUN <<E\n# kiln: no-cache\nE\n"), nothing);
+        let above_none = "a pragma that stands above no instruction has no effect";
+        for text in [
+            "FROM a\nRUN x\n# kiln: no-cache\n",
+            "FROM a\nRUN x \\\n# kiln: no-cache\n  y\n",
+            "FROM a\n#kiln:no-cache\n#\nRUN x\n",
+        ] {
+            assert_eq!(told(text), [above_none], "{text}");
+        }
+        assert_eq!(
+            told("# kiln: no-cache\nARG A\nFROM a\n"),
+            ["`no-cache` has no effect on ARG"]
+        );
     }
 }

@@ -201,7 +201,7 @@ fn proxies_reach_run_in_both_spellings_and_nothing_else() {
             "no_proxy=l"
         ]
     );
-    assert_eq!(run_env(&plan), "http_proxy=outranked no_proxy=l");
+    assert_eq!(run_env(&plan), "no_proxy=l http_proxy=outranked");
     assert_eq!(
         created_by(&plan)[2],
         "RUN |1 no_proxy=l /bin/sh -c t # buildkit"

@@ -124,7 +124,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let agents = ssh::agents(&args.agents, |name| config.variable(name))?;
     let session = LazySession::new(|| {
         let session = Session::open_with_files(config, args.sandbox.as_deref())?;
-        Ok(session.with_agent(agents.socket(ssh::DEFAULT_ID).map(PathBuf::from)))
+        let default = ssh::default_socket(&agents)?;
+        Ok(session.with_agent(default))
     });
     let check = |json| check::run_for_build(&args.recipe, &secrets, json, &session, config);
     match args.call {

@@ -314,7 +314,11 @@ impl Mounts {
     fn ssh(&mut self, solver: &Solver<'_>, ssh: &SshMount) -> Result<(), Cause> {
         self.agent_socket.get_or_insert_with(|| ssh.target.clone());
         let id = &ssh.id;
-        let Some(agent) = solver.steps.agents.socket(id) else {
+        let socket =
+            solver.steps.agents.socket(id).map_err(|error| {
+                Cause::Agent(format!("could not start SSH agent {id:?}: {error}"))
+            })?;
+        let Some(agent) = socket else {
             return match ssh.required {
                 true => Err(Cause::Agent(format!(
                     "no SSH key {id:?} forwarded from the client"

@@ -1,18 +1,20 @@
-//! `--ssh` (R-CLI-4): where agents listen that steps may ask for, and git the default one.
+//! `--ssh` (R-CLI-4): agents that steps may ask for, and git the default one, by their socket or as keys in files.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use kiln_executor::Agents;
+use kiln_executor::{Agent, Agents, Key, KeyAgent};
 
 use crate::failure::Failure;
 
 /// What an agent is called that nobody gave a name (R-MNT-16).
-pub(super) const DEFAULT_ID: &str = "default";
+const DEFAULT_ID: &str = "default";
 
-/// One flag, as typed: `default`, `ID=SOCKET`.
+/// One flag, as typed: `default`, `ID=SOCKET`, `ID=KEY,KEY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SshFlag {
     id: String,
@@ -42,10 +44,13 @@ impl FromStr for SshFlag {
     }
 }
 
-/// The agents of a build.
+/// The longest key file that is read, in bytes.
+const LONGEST_KEY: u64 = 100 << 10;
+
+/// The agents of a build; for keys one is started.
 ///
 /// # Errors
-/// No agent in the environment where one is asked for, a path that is no socket, an id given twice.
+/// No agent in the environment where one is asked for, a path that is neither socket nor usable key, an id given twice.
 pub(super) fn agents(
     flags: &[SshFlag],
     environment: impl Fn(&str) -> Option<String>,
@@ -55,40 +60,75 @@ pub(super) fn agents(
         if !ids.insert(flag.id.clone()) {
             return Err(Failure::usage(format!("duplicate agent ID `{}`", flag.id)));
         }
-        Ok((flag.id.clone(), socket(flag, &environment)?))
+        Ok((flag.id.clone(), agent(flag, &environment)?))
     };
     flags.iter().map(agent).collect()
 }
 
-fn socket(
+/// Where git finds the default agent, if there is one.
+///
+/// # Errors
+/// The agent for keys in files can't be started.
+pub(super) fn default_socket(agents: &Agents) -> Result<Option<PathBuf>, Failure> {
+    let socket = agents.socket(DEFAULT_ID);
+    let failed = |error| Failure::usage(format!("could not start an SSH agent: {error}"));
+    Ok(socket.map_err(failed)?.map(PathBuf::from))
+}
+
+fn agent(flag: &SshFlag, environment: impl Fn(&str) -> Option<String>) -> Result<Agent, Failure> {
+    let given = match &flag.paths[..] {
+        [] => vec![of_environment(flag, environment)?],
+        given => given.to_vec(),
+    };
+    let mut keys = Vec::new();
+    for path in &given {
+        let found = std::fs::metadata(path).map_err(|error| Failure::unreadable(path, &error))?;
+        match found.file_type().is_socket() {
+            true if given.len() == 1 => {
+                return Ok(Agent::Socket(
+                    std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+                ));
+            }
+            true => {
+                return Err(Failure::usage(format!(
+                    "`--ssh {}` has the socket `{}` among others: an id is one socket, or keys",
+                    flag.id,
+                    path.display()
+                )));
+            }
+            false => keys.push(key(&flag.id, path)?),
+        }
+    }
+    Ok(Agent::Keys(KeyAgent::new(keys)))
+}
+
+fn of_environment(
     flag: &SshFlag,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<PathBuf, Failure> {
-    let path = match &flag.paths[..] {
-        [] => environment("SSH_AUTH_SOCK")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .ok_or_else(|| {
-                Failure::usage(format!("`--ssh {}` needs an SSH agent, and `SSH_AUTH_SOCK` is not set", flag.id))
-                    .help("start one with `eval $(ssh-agent)` and `ssh-add`, or name its socket: `--ssh ID=SOCKET`")
-            })?,
-        [one] => one.clone(),
-        [first, ..] => return Err(key_file(&flag.id, first)),
-    };
-    let found = std::fs::metadata(&path).map_err(|error| Failure::unreadable(&path, &error))?;
-    match found.file_type().is_socket() {
-        true => Ok(std::path::absolute(&path).unwrap_or(path)),
-        false => Err(key_file(&flag.id, &path)),
-    }
+    environment("SSH_AUTH_SOCK")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .ok_or_else(|| {
+            let message = format!("`--ssh {}` needs an SSH agent, and `SSH_AUTH_SOCK` is not set", flag.id);
+            Failure::usage(message)
+                .help("start one with `eval $(ssh-agent)` and `ssh-add`, or name its socket or keys: `--ssh ID=SOCKET`, `--ssh ID=KEY,KEY`")
+        })
 }
 
-fn key_file(id: &str, path: &Path) -> Failure {
+fn key(id: &str, path: &Path) -> Result<Key, Failure> {
+    let unreadable = |error| Failure::unreadable(path, &error);
+    let mut contents = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    let read = file.take(LONGEST_KEY).read_to_end(&mut contents);
+    read.map_err(unreadable)?;
     let shown = path.display();
-    Failure::usage(format!("`{shown}` is not the socket of an SSH agent"))
-        .note("kiln forwards agents; it does not read keys itself")
-        .help(format!(
+    Key::parse(&contents, &shown.to_string()).map_err(|error| {
+        let message = format!("`{shown}` is of no use to `--ssh {id}`: {error}");
+        Failure::usage(message).help(format!(
             "put the key into an agent: `eval $(ssh-agent); ssh-add {shown}`, then `--ssh {id}`"
         ))
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +185,10 @@ mod tests {
         );
         assert_eq!(
             message(&given(&key)),
-            format!("`{}` is not the socket of an SSH agent", key.display())
+            format!(
+                "`{}` is of no use to `--ssh a`: there is no private key in it",
+                key.display()
+            )
         );
         let twice = [given(&socket), given(&socket)].concat();
         assert_eq!(message(&twice), "duplicate agent ID `a`");
