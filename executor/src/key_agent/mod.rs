@@ -218,16 +218,24 @@ mod tests {
         let public = String::from_utf8(listed.stdout).unwrap();
         assert_eq!(public.lines().count(), 3, "{public}");
         let directory = tempfile::tempdir().unwrap();
-        for line in public.lines() {
-            let file = directory.path().join("key.pub");
-            std::fs::write(&file, line).unwrap();
-            let tested = Command::new("ssh-add")
-                .arg("-T")
-                .arg(&file)
+        let data = directory.path().join("data");
+        std::fs::write(&data, "data").unwrap();
+        let keygen = |arguments: &[&str]| {
+            let mut command = Command::new("ssh-keygen");
+            let command = command
                 .env("SSH_AUTH_SOCK", socket)
-                .output()
-                .unwrap();
-            assert!(tested.status.success(), "{line}: {tested:?}");
+                .arg("-Y")
+                .args(arguments);
+            command.stdin(std::fs::File::open(&data).unwrap());
+            command.current_dir(directory.path()).output().unwrap()
+        };
+        for line in public.lines() {
+            std::fs::write(directory.path().join("key.pub"), line).unwrap();
+            let signed = keygen(&["sign", "-f", "key.pub", "-n", "test", "data"]);
+            assert!(signed.status.success(), "{line}: {signed:?}");
+            let checked = keygen(&["check-novalidate", "-n", "test", "-s", "data.sig"]);
+            assert!(checked.status.success(), "{line}: {checked:?}");
+            std::fs::remove_file(directory.path().join("data.sig")).unwrap();
         }
     }
 }
