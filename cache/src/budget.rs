@@ -88,7 +88,7 @@ impl Store {
         began: SystemTime,
         asked: bool,
     ) -> Result<Option<Freed>, StoreError> {
-        if !self.has_written() || !(asked || self.is_time_to_look()?) {
+        if !self.has_grown() || !(asked || self.is_time_to_look()?) {
             return Ok(None);
         }
         let takes = |entry: &Entry| entry.last_used < began;

@@ -153,6 +153,7 @@ impl BlobWriter<'_> {
             });
         }
         file.sync_data().map_err(StoreError::io("sync", &path))?;
+        self.store.note_growth();
         let to = self.store.cas().path(&digest);
         self.tmp.publish(&to)?;
         sync_parent(&to)?;

@@ -271,6 +271,7 @@ pub fn decide(inventory: Inventory, policy: &Policy<'_>, free: u64, now: SystemT
     let Limits { keep_duration, .. } = policy.limits;
     let mut used = inventory.removable();
     let allowed = policy.limits.allowed(used, free);
+    let kept = inventory.held_by_named();
     let mut pinned: Vec<u32> = inventory.parts.iter().map(|part| part.holders).collect();
     let mut verdicts = vec![Verdict::Fits; inventory.entries.len()];
     let mut freed = Freed::default();
@@ -285,7 +286,7 @@ pub fn decide(inventory: Inventory, policy: &Policy<'_>, free: u64, now: SystemT
             Some(keep) if age <= keep => Verdict::Recent(age),
             Some(_) if !policy.limits.is_on_space() => Verdict::Old(age),
             None if !policy.limits.is_on_space() => Verdict::Asked,
-            _ if used > allowed => Verdict::TooMuch {
+            _ if used > allowed && gains(entry, &kept) => Verdict::TooMuch {
                 used,
                 limit: allowed,
             },
@@ -302,6 +303,11 @@ pub fn decide(inventory: Inventory, policy: &Policy<'_>, free: u64, now: SystemT
         verdicts,
         freed,
     }
+}
+
+/// Whether space is won by it at all, sooner or later: an image with a name may need all that it has.
+fn gains(entry: &Entry, kept: &[bool]) -> bool {
+    entry.own.bytes() > 0 || entry.parts.iter().any(|part| !kept[*part])
 }
 
 /// Counts an entry as removed; gives the bytes that go with it.

@@ -69,8 +69,13 @@ impl<'s> Layers<'s> {
         Self { store }
     }
 
-    /// Whether the layer's content can be had in any form, and what it does is known or can be read from its tar.
+    /// Whether the layer's content can be had in any form, and what it does is known.
     pub fn contains(&self, layer: &DiffId) -> bool {
+        self.dir(layer).join("changeset").exists() && self.has_content(layer)
+    }
+
+    /// Whether a step's result can be this layer: what it does is known, or can be read from its tar.
+    pub(crate) fn is_whole(&self, layer: &DiffId) -> bool {
         match self.dir(layer).join("changeset").exists() {
             true => self.has_content(layer),
             false => self.has_tar(layer),
@@ -563,6 +568,7 @@ mod tests {
             !store.layers().contains(&layer()),
             "what it does isn't known yet"
         );
+        assert!(store.layers().is_whole(&layer()), "but can be read");
         store
             .layers()
             .put_changeset(&layer(), &changes(), 1)

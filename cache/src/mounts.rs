@@ -29,6 +29,7 @@ pub(crate) struct MountDir {
 impl Store {
     /// Notes what an id is, beside its directories `caches`, and that the one held by `lock` is used now.
     pub fn note_mount_use(&self, caches: &Path, id: &str, lock: &File) -> Result<(), StoreError> {
+        self.note_growth();
         // A collection goes by it; one that can't be set is as old as the last change.
         let _ = lock.set_modified(SystemTime::now());
         let path = caches.join(ID);

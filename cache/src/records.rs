@@ -233,7 +233,7 @@ impl<'s> ActionCache<'s> {
 
     fn whole(&self, result: ActionResult) -> Result<ActionResult, String> {
         match &result.layer {
-            Some(layer) if !self.store.layers().contains(layer) => {
+            Some(layer) if !self.store.layers().is_whole(layer) => {
                 Err(format!("its layer {layer} is no longer in the store"))
             }
             _ => Ok(result),

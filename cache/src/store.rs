@@ -49,6 +49,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_image::Digest;
@@ -97,6 +98,7 @@ struct Inner {
     session: OnceLock<Session>,
     session_begins: Mutex<()>,
     unsynced: Mutex<HashSet<Digest>>,
+    grown: AtomicBool,
     boot: OnceLock<Option<String>>,
 }
 
@@ -112,6 +114,7 @@ impl Store {
                 session: OnceLock::new(),
                 session_begins: Mutex::new(()),
                 unsynced: Mutex::new(HashSet::new()),
+                grown: AtomicBool::new(false),
                 boot: OnceLock::new(),
             }),
         })
@@ -211,9 +214,14 @@ impl Store {
         self.dir("locks")
     }
 
-    /// Whether this process put anything into the store.
-    pub(crate) fn has_written(&self) -> bool {
-        self.inner.session.get().is_some()
+    /// Whether this process put anything large into the store: a layer, a blob, something in a cache mount. Records and the
+    /// history of a build that was all cached are no reason to look for what may go.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.inner.grown.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_growth(&self) {
+        self.inner.grown.store(true, Ordering::Relaxed);
     }
 
     /// A path in this process's directory below `tmp/`, which is made at the first call.
@@ -256,6 +264,7 @@ impl Store {
     }
 
     pub(crate) fn note_unsynced(&self, layer: Digest) {
+        self.note_growth();
         let mut waiting = self
             .inner
             .unsynced

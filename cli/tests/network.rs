@@ -357,7 +357,7 @@ fn network_a_cache_in_a_registry_is_whole_and_sent_once() {
     let files = [
         (
             "Dockerfile",
-            "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY --from=a /one /\nCOPY two /\n",
+            "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY --from=a /one /bin/\nCOPY two /\n",
         ),
         ("one", "1"),
         ("two", "2"),

@@ -125,7 +125,7 @@ fn rounds(env: &TestEnv, dockerfile: &str, kills: u64) {
 #[test]
 fn kills_at_any_moment_leave_a_good_store() {
     let dockerfile = "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY same /\nCOPY --from=a /one /\nWORKDIR /w\nCOPY two /\n";
-    rounds(&TestEnv::new(), dockerfile, kills(60));
+    rounds(&TestEnv::new(), dockerfile, kills(40));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn sandbox_kills_at_any_moment_of_a_run_leave_a_good_store() {
         return;
     }
     let dockerfile = "FROM busybox AS a\nCOPY one /in\nRUN cat /in > /one\nFROM busybox\nCOPY same /\nCOPY --from=a /one /\nCOPY two /in\nRUN cat /in > /two\n";
-    rounds(&env, dockerfile, kills(100));
+    rounds(&env, dockerfile, kills(60));
 }
 
 #[test]

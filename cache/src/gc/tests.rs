@@ -258,6 +258,27 @@ fn a_layer_of_two_goes_with_the_second() {
 }
 
 #[test]
+fn a_step_whose_layer_an_image_needs_anyway_stays() {
+    let (_dir, store) = store();
+    let layer = put_layer(&store, "layer");
+    let keys = [
+        put_record(&store, "a", layer),
+        put_record(&store, "b", put_layer(&store, "b")),
+    ];
+    let named = put_image(&store, &[layer], &[]);
+    store.refs().set(&"app".parse().unwrap(), &named).unwrap();
+    let limits = Limits {
+        max_used: Some(0),
+        ..NO_LIMITS
+    };
+    let plan = store
+        .plan_collection(&within(limits), Detail::Sizes)
+        .unwrap();
+    assert_eq!(verdict_on(&plan, &keys[0]), Verdict::Fits);
+    assert!(verdict_on(&plan, &keys[1]).removes());
+}
+
+#[test]
 fn space_is_counted_down_to_the_reserve() {
     let limits = |keep_storage, max_used, min_free| Limits {
         keep_duration: None,
