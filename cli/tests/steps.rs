@@ -138,22 +138,25 @@ fn sandbox_an_agent_that_is_not_there_is_missed_when_required() {
 #[test]
 fn sandbox_insecure_steps_need_permission_and_have_all() {
     // R-RUN-5, R-RT-6
-    let filters = match TestEnv::new().rung_name().as_str() {
+    let (filters, device) = match TestEnv::new().rung_name().as_str() {
         "userns-single" => {
             return eprintln!("skipped: with one id, the kernel's own tables always say root");
         }
-        // By one device nodes are recorded.
-        "userns-range" | "userns-given" => "2",
-        _ => "0",
+        // By a filter device nodes are recorded, and those of an insecure step can't be made.
+        "userns-range" | "userns-given" => ("2", "! -e"),
+        _ => ("0", "-c"),
     };
     let dockerfile = "FROM busybox\nUSER builder\n\
-        RUN --security=insecure grep -q 'Seccomp:.FILTERS' /proc/self/status && test -c /dev/kmsg \
+        RUN --security=insecure grep -q 'Seccomp:.FILTERS' /proc/self/status && test DEVICE /dev/kmsg \
         && ! grep -q 'CapEff:.00000000a80425fb' /proc/self/status && ! grep -q 'CapAmb:.0000000000000000' /proc/self/status \
         && grep -q '/sys sysfs rw' /proc/mounts\n\
         USER root\n\
         RUN --security=insecure mkdir /x && mknod /x/null c 1 3 && echo > /x/null && rm -r /x && echo 0 > /proc/sys/vm/drop_caches || true\n\
         RUN test ! -e /dev/kmsg && grep -q 'CapEff:.00000000a80425fb' /proc/self/status && grep -q 'Seccomp:.2' /proc/self/status\n";
-    let Some(env) = with_dockerfile(&dockerfile.replace("FILTERS", filters)) else {
+    let dockerfile = dockerfile
+        .replace("FILTERS", filters)
+        .replace("DEVICE", device);
+    let Some(env) = with_dockerfile(&dockerfile) else {
         return;
     };
     build(&env, "").fails_with(2, "error[not-allowed]: security.insecure is not allowed");
