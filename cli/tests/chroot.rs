@@ -176,6 +176,27 @@ fn sandbox_chroot_gives_the_same_layers_without_mknod() {
     assert_eq!(all[0], all[2]);
 }
 
+/// What the sandbox has put into a root gets into no layer, wherever a step moves it.
+#[test]
+fn sandbox_chroot_takes_out_what_a_step_has_moved() {
+    let dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/c --mount=type=secret,id=s,target=/s echo kept >/c/f && mv /c /c2 && mv /s /s2 \
+        && mv /proc /bin/proc2 && mv /dev /dev2 && rm -rf /sys && echo a >/a\n\
+        RUN --mount=type=cache,target=/c cat /c/f && test ! -e /c2 -a ! -e /s2 -a ! -e /bin/proc2 -a ! -e /dev2 && test -d /sys && ls /proc/self/fd\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile), ("secret", "no\n")]) else {
+        return;
+    };
+    for capabilities in containers() {
+        kiln(
+            &env,
+            &capabilities,
+            &["import", "-q", "busybox.tar", "busybox"],
+        )
+        .succeeds();
+        let args = ["build", "--no-cache", "--secret", "id=s,src=secret", "."];
+        kiln(&env, &capabilities, &args).succeeds();
+    }
+}
+
 #[test]
 fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
     let Some(env) = place(&[]) else { return };

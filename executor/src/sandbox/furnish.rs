@@ -44,7 +44,7 @@ pub(super) struct Furnishing {
 struct Piece {
     parent: OwnedFd,
     name: OsString,
-    /// What was put there, if it has a home. As long as this is open nothing else can have its number.
+    /// What was put there. As long as this is open nothing else can have its number.
     made: Option<OwnedFd>,
     /// Of the parent.
     before: Stat,
@@ -209,7 +209,7 @@ impl Furnishing {
             loan,
         };
         let moved = rustix::fs::renameat(CWD, made, &piece.parent, &name).call("renameat", text);
-        if moved.is_ok() && home.is_some() {
+        if moved.is_ok() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(&piece.parent, &name, flags, Mode::empty());
             piece.home = home;
@@ -289,6 +289,9 @@ impl Piece {
                 self.moved_to(&gone).call("renameat2", text)?;
             }
         }
+        if !found.is_some_and(|found| self.is_what_was_made(&found)) {
+            self.take_out_of_elsewhere(aside);
+        }
         if let Some(loan) = self.loan {
             let _ = loan.end(); // at worst somebody looks in vain
         }
@@ -296,6 +299,23 @@ impl Piece {
         rustix::fs::renameat_with(CWD, &self.displaced, &self.parent, &self.name, how)
             .call("renameat2", text)?;
         stub::restore_times(&self.parent, &self.before).call("utimensat", text)
+    }
+
+    /// The same for what the step has moved from its place: it is no part of the image there either. What it has removed is not found.
+    fn take_out_of_elsewhere(&self, aside: &Path) {
+        let Some((parent, name)) = self.made.as_ref().and_then(|made| parent_of(made).ok()) else {
+            return;
+        };
+        let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+        let Some(found) = found.ok().filter(|found| self.is_what_was_made(found)) else {
+            return;
+        };
+        let gone = aside.join(format!("gone-{}", found.st_ino));
+        for to in self.home.iter().chain([&gone]) {
+            if rustix::fs::renameat_with(&parent, &name, CWD, to, RenameFlags::NOREPLACE).is_ok() {
+                return;
+            }
+        }
     }
 
     fn is_what_was_made(&self, found: &Stat) -> bool {

@@ -206,6 +206,12 @@ pub(super) fn explain_stage(stage: &str, cause: &Error) -> Unavailable {
             format!("another program answers kiln's own system calls already: {cause}"),
             "run kiln outside of it",
         ),
+        ("load the filter of the broker", _) => Unavailable::new(
+            format!(
+                "device nodes can't be made here, and seccomp can't stand in for them: {cause}"
+            ),
+            "start the container with `--cap-add MKNOD`, or in Kubernetes with `securityContext.capabilities.add: [\"MKNOD\"]`",
+        ),
         ("load the filter of the recorder", _) => Unavailable::new(
             format!("the kernel has no notifications of seccomp: {cause}"),
             "use Linux 5.12 or later",
