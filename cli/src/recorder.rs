@@ -16,6 +16,9 @@ use kiln_executor::{Journal, Redactor};
 
 use crate::progress::Witness;
 
+/// Work that takes so many milliseconds is told even if kiln is killed.
+const WORTH_A_LOG: u64 = 500;
+
 /// A line without end is written in parts of this size.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -256,7 +259,11 @@ impl Witness for Recorder<'_> {
     }
 
     fn tick(&mut self) {
-        self.begin();
+        let now = Timestamp::now();
+        let mut running = self.running.values();
+        if running.any(|work| milliseconds(work.started, now) >= WORTH_A_LOG) {
+            self.begin();
+        }
         if let Some(log) = &mut self.log {
             let flushed = log.flush();
             self.error = self.error.take().or(flushed.err());

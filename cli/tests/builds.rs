@@ -1,0 +1,74 @@
+//! `kiln builds`: what is kept of builds, and what never is.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use std::fs;
+
+use serde_json::Value;
+use test_env::{TestEnv, files_below};
+
+#[test]
+fn builds_are_listed_inspected_and_removed() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY a /\n"), ("a", "a")]);
+    env.kiln(&["build", "--progress=quiet", "-t", "app", "."])
+        .succeeds();
+    env.write("Dockerfile", "FROM scratch\nCOPY missing /\n");
+    env.kiln(&["build", "--progress=quiet", "."]).fails(1);
+    let list = env.kiln(&["builds", "--format", "json"]).succeeds().stdout;
+    let rows: Vec<Value> = list
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str| -> Vec<&Value> { rows.iter().map(|row| &row[name]).collect() };
+    assert_eq!(of("Status"), ["Error", "Completed"]);
+    assert_eq!(rows[1]["Name"], "app:latest");
+    let told = env.kiln(&["builds", "inspect", "^1"]).succeeds().stdout;
+    assert!(
+        told.contains("[2/2] COPY a /") || told.contains("[1/1] COPY a /"),
+        "{told}"
+    );
+    assert!(told.contains("not built before"), "{told}");
+    let id = rows[0]["ID"].as_str().unwrap();
+    env.kiln(&["builds", "rm", &id[..6]]).succeeds();
+    let left = env.kiln(&["builds", "ls", "-q"]).succeeds().stdout;
+    assert_eq!(
+        left.lines().collect::<Vec<_>>(),
+        [rows[1]["ID"].as_str().unwrap()]
+    );
+    env.kiln(&["builds", "rm", "--all"]).succeeds();
+    assert_eq!(env.kiln(&["builds", "-q"]).succeeds().stdout, "");
+}
+
+#[test]
+fn sandbox_secrets_are_not_in_the_history() {
+    let dockerfile = "FROM busybox\nARG API_TOKEN\n\
+        RUN --mount=type=secret,id=s cat /run/secrets/s; echo \"token $API_TOKEN\"\n";
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", dockerfile),
+        ("value", "swordfish\nsecond line"),
+    ]);
+    if !env.import_busybox() {
+        return;
+    }
+    let line = [
+        "build",
+        "--progress=quiet",
+        "--output=type=cacheonly",
+        "--secret=id=s,src=value",
+        "--build-arg=API_TOKEN=opensesame",
+        ".",
+    ];
+    env.kiln(&line).succeeds();
+    let logs = env.kiln(&["builds", "logs"]).succeeds().stdout;
+    assert!(logs.contains("token ***"), "{logs}");
+    for name in ["builds", "preimages", "steps"] {
+        for file in files_below(&env.root().join(name)) {
+            let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+            for secret in ["swordfish", "second line", "opensesame"] {
+                assert!(!text.contains(secret), "{secret} is in {}", file.display());
+            }
+        }
+    }
+}
