@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 
 /// What names of notes begin with.
 const PREFIX: &str = "loan-";
@@ -76,7 +76,9 @@ fn settle(root: &Path, scratch: &Path, note: &Path) -> Option<()> {
     let parent = rustix::fs::openat2(scratch, parent, flags, Mode::empty(), how).ok()?;
     let name = place.file_name()?;
     let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    if found.st_ino != inode {
+    // The number may be another's by now, but that of a link never is what was moved.
+    let is_link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
+    if found.st_ino != inode || is_link {
         return None;
     }
     let home = root.join(home);
@@ -129,6 +131,21 @@ mod tests {
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 2);
         store.sweep();
         assert!(home.join("kept").exists());
+    }
+
+    #[test]
+    fn a_link_that_has_got_its_number_stays_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, scratch) = store(dir.path());
+        let home = dir.path().join("mounts/id/x-0");
+        let link = scratch.join("root/var/cache");
+        symlink("/etc", &link).unwrap();
+        let number = fs::symlink_metadata(&link).unwrap().ino();
+        fs::remove_dir_all(&home).unwrap();
+        let parts = [&number.to_string(), "root/var/cache", "mounts/id/x-0"].join("\0");
+        fs::write(scratch.join("loan-x"), parts).unwrap();
+        store.sweep();
+        assert!(!home.is_symlink());
     }
 
     #[test]

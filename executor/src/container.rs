@@ -19,7 +19,8 @@ use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, MountSpec, Rung, SandboxError, SandboxSpec, Stdio, User,
+    DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError, SandboxSpec, Stdio,
+    User,
 };
 use crate::snapshot::Snapshot;
 use crate::ulimit;
@@ -89,7 +90,7 @@ fn run_in(
     cancel: &Cancel,
 ) -> Result<RunEnd, Cause> {
     let way = services.way()?;
-    refuse_to_move(&options.mounts, way.rung)?;
+    refuse_to_lose(&options.mounts, way.rung)?;
     let argv = argv(&image.config, options)?;
     let layers = image.config.diff_ids().to_vec();
     let root = RootFs::base(OutputId::image(&layers), layers);
@@ -138,13 +139,17 @@ fn run_in(
     })
 }
 
-/// Where nothing can be mounted, what a step is to see is moved into its root for as long as it runs. The user's own files are not: should
-/// kiln be killed meanwhile, they would be lost with that root.
-fn refuse_to_move(mounts: &[MountSpec], rung: Rung) -> Result<(), Cause> {
-    if rung.has_namespaces() || mounts.is_empty() {
+/// Where nothing can be mounted, a step sees a copy of the user's own files, and nobody would ever see what it writes there. They are not
+/// moved into its root as kiln's own are: should kiln be killed meanwhile, they would be lost with that root.
+fn refuse_to_lose(mounts: &[MountSpec], rung: Rung) -> Result<(), Cause> {
+    let is_written_to =
+        |mount: &MountSpec| matches!(mount.kind, MountKind::Bind { writable: true, .. });
+    if rung.has_namespaces() || !mounts.iter().any(is_written_to) {
         return Ok(());
     }
-    let refused = format!("the sandbox `{rung}` can't mount files of the machine");
+    let refused = format!(
+        "the sandbox `{rung}` can show files of the machine (`:ro`), but not let them be changed"
+    );
     Err(SandboxError::Invalid(refused).into())
 }
 

@@ -271,6 +271,28 @@ mod tests {
         assert_eq!(verdict(&program, 0x1234, 0, 0), REFUSE.k);
     }
 
+    /// By handles of files (shocker), rings that make calls by themselves, keyrings, programs in the kernel, faults that wait, other kernels.
+    #[test]
+    fn calls_that_led_out_of_containers_are_refused() {
+        let program = default_profile(CapabilitySet::DOCKER_DEFAULT);
+        let calls = "open_by_handle_at io_uring_setup io_uring_enter io_uring_register add_key request_key keyctl bpf perf_event_open \
+             userfaultfd kexec_load kexec_file_load init_module finit_module delete_module fsopen fsconfig fsmount move_mount open_tree \
+             mount_setattr mount umount2 pivot_root setns unshare reboot syslog acct swapon ioperm iopl quotactl lookup_dcookie kcmp \
+             pidfd_getfd process_madvise settimeofday clock_settime";
+        for (architecture, column) in ARCHITECTURES {
+            for name in calls.split_whitespace() {
+                let refused = REFUSED.iter().find(|refused| refused.name == name);
+                if let Some(number) = refused.expect("in the table").numbers[*column] {
+                    assert_eq!(
+                        verdict(&program, *architecture, number, 0),
+                        REFUSE.k,
+                        "{name}"
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn arguments_are_looked_at() {
         let program = default_profile(CapabilitySet::DOCKER_DEFAULT);
