@@ -182,5 +182,9 @@ fn filesystem(place: &Path) -> String {
     };
     let kind = found.f_type;
     let known = NAMES.iter().find(|(magic, _)| *magic == kind);
-    known.map_or_else(|| format!("{kind:#x}"), |(_, name)| (*name).to_owned())
+    match known {
+        Some((_, "overlay")) => "overlay, so steps get copies; a volume spares them".to_owned(),
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("{kind:#x}"),
+    }
 }

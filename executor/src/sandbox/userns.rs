@@ -328,7 +328,12 @@ fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
             ),
             _ => Unavailable::new(
                 format!("a user namespace without an id is of no use: {error}"),
-                UNLOCK_APPARMOR,
+                match are_restricted_by_apparmor() {
+                    true => UNLOCK_APPARMOR,
+                    false => {
+                        "run kiln outside of the user namespace that it is in, or make that with ids, as `unshare --map-root-user` does"
+                    }
+                },
             ),
         };
     }
