@@ -197,6 +197,51 @@ fn sandbox_chroot_takes_out_what_a_step_has_moved() {
     }
 }
 
+/// Where there are mounts, a step can't remove what they stand in. Here it can, and what the image has there comes back (R-LAY-14).
+#[test]
+fn sandbox_chroot_goes_on_when_a_step_removes_all() {
+    let dockerfile = "FROM busybox\nRUN mkdir -p /a/b /q/d && echo a >/a/b/f && echo q >/q/d/f && chmod 2750 /a && chown 5:6 /a/b && echo h >/etc/h\n\
+        RUN --mount=type=tmpfs,target=/a/b --mount=type=tmpfs,target=/n/o --mount=type=cache,target=/q/d/c touch /q/d/c/x && rm -rf /a /n /q\n\
+        RUN test $(stat -c %a:%u:%g /a /a/b | tr '\\n' ' ' | tr -d ' ') = 2750:0:0755:5:6 && cat /a/b/f && ls -A /q/d && test ! -e /n -a ! -e /q/d/f\n\
+        RUN --mount=type=cache,target=/q/d/c test -z \"$(ls -A /q/d/c)\" && rm -rf /etc && mkdir /etc && echo n >/etc/n && echo >/etc/hosts\n\
+        RUN test \"$(ls -A /etc)\" = \"$(printf 'hosts\\nn\\nresolv.conf')\" && rm -rf /etc && ln -s /a /etc\n\
+        RUN test -L /etc && rm -rf /* || true\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    for capabilities in containers() {
+        let import = ["import", "-q", "busybox.tar", "busybox"];
+        kiln(&env, &capabilities, &import).succeeds();
+        let args = [
+            "build",
+            "--no-cache",
+            "--progress=plain",
+            "-o",
+            "type=docker,dest=o.tar",
+            ".",
+        ];
+        kiln(&env, &capabilities, &args).succeeds();
+        let layers = ArchivedImage::read(&env.work().join("o.tar")).layers();
+        let last = layers.split("layer").last().unwrap_or_default();
+        assert!(last.contains(".wh.bin"), "{last}");
+    }
+}
+
+/// A directory can't be in two places, so all but the first are links (R-MNT-10).
+#[test]
+fn sandbox_chroot_shows_a_cache_at_several_places() {
+    let mount = "--mount=type=cache,id=c,target";
+    let dockerfile = format!(
+        "FROM busybox\nRUN {mount}=/r,ro {mount}=/c {mount}=/d/e mkdir /c/s && touch /d/e/s/f && test -e /c/s/f -a -e /r/s/f\n\
+        RUN {mount}=/c {mount}=/t,source=/s {mount}=/c/d touch /t/g && test -e /c/s/g -a -e /c/d/s/f\n\
+        RUN {mount}=/c test -e /c/s/g -a ! -L /c/d && test ! -e /d -a ! -e /t -a ! -e /r\n"
+    );
+    let Some(env) = place(&[("Dockerfile", &dockerfile)]) else {
+        return;
+    };
+    env.kiln(&["build", "--no-cache", "."]).succeeds();
+}
+
 #[test]
 fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
     let Some(env) = place(&[]) else { return };

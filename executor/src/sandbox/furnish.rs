@@ -43,11 +43,11 @@ pub(super) struct Furnishing {
 #[derive(Debug)]
 struct Piece {
     parent: OwnedFd,
+    /// The directories from the root to the parent, with what they were.
+    way: Vec<(OsString, Stat)>,
     name: OsString,
     /// What was put there. As long as this is open nothing else can have its number.
     made: Option<OwnedFd>,
-    /// Of the parent.
-    before: Stat,
     /// What the image has there, below `aside`.
     displaced: PathBuf,
     /// Where it came from and belongs.
@@ -93,8 +93,9 @@ impl Furnishing {
         furnishing.kernel_directory(&root, "/proc", fill_proc)?;
         furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
         furnishing.kernel_directory(&root, "/dev", fill_dev)?;
+        let written: Vec<_> = spec.mounts.iter().filter_map(written_source).collect();
         for mount in &spec.mounts {
-            furnishing.mount(&root, mount)?;
+            furnishing.mount(&root, mount, &written)?;
         }
         Ok(furnishing)
     }
@@ -102,7 +103,7 @@ impl Furnishing {
     /// Takes everything out. The pieces go in the reverse order, as one may stand in another.
     pub(super) fn clear(&mut self) -> Result<()> {
         while let Some(piece) = self.pieces.pop() {
-            piece.take_out(self.aside.path())?;
+            piece.take_out(&self.root)?;
         }
         self.stubs.remove(&self.root)?;
         self.stubs = Stubs::default();
@@ -124,7 +125,8 @@ impl Furnishing {
         self.put(&root.open_without_links(path)?, &made, None)
     }
 
-    fn mount(&mut self, root: &Root, mount: &MountSpec) -> Result<()> {
+    /// Puts one mount's contents in its place. The sources that any mount of the step lets it write to are `written`.
+    fn mount(&mut self, root: &Root, mount: &MountSpec, written: &[&Path]) -> Result<()> {
         let (made, home, kind) = match &mount.kind {
             MountKind::Tmpfs { mode, .. } => {
                 (self.new_directory(*mode)?, None, StubKind::Directory)
@@ -140,16 +142,20 @@ impl Furnishing {
                     .call("write", || mount.target.clone())?;
                 (file, None, StubKind::File)
             }
-            MountKind::Bind {
-                source,
-                inside,
-                writable,
-            } if inside.is_empty() && self.may_move(source, *writable) => {
-                let kind = kind_of(source)?;
-                (source.clone(), Some(source.clone()), kind)
+            MountKind::Bind { source, inside, .. }
+                if inside.is_empty()
+                    && self.may_move(source, written.contains(&source.as_path())) =>
+            {
+                let moved = self.moved(source)?;
+                let kind = kind_of(moved.as_deref().unwrap_or(source))?;
+                match moved {
+                    Some(place) => (self.link_to(&place)?, None, kind),
+                    None => (source.clone(), Some(source.clone()), kind),
+                }
             }
             MountKind::Bind { source, inside, .. } => {
-                let copied = self.copy_of(source, inside)?;
+                let moved = self.moved(source)?;
+                let copied = self.copy_of(moved.as_ref().unwrap_or(source), inside)?;
                 let kind = kind_of(&copied)?;
                 (copied, None, kind)
             }
@@ -157,6 +163,26 @@ impl Furnishing {
         let missing = Missing::Stub(kind, &mut self.stubs);
         let place = root.open_or_make(&mount.target, missing)?;
         self.put(&place, &made, home)
+    }
+
+    /// Where something is now that was moved into the root, or that is in something that was.
+    fn moved(&self, source: &Path) -> Result<Option<PathBuf>> {
+        let place_of = |piece: &Piece| {
+            let rest = source.strip_prefix(piece.home.as_ref()?).ok()?;
+            let place = path_of(piece.made.as_ref()?);
+            Some(place.map(|place| place.components().chain(rest.components()).collect()))
+        };
+        self.pieces.iter().find_map(place_of).transpose()
+    }
+
+    /// A link for what can't be in two places.
+    fn link_to(&mut self, place: &Path) -> Result<PathBuf> {
+        let text = || place.display().to_string();
+        let below = place.strip_prefix(&self.root).map_err(io::Error::other);
+        let target = Path::new("/").join(below.call("symlink", text)?);
+        let link = self.new_path();
+        symlink(target, &link).call("symlink", text)?;
+        Ok(link)
     }
 
     /// What is somebody else's can't be taken from them, and what is kept and may not be changed is not trusted to the step.
@@ -191,19 +217,20 @@ impl Furnishing {
     /// Moves `made` to where `place` is, and what is there aside.
     fn put(&mut self, place: &OwnedFd, made: &Path, home: Option<PathBuf>) -> Result<()> {
         let (parent, name) = parent_of(place)?;
-        let before = rustix::fs::fstat(&parent).call("fstat", || name.display().to_string())?;
+        let text = || name.display().to_string();
+        let before = rustix::fs::fstat(&parent).call("fstat", text)?;
+        let way = way_to(&self.root, &path_of(&parent)?).call("stat", text)?;
         let loan = match &home {
             Some(home) => self.loan(home, &parent, &name)?,
             None => None,
         };
         let displaced = self.new_path();
-        let text = || name.display().to_string();
         rustix::fs::renameat(&parent, &name, CWD, &displaced).call("renameat", text)?;
         let mut piece = Piece {
             parent,
+            way,
             name: name.clone(),
             made: None,
-            before,
             displaced,
             home: None,
             loan,
@@ -215,8 +242,9 @@ impl Furnishing {
             piece.home = home;
             piece.made = Some(opened.call("openat", text)?);
         }
+        let as_old = stub::restore_times(&piece.parent, &before).call("utimensat", text);
         self.pieces.push(piece);
-        moved
+        moved.and(as_old)
     }
 
     /// A selection of a layer's directory, which is the store's.
@@ -278,39 +306,61 @@ impl Drop for Furnishing {
 
 impl Piece {
     /// Moves what was put there away or back to where it belongs, and what was there before back.
-    fn take_out(self, aside: &Path) -> Result<()> {
+    fn take_out(mut self, root: &Path) -> Result<()> {
         let text = || self.name.display().to_string();
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let found = rustix::fs::statat(&self.parent, &self.name, flags).ok();
-        if let Some(found) = found {
-            let home = self.home.as_ref().filter(|_| self.is_what_was_made(&found));
+        let before = rustix::fs::fstat(&self.parent).call("fstat", text)?;
+        let found = found_at(&self.parent, &self.name);
+        let is_there = found.is_some_and(|found| self.is_what_was_made(&found));
+        if found.is_some() {
+            let home = self.home.as_ref().filter(|_| is_there);
             if home.is_none_or(|home| self.moved_to(home).is_err()) {
-                let gone = aside.join(format!("gone-{}", found.st_ino));
+                let gone = self.displaced.with_extension("gone");
                 self.moved_to(&gone).call("renameat2", text)?;
             }
         }
-        if !found.is_some_and(|found| self.is_what_was_made(&found)) {
-            self.take_out_of_elsewhere(aside);
+        if !is_there {
+            self.take_out_of_elsewhere();
         }
-        if let Some(loan) = self.loan {
+        if let Some(loan) = self.loan.take() {
             let _ = loan.end(); // at worst somebody looks in vain
         }
+        match self.put_back(&self.parent) {
+            Err(Errno::NOENT) => match make_way(root, &self.way).call("mkdir", text)? {
+                Some(parent) => self.put_back_anew(&parent).call("renameat2", text),
+                None => Ok(()), // the step has something else there
+            },
+            back => {
+                back.call("renameat2", text)?;
+                stub::restore_times(&self.parent, &before).call("utimensat", text)
+            }
+        }
+    }
+
+    fn put_back(&self, parent: &OwnedFd) -> rustix::io::Result<()> {
         let how = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(CWD, &self.displaced, &self.parent, &self.name, how)
-            .call("renameat2", text)?;
-        stub::restore_times(&self.parent, &self.before).call("utimensat", text)
+        rustix::fs::renameat_with(CWD, &self.displaced, parent, &self.name, how)
+    }
+
+    /// The same where the step has removed the directory, which it can't where there are mounts. What it has made there since would
+    /// then be in the mount.
+    fn put_back_anew(&self, parent: &OwnedFd) -> rustix::io::Result<()> {
+        if found_at(parent, &self.name).is_some() {
+            let gone = self.displaced.with_extension("gone");
+            rustix::fs::renameat(parent, &self.name, CWD, &gone)?;
+        }
+        self.put_back(parent)
     }
 
     /// The same for what the step has moved from its place: it is no part of the image there either. What it has removed is not found.
-    fn take_out_of_elsewhere(&self, aside: &Path) {
+    fn take_out_of_elsewhere(&self) {
         let Some((parent, name)) = self.made.as_ref().and_then(|made| parent_of(made).ok()) else {
             return;
         };
-        let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
-        let Some(found) = found.ok().filter(|found| self.is_what_was_made(found)) else {
+        let found = found_at(&parent, &name);
+        if !found.is_some_and(|found| self.is_what_was_made(&found)) {
             return;
-        };
-        let gone = aside.join(format!("gone-{}", found.st_ino));
+        }
+        let gone = self.displaced.with_extension("moved");
         for to in self.home.iter().chain([&gone]) {
             if rustix::fs::renameat_with(&parent, &name, CWD, to, RenameFlags::NOREPLACE).is_ok() {
                 return;
@@ -328,6 +378,58 @@ impl Piece {
     /// Nobody else's file is replaced.
     fn moved_to(&self, path: &Path) -> rustix::io::Result<()> {
         rustix::fs::renameat_with(&self.parent, &self.name, CWD, path, RenameFlags::NOREPLACE)
+    }
+}
+
+fn found_at(parent: &OwnedFd, name: &OsStr) -> Option<Stat> {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+}
+
+/// The directories from the root down to one, that one included.
+fn way_to(root: &Path, directory: &Path) -> io::Result<Vec<(OsString, Stat)>> {
+    let below = directory.strip_prefix(root).map_err(io::Error::other)?;
+    let mut path = root.to_owned();
+    let mut way = Vec::new();
+    for name in below {
+        path.push(name);
+        way.push((name.to_owned(), rustix::fs::lstat(&path)?));
+    }
+    Ok(way)
+}
+
+/// Opens the directory at the end of the way, making what is no longer there as it was. `None` where something else is in the way.
+fn make_way(root: &Path, way: &[(OsString, Stat)]) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = rustix::fs::open(root, flags, Mode::empty())?;
+    for (name, stat) in way {
+        let made = rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o700));
+        let next = match rustix::fs::openat(&here, name, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            opened => opened?,
+        };
+        match made {
+            Ok(()) => {
+                let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+                rustix::fs::fchown(&next, Some(uid), Some(gid))?;
+                rustix::fs::fchmod(&next, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        here = next;
+    }
+    Ok(Some(here))
+}
+
+/// What a mount lets the step write to.
+fn written_source(mount: &MountSpec) -> Option<&Path> {
+    match &mount.kind {
+        MountKind::Bind {
+            source,
+            writable: true,
+            ..
+        } => Some(source),
+        _ => None,
     }
 }
 
