@@ -191,6 +191,24 @@ fn a_missing_layer_is_a_miss() {
 }
 
 #[test]
+fn a_layer_under_the_name_of_another_is_a_miss() {
+    let registry = filled("max");
+    let (media_type, manifest) = registry.manifest("app", "cache").unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["layers"].as_array_mut().unwrap()[1..].rotate_left(1);
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    registry.put_manifest("app", "cache", &media_type, &manifest);
+    let env = runner();
+    let from = format!("{}/app:cache", registry.host());
+    // Nobody unpacks them for this; what they hold is looked at all the same.
+    let outcome = build(&env, &["--cache-from", &from]);
+    assert_ne!(cached(&outcome), 3, "{}", outcome.stderr);
+    build(&env, &["-o", "out"]);
+    let app = std::fs::read_to_string(env.work().join("out/app"));
+    assert_eq!(app.unwrap(), "an app");
+}
+
+#[test]
 fn a_cache_that_is_not_there_is_told_and_done_without() {
     // R-CEXP-7
     let registry = TestRegistry::start();

@@ -23,7 +23,7 @@ use kiln_image::compress::{self, Compression};
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
 use kiln_image::tar::{self, ApplyError, Limits, Nothing, TarContents, WriteError};
-use kiln_image::{Changeset, Descriptor, DiffId, Digest, ImagePath, Node, Reference};
+use kiln_image::{Changeset, Descriptor, DiffId, Digest, Digester, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
 use crate::error::Cause;
@@ -67,7 +67,8 @@ enum Holder {
 
 /// What came of pulling a blob that somebody reads along.
 enum Pulled {
-    Whole,
+    /// The blob that was announced. Whether the layer is in it is another question.
+    Whole(CompressedBlob),
     /// The reader had enough before the end.
     Stopped,
 }
@@ -75,16 +76,14 @@ enum Pulled {
 /// A blob that is written to the store and read along.
 struct Arriving<'s> {
     blob: BlobWriter<'s>,
-    also: Option<Feed>,
+    also: Feed,
     stopped: bool,
 }
 
 impl Write for Arriving<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.blob.write(bytes)?;
-        if let Some(also) = &mut self.also
-            && let Err(gone) = also.write_all(&bytes[..written])
-        {
+        if let Err(gone) = self.also.write_all(&bytes[..written]) {
             self.stopped = true;
             return Err(gone);
         }
@@ -333,7 +332,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Makes sure that the store itself has the layer in some form, and knows what it does.
+    /// Makes sure that the store itself has the layer in some form.
     pub(crate) fn fetch(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
         if !self.store.layers().has_content(&layer) {
             self.in_flight.alone(&layer, || self.pull(layer, task))?;
@@ -413,26 +412,27 @@ impl<'a> Layers<'a> {
     }
 
     fn read_changeset(&self, layer: DiffId, task: &Task<'_>) -> Result<Changeset, Cause> {
-        self.with_tar(layer, task, |reader| {
+        let (changeset, size) = self.with_tar(layer, task, |reader| {
             let (changeset, summary) = tar::read_layer(reader, &Limits::default(), &mut Nothing)
                 .map_err(Cause::layer("read", layer))?;
-            self.expect(layer, summary.diff_id)?;
-            self.store
-                .layers()
-                .put_changeset(&layer, &changeset, summary.size)?;
-            Ok(changeset)
-        })
+            Ok(((changeset, summary.size), summary.diff_id))
+        })?;
+        self.store
+            .layers()
+            .put_changeset(&layer, &changeset, size)?;
+        Ok(changeset)
     }
 
     fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
         let staging = self.store.layers().stage()?;
         let directory = staging.create_fs()?;
         let options = self.footing.unpack_options(Removals::Mark);
-        let (changeset, summary) = self.with_tar(layer, task, |reader| {
-            tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))
+        let (changeset, size) = self.with_tar(layer, task, |reader| {
+            let (changeset, summary) =
+                tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))?;
+            Ok(((changeset, summary.size), summary.diff_id))
         })?;
-        self.expect(layer, summary.diff_id)?;
-        staging.commit(&layer, &changeset, summary.size)?;
+        staging.commit(&layer, &changeset, size)?;
         self.remember(layer, changeset);
         self.store
             .layers()
@@ -440,69 +440,69 @@ impl<'a> Layers<'a> {
             .ok_or(Cause::LayerLost(layer))
     }
 
-    /// Hands `work` the layer's uncompressed tar, while its blob is downloaded where that is the only way.
+    /// Hands `work` the layer's uncompressed tar, while its blob is downloaded where that is the only way. `work` also says which
+    /// layer it was: what it made of another one is not handed back.
     fn with_tar<T>(
         &self,
         layer: DiffId,
         task: &Task<'_>,
-        work: impl FnOnce(&mut dyn Read) -> Result<T, Cause>,
+        work: impl FnOnce(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
-        if let Some(mut file) = self.store.layers().tar(&layer)? {
-            return work(&mut file);
-        }
-        match self.stored_blob(layer) {
-            Some(blob) => decoded(self.store.cas().open(&blob.digest)?, work),
-            None => self.while_pulled(layer, task, work),
-        }
+        let (made, found) = if let Some(mut file) = self.store.layers().tar(&layer)? {
+            work(&mut file)?
+        } else if let Some(blob) = self.stored_blob(layer) {
+            decoded(self.store.cas().open(&blob.digest)?, work)?
+        } else {
+            return self.while_pulled(layer, task, work);
+        };
+        self.expect(layer, found)?;
+        Ok(made)
     }
 
-    /// Hands `work` the layer's uncompressed tar as its blob arrives. What came of it counts only if the blob is the right one.
+    /// Hands `work` the layer's uncompressed tar as its blob arrives. What came of it counts only if the blob is the one that was
+    /// announced and the layer is in it; only then the blob is known as a form of the layer. Whoever says that it is, a cache
+    /// or an image, may be wrong, and other images have the layer too.
     fn while_pulled<T>(
         &self,
         layer: DiffId,
         task: &Task<'_>,
-        work: impl FnOnce(&mut dyn Read) -> Result<T, Cause>,
+        work: impl FnOnce(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
         let (feed, flow) = stream();
-        thread::scope(|scope| {
-            let pulling = scope.spawn(|| self.pull_and(layer, Some(feed), task));
-            let result = decoded(flow, work);
+        let (pulled, worked) = thread::scope(|scope| {
+            let pulling = scope.spawn(|| self.pull_blob(layer, feed, task));
+            let worked = decoded(flow, work);
             let pulled = pulling.join().unwrap_or_else(|panic| resume_unwind(panic));
-            match (pulled, result) {
-                // Work that gave up stopped the download.
-                (Ok(Pulled::Stopped), Err(cause)) => Err(cause),
-                (Ok(Pulled::Stopped), Ok(_)) => Err(Cause::LayerLost(layer)),
-                (Ok(Pulled::Whole), result) => result,
-                (Err(cause), _) => Err(cause),
+            (pulled, worked)
+        });
+        let made = match (pulled, worked) {
+            (Ok(Pulled::Whole(blob)), Ok((made, found))) => {
+                self.expect(layer, found).map(|()| (blob, made))
             }
-        })
+            // Work that gave up stopped the download.
+            (Ok(Pulled::Stopped), Ok(_)) => Err(Cause::LayerLost(layer)),
+            (Ok(_), Err(cause)) | (Err(cause), _) => Err(cause),
+        };
+        let (blob, made) = made.inspect_err(|_| {
+            locked(&self.lost).insert(layer);
+        })?;
+        self.store.layers().add_blob(&layer, &blob)?;
+        Ok(made)
     }
 
     fn pull(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
         }
-        self.pull_and(layer, None, task).map(drop)
-    }
-
-    /// Brings the layer's blob into the store, and passes it on to `also` on the way.
-    fn pull_and(
-        &self,
-        layer: DiffId,
-        also: Option<Feed>,
-        task: &Task<'_>,
-    ) -> Result<Pulled, Cause> {
-        self.pull_missing(layer, also, task).inspect_err(|_| {
-            locked(&self.lost).insert(layer);
+        self.while_pulled(layer, task, |tar| {
+            let mut digester = Digester::new();
+            io::copy(tar, &mut digester).map_err(Cause::layer("read", layer))?;
+            Ok(((), DiffId(digester.finish())))
         })
     }
 
-    fn pull_missing(
-        &self,
-        layer: DiffId,
-        also: Option<Feed>,
-        task: &Task<'_>,
-    ) -> Result<Pulled, Cause> {
+    /// Brings the blob that is said to be the layer into the store, and passes it on to `also` on the way.
+    fn pull_blob(&self, layer: DiffId, mut also: Feed, task: &Task<'_>) -> Result<Pulled, Cause> {
         let remote = locked(&self.remote)
             .get(&layer)
             .cloned()
@@ -510,10 +510,8 @@ impl<'a> Layers<'a> {
         let digest = digest_of(&remote.descriptor)?;
         let size = remote.descriptor.size();
         if self.store.cas().size(&digest) == Some(size) {
-            if let Some(mut also) = also {
-                // Nobody minds if the other side has had enough.
-                let _ = io::copy(&mut self.store.cas().open(&digest)?, &mut also);
-            }
+            // Nobody minds if the other side has had enough.
+            let _ = io::copy(&mut self.store.cas().open(&digest)?, &mut also);
         } else {
             let mut arriving = Arriving {
                 blob: self.store.cas().writer()?,
@@ -528,14 +526,12 @@ impl<'a> Layers<'a> {
             drop(arriving.also); // whoever reads along needn't wait for the disk
             arriving.blob.commit(Some(digest))?;
         }
-        let blob = CompressedBlob {
+        Ok(Pulled::Whole(CompressedBlob {
             digest,
             size,
             media_type: remote.descriptor.media_type().to_string(),
             encoder: None,
-        };
-        self.store.layers().add_blob(&layer, &blob)?;
-        Ok(Pulled::Whole)
+        }))
     }
 
     fn receive(
