@@ -7,10 +7,10 @@ use super::root::{Missing, Root};
 use super::stub::Stubs;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// Where a step without mounts hands over its listener.
@@ -21,7 +21,7 @@ pub(super) struct ToBroker {
     pub(super) needed: bool,
 }
 
-/// Sets the step up and becomes its program. The four descriptors are the streams and the pipe for reports.
+/// Sets the step up and becomes its program. The four descriptors are the streams and the socket for reports.
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
         std::process::exit(1);
@@ -30,8 +30,7 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker
     let streams = [stdin, stdout, stderr];
     let failure = match prepare(spec, streams, broker, &mut stubs, &reporter) {
         Ok(listener) => {
-            let listener = listener.as_ref().map(AsRawFd::as_raw_fd);
-            report(&reporter, &stubs, listener, None);
+            report(&reporter, &stubs, listener.as_ref(), None);
             exec::execute(&spec.argv, &spec.env)
         }
         Err(failure) => failure,
@@ -40,14 +39,14 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker
     std::process::exit(1)
 }
 
-fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<i32>, failure: Option<Failure>) {
+fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<&OwnedFd>, failure: Option<Failure>) {
     let report = Report {
         stubs: stubs.clone(),
-        listener,
         failure,
     };
-    let written = message::encode(&report).map(|frame| rustix::io::write(reporter, &frame));
-    drop(written); // if kiln has gone there is nobody to tell
+    let listener: Vec<_> = listener.map(OwnedFd::as_fd).into_iter().collect();
+    // If kiln has gone there is nobody to tell.
+    let _ = message::send(Socket(reporter.as_fd()), &report, &listener);
 }
 
 /// Everything between the clone and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
@@ -116,15 +115,7 @@ fn prepare(
 /// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
 fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
     if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(Scope::Devices)) {
-        report(reporter, stubs, Some(listener.as_raw_fd()), None);
-        // Of no use but that it waits until kiln has its copy of the listener.
-        let _ = rustix::fs::mknodat(
-            rustix::fs::CWD,
-            "",
-            FileType::CharacterDevice,
-            Mode::empty(),
-            0,
-        );
+        report(reporter, stubs, Some(&listener), None);
     }
 }
 

@@ -9,7 +9,6 @@ use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::Shutdown;
-use rustix::process::PidfdGetfdFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -83,17 +82,17 @@ impl Launcher {
                 Some(Furnishing::place(spec).map_err(unfurnished)?)
             }
         };
-        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-        let (reports, reporter) = pipe
-            .call("pipe2", String::new)
+        let (reports, reporter) = UnixStream::pair()
+            .call("socketpair", String::new)
             .map_err(SandboxError::Launcher)?;
+        let reporter = OwnedFd::from(reporter);
         let pidfd = self.request(
             spec,
             [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter],
         )?;
         drop((stdio, reporter));
         let mut recorder = None;
-        let words = last_words(File::from(reports), |listener| {
+        let words = last_words(&reports, |listener| {
             let started = start_recorder(spec, &pidfd, listener);
             started.map(|started| recorder = Some(started))
         });
@@ -238,15 +237,15 @@ enum Outcome {
     Failed(SandboxError),
 }
 
-/// Reads the step's reports to the end of the pipe, which comes at exec or at the step's death. `on_listener` is told where the step waits for
-/// a recorder.
+/// Reads the step's reports to the end, which comes at exec or at the step's death. `on_listener` gets what the step's calls wait at for a
+/// recorder.
 fn last_words(
-    mut reports: File,
-    mut on_listener: impl FnMut(i32) -> sys::Result<()>,
+    reports: &UnixStream,
+    mut on_listener: impl FnMut(OwnedFd) -> sys::Result<()>,
 ) -> sys::Result<(Stubs, Outcome)> {
     let mut last: Option<Report> = None;
-    while let Ok(Some(report)) = message::read::<Report>(&mut reports) {
-        if let Some(listener) = report.listener {
+    while let Ok(Some((report, mut fds))) = message::receive::<Report>(Socket(reports.as_fd())) {
+        if let Some(listener) = fds.pop() {
             on_listener(listener)?;
         }
         last = Some(report);
@@ -258,10 +257,8 @@ fn last_words(
     Ok((stubs, failure.map_or(Outcome::Running, Outcome::Failed)))
 }
 
-/// Takes a copy of the step's listener, and has its calls answered.
-fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: i32) -> sys::Result<Recorder> {
-    let listener = rustix::process::pidfd_getfd(step, listener, PidfdGetfdFlags::empty())
-        .call("pidfd_getfd", || "listener".into())?;
+/// Has the step's calls answered.
+fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys::Result<Recorder> {
     let parts = Parts {
         scope: Scope::of(spec.rung).unwrap_or(Scope::Devices),
         listener,

@@ -1,9 +1,10 @@
 //! What kiln, the helper and the step say to each other: typed values in frames of four length bytes and postcard.
 //!
-//! The order is fixed. Kiln sends a [`SandboxSpec`](super::SandboxSpec) with four descriptors (the three streams and the pipe for
-//! reports). The helper answers with one [`Answer`], which carries the step's pidfd when it is good. The step itself writes
-//! [`Report`]s into the pipe: one when everything is ready, one more if the program then could not be executed. The pipe closes by
-//! itself at exec, so its end without a failure means that the program is running.
+//! The order is fixed. Kiln sends a [`SandboxSpec`](super::SandboxSpec) with four descriptors (the three streams and a socket for
+//! reports). The helper answers with one [`Answer`], which carries the step's pidfd when it is good. The step itself sends
+//! [`Report`]s: one when everything is ready, one more if the program then could not be executed. The socket closes by itself at exec,
+//! so its end without a failure means that the program is running. A report that carries a descriptor brings the listener at which the
+//! step's calls wait for a recorder from then on.
 
 use super::error::Failure;
 use super::stub::Stubs;
@@ -32,29 +33,17 @@ pub(super) type Answer = Result<(), sys::Error>;
 pub(super) struct Report {
     /// The mount points made so far.
     pub(super) stubs: Stubs,
-    /// The step's descriptor at which its calls wait for a recorder, if it needs one. It can't go on before there is one.
-    pub(super) listener: Option<i32>,
     /// Why it can't go on, if so.
     pub(super) failure: Option<Failure>,
 }
 
 /// A frame around `value`.
-pub(super) fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
+fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let body = postcard::to_extend(value, vec![0; 4]).map_err(io::Error::other)?;
     let length = u32::try_from(body.len() - 4).map_err(io::Error::other)?;
     let mut frame = body;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     Ok(frame)
-}
-
-/// Reads one frame; `None` at the end of the stream.
-pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
-    let mut length = [0; 4];
-    match from.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-        Ok(()) => read_body(from, length).map(Some),
-    }
 }
 
 /// One end of a socket, borrowed.
@@ -164,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_frame_of_nonsense_is_refused() {
-        let frame = [0xff, 0xff, 0xff, 0xff, 1];
-        assert!(read::<Report>(&frame[..]).is_err());
-        assert!(read::<Report>(&[][..]).unwrap().is_none());
+        let (mut left, right) = UnixStream::pair().unwrap();
+        left.write_all(&[0xff, 0xff, 0xff, 0xff, 1]).unwrap();
+        assert!(receive::<Report>(Socket(right.as_fd())).is_err());
     }
 }

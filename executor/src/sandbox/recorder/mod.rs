@@ -109,7 +109,6 @@ impl Recorder {
         let first = Identity::of(&parts.user);
         sys::take_turns(listener.as_fd());
         if scope == Scope::Devices {
-            greet(&listener);
             let _ = ready.send(Ok(()));
         }
         let serve = move || {
@@ -142,15 +141,6 @@ impl Recorder {
     pub(super) fn finish(self) -> Option<Captured> {
         let captured = self.thread.join().unwrap_or_default();
         (self.scope == Scope::Everything).then_some(captured)
-    }
-}
-
-/// Answers the step's own first call, by which it waits until somebody listens ([`super::init`]).
-fn greet(listener: &OwnedFd) {
-    if awaits_call(listener)
-        && let Ok(Some(note)) = sys::receive(listener.as_fd())
-    {
-        sys::answer(listener.as_fd(), note.id, Reply::Error(libc::EPERM));
     }
 }
 
