@@ -191,6 +191,26 @@ fn a_missing_layer_is_a_miss() {
 }
 
 #[test]
+fn a_cache_that_lost_all_its_layers_is_not_tried_for_each_of_them() {
+    let env = TestEnv::new();
+    let steps: String = (0..40).map(|at| format!("COPY app /{at}\n")).collect();
+    env.write("Dockerfile", &format!("FROM scratch\n{steps}"));
+    env.write("app", "an app");
+    let registry = TestRegistry::start();
+    let cache = format!("{}/app:cache", registry.host());
+    build(&env, &["--cache-to", &cache]);
+    let (_, manifest) = registry.manifest("app", "cache").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    for layer in &manifest["layers"].as_array().unwrap()[1..] {
+        registry.lose_blob(&layer["digest"].as_str().unwrap().parse().unwrap());
+    }
+    std::fs::remove_dir_all(env.root()).unwrap();
+    let outcome = build(&env, &["--cache-from", &cache]);
+    let found = outcome.stderr.matches("pulling cached layers").count();
+    assert!(found <= 10, "{found} times: {}", outcome.stderr);
+}
+
+#[test]
 fn a_layer_under_the_name_of_another_is_a_miss() {
     let registry = filled("max");
     let (media_type, manifest) = registry.manifest("app", "cache").unwrap();

@@ -118,7 +118,7 @@ pub fn build_on(
             .and_then(|solved| fetch_found(&plan, solved, services, reporter));
         // What a cache elsewhere promised and doesn't have is a miss after all.
         let lost = services.layers.take_lost();
-        if solved.is_ok() || !services.imports.give_up(&lost) {
+        if solved.is_ok() || !services.imports.give_up(&lost, reporter) {
             break solved;
         }
     };

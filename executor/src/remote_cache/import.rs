@@ -20,6 +20,8 @@ use crate::layers::Layers;
 
 /// A cache that has not answered after so long is done without.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After so many rounds in which something was missing, caches are not looked into any more: each round looks all steps up again.
+const ROUNDS: usize = 8;
 /// How often somebody who waits looks whether the build was stopped.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -38,6 +40,8 @@ struct State {
     forgotten: HashSet<DiffId>,
     /// Whether a result counts only if its layer is there too.
     layers_needed: bool,
+    /// How often something turned out to be missing.
+    rounds: usize,
 }
 
 /// A result that was found elsewhere.
@@ -114,6 +118,9 @@ impl Imports {
             };
             let at = cache.index.layers.iter().position(|known| *known == layer);
             let mut state = locked(&self.state);
+            if state.rounds >= ROUNDS {
+                return None;
+            }
             if state.forgotten.contains(&layer) || (at.is_none() && state.layers_needed) {
                 continue;
             }
@@ -154,8 +161,8 @@ impl Imports {
     }
 
     /// Gives up layers that could not be had. Returns whether that makes a difference: then what was found with them is a
-    /// miss from now on, and so is all whose layer is nowhere.
-    pub(crate) fn give_up(&self, lost: &HashSet<DiffId>) -> bool {
+    /// miss from now on, and so is all whose layer is nowhere; after [`ROUNDS`] of it, all that only caches have.
+    pub(crate) fn give_up(&self, lost: &HashSet<DiffId>, reporter: &Reporter<'_>) -> bool {
         let mut state = locked(&self.state);
         let is_ours = |hit: &&Hit| hit.result.layer.is_some_and(|layer| lost.contains(&layer));
         let ours: Vec<DiffId> = {
@@ -170,6 +177,10 @@ impl Imports {
         if news {
             state.layers_needed = true;
             state.hits.clear();
+            state.rounds += 1;
+            if state.rounds == ROUNDS {
+                tell_given_up(reporter);
+            }
         }
         news
     }
@@ -261,6 +272,14 @@ impl Waiting {
             outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+fn tell_given_up(reporter: &Reporter<'_>) {
+    let task = reporter.start("looking for layers in caches");
+    let warning =
+        "warning: going on without these caches: too many of their layers are missing or damaged\n";
+    task.log(Stream::Stderr, warning.as_bytes());
+    task.done();
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
