@@ -63,6 +63,10 @@ pub(super) enum Act {
     Execute,
     /// Extended attributes are read or listed.
     Attributes,
+    /// It gets another name.
+    Link {
+        to: At,
+    },
 }
 
 impl Act {
@@ -144,6 +148,10 @@ impl Call {
             libc::SYS_faccessat2 => Self::On(at(0, int(3)), Act::Access { mode: int(2) }),
             libc::SYS_getxattr | libc::SYS_listxattr => Self::On(here(0, true), Act::Attributes),
             libc::SYS_lgetxattr | libc::SYS_llistxattr => Self::On(here(0, false), Act::Attributes),
+            libc::SYS_linkat => {
+                let to = at(2, libc::AT_SYMLINK_NOFOLLOW);
+                Self::On(at(0, 0), Act::Link { to })
+            }
             libc::SYS_statfs => Self::On(here(0, true), Act::StatFilesystem { out: a[1] }),
             libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
             libc::SYS_execve => Self::On(here(0, true), Act::Execute),
@@ -162,31 +170,44 @@ impl Call {
     }
 }
 
-/// A call that the broker is asked about, unless these bits of this argument are set.
-pub(in crate::sandbox) type Wanted = (i64, Option<(usize, u32)>);
+/// A call that the broker is asked about.
+pub(in crate::sandbox) type Wanted = (i64, When);
+
+/// When it is asked about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum When {
+    Always,
+    /// If none of these bits of this argument is set.
+    Without(usize, u32),
+    /// If any is.
+    With(usize, u32),
+}
 
 /// All of them, the frequent ones first.
 pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
     // What has a descriptor for a path is nothing to look up.
     let no_path = libc::AT_EMPTY_PATH.cast_unsigned();
+    // Only by way of a link of `/proc` is there more to it than what the kernel finds.
+    let follows = libc::AT_SYMLINK_FOLLOW.cast_unsigned();
     let mut calls: Vec<Wanted> = vec![
-        (libc::SYS_openat, None),
-        (libc::SYS_newfstatat, Some((3, no_path))),
-        (libc::SYS_statx, Some((2, no_path))),
-        (libc::SYS_readlinkat, None),
-        (libc::SYS_faccessat, None),
-        (libc::SYS_faccessat2, Some((3, no_path))),
-        (libc::SYS_openat2, None),
-        (libc::SYS_chdir, None),
-        (libc::SYS_execve, None),
-        (libc::SYS_symlinkat, None),
-        (libc::SYS_mknodat, None),
-        (libc::SYS_uname, None),
-        (libc::SYS_statfs, None),
-        (libc::SYS_getxattr, None),
-        (libc::SYS_lgetxattr, None),
-        (libc::SYS_listxattr, None),
-        (libc::SYS_llistxattr, None),
+        (libc::SYS_openat, When::Always),
+        (libc::SYS_newfstatat, When::Without(3, no_path)),
+        (libc::SYS_statx, When::Without(2, no_path)),
+        (libc::SYS_readlinkat, When::Always),
+        (libc::SYS_faccessat, When::Always),
+        (libc::SYS_faccessat2, When::Without(3, no_path)),
+        (libc::SYS_openat2, When::Always),
+        (libc::SYS_chdir, When::Always),
+        (libc::SYS_execve, When::Always),
+        (libc::SYS_symlinkat, When::Always),
+        (libc::SYS_mknodat, When::Always),
+        (libc::SYS_uname, When::Always),
+        (libc::SYS_statfs, When::Always),
+        (libc::SYS_getxattr, When::Always),
+        (libc::SYS_lgetxattr, When::Always),
+        (libc::SYS_listxattr, When::Always),
+        (libc::SYS_llistxattr, When::Always),
+        (libc::SYS_linkat, When::With(4, follows)),
     ];
     #[cfg(target_arch = "x86_64")]
     calls.extend(
@@ -200,7 +221,7 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
             libc::SYS_symlink,
             libc::SYS_mknod,
         ]
-        .map(|call| (call, None)),
+        .map(|call| (call, When::Always)),
     );
     calls
 }

@@ -143,6 +143,14 @@ impl Caller<'_> {
         }
     }
 
+    /// What a path is relative to: opened, as the path alone says where it is now.
+    pub(super) fn base(&self, directory: i32, path: &[u8]) -> Answered<OwnedFd> {
+        match (path.starts_with(b"/"), directory) {
+            (true, _) | (false, libc::AT_FDCWD) => self.open("cwd", OFlags::PATH),
+            (false, fd) => self.open(&format!("fd/{fd}"), OFlags::PATH),
+        }
+    }
+
     /// Who it is. Anybody may read that of anybody.
     pub(super) fn status(&self) -> Answered<Status> {
         let file = File::from(self.open("status", OFlags::RDONLY)?);

@@ -45,7 +45,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 
-pub(super) use call::{Wanted, wanted};
+pub(super) use call::{Wanted, When, wanted};
 pub(super) use family::parent;
 
 /// What `/proc/mounts` says, as programs want to hear of a root.

@@ -17,6 +17,8 @@ impl Broker {
     pub(super) fn make_node(&mut self, caller: &Caller<'_>, new: &NewNode) -> Answered<Reply> {
         let block = match FileType::from_raw_mode(new.mode) {
             FileType::BlockDevice => true,
+            // A whiteout, which overlayfs makes for nobody.
+            FileType::CharacterDevice if new.device == 0 => return Err(libc::EPERM),
             FileType::CharacterDevice => false,
             _ => return Ok(Reply::Continue),
         };
@@ -26,11 +28,7 @@ impl Broker {
         if status.who.uid != 0 || self.makes_nodes || !self.shares_root(caller) {
             return Ok(Reply::Continue);
         }
-        let directory = match (path.starts_with(b"/"), new.at.directory) {
-            (true, _) | (false, libc::AT_FDCWD) => "cwd".to_owned(),
-            (false, fd) => format!("fd/{fd}"),
-        };
-        let directory = caller.open(&directory, OFlags::PATH)?;
+        let directory = caller.base(new.at.directory, &path)?;
         if !sys::still_waits(self.listener.as_fd(), caller.note.id) {
             return Err(libc::ESRCH);
         }

@@ -258,9 +258,22 @@ impl Broker {
                 rustix::fs::accessat(base, path, mode, flags).map_err(Errno::raw_os_error)?;
                 Ok(Reply::Value(0))
             }
+            Act::Link { to } => self.link(asked, to, base, path),
             Act::Attributes => Err(libc::EOPNOTSUPP),
             Act::OpenAsTold { .. } | Act::Enter | Act::Execute => Ok(Reply::Continue),
         }
+    }
+
+    /// Gives what is at `path` in `base` another name, as is done with a file that was made without one.
+    fn link(&mut self, asked: &Asked<'_>, to: At, base: &OwnedFd, path: &[u8]) -> Answered<Reply> {
+        let name = self.string(&asked.caller, to.path)?;
+        let directory = asked.caller.base(to.directory, &name)?;
+        if !sys::still_waits(self.listener.as_fd(), asked.caller.note.id) {
+            return Err(libc::ESRCH);
+        }
+        rustix::fs::linkat(base, path, &directory, &name[..], AtFlags::SYMLINK_FOLLOW)
+            .map_err(Errno::raw_os_error)?;
+        Ok(Reply::Value(0))
     }
 
     /// Gives the caller a descriptor.

@@ -1,7 +1,7 @@
 //! The filter that sends calls with paths to the broker. Programs of other architectures than the machine's own are left alone.
 
 use super::*;
-use crate::sandbox::broker::{self, Wanted};
+use crate::sandbox::broker::{self, Wanted, When as Asked};
 
 const NOTIFY: Instruction = returns(libc::SECCOMP_RET_USER_NOTIF);
 
@@ -17,26 +17,43 @@ pub(in crate::sandbox) fn asking() -> Vec<Instruction> {
         ALLOW,
         load(NUMBER),
     ];
+    program.extend(no_whiteouts());
     program.extend(broker::wanted().into_iter().flat_map(test));
     program.push(ALLOW);
     program
 }
 
-fn test((call, unless): Wanted) -> Vec<Instruction> {
-    let call = u32::try_from(call).expect("numbers of calls are small");
-    match unless {
-        None => vec![jump_if_equal(call, 0, 1), NOTIFY],
-        Some((argument, bits)) => {
-            let number = u32::try_from(argument).expect("a call has six arguments");
-            vec![
-                jump_if_equal(call, 0, 4),
-                load(FIRST_ARGUMENT + 8 * number),
-                jump_if_any_bit(bits, 0, 1),
-                ALLOW,
-                NOTIFY,
-            ]
-        }
-    }
+/// A rename that leaves a whiteout is one that overlayfs doesn't know. In a layer it would be a device.
+fn no_whiteouts() -> Vec<Instruction> {
+    let flags = FIRST_ARGUMENT + 8 * 4;
+    let unknown = returns(libc::SECCOMP_RET_ERRNO | libc::EINVAL.cast_unsigned());
+    vec![
+        jump_if_equal(number(libc::SYS_renameat2), 0, 4),
+        load(flags),
+        jump_if_any_bit(libc::RENAME_WHITEOUT, 0, 1),
+        unknown,
+        ALLOW,
+    ]
+}
+
+fn test((call, when): Wanted) -> Vec<Instruction> {
+    let (argument, bits, [with, without]) = match when {
+        Asked::Always => return vec![jump_if_equal(number(call), 0, 1), NOTIFY],
+        Asked::Without(argument, bits) => (argument, bits, [ALLOW, NOTIFY]),
+        Asked::With(argument, bits) => (argument, bits, [NOTIFY, ALLOW]),
+    };
+    let argument = u32::try_from(argument).expect("a call has six arguments");
+    vec![
+        jump_if_equal(number(call), 0, 4),
+        load(FIRST_ARGUMENT + 8 * argument),
+        jump_if_any_bit(bits, 0, 1),
+        with,
+        without,
+    ]
+}
+
+fn number(call: i64) -> u32 {
+    u32::try_from(call).expect("numbers of calls are small")
 }
 
 #[cfg(test)]
@@ -57,6 +74,12 @@ mod tests {
         assert_eq!(asked(libc::SYS_newfstatat, 0), NOTIFY.k);
         assert_eq!(asked(libc::SYS_newfstatat, no_path), ALLOW.k); // how the C library makes an fstat
         assert_eq!(asked(libc::SYS_sendmsg, 0), ALLOW.k); // by which the listener is handed over
+        let follows = libc::AT_SYMLINK_FOLLOW.cast_unsigned();
+        assert_eq!(asked(libc::SYS_linkat, follows), NOTIFY.k);
+        assert_eq!(asked(libc::SYS_linkat, 0), ALLOW.k);
+        assert_eq!(asked(libc::SYS_renameat2, libc::RENAME_NOREPLACE), ALLOW.k);
+        let refused = asked(libc::SYS_renameat2, libc::RENAME_WHITEOUT);
+        assert_eq!(refused & 0xffff, libc::EINVAL.cast_unsigned());
         assert_eq!(asked(libc::SYS_close, 0), ALLOW.k);
         assert_eq!(verdict(&program, 0x1234, 257, 0), ALLOW.k);
     }
