@@ -15,6 +15,7 @@ use kiln_executor::event::{Event, EventKind, Stream, VertexId};
 use kiln_executor::{Journal, Redactor};
 
 use crate::progress::Witness;
+use crate::render;
 
 /// Work that takes so many milliseconds is told even if kiln is killed.
 const WORTH_A_LOG: u64 = 500;
@@ -312,20 +313,22 @@ fn hidden(entry: LogEntry, redactor: &Redactor) -> LogEntry {
     }
 }
 
-/// A graph whose texts show no secret. Values of variables are digests where their names tell of one.
+/// A graph whose texts show no secret and no password in an address. Values of variables are digests where their names tell of one.
 fn redacted(mut graph: GraphRecord, redactor: &Redactor) -> GraphRecord {
-    if redactor.is_empty() {
-        return graph;
-    }
-    let stages = graph.stages.iter_mut().map(|stage| &mut stage.text);
-    stages.for_each(|text| *text = redactor.redact(text));
+    let hide = |text: &mut String| {
+        *text = render::without_passwords(&redactor.redact(text)).into_owned();
+    };
+    graph
+        .stages
+        .iter_mut()
+        .for_each(|stage| hide(&mut stage.text));
     for step in &mut graph.steps {
-        step.name = redactor.redact(&step.name);
-        step.text = redactor.redact(&step.text);
+        hide(&mut step.name);
+        hide(&mut step.text);
         if let Some(end) = &mut step.end
             && let StepState::Failed { message, .. } = &mut end.state
         {
-            *message = redactor.redact(message);
+            hide(message);
         }
     }
     graph

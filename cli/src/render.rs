@@ -107,7 +107,7 @@ fn marked(place: &Place) -> std::ops::Range<usize> {
 }
 
 /// A Dockerfile's text with an `x` for each byte of a password in an address, so that spans stay what they are.
-fn without_passwords(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(text);
     for (at, _) in text.match_indices("://") {
         let start = at + "://".len();

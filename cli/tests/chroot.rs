@@ -284,10 +284,11 @@ fn sandbox_chroot_takes_nothing_that_is_not_kilns() {
         return;
     };
     let data = env.work().join("data").display().to_string();
-    for volume in [format!("{data}:/d"), format!("{data}:/d:ro")] {
-        env.kiln(&["run", "--rm", "-v", &volume, "busybox", "rm", "/d/file"])
-            .fails(3);
-    }
+    let remove =
+        |volume: &str| env.kiln(&["run", "--rm", "-v", volume, "busybox", "rm", "/d/file"]);
+    remove(&format!("{data}:/d")).fails(3);
+    // What is only to be read is a copy.
+    remove(&format!("{data}:/d:ro")).succeeds();
     let file = std::fs::read_to_string(env.work().join("data/file"));
     assert_eq!(file.unwrap(), "of the machine\n");
 }

@@ -132,7 +132,10 @@ fn sandbox_an_agent_that_is_not_there_is_missed_when_required() {
         "error[ssh-agent]: no SSH key \"git\" forwarded from the client",
     );
     env.write("key", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
-    build(&env, "--ssh git=key").fails_with(2, "error: `key` is not the socket of an SSH agent");
+    build(&env, "--ssh git=key").fails_with(
+        2,
+        "error: `key` is of no use to `--ssh git`: there is no private key in it",
+    );
 }
 
 #[test]

@@ -66,11 +66,6 @@ impl Redactor {
         Redactor(lines)
     }
 
-    /// Whether there is nothing to hide.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The text with `***` for every value.
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();

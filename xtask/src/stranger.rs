@@ -57,9 +57,8 @@ impl Stranger {
         fs::create_dir_all(home).with_context(|| format!("could not make `{}`", home.display()))?;
         std::os::unix::fs::chown(home, Some(uid), Some(gid))
             .with_context(|| format!("could not give `{}` to user {uid}", home.display()))?;
-        // The build that runs the tests may replace the original.
-        let exe = std::env::current_exe().context("this program can't be found")?;
-        fs::copy(exe, somebody.xtask()).context("this program can't be copied")?;
+        // The build that runs the tests may replace the original, and may have done so already: then it has no name any more.
+        fs::copy("/proc/self/exe", somebody.xtask()).context("this program can't be copied")?;
         for path in [
             workspace.root.join("Cargo.toml"),
             workspace.target.join("debug"),
