@@ -104,7 +104,7 @@ pub(crate) fn run(
     Ok(ended)
 }
 
-/// Owners of the image's symlinks, for a rung whose symlinks can't say.
+/// Owners of the image's symlinks and FIFOs, for a rung where these can't say.
 pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32)> {
     if !rung.records_owners() {
         return HashMap::new();
@@ -112,8 +112,8 @@ pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32
     let all = tree.walk(&ImagePath::root());
     let owned = all.filter(|(_, node)| {
         let metadata = node.metadata;
-        let is_link = matches!(node.kind, Kind::Symlink { .. });
-        is_link && (metadata.uid, metadata.gid) != (0, 0)
+        let cannot_say = matches!(node.kind, Kind::Symlink { .. } | Kind::Fifo);
+        cannot_say && (metadata.uid, metadata.gid) != (0, 0)
     });
     owned
         .map(|(path, node)| {

@@ -39,7 +39,7 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
     pub terminal: bool,
-    /// Owners of symlinks in the image that are not root's, by path without the first slash, for a rung that records owners: a
+    /// Owners of symlinks and FIFOs in the image that are not root's, by path without the first slash, for a rung that records owners: a
     /// symlink itself can't say.
     #[serde(skip)]
     pub links: HashMap<Vec<u8>, (u32, u32)>,

@@ -28,7 +28,7 @@ pub(super) struct Book {
     listed: HashMap<Key, Record>,
     /// As they are in the upper directory.
     captured: HashMap<(u64, u64), Record>,
-    /// Owners of symlinks in the image, by path without the first slash.
+    /// Owners of symlinks and FIFOs in the image that are as they were, by path without the first slash.
     links: HashMap<Vec<u8>, (u32, u32)>,
 }
 
@@ -72,11 +72,25 @@ impl Book {
             return None;
         }
         let listed = self.listed.get(&key(object)?).copied();
-        listed.or_else(|| {
-            let (uid, gid) = *self.links.get(&self.path(object)?)?;
-            let device = None;
-            is_symlink(object).then_some(Record { uid, gid, device })
-        })
+        listed.or_else(|| self.images(object).map(|(_, record)| record))
+    }
+
+    /// What the image says of a symlink or a FIFO of its own, and where it is.
+    fn images(&self, object: &OwnedFd) -> Option<(Vec<u8>, Record)> {
+        if self.links.is_empty() || !can_have_no_attribute(object) {
+            return None;
+        }
+        let path = self.path(object)?;
+        let (uid, gid) = *self.links.get(&path)?;
+        let device = None;
+        Some((path, Record { uid, gid, device }))
+    }
+
+    /// The same, which is not to be found at its path any more.
+    pub(super) fn take_from_image(&mut self, object: &OwnedFd) -> Option<Record> {
+        let (path, record) = self.images(object)?;
+        self.links.remove(&path);
+        Some(record)
     }
 
     /// Records something of an object (`O_PATH`).
@@ -132,9 +146,11 @@ fn write(object: &OwnedFd, record: Record) -> rustix::io::Result<()> {
     }
 }
 
-fn is_symlink(object: &OwnedFd) -> bool {
-    rustix::fs::fstat(object)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+fn can_have_no_attribute(object: &OwnedFd) -> bool {
+    rustix::fs::fstat(object).is_ok_and(|stat| {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        matches!(kind, FileType::Symlink | FileType::Fifo)
+    })
 }
 
 fn key(object: &OwnedFd) -> Option<Key> {

@@ -67,6 +67,10 @@ pub(super) enum Call {
     ChangeMode {
         at: At,
     },
+    /// utimensat(2) of a link itself.
+    ChangeTimes {
+        at: At,
+    },
     /// access(2).
     Access {
         at: At,
@@ -282,6 +286,7 @@ impl Call {
             libc::SYS_fchmod => Self::ChangeMode { at: fd() },
             libc::SYS_fchmodat => Self::ChangeMode { at: at(0, 0) },
             FCHMODAT2 => Self::ChangeMode { at: at(0, int(3)) },
+            libc::SYS_utimensat => Self::ChangeTimes { at: at(0, int(3)) },
             libc::SYS_faccessat => Self::Access { at: at(0, 0) },
             libc::SYS_faccessat2 => Self::Access { at: at(0, int(3)) },
             libc::SYS_execve => {
@@ -387,6 +392,10 @@ fn all() -> Vec<Wanted> {
         (libc::SYS_openat, writes(2)),
         (libc::SYS_faccessat, asks_for_writing(2)),
         (libc::SYS_faccessat2, asks_for_writing(2)),
+        (
+            libc::SYS_utimensat,
+            Some((3, libc::AT_SYMLINK_NOFOLLOW.cast_unsigned())),
+        ),
     ];
     #[cfg(target_arch = "x86_64")]
     {

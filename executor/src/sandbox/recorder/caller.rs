@@ -14,6 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Memory is read up to page borders, as what lies behind one may not be there.
 const PAGE: u64 = 4096;
 
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
 /// An error number, as the caller gets it.
 pub(super) type Answered<T> = Result<T, i32>;
 
@@ -200,6 +203,22 @@ impl Place {
     /// Whether something is there, if only a link that leads nowhere.
     pub(super) fn is_taken(&self) -> bool {
         rustix::fs::statat(self.directory(), &self.path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Where open(2) makes a file: here, or where a link leads that leads nowhere yet. `None` if there is one, or no end of links.
+    pub(super) fn followed_to_nothing(mut self) -> Option<Self> {
+        for _ in 0..MAX_LINKS {
+            if !self.is_taken() {
+                return Some(self);
+            }
+            let text = rustix::fs::readlinkat(self.directory(), &self.path, Vec::new()).ok()?;
+            self = Self {
+                from: Some(self.open_parent().ok()?),
+                path: text,
+                follow: true,
+            };
+        }
+        None
     }
 
     /// Opens the directory that the last component is in.

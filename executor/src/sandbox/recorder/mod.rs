@@ -20,6 +20,7 @@ mod book;
 mod call;
 mod caller;
 mod device;
+mod heirloom;
 mod identity;
 mod permission;
 
@@ -85,7 +86,7 @@ pub(super) struct Parts {
     pub(super) step: OwnedFd,
     /// Who it begins as.
     pub(super) user: User,
-    /// Owners of symlinks in the image, by path without the first slash.
+    /// Owners of symlinks and FIFOs in the image, by path without the first slash.
     pub(super) links: HashMap<Vec<u8>, (u32, u32)>,
 }
 
@@ -279,6 +280,10 @@ impl Server {
             Call::Rename { from, to } => self.rename(caller, &from, &to),
             Call::HardLink { from, to } => self.hard_link(caller, &from, &to),
             Call::ChangeMode { at } => self.change_mode(caller, &at),
+            Call::ChangeTimes { at } => {
+                self.keep_record(caller, &at);
+                Ok(Reply::Continue)
+            }
             Call::Access { at } => self.access(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
             _ => Ok(Reply::Continue),
@@ -385,7 +390,10 @@ impl Server {
 
     /// The record and the place for something new; `None` where the kernel can do it all.
     fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(Record, Place)>> {
-        let place = caller.place(at)?;
+        self.to_make_at(caller, caller.place(at)?)
+    }
+
+    fn to_make_at(&self, caller: &Caller<'_>, place: Place) -> Answered<Option<(Record, Place)>> {
         let Ok(parent) = place.open_parent() else {
             return Ok(None);
         };
@@ -407,10 +415,17 @@ impl Server {
         if flags & (libc::O_CREAT | TEMPORARY) == 0 {
             return Ok(Reply::Continue);
         }
-        let Some((record, place)) = self.to_make(caller, at)? else {
+        let temporary = flags & TEMPORARY != 0;
+        let mut place = caller.place(at)?;
+        if !temporary && flags & (libc::O_EXCL | libc::O_NOFOLLOW) == 0 {
+            place = match place.followed_to_nothing() {
+                Some(nothing) => nothing,
+                None => return Ok(Reply::Continue), // there is a file
+            };
+        }
+        let Some((record, place)) = self.to_make_at(caller, place)? else {
             return Ok(Reply::Continue);
         };
-        let temporary = flags & TEMPORARY != 0;
         if !temporary && place.is_taken() {
             return Ok(Reply::Continue);
         }

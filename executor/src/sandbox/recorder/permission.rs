@@ -19,43 +19,51 @@ const SEARCH: u32 = 1;
 
 impl Server {
     /// unlink(2), rmdir(2).
-    pub(super) fn remove(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+    pub(super) fn remove(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root() {
             self.check_removal(&who, caller, at)?;
         }
+        self.drop_record(caller, at);
         Ok(Reply::Continue)
     }
 
     /// rename(2): what is replaced is removed.
-    pub(super) fn rename(&self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
+    pub(super) fn rename(&mut self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root() {
             self.check_removal(&who, caller, from)?;
             self.check_removal(&who, caller, to)?;
         }
+        self.keep_record(caller, from);
+        self.keep_record(caller, to); // which may be exchanged, or stay
         Ok(Reply::Continue)
     }
 
     /// link(2). Who could not write to a file may not give it another name (`fs.protected_hardlinks`).
-    pub(super) fn hard_link(&self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
+    pub(super) fn hard_link(&mut self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        if who.is_root() {
-            return Ok(Reply::Continue);
+        if !who.is_root() {
+            self.check_link(&who, caller, from, to)?;
         }
-        if let Ok(parent) = caller.place(to)?.open_parent() {
-            self.check_entry(&who, &parent)?;
-        }
-        if let Ok(file) = caller.place(from)?.open()
-            && !self.owns(&who, &file)
-        {
-            self.check(&who, &file, WRITE).map_err(|_| libc::EPERM)?;
-        }
+        self.keep_record(caller, from);
         Ok(Reply::Continue)
     }
 
+    fn check_link(&self, who: &Identity, caller: &Caller<'_>, from: &At, to: &At) -> Answered<()> {
+        if let Ok(parent) = caller.place(to)?.open_parent() {
+            self.check_entry(who, &parent)?;
+        }
+        if let Ok(file) = caller.place(from)?.open()
+            && !self.owns(who, &file)
+        {
+            self.check(who, &file, WRITE).map_err(|_| libc::EPERM)?;
+        }
+        Ok(())
+    }
+
     /// chmod(2).
-    pub(super) fn change_mode(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+    pub(super) fn change_mode(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root()
             && let Ok(object) = caller.place(at)?.open()
@@ -64,6 +72,7 @@ impl Server {
         {
             return Err(libc::EPERM);
         }
+        self.keep_record(caller, at);
         Ok(Reply::Continue)
     }
 
