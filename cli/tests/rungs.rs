@@ -28,10 +28,15 @@ RUN echo x >/one && ln /one /two && chown 5:6 /two && test "$(stat -c '%u:%g %h'
 RUN rm /home/builder/f && rm -rf /var/old/deep && mkdir /var/old/deep && touch /var/old/deep/new && mv /srv/shared /srv/moved
 # A lower file that another user's becomes the upper one's, still with its owner.
 RUN echo more >>/home/builder/l; chmod 700 /home/builder/d; test "$(stat -c %u:%g /home/builder/d)" = 1000:50
+# What can have no attribute keeps its owner under other names, and leaves it to nobody.
+RUN mv /home/builder/l /home/builder/k && ln /home/builder/k /k && touch -h /k && mv /fifo /pipe && chmod 640 /pipe \
+ && test "$(stat -c %u:%g /k)$(stat -c %u:%g /pipe)" = 1000:508:9
+RUN for n in 1 2 3 4; do ln -s t /l$n && chown -h 7:8 /l$n; done && rm /l? && touch /n1 && mkdir /n2 && ln -s t /n3 && mkfifo /n4
 RUN touch /srv/moved/in && mkdir /srv/moved/sub && test "$(stat -c '%u:%g %a' /srv/moved/sub)" = "0:50 2755"
 WORKDIR /home/builder
 USER builder
 RUN test "$(id -u):$(id -g)" = 1000:1000 && touch mine && mkdir -p p/q && ln -s mine link && (umask 077 && echo s >private) && mkfifo pipe \
+ && ln -s made to && echo x >to && ln -s to through && rm made && echo x >>through && test "$(stat -c %u:%g made)" = 1000:1000 \
  && test "$(stat -c '%u:%g %a' private)" = "1000:1000 600"
 RUN chown 0:0 mine 2>/dev/null && exit 1; chown :50 mine && test "$(stat -c %u:%g mine)" = 1000:50
 USER 4000:4001

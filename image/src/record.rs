@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{AtFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::{Kind, Metadata};
@@ -25,6 +25,29 @@ pub struct Record {
     pub gid: u32,
     /// The device that the file stands for.
     pub device: Option<Device>,
+}
+
+/// A file that can have no attribute, for as long as it lives: numbers of inodes are given again, times of birth are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+    /// Seconds and nanoseconds; zero on filesystems that don't keep it.
+    born: (i64, u32),
+}
+
+impl Inode {
+    /// What is at `path` below `directory`, itself if it is a link; of an empty path, what is open (`O_PATH` will do).
+    pub fn of(directory: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<Self> {
+        let how = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let found = rustix::fs::statx(directory, path, how, wanted)?;
+        Ok(Self {
+            device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
+            number: found.stx_ino,
+            born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
+        })
+    }
 }
 
 /// A device's type and numbers.

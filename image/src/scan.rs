@@ -25,7 +25,7 @@ mod since;
 pub use since::{Stamps, scan_since};
 
 use crate::contents::{Contents, DirContents, Root};
-use crate::record::{Record, XATTR};
+use crate::record::{Inode, Record, XATTR};
 use crate::tar::{UNKNOWN, is_bookkeeping_xattr, number_links};
 use crate::{
     Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree,
@@ -56,9 +56,8 @@ pub enum Owners {
     Own,
     /// They are the files' own, but a device is a file whose attribute says which.
     Mapped,
-    /// In an attribute of each file that isn't root's; of symlinks and FIFOs, which can't have one, in this list by device and
-    /// inode.
-    Recorded(HashMap<(u64, u64), Record>),
+    /// In an attribute of each file that isn't root's; of symlinks and FIFOs, which can't have one, in this list.
+    Recorded(HashMap<Inode, Record>),
 }
 
 /// Reads an overlay's upper directory: what was changed, what was removed and which directories are opaque.
@@ -331,7 +330,7 @@ impl<'a> Scan<'a> {
 
     fn put_directory(&mut self, path: ImagePath, stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) {
         let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
-        let node = self.node(stat, xattrs, Kind::Directory);
+        let node = self.node(stat, xattrs, None, Kind::Directory);
         self.changes.insert(
             path,
             if opaque {
@@ -410,21 +409,40 @@ impl<'a> Scan<'a> {
                 ));
             }
         };
-        let node = self.node(&stat, found, kind);
+        let listed = match kind {
+            Kind::Symlink { .. } | Kind::Fifo => self.listed(parent, name),
+            _ => None,
+        };
+        let node = self.node(&stat, found, listed, kind);
         self.changes.insert(path, Change::Put(node));
         Ok(())
     }
 
+    /// What the list says of something that can have no attribute.
+    fn listed(&self, parent: BorrowedFd<'_>, name: &OsStr) -> Option<Record> {
+        match self.owners {
+            Owners::Recorded(list) if !list.is_empty() => {
+                list.get(&Inode::of(parent, name).ok()?).copied()
+            }
+            _ => None,
+        }
+    }
+
     /// What is known of an object, without attributes that are no part of the tree.
-    fn node(&self, stat: &Stat, mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>, kind: Kind) -> Node {
+    fn node(
+        &self,
+        stat: &Stat,
+        mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+        listed: Option<Record>,
+        kind: Kind,
+    ) -> Node {
         let noted = || Record::from_bytes(xattrs.get(XATTR.as_bytes())?);
         let own = (stat.st_uid, stat.st_gid);
         let (device, (uid, gid)) = match self.owners {
             Owners::Own => (None, own),
             Owners::Mapped => (noted().and_then(|record| record.device_kind()), own),
-            Owners::Recorded(listed) => {
-                let listed = || listed.get(&(stat.st_dev, stat.st_ino)).copied();
-                let record = noted().or_else(listed).unwrap_or_default();
+            Owners::Recorded(_) => {
+                let record = noted().or(listed).unwrap_or_default();
                 (record.device_kind(), (record.uid, record.gid))
             }
         };

@@ -1,21 +1,12 @@
 //! What was recorded, and where: in an attribute of the file ([`kiln_image::record`]), or, of what can have none, in a list.
 
 use super::caller::Answered;
-use crate::sys;
-use kiln_image::record::{Record, XATTR};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, XattrFlags};
+use kiln_image::record::{Inode, Record, XATTR};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-
-/// A file that can have no attribute. Numbers of inodes are given again, times of birth are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    device: u64,
-    inode: u64,
-    born: (i64, u32),
-}
 
 /// The records of a step.
 #[derive(Debug)]
@@ -25,9 +16,9 @@ pub(super) struct Book {
     /// The directory that takes the changes of an overlay, where files have other numbers than the step sees.
     upper: Option<OwnedFd>,
     /// As the step sees them.
-    listed: HashMap<Key, Record>,
+    listed: HashMap<Inode, Record>,
     /// As they are in the upper directory.
-    captured: HashMap<(u64, u64), Record>,
+    captured: HashMap<Inode, Record>,
     /// Owners of symlinks and FIFOs in the image that are as they were, by path without the first slash.
     links: HashMap<Vec<u8>, (u32, u32)>,
 }
@@ -51,8 +42,8 @@ impl Book {
         &self.proc
     }
 
-    /// What is recorded of symlinks and the like, by device and inode in the upper directory.
-    pub(super) fn into_captured(self) -> HashMap<(u64, u64), Record> {
+    /// What is recorded of symlinks and the like, as they are in the upper directory.
+    pub(super) fn into_captured(self) -> HashMap<Inode, Record> {
         self.captured
     }
 
@@ -71,7 +62,7 @@ impl Book {
         if self.listed.is_empty() && self.links.is_empty() {
             return None;
         }
-        let listed = self.listed.get(&key(object)?).copied();
+        let listed = self.listed.get(&of(object)?).copied();
         listed.or_else(|| self.images(object).map(|(_, record)| record))
     }
 
@@ -108,16 +99,15 @@ impl Book {
     }
 
     fn list(&mut self, object: &OwnedFd, record: Record) {
-        if let Some(key) = key(object) {
-            self.listed.insert(key, record);
+        if let Some(inode) = of(object) {
+            self.listed.insert(inode, record);
         }
         let captured = self.path(object).and_then(|path| {
             let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             // `NO_SYMLINKS` allows the last component of an `O_PATH` to be one.
             let fd = rustix::fs::openat2(self.upper.as_ref()?, path, flags, Mode::empty(), how);
-            let stat = rustix::fs::fstat(fd.ok()?).ok()?;
-            Some((stat.st_dev, stat.st_ino))
+            of(&fd.ok()?)
         });
         if let Some(captured) = captured {
             self.captured.insert(captured, record);
@@ -153,16 +143,6 @@ fn can_have_no_attribute(object: &OwnedFd) -> bool {
     })
 }
 
-fn key(object: &OwnedFd) -> Option<Key> {
-    let found = sys::statx_of(
-        object.as_raw_fd(),
-        AtFlags::empty().bits().cast_signed(),
-        (StatxFlags::INO | StatxFlags::BTIME).bits(),
-    )
-    .ok()?;
-    Some(Key {
-        device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
-        inode: found.stx_ino,
-        born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
-    })
+fn of(object: &OwnedFd) -> Option<Inode> {
+    Inode::of(object, c"").ok()
 }

@@ -30,7 +30,7 @@ use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
 use caller::{Answered, Caller, Place, open_path};
 use identity::{Changed, Identity, MAX_GROUPS};
-use kiln_image::record::{Device, Record};
+use kiln_image::record::{Device, Inode, Record};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -65,8 +65,8 @@ impl Scope {
     }
 }
 
-/// What was recorded of files that can have no attribute, by device and inode in the directory of changes.
-pub(super) type Captured = HashMap<(u64, u64), Record>;
+/// What was recorded of files that can have no attribute, as they are in the directory of changes.
+pub(super) type Captured = HashMap<Inode, Record>;
 
 /// A running recorder. It ends when the last process of its step has.
 #[derive(Debug)]
