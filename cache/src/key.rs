@@ -335,8 +335,7 @@ impl Preimage {
         self
     }
 
-    /// The same for people and for the disk: variables whose names tell of a secret have a digest for a value. It has
-    /// another key.
+    /// The same for people and for the disk: variables that are secret ([`is_secret`]) have a digest for a value. It has another key.
     #[must_use]
     pub fn concealed(mut self) -> Self {
         for field in &mut self.fields {
@@ -607,12 +606,32 @@ impl fmt::Display for Value {
     }
 }
 
-/// The value of a variable, or a digest of it if the variable's name tells of a secret.
+/// The value of a variable, or a digest of it if it is nobody's business.
 pub fn conceal(name: &str, value: &str) -> String {
-    match names_a_secret(name) && !value.is_empty() {
+    match is_secret(name, value) {
         true => format!("sha256:{}", short(&Digest::of(value.as_bytes()))),
         false => value.to_owned(),
     }
+}
+
+/// Whether a variable's name tells of a secret, or its value is an address with a login.
+pub fn is_secret(name: &str, value: &str) -> bool {
+    !value.is_empty() && (names_a_secret(name) || has_login(value))
+}
+
+/// Whether there is an address like `https://user:password@host` or `https://token@host`; the user of `ssh://git@host` is no secret.
+fn has_login(text: &str) -> bool {
+    let mut addresses = text.match_indices("://");
+    addresses.any(|(at, separator)| {
+        let (before, after) = (&text[..at], &text[at + separator.len()..]);
+        let ends = |letter: char| letter.is_whitespace() || "/?#".contains(letter);
+        let authority = after.split(ends).next().unwrap_or_default();
+        let login = authority.rsplit_once('@').map(|(login, _)| login);
+        login.is_some_and(|login| {
+            let is_web = before.ends_with("http") || before.ends_with("https");
+            login.contains(':') || (is_web && !login.is_empty())
+        })
+    })
 }
 
 fn short(digest: &Digest) -> String {
@@ -627,6 +646,25 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn addresses_with_a_login_are_secrets() {
+        let cases = [
+            ("https://u:p@host/x", true),
+            ("a https://host b http://token@host", true),
+            ("http://u:p@proxy:3128", true),
+            ("postgres://u:p@db/x", true),
+            ("ssh://git@host/x", false),
+            ("https://host/a@b:c", false),
+            ("https://host?mail=a@b", false),
+            ("u:p@host", false),
+            ("://@", false),
+        ];
+        for (value, secret) in cases {
+            assert_eq!(is_secret("URL", value), secret, "{value}");
+            assert_eq!(conceal("URL", value) != value, secret, "{value}");
+        }
+    }
 
     fn run() -> ExecOp {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());

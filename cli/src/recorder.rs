@@ -313,7 +313,7 @@ fn hidden(entry: LogEntry, redactor: &Redactor) -> LogEntry {
     }
 }
 
-/// A graph whose texts show no secret and no password in an address. Values of variables are digests where their names tell of one.
+/// A graph whose texts show no secret and no password in an address. Values of variables that are secret are digests already.
 fn redacted(mut graph: GraphRecord, redactor: &Redactor) -> GraphRecord {
     let hide = |text: &mut String| {
         *text = render::without_passwords(&redactor.redact(text)).into_owned();

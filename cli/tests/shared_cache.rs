@@ -299,6 +299,24 @@ fn a_folder_is_a_cache_with_tags() {
 }
 
 #[test]
+fn builds_that_write_to_a_folder_at_once_keep_each_others_tags() {
+    let env = runner();
+    build(&env, &[]);
+    let folder = env.work().join("cache");
+    let export = |number: usize| {
+        let to = format!("type=local,dest={},tag={number}", folder.display());
+        env.command(&["build", "-q", "--cache-to", &to, "."])
+            .spawn()
+            .unwrap()
+    };
+    let mut builds: Vec<_> = (0..8).map(export).collect();
+    assert!(builds.iter_mut().all(|kiln| kiln.wait().unwrap().success()));
+    let index = std::fs::read(folder.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 8);
+}
+
+#[test]
 fn an_image_carries_its_own_cache() {
     // R-CEXP-2
     let registry = TestRegistry::start();

@@ -236,7 +236,7 @@ impl<'s> Builds<'s> {
     fn next(&self, header: &BuildHeader) -> Result<BuildEntry, StoreError> {
         let newest = self.list()?.last().map_or(0, |entry| entry.number);
         Ok(BuildEntry {
-            number: newest + 1,
+            number: newest.saturating_add(1), // a file may be called anything
             recipe: header.recipe.0.clone(),
             id: header.id.0.clone(),
             has_record: false,

@@ -1,6 +1,7 @@
 //! Puts what a build knows where other builds can look it up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,6 +229,7 @@ fn write(
             chain(&error)
         ))
     };
+    let _alone = alone_in(path)?;
     let earlier = match path.join("index.json").exists() {
         true => Some(Layout::open(path).map_err(failed)?),
         false => None,
@@ -264,6 +266,15 @@ fn write(
     };
     write_directory(&content, path).map_err(failed)?;
     Ok(exported)
+}
+
+/// Holds a folder while it is read and written, so that builds which put their caches there at once find each other's tags. Where
+/// folders can't be locked it goes without.
+fn alone_in(path: &Path) -> Result<File, Cause> {
+    fs::create_dir_all(path).map_err(Cause::file("create the directory", path))?;
+    let folder = File::open(path).map_err(Cause::file("open", path))?;
+    let _ = folder.lock();
+    Ok(folder)
 }
 
 /// The cache under its tag, and what else the layout has.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use kiln_cache::builds::{BuildHeader, BuildOutcome};
+use kiln_cache::key::is_secret;
 use kiln_executor::{Built, Journal, Redactor, Secrets};
 use kiln_parser::Severity;
-use kiln_planner::{PlanOptions, names_a_secret};
+use kiln_planner::PlanOptions;
 
 use super::results::Results;
 use super::{Args, report};
@@ -35,14 +36,14 @@ pub(super) fn header(args: &Args) -> BuildHeader {
     )
 }
 
-/// Makes what hides secrets, and build arguments whose names tell of one.
+/// Makes what hides secrets, and build arguments that are some by their names or values.
 pub(super) fn redactor(
     secrets: &Secrets,
     options: &PlanOptions,
 ) -> impl Fn() -> Redactor + Send + Sync + 'static {
     let secrets = secrets.clone();
     let arguments = options.build_args.iter();
-    let arguments = arguments.filter(|(name, _)| names_a_secret(name));
+    let arguments = arguments.filter(|(name, value)| is_secret(name, value));
     let values: Vec<String> = arguments.map(|(_, value)| value.clone()).collect();
     move || Redactor::new(&secrets, values.iter().cloned())
 }
