@@ -242,6 +242,52 @@ fn sandbox_chroot_shows_a_cache_at_several_places() {
     env.kiln(&["build", "--no-cache", "."]).succeeds();
 }
 
+/// A later step changes one name of a file and no other (R-LAY-10), be the other in the layer or in a cache.
+#[test]
+fn sandbox_chroot_keeps_names_of_one_file_apart() {
+    let dockerfile = "FROM busybox\nRUN echo 1 >/f; ln -s q /l; mkdir /d; touch -d @1000000000 /d\n\
+        RUN --mount=type=cache,target=/c echo c >/c/f && ln /f /g && ln /c/f /h && ln /l /l2 && ln /f /c/i && ln /f /d/f && touch -d @1000000000 /d\n\
+        RUN --mount=type=cache,target=/c echo 2 >>/g; echo 2 >>/h; chown -h 5 /l2; echo 3 >>/c/i; chmod 700 /d\n\
+        RUN --mount=type=cache,target=/c test $(cat /f) = 1 && test $(cat /d/f) = 1 && test $(cat /c/f) = c && test $(stat -c %u /l) = 0 && \
+        test $(stat -c %Y /d) = 1000000000\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    let args = ["build", "--no-cache", "-o", "type=docker,dest=o.tar", "."];
+    env.kiln(&args).succeeds();
+    let layers = ArchivedImage::read(&env.work().join("o.tar")).layers();
+    let changed = layers.split("\nRUN ").find(|layer| layer.contains(">>/g"));
+    let changed = changed.unwrap_or_default();
+    let names: Vec<_> = changed
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .filter_map(|line| line.split(' ').next_back())
+        .collect();
+    assert_eq!(names, ["d/", "g", "h", "q"], "{layers}");
+}
+
+/// Directories that the image lacks stay (R-LAY-14), but for one in which something is asked for.
+#[test]
+fn sandbox_chroot_leaves_no_dev_below_a_mount() {
+    let dockerfile = "FROM busybox\nRUN --mount=type=tmpfs,target=/proc/x true\nRUN <<E\n#!/bin/sh\necho >/a\nE\nRUN true\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    let args = ["build", "--no-cache", "-o", "type=docker,dest=o.tar", "."];
+    env.kiln(&args).succeeds();
+    let layers = ArchivedImage::read(&env.work().join("o.tar")).layers();
+    let at = |name: &str| {
+        let mut layers = layers.split("\nRUN ");
+        layers.position(|layer| layer.contains(&format!("0755 0:0 {name}/\n")))
+    };
+    assert_eq!(
+        (at("dev"), at("sys"), at("proc")),
+        (Some(1), Some(1), Some(2)),
+        "{layers}"
+    );
+}
+
 #[test]
 fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
     let Some(env) = place(&[]) else { return };

@@ -30,6 +30,8 @@ pub(super) struct Furnishing {
     /// In the order they were put there.
     pieces: Vec<Piece>,
     stubs: Stubs,
+    /// Directories at the top that the image lacks.
+    kernel: Vec<String>,
     root: PathBuf,
     /// The directory that is kiln's own.
     own: Option<PathBuf>,
@@ -83,6 +85,7 @@ impl Furnishing {
         let mut furnishing = Self {
             pieces: Vec::new(),
             stubs: Stubs::default(),
+            kernel: Vec::new(),
             root: directory.to_owned(),
             own: spec.own.clone(),
             aside,
@@ -95,6 +98,7 @@ impl Furnishing {
         furnishing.kernel_directory(&root, "/dev", fill_dev)?;
         let written: Vec<_> = spec.mounts.iter().filter_map(written_source).collect();
         for mount in &spec.mounts {
+            furnishing.forget_directory_of(&mount.target);
             furnishing.mount(&root, mount, &written)?;
         }
         Ok(furnishing)
@@ -119,10 +123,22 @@ impl Furnishing {
     ) -> Result<()> {
         if !root.exists_without_links(path)? {
             root.open_or_make(path, Missing::Directory(0, 0))?;
+            self.kernel.push(path.to_owned());
         }
         let made = self.new_directory(0o755)?;
         fill(&made).call("mknod", || path.to_owned())?;
         self.put(&root.open_without_links(path)?, &made, None)
+    }
+
+    /// What was missing doesn't stay if something is asked for on or below it.
+    fn forget_directory_of(&mut self, target: &str) {
+        let directory = self
+            .kernel
+            .iter()
+            .find(|path| Path::new(target).starts_with(path));
+        if let Some(directory) = directory {
+            self.stubs.remember_made(directory);
+        }
     }
 
     /// Puts one mount's contents in its place. The sources that any mount of the step lets it write to are `written`.

@@ -3,13 +3,16 @@
 //! What it changed shows in the objects' change times. A copy is dear, so a step leaves its own to whoever comes next: the step
 //! after it finds there what it needs but for layers that were made without a RUN, and they are added.
 
+use std::ffi::OsStr;
 use std::io::BufWriter;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
-use kiln_image::scan::{Owners, Stamps, scan_since};
+use kiln_image::scan::{Draft, Owners, Stamps, scan_since};
 use kiln_image::tar::{self, apply_changeset};
 use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, Tree};
 
@@ -84,6 +87,7 @@ impl<'s> Copy<'s> {
         let mut draft =
             scan_since(&directory, &self.before, owners).map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
+        let linked = linked(&draft, &directory)?;
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
@@ -92,7 +96,10 @@ impl<'s> Copy<'s> {
             tar::write_draft(draft, &contents, out).map_err(Cause::layer("read", step))?;
         self.staging
             .commit(&summary.diff_id, &changeset, summary.size)?;
-        separate(&changeset, &directory, services.footing)?;
+        if !linked.is_empty() {
+            let apart = apart(linked, &changeset, tree);
+            separate(&apart, &directory, services.footing)?;
+        }
         self.layers.push(summary.diff_id);
         services.copies.keep(self.layers, self.scratch);
         let changeset = services.layers.remember(summary.diff_id, changeset);
@@ -173,28 +180,46 @@ fn bring_up_to_date(
     Ok(())
 }
 
-/// Makes files of their own of the names that a step gave to one: links do not span layers, so the next step may change one name
-/// and no other (R-LAY-10).
-fn separate(changeset: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
-    let linked = changeset.iter().filter(|(_, change)| is_linked(change));
-    let apart: Changeset = linked
-        .map(|(path, change)| match change.node() {
-            Some(node) => (path.clone(), Change::Put(single(node.clone()))),
-            None => (path.clone(), change.clone()),
-        })
-        .collect();
-    if apart.is_empty() {
-        return Ok(());
+/// What a step has touched that has several names. One that it has but linked to shows here, though no layer has it for that.
+fn linked(draft: &Draft, directory: &Path) -> Result<Vec<ImagePath>, Cause> {
+    let mut linked = Vec::new();
+    for (path, change) in draft.iter() {
+        if change.node().is_none_or(Node::is_directory) {
+            continue;
+        }
+        let file = directory.join(OsStr::from_bytes(path.as_bytes()));
+        let found = file.symlink_metadata();
+        if found.map_err(Cause::file("stat", &file))?.nlink() > 1 {
+            linked.push(path.clone());
+        }
     }
-    let contents = DirContents::open(directory).map_err(Cause::file("open", directory))?;
-    let options = footing.unpack_options(Removals::Ignore);
-    apply_changeset(&apart, &contents, directory, &options)
-        .map_err(Cause::layer("copy", "of the step before"))
+    Ok(linked)
 }
 
-fn is_linked(change: &Change) -> bool {
-    let node = change.node();
-    node.is_some_and(|node| matches!(node.kind, Kind::File { link: Some(_), .. }))
+/// The same objects with one name each, and the directories that they are in, as they are after a step.
+fn apart(linked: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Changeset {
+    let node = |path: &ImagePath| {
+        let changed = changeset.get(path).and_then(Change::node);
+        let found = || before.lookup(path).map(|found| found.node());
+        changed.cloned().or_else(found)
+    };
+    let parents: Vec<_> = linked.iter().filter_map(ImagePath::parent).collect();
+    let all = parents.into_iter().filter(|path| !path.is_root());
+    all.chain(linked)
+        .filter_map(|path| {
+            let node = single(node(&path)?);
+            Some((path, Change::Put(node)))
+        })
+        .collect()
+}
+
+/// Makes objects of their own of the names that a step gave to one: links do not span layers, so the next step may change one name
+/// and no other (R-LAY-10).
+fn separate(apart: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
+    let contents = DirContents::open(directory).map_err(Cause::file("open", directory))?;
+    let options = footing.unpack_options(Removals::Ignore);
+    apply_changeset(apart, &contents, directory, &options)
+        .map_err(Cause::layer("copy", "of the step before"))
 }
 
 /// A file without its other names.
