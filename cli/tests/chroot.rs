@@ -288,6 +288,17 @@ fn sandbox_chroot_leaves_no_dev_below_a_mount() {
     );
 }
 
+/// In an overlay a character device 0:0 says that something is gone, so nobody may make one.
+#[test]
+fn sandbox_chroot_makes_no_whiteouts() {
+    let Some(env) = place(&[]) else { return };
+    let run =
+        "RUN mknod /w c 0 0 2>/dev/null || echo refused; test ! -e /w && mknod /p p && echo made";
+    for capabilities in containers() {
+        assert_eq!(step(&env, &capabilities, run), ["refused", "made"]);
+    }
+}
+
 #[test]
 fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
     let Some(env) = place(&[]) else { return };
