@@ -256,7 +256,7 @@ fn without_number(text: &str) -> &str {
 }
 
 /// The chain below an error. Many errors repeat their source in their own text; those are left out.
-fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut shown = error.to_string();
     let mut causes = Vec::new();
     let mut next = error.source();

@@ -25,6 +25,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_image::Digest;
 
 use crate::framed;
+use crate::tmp::create_dir;
 use crate::{Store, StoreError};
 
 pub use log::{BuildLog, LogEntry, LogReader, MOST_LOGGED};
@@ -234,6 +235,11 @@ impl<'s> Builds<'s> {
     }
 
     fn next(&self, header: &BuildHeader) -> Result<BuildEntry, StoreError> {
+        // Whoever wants to forget it all removes the directory. If it can't be made, the writing tells.
+        let directory = self.store.builds_dir();
+        if !directory.exists() {
+            let _ = create_dir(&directory);
+        }
         let newest = self.list()?.last().map_or(0, |entry| entry.number);
         Ok(BuildEntry {
             number: newest.saturating_add(1), // a file may be called anything

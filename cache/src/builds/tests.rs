@@ -29,6 +29,18 @@ fn record(header: BuildHeader) -> BuildRecord {
 }
 
 #[test]
+fn a_history_that_was_removed_begins_anew_and_no_name_of_a_file_stops_it() {
+    let (_dir, store) = store();
+    std::fs::remove_dir(store.builds_dir()).unwrap();
+    let builds = store.builds();
+    builds.put(&record(header("/a")), None).unwrap();
+    let last = format!("{}-aaaaaaaaaaaa-bbbbbbbbbbbb.log", u64::MAX);
+    std::fs::write(store.builds_dir().join(last), "").unwrap();
+    builds.put(&record(header("/a")), None).unwrap();
+    assert_eq!(builds.list().unwrap().len(), 3);
+}
+
+#[test]
 fn the_last_build_of_a_recipe_is_found() {
     let (_dir, store) = store();
     let builds = store.builds();

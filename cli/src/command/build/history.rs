@@ -14,7 +14,7 @@ use crate::args::ProgressMode;
 use crate::command::explain;
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::failure::{Failure, Report};
+use crate::failure::{Failure, Report, causes};
 use crate::recorder::{self, Recorder};
 use crate::render;
 
@@ -75,6 +75,7 @@ pub(super) fn keep(
     {
         let warning = Report {
             severity: Severity::Warning,
+            causes: causes(&error),
             ..Report::error(None, format!("the build is not in the history: {error}"))
         };
         crate::say(&render::reports(&[warning], config.color));
