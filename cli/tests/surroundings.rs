@@ -44,9 +44,9 @@ exec setpriv --bounding-set "$caps" --inh-caps -all "$@"' sh "$@""#;
 
 /// A user namespace with as many ids, made from outside as pods' are; `PRIVATE` is what else is not the machine's.
 const NAMESPACE: &str = r#"
-unshare -U $PRIVATE sh -ec 'until grep -q . /proc/self/gid_map; do :; done; exec setpriv --bounding-set "$CAPS" --inh-caps -all "$@"' sh "$@" &
+unshare -U $PRIVATE sh -ec 'n=0; until grep -q . /proc/self/gid_map; do test $((n += 1)) -lt 100000; done; exec setpriv --bounding-set "$CAPS" --inh-caps -all "$@"' sh "$@" &
 pid=$!
-until test "$(readlink /proc/$pid/ns/user)" != "$(readlink /proc/self/ns/user)"; do :; done
+until test "$(readlink /proc/$pid/ns/user)" != "$(readlink /proc/self/ns/user)"; do kill -0 $pid; done
 echo "0 0 $IDS" >/proc/$pid/uid_map
 echo "0 0 $IDS" >/proc/$pid/gid_map
 wait $pid"#;

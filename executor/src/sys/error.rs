@@ -42,17 +42,16 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = nix::errno::Errno::from_raw(self.errno).desc();
-        let mut chars = text.chars();
-        let first = chars
-            .next()
-            .map(|c| c.to_ascii_lowercase())
-            .unwrap_or_default();
+        let mut text = text.to_owned();
+        // `I/O error` stays as it is.
+        if text.chars().nth(1).is_some_and(char::is_lowercase) {
+            text[..1].make_ascii_lowercase();
+        }
         write!(
             f,
-            "{}({}): {first}{} ({})",
+            "{}({}): {text} ({})",
             self.call,
             self.args,
-            chars.as_str(),
             self.symbol()
         )
     }
@@ -80,14 +79,25 @@ impl<T> Context<T> for nix::Result<T> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn call(self, call: &'static str, args: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| {
-            Error::new(call, args(), error.raw_os_error().unwrap_or(nix::libc::EIO))
-        })
+        self.map_err(|error| Error::new(call, args(), errno(&error)))
     }
+}
+
+/// The number in an error of the standard library. Some libraries wrap it, and leave the kind alone.
+fn errno(error: &std::io::Error) -> i32 {
+    use std::io::ErrorKind;
+    error.raw_os_error().unwrap_or_else(|| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => nix::libc::EROFS,
+        ErrorKind::PermissionDenied => nix::libc::EACCES,
+        ErrorKind::StorageFull => nix::libc::ENOSPC,
+        ErrorKind::NotFound => nix::libc::ENOENT,
+        _ => nix::libc::EIO,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -97,5 +107,12 @@ mod tests {
             error.to_string(),
             "mount(proc, /proc): operation not permitted (EPERM)"
         );
+    }
+
+    #[test]
+    fn a_wrapped_error_keeps_its_number() {
+        let missing = tempfile::tempdir_in("/nowhere/at/all").map(drop);
+        let error = missing.call("mkdir", || "tmp".into()).unwrap_err();
+        assert_eq!(error.errno, nix::libc::ENOENT);
     }
 }
