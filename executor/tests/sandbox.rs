@@ -5,6 +5,9 @@
 //! before anything else happens in it.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod harness;
+
+use harness::Wanted;
 use kiln_executor::sandbox::{
     CapabilitySet, ExitStatus, Footing, Launcher, MountKind, MountSpec, Network, Resource, Rlimit,
     RootSpec, Rung, SandboxError, SandboxSpec, Stdio, User, init_main_if_asked,
@@ -94,26 +97,8 @@ fn main() -> ExitCode {
 }
 
 fn harness(args: &[String]) -> ExitCode {
-    let exact = args.iter().any(|arg| arg == "--exact");
-    let (mut filters, mut skipped) = (Vec::new(), Vec::new());
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        match arg.as_str() {
-            "--skip" => skipped.extend(rest.next()),
-            "terse" => {}
-            filter if !filter.starts_with('-') => filters.push(arg),
-            _ => {}
-        }
-    }
-    let matches = |name: &str, filter: &str| match exact {
-        true => name == filter,
-        false => name.contains(filter),
-    };
-    let wanted = |name: &str| {
-        (filters.is_empty() || filters.iter().any(|filter| matches(name, filter)))
-            && !skipped.iter().any(|filter| matches(name, filter))
-    };
-    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
+    let wanted = Wanted::read(args);
+    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted.has(name)).collect();
     if args.iter().any(|arg| arg == "--ignored") {
         return ExitCode::SUCCESS; // none of ours are
     }

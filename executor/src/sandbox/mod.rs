@@ -68,6 +68,7 @@ mod mounts;
 mod plan;
 mod probe;
 mod recorder;
+mod remote;
 mod root;
 mod rung;
 pub mod seccomp;

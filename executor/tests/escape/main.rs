@@ -10,12 +10,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod files;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod kernel;
 mod mounts;
 mod processes;
 mod recorder;
 mod yard;
 
+use harness::Wanted;
 use kiln_executor::sandbox::{Footing, Rung, init_main_if_asked};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
@@ -83,26 +86,8 @@ fn main() -> ExitCode {
 }
 
 fn harness(args: &[String]) -> ExitCode {
-    let exact = args.iter().any(|arg| arg == "--exact");
-    let (mut filters, mut skipped) = (Vec::new(), Vec::new());
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        match arg.as_str() {
-            "--skip" => skipped.extend(rest.next()),
-            "terse" => {}
-            filter if !filter.starts_with('-') => filters.push(arg),
-            _ => {}
-        }
-    }
-    let matches = |name: &str, filter: &str| match exact {
-        true => name == filter,
-        false => name.contains(filter),
-    };
-    let wanted = |name: &str| {
-        (filters.is_empty() || filters.iter().any(|filter| matches(name, filter)))
-            && !skipped.iter().any(|filter| matches(name, filter))
-    };
-    let chosen: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
+    let wanted = Wanted::read(args);
+    let chosen: Vec<_> = CASES.iter().filter(|case| wanted.has(case.name)).collect();
     if args.iter().any(|arg| arg == "--ignored") || chosen.is_empty() {
         return ExitCode::SUCCESS;
     }

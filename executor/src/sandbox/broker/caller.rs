@@ -1,5 +1,7 @@
 //! The process that waits for an answer: its memory, and who it is.
 
+use super::super::remote;
+pub(super) use super::super::remote::Answered;
 use crate::sys::Notification;
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -10,12 +12,6 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-
-/// An error number, as the caller gets it.
-pub(super) type Answered<T> = Result<T, i32>;
-
-/// Memory is read up to page borders, as what lies behind one may not be there.
-const PAGE: u64 = 4096;
 
 /// One waiting thread.
 #[derive(Clone, Copy)]
@@ -65,11 +61,7 @@ impl Caller<'_> {
 
     /// Reads exactly as much as `buffer` holds.
     pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Answered<()> {
-        let wanted = buffer.len();
-        match self.read_some(address, buffer)? == wanted {
-            true => Ok(()),
-            false => Err(libc::EFAULT),
-        }
+        remote::exactly(buffer, |buffer| self.read_some(address, buffer))
     }
 
     /// Writes all of `bytes`.
@@ -97,23 +89,7 @@ impl Caller<'_> {
 
     /// Reads a string that ends with a zero byte.
     pub(super) fn string(&self, address: u64) -> Answered<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let mut chunk = [0; 256];
-        while bytes.len() < libc::PATH_MAX as usize {
-            let from = address.wrapping_add(bytes.len() as u64);
-            let to_border = usize::try_from(PAGE - from % PAGE).unwrap_or(1);
-            let length = to_border.min(chunk.len());
-            let read = self.read_some(from, &mut chunk[..length])?;
-            if let Some(end) = chunk[..read].iter().position(|byte| *byte == 0) {
-                bytes.extend_from_slice(&chunk[..end]);
-                return Ok(bytes);
-            }
-            if read == 0 {
-                return Err(libc::EFAULT);
-            }
-            bytes.extend_from_slice(&chunk[..read]);
-        }
-        Err(libc::ENAMETOOLONG)
+        remote::string(address, |from, buffer| self.read_some(from, buffer))
     }
 
     fn memory(&self, flags: OFlags) -> Answered<File> {

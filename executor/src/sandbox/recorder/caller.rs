@@ -1,5 +1,7 @@
 //! The process that waits for an answer: its memory, its descriptors, its root.
 
+use super::super::remote;
+pub(super) use super::super::remote::Answered;
 use super::call::At;
 use crate::sys::{self, Notification};
 use nix::libc;
@@ -11,14 +13,8 @@ use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Memory is read up to page borders, as what lies behind one may not be there.
-const PAGE: u64 = 4096;
-
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
-
-/// An error number, as the caller gets it.
-pub(super) type Answered<T> = Result<T, i32>;
 
 /// One waiting thread.
 pub(super) struct Caller<'a> {
@@ -35,11 +31,7 @@ impl Caller<'_> {
 
     /// Reads exactly as much as `buffer` holds.
     pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Answered<()> {
-        let wanted = buffer.len();
-        match self.read_some(address, buffer)? == wanted {
-            true => Ok(()),
-            false => Err(libc::EFAULT),
-        }
+        remote::exactly(buffer, |buffer| self.read_some(address, buffer))
     }
 
     fn read_some(&self, address: u64, buffer: &mut [u8]) -> Answered<usize> {
@@ -66,24 +58,8 @@ impl Caller<'_> {
 
     /// Reads a string that ends with a zero byte.
     pub(super) fn string(&self, address: u64) -> Answered<CString> {
-        let mut bytes = Vec::new();
-        let mut chunk = [0; PAGE as usize];
-        while bytes.len() < libc::PATH_MAX as usize {
-            let from = address.wrapping_add(bytes.len() as u64);
-            // Most are short.
-            let to_border = PAGE - from % PAGE;
-            let length = usize::try_from(to_border.min(256)).unwrap_or(256);
-            let read = self.read_some(from, &mut chunk[..length])?;
-            if let Some(end) = chunk[..read].iter().position(|byte| *byte == 0) {
-                bytes.extend_from_slice(&chunk[..end]);
-                return CString::new(bytes).map_err(|_| libc::EFAULT);
-            }
-            if read == 0 {
-                return Err(libc::EFAULT);
-            }
-            bytes.extend_from_slice(&chunk[..read]);
-        }
-        Err(libc::ENAMETOOLONG)
+        let text = remote::string(address, |from, buffer| self.read_some(from, buffer))?;
+        CString::new(text).map_err(|_| libc::EFAULT)
     }
 
     /// Where a call's path leads from, and the rest of it.
