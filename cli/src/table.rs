@@ -3,8 +3,19 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 const MINIMUM_WIDTH: usize = 10;
 const PADDING: usize = 3;
+
+/// The rows of a list for programs: one object a line.
+pub(crate) fn write_json_lines<T: Serialize>(
+    rows: impl IntoIterator<Item = T>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    rows.into_iter()
+        .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(&row)?))
+}
 
 /// Rows under a heading. The last column is never padded, so lines carry no trailing blanks.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::human;
 use crate::render::shown;
 use crate::session::Session;
 use crate::stored;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// Commands are shortened to this many characters.
 const COMMAND_WIDTH: usize = 45;
@@ -60,9 +60,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         (true, _) => rows
             .iter()
             .try_for_each(|row| writeln!(out, "{}", row.id))?,
-        (_, ListFormat::Json) => rows
-            .iter()
-            .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))?,
+        (_, ListFormat::Json) => write_json_lines(rows, &mut out)?,
         (_, ListFormat::Table) => table(rows).write(&mut out)?,
     }
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
 use crate::stored;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();
     match (args.quiet, args.format) {
         (true, _) => write_ids(&rows, &mut out)?,
-        (_, ListFormat::Json) => write_json(&rows, &mut out)?,
+        (_, ListFormat::Json) => write_json_lines(&rows, &mut out)?,
         (_, ListFormat::Table) => table(&rows, args.digests).write(&mut out)?,
     }
     Ok(Exit::Done)
@@ -139,11 +139,6 @@ fn write_ids(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
     let mut ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
     ids.dedup();
     ids.iter().try_for_each(|id| writeln!(out, "{id}"))
-}
-
-fn write_json(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    rows.iter()
-        .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))
 }
 
 fn table(rows: &[Row], digests: bool) -> Table {

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::render::shown;
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// List builds
 #[derive(Debug, clap::Args)]
@@ -62,11 +62,9 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let builds = entries
         .iter()
         .filter_map(|entry| session.store.builds().read(entry));
-    let mut rows = builds.map(|build| Row::of(&build));
+    let rows = builds.map(|build| Row::of(&build));
     match args.format {
-        ListFormat::Json => {
-            rows.try_for_each(|row| writeln!(out, "{}", serde_json::to_string(&row)?))?;
-        }
+        ListFormat::Json => write_json_lines(rows, &mut out)?,
         ListFormat::Table => table(rows).write(&mut out)?,
     }
     Ok(Exit::Done)

@@ -1,6 +1,6 @@
 //! `kiln cache du`: how much space each kind of thing takes, every byte counted once.
 
-use std::io::{self, Write};
+use std::io;
 
 use kiln_cache::{Detail, EntryKind, Inventory};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// Show how much space is taken; what several things share is counted once, with images that have a name first
 #[derive(Debug, clap::Args)]
@@ -48,12 +48,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let rows = rows(inventory, &args.filters);
     let mut out = io::stdout().lock();
     match args.format {
-        ListFormat::Json => {
-            for row in &rows {
-                let row = serde_json::to_string(row).map_err(io::Error::from)?;
-                writeln!(out, "{row}")?;
-            }
-        }
+        ListFormat::Json => write_json_lines(&rows, &mut out)?,
         ListFormat::Table => table(&rows).write(&mut out)?,
     }
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use crate::gc_budget::{GcBudget, Share};
 use crate::human;
 use crate::quantity::Span;
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// Remove what was not used for longest, until the limits are kept; without limits those of KILN_GC, or the ones that builds keep
 /// to by themselves. Images with a name and what running steps use stay
@@ -111,11 +111,8 @@ impl Args {
         told.sort_by_key(|(entry, verdict)| (!verdict.removes(), entry.last_used));
         match self.format {
             ListFormat::Json => {
-                for (entry, verdict) in told {
-                    let row = serde_json::to_string(&row(entry, *verdict))?;
-                    writeln!(out, "{row}")?;
-                }
-                Ok(())
+                let rows = told.iter().map(|(entry, verdict)| row(entry, **verdict));
+                write_json_lines(rows, out)
             }
             ListFormat::Table => {
                 if !told.is_empty() {

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// List what takes space: results of steps, images, cache mounts, git objects; the last used first
 #[derive(Debug, clap::Args)]
@@ -69,12 +69,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
                 writeln!(out, "{}", super::id(entry, args.no_trunc))?;
             }
         }
-        (_, ListFormat::Json) => {
-            for entry in &entries {
-                let row = serde_json::to_string(&row(entry)).map_err(io::Error::from)?;
-                writeln!(out, "{row}")?;
-            }
-        }
+        (_, ListFormat::Json) => write_json_lines(entries.iter().map(row), &mut out)?,
         (_, ListFormat::Table) => table(&entries, args.no_trunc).write(&mut out)?,
     }
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
 use crate::input;
-use crate::table::Table;
+use crate::table::{Table, write_json_lines};
 
 /// List what a folder sends as build context
 #[derive(Debug, clap::Args)]
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     match args.format {
-        ListFormat::Json => write_json(&parts, &mut out)?,
+        ListFormat::Json => write_json_lines(parts.iter().flat_map(|(_, rows)| rows), &mut out)?,
         ListFormat::Table => {
             write_tables(&parts, args.why, &mut out)?;
             let total = totals.get(&ImagePath::root()).copied().unwrap_or_default();
@@ -104,13 +104,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// Headings and what is below them.
 type Part = (&'static str, Vec<Row>);
-
-fn write_json(parts: &[Part], out: &mut dyn Write) -> io::Result<()> {
-    parts
-        .iter()
-        .flat_map(|(_, rows)| rows)
-        .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(row)?))
-}
 
 fn write_tables(parts: &[Part], why: bool, out: &mut dyn Write) -> io::Result<()> {
     for (heading, rows) in parts {
