@@ -498,18 +498,21 @@ mod tests {
         }
     }
 
-    /// The last line that matches a path or a directory above it (R-IGN-6).
-    fn plain_verdict(lines: &[(bool, String)], path: &str) -> bool {
-        let parents: Vec<String> = (1..=path.split('/').count())
-            .map(|length| path.split('/').take(length).collect::<Vec<_>>().join("/"))
-            .collect();
+    /// Whether a path is ignored, and by which lines it or a directory above it was matched: a line is only asked where it would change
+    /// what the lines before it say (R-IGN-6).
+    fn plain_verdict(lines: &[(bool, String)], path: &str) -> (bool, Vec<bool>) {
+        let mut matched = match path.rsplit_once('/') {
+            Some((parent, _)) => plain_verdict(lines, parent).1,
+            None => vec![false; lines.len()],
+        };
         let mut ignored = false;
-        for (exception, pattern) in lines {
-            if parents.iter().any(|parent| plainly(pattern, parent)) {
+        for ((exception, pattern), matched) in lines.iter().zip(&mut matched) {
+            *matched |= *exception == ignored && plainly(pattern, path);
+            if *matched {
                 ignored = !exception;
             }
         }
-        ignored
+        (ignored, matched)
     }
 
     proptest! {
@@ -528,7 +531,7 @@ mod tests {
                 .map(|(exception, pattern)| format!("{}{pattern}\n", if *exception { "!" } else { "" }))
                 .collect();
             let rules = IgnoreFile::parse(&file).unwrap();
-            prop_assert_eq!(rules.ignores(&path), plain_verdict(&lines, &path), "{}", file);
+            prop_assert_eq!(rules.ignores(&path), plain_verdict(&lines, &path).0, "{}", file);
         }
 
         #[test]

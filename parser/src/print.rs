@@ -82,11 +82,24 @@ impl Printer {
             }
             self.text.push_str(word);
         }
-        if self.text.ends_with(self.escape.char()) {
-            // A blank that is no space or tab keeps the line from being continued (R-LEX-8), and is trimmed (R-LEX-11).
-            self.text.push('\u{b}');
-        }
+        self.text.extend(self.end_of_line());
         self.text.push('\n');
+    }
+
+    /// What keeps a line that ends in one escape character from being continued; several do not continue it (R-LEX-8, R-LEX-9).
+    fn end_of_line(&self) -> Option<char> {
+        let escape = self.escape.char();
+        let line = self.text.trim_end_matches([' ', '\t']);
+        let before = line.strip_suffix(escape)?;
+        if before.ends_with(escape) {
+            None
+        } else if line.len() == self.text.len() {
+            // A blank that is no space or tab, and is trimmed (R-LEX-11).
+            Some('\u{b}')
+        } else {
+            // A trigger, of which blanks are a part, at the end of a file that was continued (R-LEX-10).
+            Some(escape)
+        }
     }
 
     fn stage(&mut self, stage: &Stage) {
