@@ -119,6 +119,16 @@ impl Reference {
         }
     }
 
+    /// What has this digest in the same repository, without a tag.
+    #[must_use]
+    pub fn by_digest(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     /// Another tag of the same repository, without a digest.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         if !is_tag(tag) {

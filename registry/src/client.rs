@@ -4,13 +4,12 @@ use std::io::{self, Read, Write};
 
 use kiln_image::{Digest, Reference};
 use oci_spec::image::Descriptor;
-use ureq::http::Method;
 
 use crate::attempt::{Act, Attempt};
 use crate::auth::Scopes;
 use crate::error::RegistryError;
 use crate::options::Options;
-use crate::session::{Question, Session, refused};
+use crate::session::Session;
 use crate::{pull, push};
 
 /// Largest manifest or index that is read or sent, in bytes (4 MiB, as the distribution specification asks).
@@ -84,7 +83,8 @@ impl Client {
 
     /// Whether the repository of `reference` has this blob.
     pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
-        self.holds(
+        pull::holds(
+            &self.session,
             &Attempt::new(Act::CheckBlob(*digest), reference),
             digest,
             Scopes::pull(reference.repository()),
@@ -103,7 +103,7 @@ impl Client {
         progress: &dyn Fn(u64),
     ) -> Result<Pushed, RegistryError> {
         let blob = push::Blob::new(reference, descriptor, open, progress)?;
-        if self.holds(&blob.at, &blob.digest, Scopes::push(reference.repository()))? {
+        if push::holds(&self.session, &blob)? {
             return Ok(Pushed::Present);
         }
         push::blob(&self.session, &blob, mount_from)
@@ -117,19 +117,5 @@ impl Client {
         bytes: &[u8],
     ) -> Result<Digest, RegistryError> {
         push::manifest(&self.session, reference, media_type, bytes)
-    }
-
-    fn holds(&self, at: &Attempt, digest: &Digest, scopes: Scopes) -> Result<bool, RegistryError> {
-        let path = format!("blobs/{digest}");
-        let answer = self.session.ask(
-            at,
-            &Question::new(Method::HEAD, &path, scopes),
-            self.session.options.retries,
-        )?;
-        match answer.status {
-            404 => Ok(false),
-            _ if answer.is_success() => Ok(true),
-            _ => Err(refused(at, answer)),
-        }
     }
 }

@@ -37,6 +37,7 @@ mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transport;
+mod tree;
 
 pub use attempt::{Act, Attempt};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
@@ -45,6 +46,7 @@ pub use error::{RegistryError, TransportError};
 pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators};
 pub use host::is_loopback;
 pub use options::{Options, Proxy, Sleep};
+pub use tree::{BlobSource, ManifestTree};
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use crate::auth::Scopes;
 use crate::client::{MANIFEST_LIMIT, Resolved};
 use crate::error::{RegistryError, TransportError};
 use crate::retry;
-use crate::session::{Question, Session, body_failure, protocol, unreachable};
+use crate::session::{Question, Session, body_failure, protocol, refused, unreachable};
 use crate::transport::{Answer, BodyError, body_error};
 
 /// Size of the pieces a blob is copied in, in bytes.
@@ -114,6 +114,23 @@ fn media_type_of(content_type: Option<&str>, bytes: &[u8]) -> Option<String> {
         .get("layers")
         .is_some_and(serde_json::Value::is_array)
         .then(|| media_type::OCI_MANIFEST.to_owned())
+}
+
+/// Whether the attempt's repository has a blob.
+pub(crate) fn holds(
+    session: &Session,
+    at: &Attempt,
+    digest: &Digest,
+    scopes: Scopes,
+) -> Result<bool, RegistryError> {
+    let path = format!("blobs/{digest}");
+    let question = Question::new(Method::HEAD, &path, scopes);
+    let answer = session.ask(at, &question, session.options.retries)?;
+    match answer.status {
+        404 => Ok(false),
+        _ if answer.is_success() => Ok(true),
+        _ => Err(refused(at, answer)),
+    }
 }
 
 /// Streams a blob. After a cut, goes on from where it was; tries count anew whenever there was progress.

@@ -13,7 +13,7 @@ use crate::auth::Scopes;
 use crate::client::{MANIFEST_LIMIT, Pushed};
 use crate::error::RegistryError;
 use crate::host::Url;
-use crate::pull::blob_digest;
+use crate::pull::{self, blob_digest};
 use crate::retry;
 use crate::session::{Question, Session, protocol, refused};
 use crate::transport::{Answer, Payload};
@@ -61,6 +61,11 @@ impl<'a> Blob<'a> {
     fn scopes(&self) -> Scopes {
         Scopes::push(self.at.reference.repository())
     }
+}
+
+/// Whether the repository has it already.
+pub(crate) fn holds(session: &Session, blob: &Blob<'_>) -> Result<bool, RegistryError> {
+    pull::holds(session, &blob.at, &blob.digest, blob.scopes())
 }
 
 /// Mounts or sends a blob that is not there. A broken upload is begun anew: its session may be gone.

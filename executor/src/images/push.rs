@@ -1,15 +1,16 @@
 //! Sending an image to its registry.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use kiln_image::compress::Compression;
 use kiln_image::media_type::{self, MediaTypes};
 use kiln_image::{Descriptor, Digest, Reference};
+use kiln_registry::{BlobSource, ManifestTree};
 
 use super::found::{self, StoredImage};
 use crate::Services;
 use crate::error::{BuildError, Cause};
-use crate::event::Reporter;
+use crate::event::{Reporter, Task};
 
 /// Sends the image that the store has under `reference` to the registry that `reference` names. Gives the digest
 /// of its manifest.
@@ -34,7 +35,7 @@ fn send(
     services: &Services<'_>,
     reference: &Reference,
     image: &StoredImage,
-    task: &crate::event::Task<'_>,
+    task: &Task<'_>,
 ) -> Result<Digest, Cause> {
     let manifest = found::manifest_of(
         services,
@@ -43,30 +44,38 @@ fn send(
         MediaTypes::Oci,
         task,
     )?;
-    for blob in manifest.layers.iter().chain([&manifest.config]) {
-        let digest = crate::layers::digest_of(blob)?;
-        let part = digest.to_string();
-        let open = || -> std::io::Result<Box<dyn Read>> {
-            let reader = services
-                .store
-                .cas()
-                .open(&digest)
-                .map_err(std::io::Error::other)?;
-            Ok(Box::new(reader))
-        };
-        services.registry.push_blob(
-            reference,
-            blob,
-            &open,
-            mount_from(image, reference).as_deref(),
-            &|done| {
-                task.progress(&part, done, Some(blob.size()));
-            },
-        )?;
+    let blobs = manifest.layers.into_iter().chain([manifest.config]);
+    let tree = ManifestTree::manifest(manifest.media_type, manifest.bytes, blobs);
+    let stored = Stored {
+        services,
+        task,
+        mount_from: mount_from(image, reference),
+    };
+    Ok(services.registry.push_tree(reference, &tree, &stored)?)
+}
+
+/// Blobs of the store on their way to a registry.
+struct Stored<'a> {
+    services: &'a Services<'a>,
+    task: &'a Task<'a>,
+    mount_from: Option<String>,
+}
+
+impl BlobSource for Stored<'_> {
+    fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read>> {
+        let digest = Digest::try_from(blob.digest()).map_err(io::Error::other)?;
+        let reader = self.services.store.cas().open(&digest);
+        Ok(Box::new(reader.map_err(io::Error::other)?))
     }
-    Ok(services
-        .registry
-        .push_manifest(reference, &manifest.media_type, &manifest.bytes)?)
+
+    fn mount_from(&self, _: &Descriptor) -> Option<String> {
+        self.mount_from.clone()
+    }
+
+    fn progress(&self, blob: &Descriptor, done: u64) {
+        let part = blob.digest().to_string();
+        self.task.progress(&part, done, Some(blob.size()));
+    }
 }
 
 /// The repository the image came from, when the same registry has it.

@@ -1,11 +1,11 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Cursor, Read};
 
-use kiln_image::media_type::OCI_MANIFEST;
+use kiln_image::media_type::{OCI_INDEX, OCI_MANIFEST};
 
 use super::*;
 use crate::testing::Fault;
-use crate::{Pushed, RegistryError};
+use crate::{BlobSource, ManifestTree, Pushed, RegistryError};
 
 fn push(
     client: &Client,
@@ -185,4 +185,113 @@ fn a_manifest_follows_its_blobs() {
             .unwrap()
             .ends_with(&digest.to_string())
     );
+}
+
+/// Blobs in memory, and which of them were opened.
+struct Memory {
+    blobs: Vec<Vec<u8>>,
+    opened: std::sync::Mutex<Vec<String>>,
+}
+
+impl Memory {
+    fn of(blobs: &[Vec<u8>]) -> Self {
+        Memory {
+            blobs: blobs.to_vec(),
+            opened: std::sync::Mutex::default(),
+        }
+    }
+}
+
+impl BlobSource for Memory {
+    fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read>> {
+        let digest = blob.digest().to_string();
+        self.opened.lock().unwrap().push(digest.clone());
+        let bytes = self
+            .blobs
+            .iter()
+            .find(|bytes| Digest::of(bytes).to_string() == digest);
+        let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(Cursor::new(bytes.clone())))
+    }
+}
+
+/// A manifest of these blobs, the first of which is the config.
+fn manifest_of(blobs: &[Vec<u8>]) -> ManifestTree {
+    let described: Vec<Descriptor> = blobs.iter().map(|blob| descriptor(blob)).collect();
+    let bytes = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described[0], "layers": described[1..],
+    });
+    ManifestTree::manifest(OCI_MANIFEST, bytes.to_string().into_bytes(), described)
+}
+
+#[test]
+fn a_tree_goes_blobs_first_then_children_then_the_index() {
+    let registry = TestRegistry::start();
+    let blobs: Vec<Vec<u8>> = (1..12).map(|length| noise(length * 100)).collect();
+    let (amd, arm) = (manifest_of(&blobs[..8]), manifest_of(&blobs[6..]));
+    let listed = |tree: &ManifestTree| {
+        let digest = Digest::of(&tree.bytes).to_string();
+        serde_json::json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": tree.bytes.len() })
+    };
+    let bytes = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed(&amd), listed(&arm)],
+    });
+    let children = [amd, arm].map(|tree| Digest::of(&tree.bytes));
+    let index = ManifestTree::index(
+        OCI_INDEX,
+        bytes.to_string().into_bytes(),
+        [manifest_of(&blobs[..8]), manifest_of(&blobs[6..])],
+    );
+    let source = Memory::of(&blobs);
+    let to = reference(&registry, "app:1");
+    // The registry takes no manifest before what it names, so success shows the order.
+    let digest = client().push_tree(&to, &index, &source).unwrap();
+    assert_eq!(digest, Digest::of(&index.bytes));
+    assert_eq!(registry.manifest("app", "1").unwrap().1, index.bytes);
+    for child in children {
+        assert!(registry.manifest("app", &child.to_string()).is_some());
+    }
+    assert_eq!(source.opened.lock().unwrap().len(), blobs.len());
+    // Tags of children would be names that nobody gave.
+    let puts = lines(&registry, "PUT /v2/app/manifests/");
+    let tagged = puts.iter().filter(|line| !line.contains("sha256:"));
+    assert_eq!(tagged.count(), 1);
+    // Again: nothing is sent but manifests.
+    client().push_tree(&to, &index, &source).unwrap();
+    assert_eq!(source.opened.lock().unwrap().len(), blobs.len());
+}
+
+#[test]
+fn layers_that_may_not_be_distributed_stay_where_they_are() {
+    let registry = TestRegistry::start();
+    let blobs = [noise(1), noise(2)];
+    let mut tree = manifest_of(&blobs);
+    tree.bytes = b"{}".to_vec();
+    tree.blobs[1].set_media_type(MediaType::from(
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    ));
+    let source = Memory::of(&blobs);
+    client()
+        .push_tree(&reference(&registry, "app:1"), &tree, &source)
+        .unwrap();
+    assert_eq!(
+        *source.opened.lock().unwrap(),
+        [Digest::of(&blobs[0]).to_string()]
+    );
+}
+
+#[test]
+fn a_blob_that_fails_ends_the_push_before_any_manifest() {
+    let registry = TestRegistry::start();
+    let blobs: Vec<Vec<u8>> = (1..9).map(noise).collect();
+    let source = Memory::of(&blobs[..4]);
+    let error = client()
+        .push_tree(
+            &reference(&registry, "app:1"),
+            &manifest_of(&blobs),
+            &source,
+        )
+        .unwrap_err();
+    assert!(matches!(error, RegistryError::Local { .. }), "{error}");
+    assert!(lines(&registry, "PUT /v2/app/manifests/").is_empty());
 }
