@@ -134,6 +134,12 @@ impl MissReason {
 }
 
 impl Closest {
+    /// In how many things it differs; files count as one.
+    #[must_use]
+    pub fn distance(&self) -> usize {
+        distance(&self.differences)
+    }
+
     /// The first file whose mode changed and how many more there are, if nothing else is different.
     fn modes(&self) -> Option<(&Difference, usize)> {
         let is_mode = |difference: &Difference| {
@@ -178,6 +184,18 @@ impl Preimage {
         differences.extend(files);
         differences
     }
+}
+
+/// How far one step is from another: the number of things in which they differ. Files count as one, however many changed.
+pub(crate) fn distance(differences: &[Difference]) -> usize {
+    let is_field = |difference: &&Difference| {
+        matches!(
+            difference,
+            Difference::Field { .. } | Difference::Order { .. }
+        )
+    };
+    let fields = differences.iter().filter(is_field).count();
+    fields + usize::from(fields < differences.len())
 }
 
 fn by_name(preimage: &Preimage) -> BTreeMap<&str, &Value> {

@@ -109,13 +109,18 @@ impl<'s> ActionCache<'s> {
         preimage: &Preimage,
     ) -> Result<(), StoreError> {
         self.write(key, &Record::Result(result.clone()))?;
-        let shown = preimage.clone().concealed();
-        let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
-        framed::keep(self.store, &self.preimage_path(key), &json)?;
+        self.put_preimage(key, preimage)?;
         if let Some(step) = &preimage.step {
             framed::keep(self.store, &self.step_path(step), key.0.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Keeps what a key was made of that has no record here: another machine's, with which a miss is compared.
+    pub fn put_preimage(&self, key: &CacheKey, preimage: &Preimage) -> Result<(), StoreError> {
+        let shown = preimage.clone().concealed();
+        let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
+        framed::keep(self.store, &self.preimage_path(key), &json)
     }
 
     /// Records what a step gave where nobody knows what its key was made of.

@@ -13,7 +13,7 @@
 //!
 //! In an image's config (`type=inline`) the same index stands under [`INLINE`], preimages included; its layers are the image's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use kiln_image::DiffId;
 use serde::{Deserialize, Serialize};
@@ -76,19 +76,10 @@ impl Preimages {
         preimage.step = preimage.step.as_deref().map(place_in_file);
         self.0.insert(key, preimage);
     }
-
-    /// Keys and preimages by the place of their step in its Dockerfile: `[build 1/3`.
-    pub fn by_place(&self) -> HashMap<&str, (CacheKey, &Preimage)> {
-        let placed = self.0.iter().filter_map(|(key, preimage)| {
-            let step = preimage.step.as_deref()?;
-            Some((step, (*key, preimage)))
-        });
-        placed.collect()
-    }
 }
 
 /// A step's name without that of its Dockerfile.
-pub fn place_in_file(step: &str) -> String {
+fn place_in_file(step: &str) -> String {
     match step.rfind(" [") {
         Some(at) => step[at + 1..].to_owned(),
         None => step.to_owned(),
@@ -164,7 +155,7 @@ mod tests {
         assert_eq!(back.find(&key("b")), Some((key("a"), &result())));
         assert_eq!(back.find(&key("c")), None);
         assert_eq!(back.find(&key("d")), None, "a circle");
-        let placed = back.preimages.by_place();
-        assert_eq!(placed["[build 1/3"].0, key("a"));
+        let placed = &back.preimages.0[&key("a")];
+        assert_eq!(placed.step.as_deref(), Some("[build 1/3"));
     }
 }

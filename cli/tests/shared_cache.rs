@@ -345,4 +345,8 @@ fn a_miss_is_explained_from_the_cache_of_another_machine() {
     let from = format!("{}/app:cache", registry.host());
     let plan = env.kiln(&["plan", "--cache-from", &from, "."]).succeeds();
     assert!(plan.stdout.contains("`app`"), "{}", plan.stdout);
+    build(&env, &["--cache-from", &from]);
+    let explained = env.kiln(&["explain"]).succeeds().stdout;
+    let there = "on the machine that exported this, `app` had other content";
+    assert!(explained.contains(there), "{explained}");
 }

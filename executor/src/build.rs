@@ -109,7 +109,7 @@ pub fn build_on(
 ) -> Result<Built, BuildFailure> {
     let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
     if let Some(journal) = request.journal {
-        journal.begin(&plan, &request.options, request.source);
+        journal.begin(&plan, request);
     }
     let contexts = contexts(request, services);
     let solved = loop {

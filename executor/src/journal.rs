@@ -8,17 +8,20 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use kiln_cache::builds::{
-    ArgumentRecord, BuildHeader, BuildId, GraphRecord, Miss, RecipeId, StageRecord, StepEnd,
-    StepRecord, StepState,
+    ArgumentRecord, BuildHeader, BuildId, GraphRecord, IgnoreRecord, Miss, RecipeId, ShownRecord,
+    StageRecord, StepEnd, StepRecord, StepState,
 };
 use kiln_cache::key::conceal;
 use kiln_cache::{CacheKey, OutputId, Store, explain};
 use kiln_image::ChainId;
 use kiln_parser::Source;
 use kiln_planner::{
-    Argument, FileOp, NoCache, Op, Plan, PlanOptions, SourceOp, StageSummary, Vertex, VertexId,
-    inputs,
+    Argument, ContextName, FileOp, Mount, NoCache, Op, Plan, SourceOp, StageSummary, Vertex,
+    VertexId, inputs,
 };
+
+use crate::build::BuildRequest;
+use crate::source::context::{ContextSource, ContextSources};
 
 /// With so many earlier builds a step's output is compared.
 const COMPARED_BUILDS: usize = 3;
@@ -40,6 +43,7 @@ pub struct Journal {
 #[derive(Debug, Clone, Default)]
 struct Note {
     miss: Option<Miss>,
+    elsewhere: Option<CacheKey>,
     end: Option<StepEnd>,
 }
 
@@ -68,6 +72,7 @@ impl Journal {
             .unwrap_or_else(PoisonError::into_inner);
         for (step, note) in graph.steps.iter_mut().zip(notes) {
             step.end = note.end;
+            step.elsewhere = note.elsewhere;
         }
         Some(graph)
     }
@@ -78,9 +83,15 @@ impl Journal {
     }
 
     /// Notes what is to be done.
-    pub(crate) fn begin(&self, plan: &Plan, options: &PlanOptions, source: &Source) {
-        let _ = self.no_cache.set(options.no_cache.clone());
-        let _ = self.graph.set(graph(plan, source));
+    pub(crate) fn begin(&self, plan: &Plan, request: &BuildRequest<'_>) {
+        let _ = self.no_cache.set(request.options.no_cache.clone());
+        let mut graph = graph(plan, request.source);
+        for (step, vertex) in graph.steps.iter_mut().zip(plan.graph.node_weights()) {
+            if let Op::Source(SourceOp::Local { name }) = &vertex.op {
+                step.ignore = ignored(&request.contexts, name.as_ref());
+            }
+        }
+        let _ = self.graph.set(graph);
         let count = plan.graph.node_count();
         *self.notes() = vec![Note::default(); count];
     }
@@ -89,6 +100,13 @@ impl Journal {
     pub(crate) fn missed(&self, id: VertexId, miss: Miss) {
         if let Some(note) = self.notes().get_mut(id.index()) {
             note.miss = Some(miss);
+        }
+    }
+
+    /// Notes the key of the same step on another machine, which is not its own.
+    pub(crate) fn is_unlike(&self, id: VertexId, there: CacheKey) {
+        if let Some(note) = self.notes().get_mut(id.index()) {
+            note.elsewhere = Some(there);
         }
     }
 
@@ -215,6 +233,7 @@ fn step(plan: &Plan, id: VertexId, source: &Source) -> StepRecord {
         line: vertex.span.map(|span| source.line_of(span)),
         text: vertex.text.clone(),
         variables: concealed(&vertex.variables),
+        shown: shown(&vertex.op, &inputs),
         inputs: inputs.into_iter().map(VertexId::index).collect(),
         source: match &vertex.op {
             Op::Source(SourceOp::Image {
@@ -227,8 +246,45 @@ fn step(plan: &Plan, id: VertexId, source: &Source) -> StepRecord {
             },
             _ => None,
         },
+        ignore: None,
+        elsewhere: None,
         end: None,
     }
+}
+
+/// What bind mounts show of a step's inputs.
+fn shown(op: &Op, inputs: &[VertexId]) -> Vec<ShownRecord> {
+    let Op::Exec(op) = op else {
+        return Vec::new();
+    };
+    let shown = op.mounts.iter().filter_map(|mount| match mount {
+        Mount::Bind(bind) => Some(ShownRecord {
+            target: bind.target.clone(),
+            from: inputs.get(bind.input)?.index(),
+            source: bind.source.clone(),
+        }),
+        _ => None,
+    });
+    shown.collect()
+}
+
+/// What the ignore file of a context leaves out.
+fn ignored(contexts: &ContextSources, name: Option<&ContextName>) -> Option<IgnoreRecord> {
+    let context = match name {
+        None => contexts.main.as_ref(),
+        Some(name) => contexts.named.get(name),
+    };
+    let ContextSource::Folder(folder) = context? else {
+        return None;
+    };
+    let rules = folder.ignore.rules().iter();
+    let path = folder.ignore_name.as_deref()?;
+    Some(IgnoreRecord {
+        name: path.rsplit('/').next().unwrap_or(path).to_owned(),
+        rules: rules
+            .map(|rule| (rule.line, rule.pattern.clone()))
+            .collect(),
+    })
 }
 
 fn kind(op: &Op) -> &'static str {

@@ -408,10 +408,11 @@ impl Solver<'_> {
     }
 
     /// Notes why a step has to be done.
-    fn note_miss(&self, id: VertexId, vertex: &Vertex, key: &CacheKey) {
+    fn note_miss(&self, id: VertexId, vertex: &Vertex, preimage: &Preimage) -> Result<(), Cause> {
         let Some(journal) = self.journal else {
-            return;
+            return Ok(());
         };
+        let key = &preimage.key();
         let actions = self.services.store.actions();
         let miss = match vertex.no_cache {
             true => Miss::Disabled {
@@ -429,7 +430,16 @@ impl Solver<'_> {
                 Found::Absent => Miss::Absent,
             },
         };
+        if miss == Miss::Absent
+            && let Some((there, of)) = self.closest_elsewhere(preimage)
+        {
+            if actions.preimage(&there.key).is_none() {
+                actions.put_preimage(&there.key, &of)?;
+            }
+            journal.is_unlike(id, there.key);
+        }
         journal.missed(id, miss);
+        Ok(())
     }
 
     /// The root filesystem a vertex modifies: its input 0.
@@ -461,20 +471,29 @@ impl Solver<'_> {
         preimage.of_step(self.step(vertex)).by_build(build)
     }
 
-    /// Why nothing was found under the preimage's key. Where this store never saw the step, a cache elsewhere may have.
+    /// Why nothing was found under the preimage's key, beside what this store has of the step, or a cache elsewhere where that is
+    /// closer.
     pub(crate) fn explain(&self, preimage: &Preimage) -> MissReason {
         let reason = self.services.store.actions().explain(preimage);
-        let (MissReason::NoRecord { closest: None }, Some(step)) = (&reason, &preimage.step) else {
+        let MissReason::NoRecord { closest } = reason else {
             return reason;
         };
-        let imports = &self.services.imports;
-        let Some((key, earlier)) = imports.closest(step, self.reporter, &self.halt) else {
-            return reason;
+        let there = self.closest_elsewhere(preimage).map(|(there, _)| there);
+        let is_closer = |there: &Closest| match &closest {
+            Some(here) => there.distance() < here.distance(),
+            None => true,
         };
-        let differences = preimage.clone().concealed().differences(&earlier);
         MissReason::NoRecord {
-            closest: Some(Closest { key, differences }),
+            closest: there.filter(is_closer).or(closest),
         }
+    }
+
+    /// The same step in a cache elsewhere, and what its key was made of.
+    fn closest_elsewhere(&self, preimage: &Preimage) -> Option<(Closest, Preimage)> {
+        let imports = &self.services.imports;
+        let (key, earlier) = imports.closest(preimage, self.reporter, &self.halt)?;
+        let differences = preimage.clone().concealed().differences(&earlier);
+        Some((Closest { key, differences }, earlier))
     }
 
     /// Whether there is no use in looking for an earlier result: this step was never done, or must be done again.
@@ -587,7 +606,7 @@ impl Solver<'_> {
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
-        self.note_miss(id, vertex, &key);
+        self.note_miss(id, vertex, preimage)?;
         let (layer, changeset) = work()?;
         let result = ActionResult {
             output: root.id.above(&changeset),

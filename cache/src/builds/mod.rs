@@ -30,8 +30,8 @@ use crate::{Store, StoreError};
 
 pub use log::{BuildLog, LogEntry, LogReader, MOST_LOGGED};
 pub use record::{
-    ArgumentRecord, BuildHeader, BuildId, BuildOutcome, BuildRecord, GraphRecord, Miss, RecipeId,
-    StageRecord, StepEnd, StepRecord, StepState, WorkRecord,
+    ArgumentRecord, BuildHeader, BuildId, BuildOutcome, BuildRecord, GraphRecord, IgnoreRecord,
+    Miss, RecipeId, ShownRecord, StageRecord, StepEnd, StepRecord, StepState, WorkRecord,
 };
 
 /// So many builds are kept.

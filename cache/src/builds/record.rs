@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use kiln_image::Digest;
+use kiln_parser::IgnoreFile;
 use serde::{Deserialize, Serialize};
 
 use crate::{CacheKey, OutputId};
@@ -124,7 +125,7 @@ pub struct ArgumentRecord {
 }
 
 /// A step and what came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepRecord {
     /// As progress calls it: `[build 2/4] RUN make`.
@@ -149,9 +150,38 @@ pub struct StepRecord {
     /// What a source was: the digest of an image, a commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Of a context: what it leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<IgnoreRecord>,
+    /// What its mounts show of the steps it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<ShownRecord>,
+    /// The key that the same step had on another machine, whose cache was imported, where nothing was found under its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<CacheKey>,
     /// What came of it; `None` if the build ended before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<StepEnd>,
+}
+
+/// The rules of an ignore file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoreRecord {
+    /// What it is called: `.dockerignore`.
+    pub name: String,
+    /// Lines, from 1, and what stands there.
+    pub rules: Vec<(usize, String)>,
+}
+
+/// A path that a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownRecord {
+    /// Where the step sees it.
+    pub target: String,
+    /// The step that it is from, by position.
+    pub from: usize,
+    /// Its path there.
+    pub source: String,
 }
 
 /// What came of a step.
@@ -264,10 +294,28 @@ impl BuildRecord {
         self.graph.as_ref().map_or(&[], |graph| &graph.steps)
     }
 
-    /// The keys of its steps.
+    /// The keys of its steps, and those that they were compared with.
     pub fn keys(&self) -> impl Iterator<Item = CacheKey> {
-        let ends = self.steps().iter().filter_map(|step| step.end.as_ref());
-        ends.filter_map(|end| end.key)
+        let keys = |step: &StepRecord| step.key().into_iter().chain(step.elsewhere);
+        self.steps().iter().flat_map(keys)
+    }
+}
+
+impl IgnoreRecord {
+    /// The rules as they were read; `None` if they can't be.
+    pub(crate) fn file(&self) -> Option<IgnoreFile> {
+        let mut text = String::new();
+        let mut at = 1;
+        for (line, pattern) in &self.rules {
+            while at < *line {
+                text.push('\n');
+                at += 1;
+            }
+            // What begins with `#` had a blank before it, or it were a comment.
+            text.push(' ');
+            text.push_str(pattern);
+        }
+        IgnoreFile::parse(&text).ok()
     }
 }
 

@@ -125,7 +125,7 @@ pub enum Cause {
 pub struct FileCause {
     /// Its path.
     pub path: String,
-    /// `added`, `removed`, `renamed`, `content`, `mode`, `owner`, `target`, `type` or `attributes`.
+    /// `added`, `removed`, `renamed`, `ignored`, `unignored`, `content`, `mode`, `owner`, `target`, `type` or `attributes`.
     pub change: &'static str,
     /// What it was, where that is short.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +182,43 @@ fn in_words(change: &FileChange) -> (&'static str, Option<String>, Option<String
             ("target", Some(before.clone()), Some(after.clone()))
         }
         FileChange::Other => ("attributes", None, None),
+    }
+}
+
+impl Cause {
+    /// On one line, beside the same step of another machine.
+    #[must_use]
+    pub fn beside_elsewhere(&self) -> String {
+        let there = "on the machine that exported this";
+        let (Self::Files { files } | Self::Mount { files, .. }) = self else {
+            return format!("{self}, from what it was {there}");
+        };
+        let named = files.iter().take(NAMED_FILES);
+        let mut named: Vec<String> = named.map(FileCause::beside_elsewhere).collect();
+        match files.len().saturating_sub(NAMED_FILES) {
+            0 => {}
+            more => named.push(format!("and {more} more")),
+        }
+        format!("{there}, {}", named.join("; "))
+    }
+}
+
+impl FileCause {
+    fn beside_elsewhere(&self) -> String {
+        let path = line(&self.path);
+        match (self.change, &self.before, &self.after) {
+            ("added", ..) => format!("there was no `{path}`"),
+            ("removed", ..) => format!("there was `{path}`, which is not here"),
+            ("renamed", Some(before), _) => format!("`{path}` was called `{}`", line(before)),
+            ("target", Some(before), Some(after)) => {
+                let (before, after) = (line(before), line(after));
+                format!("link `{path}` led to `{before}`, and here to `{after}`")
+            }
+            (change, Some(before), Some(after)) => {
+                format!("`{path}` had {change} {before}, and here {after}")
+            }
+            (change, ..) => format!("`{path}` had other {change}"),
+        }
     }
 }
 
@@ -270,6 +307,14 @@ impl fmt::Display for FileCause {
             ("removed", ..) => write!(f, "`{path}` was removed"),
             ("renamed", Some(before), _) => {
                 write!(f, "`{}` was renamed to `{path}`", line(before))
+            }
+            ("ignored", _, Some(by)) => write!(f, "`{path}` is now ignored by {}", line(by)),
+            ("unignored", Some(by), _) => {
+                write!(
+                    f,
+                    "`{path}` is no longer ignored, as it was by {}",
+                    line(by)
+                )
             }
             ("target", Some(before), Some(after)) => write!(
                 f,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, FileCause};
+use super::{Cause, FileCause, ignored};
 use crate::builds::{ArgumentRecord, GraphRecord, StageRecord, StepRecord};
 use crate::{Difference, Field, Value};
 
@@ -30,6 +30,30 @@ impl<'a> Side<'a> {
 
     fn stage(&self) -> Option<&'a StageRecord> {
         self.graph.stage_of(self.step)
+    }
+
+    /// The steps that it reads files of, by position.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = (usize, &'a StepRecord)> {
+        let inputs = self.step.inputs.iter();
+        inputs.map(|at| (*at, &self.graph.steps[*at]))
+    }
+
+    /// What a path that the step reads is called in the context at a position; `None` if it isn't of that.
+    pub(super) fn path_in(&self, context: usize, path: &str) -> Option<String> {
+        if self.step.kind != "exec" {
+            // Those of stages have a slash in front.
+            return (!path.starts_with('/')).then(|| path.to_owned());
+        }
+        self.step.shown.iter().find_map(|shown| {
+            let below = path.strip_prefix(shown.target.trim_end_matches('/'))?;
+            let is_it = shown.from == context && (below.is_empty() || below.starts_with('/'));
+            let source = shown.source.trim_matches('/');
+            is_it.then(|| {
+                format!("{source}{below}")
+                    .trim_start_matches('/')
+                    .to_owned()
+            })
+        })
     }
 
     /// Whether an ARG of the step's stage, or of one that it may be based on, gives a variable its value.
@@ -100,6 +124,67 @@ fn from(text: &str) -> Vec<&str> {
         words.truncate(words.len() - 2);
     }
     words
+}
+
+/// A step beside the same one of another machine, of which only the preimage is known.
+pub(super) fn with_elsewhere(now: &Side<'_>, differences: &[Difference]) -> Compared {
+    let mut compared = Compared::default();
+    for difference in differences {
+        let Difference::Field {
+            name,
+            before: old,
+            after: new,
+        } = difference
+        else {
+            if let Difference::Order { .. } = difference {
+                compared.own.push(Cause::VariableOrder);
+            }
+            continue;
+        };
+        if name == "root filesystem" {
+            compared.root_differs = true;
+        } else if let Some(name) = name.strip_prefix("env ") {
+            let (old, new) = (text(old), text(new));
+            let is_argument = now.declares(name, new.as_deref());
+            compared.own.push(variable(name, old, new, is_argument));
+        } else if let (Some(Value::List(before)), Some(Value::List(after))) = (old, new)
+            && let (Some(before), Some(after)) = (before.last(), after.last())
+            && before != after
+        {
+            compared.own.push(Cause::Instruction {
+                before: before.clone(),
+                after: after.clone(),
+            });
+        } else if !is_content(name, old.as_ref(), new.as_ref()) {
+            let setting = setting(name, old.as_ref(), new.as_ref());
+            compared.own.push(setting.unwrap_or_else(|| Cause::Setting {
+                name: name.clone(),
+                before: shown(old.as_ref()),
+                after: shown(new.as_ref()),
+            }));
+        }
+    }
+    let files: Vec<FileCause> = differences.iter().flat_map(FileCause::of).collect();
+    if !files.is_empty() {
+        compared.read.push(Cause::Files { files });
+    }
+    compared
+}
+
+/// What a step stands on, if that is another thing than on another machine.
+pub(super) fn root_elsewhere(differences: &[Difference]) -> Option<Cause> {
+    differences.iter().find_map(|difference| match difference {
+        Difference::Field {
+            name,
+            before,
+            after,
+        } if name == "root filesystem" => Some(Cause::Setting {
+            name: "the root filesystem it starts from".to_owned(),
+            before: shown(before.as_ref()),
+            after: shown(after.as_ref()),
+        }),
+        _ => None,
+    })
 }
 
 /// Two steps with keys. Without `differences` the instructions are compared, and all they read may be different.
@@ -186,7 +271,8 @@ impl Compared {
         differences: &[Difference],
         fields: &[&Difference],
     ) {
-        let mut files: Vec<FileCause> = differences.iter().flat_map(FileCause::of).collect();
+        let files = differences.iter().flat_map(FileCause::of).collect();
+        let mut files = ignored::told(now, before, files);
         if now.step.kind == "exec" {
             let changed = fields.iter().filter_map(|field| mounted(field));
             for target in changed {
@@ -205,7 +291,10 @@ impl Compared {
         // Another instruction reads other files; what it does not read any more is not gone.
         let causes = text_causes(now, before);
         if !causes.is_empty() {
-            files.retain(|file| !matches!(file.change, "added" | "removed" | "renamed"));
+            files.retain(|file| {
+                let is_selection = ["added", "removed", "renamed", "ignored", "unignored"];
+                !is_selection.contains(&file.change)
+            });
             let has_source = |field: &&Difference| matches!(field, Difference::Field { name, .. } if name.starts_with("source "));
             let is_source = fields.iter().any(has_source) || differences.len() > fields.len();
             if self.own.is_empty() && is_source && files.is_empty() {

@@ -10,6 +10,8 @@
 mod align;
 mod cause;
 mod compare;
+mod elsewhere;
+mod ignored;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,8 +19,10 @@ use std::rc::Rc;
 
 pub use align::align;
 pub use cause::{Cause, FileCause};
+pub use elsewhere::Places;
 
 use crate::builds::{BuildId, BuildRecord, GraphRecord, Miss, StepRecord, StepState};
+use crate::miss::distance;
 use crate::{CacheKey, Difference, OutputId, Preimage};
 use compare::Side;
 
@@ -36,6 +40,8 @@ pub struct Why {
     pub through: Vec<Cause>,
     /// The build that it was compared with.
     pub compared_with: Option<BuildId>,
+    /// Whether it was compared with the step of another machine, whose work is in a cache that was imported.
+    pub elsewhere: bool,
 }
 
 /// A build beside earlier ones.
@@ -45,6 +51,7 @@ pub struct Explainer<'a> {
     preimages: &'a dyn Fn(&CacheKey) -> Option<Preimage>,
     read: RefCell<HashMap<CacheKey, Option<Rc<Preimage>>>>,
     roots: RefCell<HashMap<(usize, usize), Option<Root>>>,
+    whys: RefCell<HashMap<usize, Option<Why>>>,
 }
 
 /// An earlier build, and to which of its steps each step corresponds.
@@ -91,12 +98,22 @@ impl<'a> Explainer<'a> {
             preimages,
             read: RefCell::default(),
             roots: RefCell::default(),
+            whys: RefCell::default(),
         }
     }
 
     /// Why a step was done; `None` if it was not.
     #[must_use]
     pub fn why(&self, step: usize) -> Option<Why> {
+        if let Some(known) = self.whys.borrow().get(&step) {
+            return known.clone();
+        }
+        let found = self.find_why(step);
+        self.whys.borrow_mut().insert(step, found.clone());
+        found
+    }
+
+    fn find_why(&self, step: usize) -> Option<Why> {
         let record = &self.graph.steps[step];
         if !record.was_rebuilt() {
             return None;
@@ -104,7 +121,12 @@ impl<'a> Explainer<'a> {
         if let Some(cause) = policy(record) {
             return Some(Why::own(step, cause));
         }
-        let Some(build) = self.closest(step) else {
+        let closest = self.closest(step);
+        let distance = closest.map(|(distance, _)| distance);
+        if let Some(why) = self.elsewhere(step, distance) {
+            return Some(why);
+        }
+        let Some((_, build)) = closest else {
             return Some(Why::own(step, self.never_done(step)));
         };
         let root = self.root(step, build, 0).unwrap_or_else(|| Root {
@@ -118,11 +140,45 @@ impl<'a> Explainer<'a> {
             of: root.of,
             through: root.through,
             compared_with: Some(self.earlier[build].id.clone()),
+            elsewhere: false,
         })
     }
 
-    /// The earlier build with which a step has most in common, of those whose key of it is known.
-    fn closest(&self, step: usize) -> Option<usize> {
+    /// Why a step is not what it was on a machine whose cache was imported; `None` if it is closer to what was done here, which
+    /// is as far away as `here` says.
+    fn elsewhere(&self, step: usize, here: Option<usize>) -> Option<Why> {
+        let record = &self.graph.steps[step];
+        let there = record.elsewhere?;
+        let differences = match record.key() {
+            Some(key) => self.preimage(&key)?.differences(&*self.preimage(&there)?),
+            None => return None, // it failed
+        };
+        if here.is_some_and(|here| here <= distance(&differences)) {
+            return None;
+        }
+        let mut compared = compare::with_elsewhere(&Side::new(self.graph, record), &differences);
+        let mut causes = std::mem::take(&mut compared.own);
+        causes.append(&mut compared.read);
+        if !causes.is_empty() {
+            return Some(Why {
+                causes,
+                elsewhere: true,
+                ..Why::own(step, Cause::OutputChanged)
+            });
+        }
+        // Only what it stands on is another one: then that tells why.
+        let root = *record.inputs.first()?;
+        match self.why(root) {
+            Some(why) => Some(why),
+            None => Some(Why {
+                elsewhere: true,
+                ..Why::own(step, compare::root_elsewhere(&differences)?)
+            }),
+        }
+    }
+
+    /// The earlier build with which a step has most in common, of those whose key of it is known, and in how much it differs.
+    fn closest(&self, step: usize) -> Option<(usize, usize)> {
         let mut best: Option<(usize, usize)> = None;
         for (build, earlier) in self.earlier.iter().enumerate() {
             let record = &self.graph.steps[step];
@@ -144,7 +200,7 @@ impl<'a> Explainer<'a> {
                 break;
             }
         }
-        best.map(|(_, build)| build)
+        best
     }
 
     /// What to say of a step that no earlier build has done.
@@ -336,20 +392,9 @@ impl Why {
             of: step,
             through: Vec::new(),
             compared_with: None,
+            elsewhere: false,
         }
     }
-}
-
-/// Files count as one, however many changed.
-fn distance(differences: &[Difference]) -> usize {
-    let is_field = |difference: &&Difference| {
-        matches!(
-            difference,
-            Difference::Field { .. } | Difference::Order { .. }
-        )
-    };
-    let fields = differences.iter().filter(is_field).count();
-    fields + usize::from(fields < differences.len())
 }
 
 /// Why a step was done that might have been in the cache.

@@ -24,11 +24,9 @@ impl Made {
             kind: "image".to_owned(),
             stage: Some(0),
             line: Some(1),
-            text: String::new(),
-            variables: Vec::new(),
-            inputs: Vec::new(),
             source: Some(digest.to_owned()),
             end: Some(end(StepState::Read, None, id(digest))),
+            ..StepRecord::default()
         };
         let stage = StageRecord {
             name: "stage-0".to_owned(),
@@ -93,10 +91,9 @@ impl Made {
             stage: Some(0),
             line: Some(at + 1),
             text: format!("RUN {command}"),
-            variables: Vec::new(),
             inputs: vec![at - 1],
-            source: None,
             end: Some(end(state, Some(key), id(&key.to_string()))),
+            ..StepRecord::default()
         });
         self.preimages.push((key, preimage));
         self

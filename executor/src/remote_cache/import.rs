@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_cache::transfer::place_in_file;
 use kiln_cache::{ActionResult, CacheKey, Preimage, Store};
 use kiln_image::DiffId;
 use kiln_registry::Client;
@@ -143,21 +142,16 @@ impl Imports {
         None
     }
 
-    /// The key and preimage that a step of this name (as in [`Preimage::step`]) had where a cache was made.
+    /// The key and preimage that the same step had where a cache was made.
     pub(crate) fn closest(
         &self,
-        step: &str,
+        preimage: &Preimage,
         reporter: &Reporter<'_>,
         halt: &Cancel,
     ) -> Option<(CacheKey, Preimage)> {
-        let place = place_in_file(step);
         let caches = self.loaded(reporter, halt).iter();
-        let mut found = caches.filter_map(|cache| {
-            let placed = cache.preimages().by_place();
-            let (key, preimage) = placed.get(place.as_str())?;
-            Some((*key, (*preimage).clone()))
-        });
-        found.next()
+        let mut found = caches.filter_map(|cache| cache.closest(preimage));
+        found.next().map(|(key, found)| (key, found.clone()))
     }
 
     /// Gives up layers that could not be had. Returns whether that makes a difference: then what was found with them is a

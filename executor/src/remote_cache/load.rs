@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
 
+use kiln_cache::explain::Places;
 use kiln_cache::transfer::{INDEX_TYPE, INLINE, PREIMAGES_TYPE};
 use kiln_cache::{CacheIndex, CacheKey, Preimage, Preimages};
 use kiln_image::compress;
@@ -30,6 +31,7 @@ pub(super) struct Imported {
     pub holder: Holder,
     preimages: Option<Descriptor>,
     read: OnceLock<Preimages>,
+    places: OnceLock<Places>,
 }
 
 /// Who has the blobs.
@@ -170,12 +172,20 @@ impl Imported {
             holder,
             preimages,
             read: OnceLock::new(),
+            places: OnceLock::new(),
         })
     }
 
     /// What a key was made of; `None` too where that can't be read.
     pub(super) fn preimage(&self, key: &CacheKey) -> Option<&Preimage> {
         self.preimages().0.get(key)
+    }
+
+    /// The step that one is to be compared with, and what its key was made of.
+    pub(super) fn closest(&self, preimage: &Preimage) -> Option<(CacheKey, &Preimage)> {
+        let preimages = self.preimages();
+        let places = self.places.get_or_init(|| Places::of(preimages));
+        places.closest(preimages, preimage)
     }
 
     /// What all keys were made of, read at the first call.

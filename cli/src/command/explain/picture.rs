@@ -46,6 +46,9 @@ pub(crate) struct Step {
     pub(super) through: Vec<Cause>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compared_with: Option<String>,
+    /// Whether it was compared with a step of an imported cache.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) elsewhere: bool,
     /// Of a hit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) made: Option<Made>,
@@ -173,6 +176,7 @@ impl Step {
             of: at,
             through: Vec::new(),
             compared_with: None,
+            elsewhere: false,
         });
         Some(Self {
             step: at,
@@ -188,6 +192,7 @@ impl Step {
             because_of,
             through: why.through,
             compared_with: why.compared_with.map(|id| id.to_string()),
+            elsewhere: why.elsewhere,
             made,
         })
     }
@@ -206,7 +211,13 @@ impl StepName {
 
 /// The cause first, then the step that it is about, then what of that step's work is read.
 fn reason(why: &Why, because_of: Option<&StepName>) -> String {
-    let causes: Vec<String> = why.causes.iter().map(ToString::to_string).collect();
+    let causes = why.causes.iter();
+    let causes: Vec<String> = causes
+        .map(|cause| match why.elsewhere {
+            true => cause.beside_elsewhere(),
+            false => cause.to_string(),
+        })
+        .collect();
     let mut text = causes.join("; ");
     if let Some(step) = because_of {
         let name = step.name.split_whitespace().collect::<Vec<_>>().join(" ");
