@@ -66,16 +66,6 @@ pub(crate) enum ProgressMode {
     None,
 }
 
-/// How a list is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum ListFormat {
-    /// Aligned columns
-    #[default]
-    Table,
-    /// One JSON object a line
-    Json,
-}
-
 /// `KEY=VALUE`, or `KEY` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyValue {

@@ -13,6 +13,7 @@ mod config;
 mod crash;
 mod exit;
 mod failure;
+mod format;
 mod gc_budget;
 mod human;
 mod input;
@@ -29,6 +30,7 @@ mod signal;
 mod step_flags;
 mod stored;
 mod table;
+mod template;
 mod ulimit;
 mod unsupported;
 

@@ -3,19 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use serde::Serialize;
-
 const MINIMUM_WIDTH: usize = 10;
 const PADDING: usize = 3;
-
-/// The rows of a list for programs: one object a line.
-pub(crate) fn write_json_lines<T: Serialize>(
-    rows: impl IntoIterator<Item = T>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    rows.into_iter()
-        .try_for_each(|row| writeln!(out, "{}", serde_json::to_string(&row)?))
-}
 
 /// Rows under a heading. The last column is never padded, so lines carry no trailing blanks.
 #[derive(Debug)]
@@ -31,6 +20,15 @@ impl Table {
         }
     }
 
+    /// A table of lines that have a tab between two columns.
+    pub(crate) fn of_lines(lines: &[String]) -> Self {
+        let lines = lines.iter().flat_map(|line| line.split('\n'));
+        let cells = |line: &str| line.split('\t').map(str::to_owned).collect();
+        Self {
+            rows: lines.map(cells).collect(),
+        }
+    }
+
     /// Adds a row of as many cells as the heading has.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
@@ -42,13 +40,10 @@ impl Table {
     }
 
     fn widths(&self) -> Vec<usize> {
-        let columns = self.rows[0].len();
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widest = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         (0..columns)
             .map(|column| (widest(column) + PADDING).max(MINIMUM_WIDTH))

@@ -8,15 +8,14 @@ use kiln_executor::images::StoredImage;
 use kiln_image::History;
 use serde::Serialize;
 
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, Column, FORMAT_HELP, Format};
 use crate::human;
 use crate::render::shown;
 use crate::session::Session;
 use crate::stored;
-use crate::table::{Table, write_json_lines};
 
 /// Commands are shortened to this many characters.
 const COMMAND_WIDTH: usize = 45;
@@ -30,9 +29,20 @@ pub(crate) struct Args {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    /// Sizes and dates for people; `--human=false` prints bytes and moments
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    human: bool,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
     /// Name or id of an image
     image: String,
 }
@@ -56,13 +66,12 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let image = stored::find(&session.services()?, &args.image)?;
     let rows = rows(args, &session.store, &image);
     let mut out = io::stdout().lock();
-    match (args.quiet, args.format) {
-        (true, _) => rows
-            .iter()
-            .try_for_each(|row| writeln!(out, "{}", row.id))?,
-        (_, ListFormat::Json) => write_json_lines(rows, &mut out)?,
-        (_, ListFormat::Table) => table(rows).write(&mut out)?,
+    if args.quiet {
+        rows.iter()
+            .try_for_each(|row| writeln!(out, "{}", row.id))?;
+        return Ok(Exit::Done);
     }
+    format::print(&args.format, &columns(args.human), rows, &mut out)?;
     Ok(Exit::Done)
 }
 
@@ -76,7 +85,7 @@ fn rows(args: &Args, store: &Store, image: &StoredImage) -> Vec<Row> {
         .collect();
     let history = config.history.as_deref().unwrap_or_default();
     let mut rows: Vec<_> = with_sizes(history, &sizes)
-        .map(|(entry, size)| row(entry, size, args.no_trunc))
+        .map(|(entry, size)| row(args, entry, size))
         .collect();
     rows.reverse();
     if let Some(newest) = rows.first_mut() {
@@ -97,12 +106,12 @@ fn with_sizes<'h>(
     })
 }
 
-fn row(entry: &History, size: u64, full: bool) -> Row {
+fn row(args: &Args, entry: &History, size: u64) -> Row {
     let created = stored::moment(entry.created.as_deref());
     Row {
         comment: entry.comment.clone(),
         created_at: entry.created.clone().unwrap_or_default(),
-        created_by: if full {
+        created_by: if args.no_trunc {
             entry.created_by.clone()
         } else {
             shortened(&entry.created_by)
@@ -110,7 +119,10 @@ fn row(entry: &History, size: u64, full: bool) -> Row {
         created_since: created
             .map_or_else(|| "N/A".to_owned(), |at| human::age(at, Timestamp::now())),
         id: "<missing>".to_owned(),
-        size: human::size(size),
+        size: match args.human {
+            true => human::size(size),
+            false => size.to_string(),
+        },
     }
 }
 
@@ -123,18 +135,17 @@ fn shortened(command: &str) -> String {
     }
 }
 
-fn table(rows: Vec<Row>) -> Table {
-    let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
-    for row in rows {
-        table.row([
-            row.id,
-            row.created_since,
-            shown(&row.created_by),
-            row.size,
-            row.comment,
-        ]);
-    }
-    table
+fn columns(human: bool) -> [Column<Row>; 5] {
+    [
+        Column::new("IMAGE", "ID", |row| row.id.clone()),
+        match human {
+            true => Column::new("CREATED", "CreatedSince", |row| row.created_since.clone()),
+            false => Column::new("CREATED AT", "CreatedAt", |row| row.created_at.clone()),
+        },
+        Column::new("CREATED BY", "CreatedBy", |row| shown(&row.created_by)),
+        Column::new("SIZE", "Size", |row| row.size.clone()),
+        Column::new("COMMENT", "Comment", |row| row.comment.clone()),
+    ]
 }
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
 //! `kiln images`: what is in the store.
 
+mod filter;
+
+use std::collections::HashSet;
 use std::io::{self, Write};
 
-use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 use kiln_cache::Store;
 use kiln_executor::images::StoredImage;
 use kiln_image::Reference;
 use serde::Serialize;
 
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, Column, FORMAT_HELP, Format};
 use crate::human;
 use crate::session::Session;
 use crate::stored;
-use crate::table::{Table, write_json_lines};
+use filter::{Filter, Filters, Pattern};
 
 /// List images
 #[derive(Debug, clap::Args)]
@@ -30,12 +32,18 @@ pub(crate) struct Args {
     /// Show manifest digests
     #[arg(long)]
     digests: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
+    /// Show all images. There are no hidden ones: every image of the store is listed without it too
+    #[arg(short, long)]
+    all: bool,
+    /// Only images that are so: dangling=BOOL (without a name), label=KEY[=VALUE], before=IMAGE, since=IMAGE, reference=PATTERN; may
+    /// be repeated
+    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    filters: Vec<Filter>,
     /// Only images of this name, with or without a tag; `*`, `?`, `[ab]` and `{a,b}` as in a shell
     #[arg(value_name = "REPOSITORY[:TAG]")]
-    filter: Option<String>,
+    name: Option<Pattern>,
 }
 
 /// A line of the list, with Docker's names for its fields.
@@ -54,20 +62,17 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let filter = Filter::new(args.filter.as_deref())?;
     let session = Session::open(config)?;
-    let mut images = stored::all(&session.services()?)?;
-    images.retain(|image| filter.takes(image.reference.as_ref()));
+    let services = session.services()?;
+    let filters = Filters::new(&args.filters, args.name.as_ref(), &services)?;
+    let mut images = stored::all(&services)?;
+    images.retain(|image| filters.takes(image));
     images.sort_by_key(|image| std::cmp::Reverse(image.record.created_at));
-    let rows: Vec<_> = images
-        .iter()
-        .map(|image| row(args, &session.store, image))
-        .collect();
+    let rows = images.iter().map(|image| row(args, &session.store, image));
     let mut out = io::stdout().lock();
-    match (args.quiet, args.format) {
-        (true, _) => write_ids(&rows, &mut out)?,
-        (_, ListFormat::Json) => write_json_lines(&rows, &mut out)?,
-        (_, ListFormat::Table) => table(&rows, args.digests).write(&mut out)?,
+    match args.quiet {
+        true => write_ids(rows, &mut out)?,
+        false => format::print(&args.format, &columns(args.digests), rows, &mut out)?,
     }
     Ok(Exit::Done)
 }
@@ -92,72 +97,33 @@ fn row(args: &Args, store: &Store, image: &StoredImage) -> Row {
     }
 }
 
-/// Which names are listed.
-#[derive(Debug)]
-enum Filter {
-    Everything,
-    /// A shell pattern that the whole familiar name must match, with its tag or without; `*` stops at `/`.
-    Names(GlobMatcher),
-}
-
-impl Filter {
-    fn new(asked: Option<&str>) -> Result<Self, Failure> {
-        let Some(pattern) = asked else {
-            return Ok(Self::Everything);
-        };
-        // A name spelled out in full is the same name.
-        let familiar = pattern
-            .strip_prefix("docker.io/library/")
-            .or_else(|| pattern.strip_prefix("docker.io/"));
-        let glob = GlobBuilder::new(familiar.unwrap_or(pattern))
-            .literal_separator(true)
-            .build();
-        glob.map(|glob| Self::Names(glob.compile_matcher()))
-            .map_err(|error| Failure::usage(format!("`{pattern}` is no pattern: {}", error.kind())))
-    }
-
-    fn takes(&self, name: Option<&Reference>) -> bool {
-        match (self, name) {
-            (Self::Everything, _) => true,
-            (Self::Names(_), None) => false,
-            (Self::Names(pattern), Some(name)) => {
-                pattern.is_match(name.familiar()) || pattern.is_match(repository(name))
-            }
-        }
-    }
-}
-
 /// The name people write, without its tag.
-fn repository(name: &Reference) -> String {
+pub(super) fn repository(name: &Reference) -> String {
     let familiar = name.familiar();
     let familiar = familiar.split('@').next().unwrap_or_default();
     let tag = name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
     familiar.strip_suffix(&tag).unwrap_or(familiar).to_owned()
 }
 
-fn write_ids(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {
-    let mut ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
-    ids.dedup();
-    ids.iter().try_for_each(|id| writeln!(out, "{id}"))
+/// Each id once.
+fn write_ids(rows: impl Iterator<Item = Row>, out: &mut dyn Write) -> io::Result<()> {
+    let mut seen = HashSet::new();
+    let mut ids = rows.map(|row| row.id).filter(|id| seen.insert(id.clone()));
+    ids.try_for_each(|id| writeln!(out, "{id}"))
 }
 
-fn table(rows: &[Row], digests: bool) -> Table {
-    let digest_heading = digests.then_some("DIGEST");
-    let heading: Vec<_> = ["REPOSITORY", "TAG"]
-        .into_iter()
-        .chain(digest_heading)
-        .chain(["IMAGE ID", "CREATED", "SIZE"])
-        .collect();
-    let mut table = Table::new(&heading);
-    for row in rows.iter().cloned() {
-        let digest = digests.then_some(row.digest);
-        table.row([row.repository, row.tag].into_iter().chain(digest).chain([
-            row.id,
-            row.created_since,
-            row.size,
-        ]));
+fn columns(digests: bool) -> Vec<Column<Row>> {
+    let mut columns: Vec<Column<Row>> = vec![
+        Column::new("REPOSITORY", "Repository", |row| row.repository.clone()),
+        Column::new("TAG", "Tag", |row| row.tag.clone()),
+        Column::new("IMAGE ID", "ID", |row| row.id.clone()),
+        Column::new("CREATED", "CreatedSince", |row| row.created_since.clone()),
+        Column::new("SIZE", "Size", |row| row.size.clone()),
+    ];
+    if digests {
+        columns.insert(2, Column::new("DIGEST", "Digest", |row| row.digest.clone()));
     }
-    table
+    columns
 }
 
 fn none() -> String {
@@ -177,36 +143,6 @@ fn in_full(at: Timestamp) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn the_filter_is_a_pattern_over_names() {
-        let name: Reference = "127.0.0.1:5000/team/app:1.2".parse().unwrap();
-        let cases = [
-            (None, true),
-            (Some("127.0.0.1:5000/team/app"), true),
-            (Some("127.0.0.1:5000/team/app:1.2"), true),
-            (Some("127.0.0.1:5000/team/app:1.3"), false),
-            (Some("*/team/app"), true),
-            (Some("*/*/a*:1.?"), true),
-            (Some("*/app"), false),
-            (Some("app"), false),
-        ];
-        for (filter, expected) in cases {
-            assert_eq!(
-                Filter::new(filter).unwrap().takes(Some(&name)),
-                expected,
-                "{filter:?}"
-            );
-        }
-        let alpine: Reference = "alpine".parse().unwrap();
-        assert!(
-            Filter::new(Some("docker.io/library/alpine"))
-                .unwrap()
-                .takes(Some(&alpine))
-        );
-        assert!(!Filter::new(Some("alpine")).unwrap().takes(None));
-        assert_eq!(Filter::new(Some("[")).unwrap_err().exit, Exit::Usage);
-    }
 
     #[test]
     fn repositories_have_no_tag() {

@@ -7,28 +7,47 @@ use kiln_executor::images::StoredImage;
 use kiln_image::Reference;
 use serde_json::{Value, json};
 
+use super::images::repository;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format;
 use crate::session::Session;
 use crate::stored;
+use crate::template::Template;
 
 /// Show images in full, as JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `json` prints one object a line instead of an indented list
-    #[arg(long, value_enum)]
+    /// `json` prints one object a line instead of an indented list; a template such as `{{.Config.Cmd}}` prints a line of its own
+    #[arg(short, long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
-/// The one format there is besides the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// What there is besides the default.
+#[derive(Debug, Clone)]
 enum Format {
-    /// One object a line
+    /// One object a line.
     Json,
+    /// A line for each image.
+    Template(Template),
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            _ if !text.contains("{{") => {
+                Err("it is `json` or a template such as `{{.Id}}`".to_owned())
+            }
+            _ => text.parse().map(Self::Template),
+        }
+    }
 }
 
 /// Runs the command.
@@ -42,13 +61,38 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         objects.push(object(&session.store, &image, &names)?);
     }
     let mut out = std::io::stdout().lock();
-    match args.format {
+    match &args.format {
         Some(Format::Json) => objects
             .iter()
             .try_for_each(|object| writeln!(out, "{object}"))?,
+        Some(Format::Template(template)) => {
+            for mut object in objects {
+                fill_empty(&mut object);
+                writeln!(out, "{}", format::fill(template, &object)?)?;
+            }
+        }
         None => writeln!(out, "{:#}", Value::Array(objects))?,
     }
     Ok(Exit::Done)
+}
+
+/// A template sees empty lists and maps where there are none, so that `{{range}}` and `{{.Config.Labels}}` give what Docker gives.
+fn fill_empty(object: &mut Value) {
+    const LISTS: [&str; 5] = ["Cmd", "Entrypoint", "Env", "OnBuild", "Shell"];
+    const MAPS: [&str; 3] = ["ExposedPorts", "Labels", "Volumes"];
+    const TEXTS: [&str; 3] = ["StopSignal", "User", "WorkingDir"];
+    let Some(config) = object.get_mut("Config").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let lists = LISTS.map(|name| (name, json!([])));
+    let maps = MAPS.map(|name| (name, json!({})));
+    let texts = TEXTS.map(|name| (name, json!("")));
+    for (name, empty) in lists.into_iter().chain(maps).chain(texts) {
+        let value = config.entry(name).or_insert(Value::Null);
+        if value.is_null() {
+            *value = empty;
+        }
+    }
 }
 
 fn object(store: &Store, image: &StoredImage, names: &[Reference]) -> Result<Value, Failure> {
@@ -60,6 +104,8 @@ fn object(store: &Store, image: &StoredImage, names: &[Reference]) -> Result<Val
         "Id": image.record.config,
         "RepoTags": names.iter().map(Reference::familiar).collect::<Vec<_>>(),
         "RepoDigests": repository_digests(image, names),
+        "Parent": "",
+        "Comment": config.history.iter().flatten().next_back().map_or("", |entry| &entry.comment),
         "Created": config.created,
         "Author": config.author,
         "Architecture": config.architecture,
@@ -79,7 +125,7 @@ fn repository_digests(image: &StoredImage, names: &[Reference]) -> Vec<String> {
     };
     let mut digests: Vec<_> = names
         .iter()
-        .map(|name| format!("{}@{}", name.name(), manifest.digest))
+        .map(|name| format!("{}@{}", repository(name), manifest.digest))
         .collect();
     digests.dedup();
     digests

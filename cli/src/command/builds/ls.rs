@@ -8,14 +8,13 @@ use kiln_cache::builds::{BuildEntry, KnownBuild, StepState};
 use serde::Serialize;
 
 use super::{all, header, record, status};
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, Column, FORMAT_HELP, Format};
 use crate::human;
 use crate::render::shown;
 use crate::session::Session;
-use crate::table::{Table, write_json_lines};
 
 /// List builds
 #[derive(Debug, clap::Args)]
@@ -24,9 +23,8 @@ pub(crate) struct Args {
     /// Show only ids
     #[arg(short, long)]
     quiet: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,10 +61,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .iter()
         .filter_map(|entry| session.store.builds().read(entry));
     let rows = builds.map(|build| Row::of(&build));
-    match args.format {
-        ListFormat::Json => write_json_lines(rows, &mut out)?,
-        ListFormat::Table => table(rows).write(&mut out)?,
-    }
+    format::print(&args.format, &COLUMNS, rows, &mut out)?;
     Ok(Exit::Done)
 }
 
@@ -115,20 +110,16 @@ pub(super) fn name(header: &kiln_cache::builds::BuildHeader) -> String {
     }
 }
 
-fn table(rows: impl Iterator<Item = Row>) -> Table {
-    let mut table = Table::new(&[
-        "BUILD ID", "NAME", "STATUS", "CREATED", "DURATION", "CACHED",
-    ]);
-    for row in rows {
+const COLUMNS: [Column<Row>; 6] = [
+    Column::new("BUILD ID", "ID", |row| row.id.clone()),
+    Column::new("NAME", "Name", |row| shown(&row.name)),
+    Column::new("STATUS", "Status", |row| row.status.to_owned()),
+    Column::new("CREATED", "CreatedSince", |row| row.created_since.clone()),
+    Column::new("DURATION", "Duration", |row| {
         let duration = row.duration.map(Duration::from_secs_f64);
-        table.row([
-            row.id,
-            shown(&row.name),
-            row.status.to_owned(),
-            row.created_since,
-            duration.map_or_else(String::new, human::elapsed),
-            format!("{}/{}", row.cached, row.steps),
-        ]);
-    }
-    table
-}
+        duration.map_or_else(String::new, human::elapsed)
+    }),
+    Column::new("CACHED", "Cached", |row| {
+        format!("{}/{}", row.cached, row.steps)
+    }),
+];

@@ -6,20 +6,18 @@ use kiln_cache::{Detail, EntryKind, Inventory};
 use serde::Serialize;
 
 use super::Filter;
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, Column, FORMAT_HELP, Format};
 use crate::human;
 use crate::session::Session;
-use crate::table::{Table, write_json_lines};
 
 /// Show how much space is taken; what several things share is counted once, with images that have a name first
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
     /// As for `kiln cache ls`; the rest is not counted
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,
@@ -47,10 +45,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .map_err(|error| Failure::from_store(&error))?;
     let rows = rows(inventory, &args.filters);
     let mut out = io::stdout().lock();
-    match args.format {
-        ListFormat::Json => write_json_lines(&rows, &mut out)?,
-        ListFormat::Table => table(&rows).write(&mut out)?,
-    }
+    format::print(&args.format, &COLUMNS, rows, &mut out)?;
     Ok(Exit::Done)
 }
 
@@ -97,15 +92,11 @@ fn name(kind: EntryKind) -> &'static str {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&["TYPE", "COUNT", "SIZE", "RECLAIMABLE"]);
-    for row in rows {
-        table.row([
-            row.kind.to_owned(),
-            row.count.to_string(),
-            human::size(row.size),
-            human::size(row.reclaimable),
-        ]);
-    }
-    table
-}
+const COLUMNS: [Column<Row>; 4] = [
+    Column::new("TYPE", "Type", |row| row.kind.to_owned()),
+    Column::new("COUNT", "Count", |row| row.count.to_string()),
+    Column::new("SIZE", "Size", |row| human::size(row.size)),
+    Column::new("RECLAIMABLE", "Reclaimable", |row| {
+        human::size(row.reclaimable)
+    }),
+];

@@ -8,15 +8,15 @@ use kiln_cache::{Budget, Detail, Entry, Plan, Policy, Verdict, budget};
 use serde::Serialize;
 
 use super::Filter;
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, FORMAT_HELP, Format};
 use crate::gc_budget::{GcBudget, Share};
 use crate::human;
 use crate::quantity::Span;
 use crate::session::Session;
-use crate::table::{Table, write_json_lines};
+use crate::table::Table;
 
 /// Remove what was not used for longest, until the limits are kept; without limits those of KILN_GC, or the ones that builds keep
 /// to by themselves. Images with a name and what running steps use stay
@@ -40,9 +40,8 @@ pub(crate) struct Args {
     /// Remove nothing, say what would go and what would stay, and why
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,18 +102,18 @@ impl Args {
     }
 
     /// A dry run tells of everything, a real one of what went.
-    fn print(&self, plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+    fn print(&self, plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         let entries = plan.inventory.entries.iter().zip(&plan.verdicts);
         let mut told: Vec<_> = entries
             .filter(|(_, verdict)| self.dry_run || verdict.removes())
             .collect();
         told.sort_by_key(|(entry, verdict)| (!verdict.removes(), entry.last_used));
-        match self.format {
-            ListFormat::Json => {
+        match &self.format {
+            format @ (Format::Json | Format::Template(_) | Format::TableOf(_)) => {
                 let rows = told.iter().map(|(entry, verdict)| row(entry, **verdict));
-                write_json_lines(rows, out)
+                format::print(format, &[], rows, out)
             }
-            ListFormat::Table => {
+            Format::Table => {
                 if !told.is_empty() {
                     table(&told).write(out)?;
                 }
@@ -128,7 +127,7 @@ impl Args {
                     true => words.replace("Reclaimed", "Would reclaim"),
                     false => words,
                 };
-                writeln!(out, "{done} {words}")
+                Ok(writeln!(out, "{done} {words}")?)
             }
         }
     }

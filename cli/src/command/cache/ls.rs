@@ -7,13 +7,12 @@ use kiln_cache::{Detail, Entry};
 use serde::Serialize;
 
 use super::Filter;
-use crate::args::ListFormat;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, Column, FORMAT_HELP, Format};
 use crate::human;
 use crate::session::Session;
-use crate::table::{Table, write_json_lines};
 
 /// List what takes space: results of steps, images, cache mounts, git objects; the last used first
 #[derive(Debug, clap::Args)]
@@ -24,9 +23,8 @@ pub(crate) struct Args {
     /// Do not shorten ids and descriptions
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
     /// Only what is so: type=step|image|cache-mount|git|unreferenced, id=START, description=PATTERN, until=DURATION (unused for so
     /// long), inuse=BOOL, shared=BOOL, named=BOOL; may be repeated
     #[arg(long = "filter", value_name = "KEY=VALUE")]
@@ -49,6 +47,17 @@ struct Row<'a> {
     last_used_at: Timestamp,
     in_use: bool,
     named: bool,
+    #[serde(skip)]
+    shown: Shown,
+}
+
+/// What the table has in other words.
+#[derive(Debug)]
+struct Shown {
+    id: String,
+    description: String,
+    created_since: String,
+    last_used_since: String,
 }
 
 /// Runs the command.
@@ -63,19 +72,20 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     entries.retain(|entry| Filter::all_take(&args.filters, entry));
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.last_used), entry.id.clone()));
     let mut out = io::stdout().lock();
-    match (args.quiet, args.format) {
-        (true, _) => {
-            for entry in &entries {
-                writeln!(out, "{}", super::id(entry, args.no_trunc))?;
-            }
+    if args.quiet {
+        for entry in &entries {
+            writeln!(out, "{}", super::id(entry, args.no_trunc))?;
         }
-        (_, ListFormat::Json) => write_json_lines(entries.iter().map(row), &mut out)?,
-        (_, ListFormat::Table) => table(&entries, args.no_trunc).write(&mut out)?,
+        return Ok(Exit::Done);
     }
+    let now = Timestamp::now();
+    let rows = entries.iter().map(|entry| row(entry, args.no_trunc, now));
+    format::print(&args.format, &columns(), rows, &mut out)?;
     Ok(Exit::Done)
 }
 
-fn row(entry: &Entry) -> Row<'_> {
+fn row(entry: &Entry, whole: bool, now: Timestamp) -> Row<'_> {
+    let created = entry.created.map(|created| human::age(created, now));
     Row {
         id: &entry.id,
         kind: entry.kind.name(),
@@ -86,33 +96,30 @@ fn row(entry: &Entry) -> Row<'_> {
         last_used_at: super::last_used(entry),
         in_use: entry.in_use,
         named: entry.named,
+        shown: Shown {
+            id: super::id(entry, whole),
+            description: super::shortened(&entry.description, whole),
+            created_since: created.unwrap_or_default(),
+            last_used_since: human::age(super::last_used(entry), now),
+        },
     }
 }
 
-fn table(entries: &[Entry], whole: bool) -> Table {
-    let now = Timestamp::now();
-    let mut table = Table::new(&[
-        "ID",
-        "TYPE",
-        "SIZE",
-        "SHARED",
-        "CREATED",
-        "LAST USED",
-        "IN USE",
-        "DESCRIPTION",
-    ]);
-    for entry in entries {
-        let created = entry.created.map(|created| human::age(created, now));
-        table.row([
-            super::id(entry, whole),
-            entry.kind.name().to_owned(),
-            human::size(entry.size),
-            human::size(entry.shared),
-            created.unwrap_or_default(),
-            human::age(super::last_used(entry), now),
-            entry.in_use.to_string(),
-            super::shortened(&entry.description, whole),
-        ]);
-    }
-    table
+fn columns<'a>() -> [Column<Row<'a>>; 8] {
+    [
+        Column::new("ID", "ID", |row| row.shown.id.clone()),
+        Column::new("TYPE", "Type", |row| row.kind.to_owned()),
+        Column::new("SIZE", "Size", |row| human::size(row.size)),
+        Column::new("SHARED", "Shared", |row| human::size(row.shared)),
+        Column::new("CREATED", "CreatedAt", |row| {
+            row.shown.created_since.clone()
+        }),
+        Column::new("LAST USED", "LastUsedAt", |row| {
+            row.shown.last_used_since.clone()
+        }),
+        Column::new("IN USE", "InUse", |row| row.in_use.to_string()),
+        Column::new("DESCRIPTION", "Description", |row| {
+            row.shown.description.clone()
+        }),
+    ]
 }

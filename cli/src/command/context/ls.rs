@@ -10,13 +10,13 @@ use kiln_executor::{ContextEntry, EntryKind, inventory};
 use kiln_image::ImagePath;
 use serde::Serialize;
 
-use crate::args::ListFormat;
 use crate::command::plan::printable;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::format::{self, FORMAT_HELP, Format};
 use crate::human;
 use crate::input;
-use crate::table::{Table, write_json_lines};
+use crate::table::Table;
 
 /// List what a folder sends as build context
 #[derive(Debug, clap::Args)]
@@ -30,9 +30,8 @@ pub(crate) struct Args {
     /// Show only the N largest folders and the N largest files
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// How to print it; as JSON, one object a line
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: ListFormat,
+    #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
+    format: Format,
     /// The folder
     #[arg(value_name = "CONTEXT", default_value = ".")]
     context: PathBuf,
@@ -88,9 +87,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         }
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match args.format {
-        ListFormat::Json => write_json_lines(parts.iter().flat_map(|(_, rows)| rows), &mut out)?,
-        ListFormat::Table => {
+    match &args.format {
+        format @ (Format::Json | Format::Template(_) | Format::TableOf(_)) => {
+            let rows = parts.into_iter().flat_map(|(_, rows)| rows);
+            format::print(format, &[], rows, &mut out)?;
+        }
+        Format::Table => {
             write_tables(&parts, args.why, &mut out)?;
             let total = totals.get(&ImagePath::root()).copied().unwrap_or_default();
             let hidden = entries.iter().filter(|entry| !entry.sent).count();
