@@ -63,7 +63,7 @@ fn lists_are_printed_as_asked() {
             &[
                 "inspect",
                 "-f",
-                "{{.Config.Cmd}} {{json .Config.Env}}",
+                "{{.Config.Cmd}} {{json (slice .Config.Env 1)}}",
                 "app",
             ],
             "[/app -v] [\"A=1\",\"B=two words\"]\n",

@@ -89,7 +89,7 @@ type Pieces = vec::IntoIter<Piece>;
 
 /// What stands before `{{end}}` or `{{else}}`.
 enum End {
-    End,
+    Closed,
     /// With the action after the word: `{{else if …}}`.
     Else(Action),
     OfTemplate,
@@ -102,7 +102,7 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
     let (nodes, end) = body(&mut pieces, &mut names, 0)?;
     match end {
         End::OfTemplate => Ok(nodes),
-        End::End => Err("`{{end}}` belongs to nothing".to_owned()),
+        End::Closed => Err("`{{end}}` belongs to nothing".to_owned()),
         End::Else(action) => Err(format!("`{}` belongs to nothing", action.source)),
     }
 }
@@ -126,7 +126,7 @@ fn body(
             Piece::Action(action) => action,
         };
         match action.keyword() {
-            Some("end") => return Ok((nodes, End::End)),
+            Some("end") => return Ok((nodes, End::Closed)),
             Some("else") => return Ok((nodes, End::Else(action))),
             Some("if") => nodes.push(if_node(action, pieces, names, depth)?),
             Some("range") => nodes.push(range_node(action, pieces, names, depth)?),
@@ -151,7 +151,7 @@ fn closed_body(
     let (nodes, end) = body(pieces, names, depth + 1)?;
     names.truncate(known);
     match end {
-        End::End => Ok((nodes, None)),
+        End::Closed => Ok((nodes, None)),
         End::Else(action) => Ok((nodes, Some(action))),
         End::OfTemplate => Err(format!("`{}` has no `{{{{end}}}}`", opened_by.source)),
     }
