@@ -91,9 +91,9 @@ fn lists_are_printed_as_asked() {
                 "builds",
                 "ls",
                 "--format",
-                "{{.Status}} {{join .Tags \",\"}}",
+                "{{.Status}} {{.Name}} {{len .Tags}}",
             ],
-            "Completed app\nCompleted team/base:1\n",
+            "Completed app:latest 1\nCompleted team/base:1 1\n",
         ),
         (
             &["context", "ls", "--format", "{{.path}} {{.size}}", "base"],
