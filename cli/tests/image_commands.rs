@@ -97,7 +97,7 @@ fn lists_are_printed_as_asked() {
         ),
         (
             &["context", "ls", "--format", "{{.path}} {{.size}}", "base"],
-            "Dockerfile 34\nfile 11\n",
+            "Dockerfile 33\nfile 11\n",
         ),
     ];
     for (args, expected) in cases {
