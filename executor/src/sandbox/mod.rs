@@ -49,6 +49,7 @@
 //! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only, or, without
 //! namespaces, no sockets but Unix ones.
 
+mod attribute;
 #[doc(hidden)]
 pub mod bare;
 mod broker;

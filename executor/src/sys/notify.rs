@@ -16,6 +16,30 @@ pub(crate) struct Notification {
     pub(crate) call: i64,
     /// Its arguments.
     pub(crate) args: [u64; 6],
+    /// `AUDIT_ARCH_…` of `linux/audit.h`.
+    pub(crate) architecture: u32,
+}
+
+/// Of the machine's 32-bit relative, whose programs run here, too: i386 and arm.
+const FOREIGN: [u32; 2] = [0x4000_0003, 0x4000_0028];
+
+impl Notification {
+    /// Whether the program is of another architecture than the machine's own, and `call` a number of that.
+    pub(crate) fn is_foreign(&self) -> bool {
+        FOREIGN.contains(&self.architecture)
+    }
+
+    /// One that nobody waits for.
+    #[cfg(test)]
+    pub(crate) fn example(call: i64, foreign: bool, args: [u64; 6]) -> Self {
+        Self {
+            id: 0,
+            thread: 0,
+            call,
+            args,
+            architecture: if foreign { FOREIGN[0] } else { 0 },
+        }
+    }
 }
 
 /// What is said to one.
@@ -84,6 +108,7 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Option<Notification>> 
             thread: found.pid.cast_signed(),
             call: i64::from(found.data.nr),
             args: found.data.args,
+            architecture: found.data.arch,
         }));
     }
     let error = Error::last("ioctl", "SECCOMP_IOCTL_NOTIF_RECV");

@@ -125,6 +125,8 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
         "mounts" => probe_mounts(),
         "climb" => crate::files::probe_climb(&args[1..]),
         "connect" => crate::processes::probe_connect(&args[1]),
+        "forge" => crate::forged::probe_forge(),
+        "attributes" => crate::forged::probe_attributes(),
         "open-race" => crate::recorder::probe_open_race(),
         other => panic!("no such probe: {other}"),
     }

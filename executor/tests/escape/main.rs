@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod files;
+mod forged;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kernel;
@@ -38,6 +39,14 @@ const WITH_NAMESPACES: &[Rung] = &[
     Rung::UsernsRange,
     Rung::UsernsGiven,
     Rung::UsernsSingle,
+];
+
+/// Where kiln records what the kernel can't keep, or could.
+const RECORDING: &[Rung] = &[
+    Rung::UsernsRange,
+    Rung::UsernsGiven,
+    Rung::UsernsSingle,
+    Rung::Chroot,
 ];
 
 /// Every case by its function's name.
@@ -73,6 +82,9 @@ const CASES: &[Case] = cases![
     files::sandbox_finds_no_way_up on WITH_NAMESPACES,
     recorder::sandbox_makes_nothing_by_way_of_proc_self on WITH_NAMESPACES,
     recorder::sandbox_opens_nothing_exchanged_while_it_is_made on WITH_NAMESPACES,
+    forged::sandbox_lets_no_user_forge_a_record on RECORDING,
+    forged::sandbox_lets_no_foreign_program_forge_a_record on RECORDING,
+    forged::sandbox_changes_other_attributes_as_the_kernel_does on RECORDING,
 ];
 
 fn main() -> ExitCode {

@@ -229,6 +229,24 @@ impl Image<'_> {
         path
     }
 
+    /// A directory of the image that every user may write to.
+    pub(crate) fn put_open(&self, path: &str) -> PathBuf {
+        let directory = self.put(path);
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        directory
+    }
+
+    /// Where something is that a step has made or changed.
+    pub(crate) fn changed(&self, path: &str) -> PathBuf {
+        let changes = if self.yard.has_namespaces() {
+            "upper"
+        } else {
+            "root"
+        };
+        self.dir.path().join(changes).join(path)
+    }
+
     /// A link in the image.
     pub(crate) fn link(&self, path: &str, target: impl AsRef<Path>) {
         symlink(target, self.put(path)).unwrap();
@@ -317,6 +335,7 @@ impl Image<'_> {
 /// Copies a directory as links to its files, over what is there.
 fn lay_out(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         let kind = entry.file_type().unwrap();

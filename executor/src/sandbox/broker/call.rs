@@ -1,6 +1,8 @@
 //! System calls as the broker sees them: which, and where their arguments are.
 
+use super::attribute::Changed;
 use super::node::NewNode;
+use crate::sandbox::attribute::{self, Request};
 use crate::sys::Notification;
 use nix::libc;
 
@@ -24,6 +26,8 @@ pub(super) enum Call {
     MakeLink { text: u64, at: At },
     /// mknod(2).
     MakeNode(NewNode),
+    /// setxattr(2), removexattr(2) and their relatives.
+    ChangeAttribute(Changed, Request),
     /// uname(2).
     Name { out: u64 },
     /// One that the filter should not have sent.
@@ -128,7 +132,11 @@ impl Call {
             }
             _ => {}
         }
-        match note.call {
+        let change = |at| Self::ChangeAttribute(at, Request::of(note));
+        match attribute::number(note) {
+            libc::SYS_setxattr | libc::SYS_removexattr => change(Changed::At(here(0, true))),
+            libc::SYS_lsetxattr | libc::SYS_lremovexattr => change(Changed::At(here(0, false))),
+            libc::SYS_fsetxattr | libc::SYS_fremovexattr => change(Changed::Open(int(0))),
             libc::SYS_openat => open(at(0, 0), int(2), word(3)),
             libc::SYS_openat2 => {
                 let (how, size) = (a[2], a[3]);
@@ -209,6 +217,7 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
         (libc::SYS_llistxattr, When::Always),
         (libc::SYS_linkat, When::With(4, follows)),
     ];
+    calls.extend(attribute::CALLS.map(|call| (call, When::Always)));
     #[cfg(target_arch = "x86_64")]
     calls.extend(
         [

@@ -13,9 +13,12 @@
 //! other sandboxes as well; outside of its own processes it can only read. It never gets a directory of the real `/proc`, as a way
 //! up leads out of that ([`listing`]), and what it opens is opened as the user that it is ([`guise`]).
 //!
+//! A user's calls that change extended attributes are answered as well ([`attribute`]).
+//!
 //! A process that has changed its user and not executed a program since can't be looked into. Its calls, those of programs for another
 //! architecture, and calls with paths that the broker does not answer are the kernel's: it finds what [`super::furnish`] put there.
 
+mod attribute;
 mod call;
 mod caller;
 mod execute;
@@ -203,6 +206,7 @@ impl Broker {
             Call::On(at, act) => self.look(caller, at, act),
             Call::MakeLink { text, at } => self.note_link(&caller, text, &at),
             Call::MakeNode(new) => self.make_node(&caller, &new),
+            Call::ChangeAttribute(of, request) => self.change_attribute(caller, of, request),
             Call::Name { out } => self.name(&caller, out),
             Call::Other => Ok(Reply::Continue),
         }
@@ -248,12 +252,7 @@ impl Broker {
         let (Ok(base), true) = (base, self.shares_root(&caller)) else {
             return Ok(Reply::Continue);
         };
-        let resolver = Resolver {
-            caller,
-            process: status.process,
-            first: self.family.first(),
-            proc: caller.proc,
-        };
+        let resolver = self.resolver(caller, &status);
         let place = resolver.resolve(&base, &path, at.follow)?;
         let own_link = match &place {
             Place::Proc(parts) if act.reads_link() => resolver.own_link(parts),
@@ -282,6 +281,15 @@ impl Broker {
             }
             Place::Device(parts) => self.device(&asked, act, &parts),
             Place::Proc(parts) => self.process(&asked, act, &parts),
+        }
+    }
+
+    fn resolver<'a>(&self, caller: Caller<'a>, status: &Status) -> Resolver<'a> {
+        Resolver {
+            caller,
+            process: status.process,
+            first: self.family.first(),
+            proc: caller.proc,
         }
     }
 

@@ -198,10 +198,8 @@ mod tests {
         let proc = proc.unwrap();
         let own = std::process::id().cast_signed();
         let note = Notification {
-            id: 0,
             thread: own,
-            call: 0,
-            args: [0; 6],
+            ..Notification::example(0, false, [0; 6])
         };
         let caller = Caller { note, proc: &proc };
         let resolver = Resolver {

@@ -122,7 +122,7 @@ impl Book {
 }
 
 /// A name of an open object that calls for attributes take, which don't take descriptors of this kind. It is relative to the working directory.
-fn name(object: &OwnedFd) -> String {
+pub(super) fn name(object: &OwnedFd) -> String {
     format!("self/fd/{}", object.as_raw_fd())
 }
 

@@ -1,6 +1,7 @@
 //! System calls as the recorder sees them: which, and where their arguments are.
 
 use super::Scope;
+use crate::sandbox::attribute::{self, Request};
 use crate::sys::Notification;
 use nix::libc;
 
@@ -78,6 +79,16 @@ pub(super) enum Call {
     Execute {
         at: At,
     },
+    ChangeAttribute {
+        at: At,
+        request: Request,
+    },
+    /// Names of attributes are written to `out`, at most `size` bytes.
+    ListAttributes {
+        at: At,
+        out: u64,
+        size: u64,
+    },
     Identity(IdentityCall),
     /// prctl(2).
     Control {
@@ -139,15 +150,25 @@ impl Call {
             follow: true,
             empty: true,
         };
+        let here = |n: usize, follow| At {
+            directory: libc::AT_FDCWD,
+            path: Some(a[n]),
+            follow,
+            empty: false,
+        };
+        let change = |at| Self::ChangeAttribute {
+            at,
+            request: Request::of(note),
+        };
+        let list = |at| Self::ListAttributes {
+            at,
+            out: a[1],
+            size: a[2],
+        };
+        let call = attribute::number(note);
         #[cfg(target_arch = "x86_64")]
         {
-            let here = |n: usize, follow| At {
-                directory: libc::AT_FDCWD,
-                path: Some(a[n]),
-                follow,
-                empty: false,
-            };
-            match note.call {
+            match call {
                 libc::SYS_chown => {
                     return Self::Chown {
                         at: here(0, true),
@@ -226,7 +247,13 @@ impl Call {
                 _ => {}
             }
         }
-        match note.call {
+        match call {
+            libc::SYS_setxattr | libc::SYS_removexattr => change(here(0, true)),
+            libc::SYS_lsetxattr | libc::SYS_lremovexattr => change(here(0, false)),
+            libc::SYS_fsetxattr | libc::SYS_fremovexattr => change(fd()),
+            libc::SYS_listxattr => list(here(0, true)),
+            libc::SYS_llistxattr => list(here(0, false)),
+            libc::SYS_flistxattr => list(fd()),
             libc::SYS_fchown => Self::Chown {
                 at: fd(),
                 uid: id(1),
@@ -289,17 +316,7 @@ impl Call {
             libc::SYS_utimensat => Self::ChangeTimes { at: at(0, int(3)) },
             libc::SYS_faccessat => Self::Access { at: at(0, 0) },
             libc::SYS_faccessat2 => Self::Access { at: at(0, int(3)) },
-            libc::SYS_execve => {
-                let (directory, path) = (libc::AT_FDCWD, Some(a[0]));
-                Self::Execute {
-                    at: At {
-                        directory,
-                        path,
-                        follow: true,
-                        empty: false,
-                    },
-                }
-            }
+            libc::SYS_execve => Self::Execute { at: here(0, true) },
             libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
             libc::SYS_prctl => Self::Control {
                 option: int(0),
@@ -374,12 +391,14 @@ pub(in crate::sandbox) fn wanted(scope: Scope) -> Vec<Wanted> {
     }
 }
 
-/// Calls that make nodes, for nodes whose type has the bit that devices have and files, FIFOs and sockets don't.
+/// Calls that make nodes, for nodes whose type has the bit that devices have and files, FIFOs and sockets don't, and calls that could write
+/// the record of one.
 fn devices() -> Vec<Wanted> {
     let makes = |argument| Some((argument, libc::S_IFCHR));
     let mut calls = vec![(libc::SYS_mknodat, makes(2))];
     #[cfg(target_arch = "x86_64")]
     calls.push((libc::SYS_mknod, makes(1)));
+    calls.extend(attribute::CALLS.map(|call| (call, None)));
     calls
 }
 
@@ -441,6 +460,9 @@ fn all() -> Vec<Wanted> {
         libc::SYS_setrlimit,
         libc::SYS_getrlimit,
         libc::SYS_prlimit64,
+        libc::SYS_listxattr,
+        libc::SYS_llistxattr,
+        libc::SYS_flistxattr,
     ];
     let identity = [
         libc::SYS_getuid,
@@ -460,7 +482,8 @@ fn all() -> Vec<Wanted> {
         libc::SYS_setfsgid,
         libc::SYS_setgroups,
     ];
-    calls.extend(files.into_iter().chain(identity).map(|call| (call, None)));
+    let calls_of_files = files.into_iter().chain(attribute::CALLS);
+    calls.extend(calls_of_files.chain(identity).map(|call| (call, None)));
     calls
 }
 

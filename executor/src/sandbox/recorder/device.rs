@@ -8,22 +8,21 @@ use super::{At, Server};
 use crate::sys::Reply;
 use kiln_image::record::{Device, Record};
 use nix::libc;
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use nix::unistd::{setfsgid, setfsuid};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use rustix::process::Gid;
+use rustix::thread::{CapabilitySet, set_capabilities, set_thread_groups};
 
-/// `CAP_MKNOD` of `linux/capability.h`.
-const MKNOD: u64 = 1 << 27;
-
-/// What the kernel would know of whoever makes a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Maker {
+/// What the kernel would know of a caller whose identity is real.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Actor {
     /// The user and group that files are made with.
     uid: u32,
     gid: u32,
+    groups: Vec<u32>,
     umask: u32,
-    may: bool,
+    capabilities: CapabilitySet,
 }
 
 /// Which device a mknod(2) makes; `None` if it makes something else. A character device 0:0 is overlayfs's mark of a removal, which the
@@ -52,8 +51,8 @@ impl Server {
         mode: u32,
         device: Device,
     ) -> Answered<Reply> {
-        let maker = Maker::read(&caller.status().ok_or(libc::ESRCH)?).ok_or(libc::ESRCH)?;
-        if !maker.may {
+        let maker = Actor::of(caller)?;
+        if !maker.may_make_devices() {
             return Err(libc::EPERM);
         }
         let place = caller.place(at)?;
@@ -62,6 +61,7 @@ impl Server {
             let flags =
                 OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(place.directory(), place.path(), flags, mode)
+                .map_err(Errno::raw_os_error)
         })?;
         let record = Record {
             device: Some(device),
@@ -76,29 +76,54 @@ impl Server {
     }
 }
 
-impl Maker {
+impl Actor {
+    /// Who waits. Whether it still does is to be seen from its paths.
+    pub(super) fn of(caller: &Caller<'_>) -> Answered<Self> {
+        let status = caller.status().ok_or(libc::ESRCH)?;
+        Self::read(&status).ok_or(libc::ESRCH)
+    }
+
     /// From `/proc/PID/status`.
     fn read(status: &str) -> Option<Self> {
         let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
         // Real, effective, saved, and the one for files.
         let last = |ids: &str| ids.split_whitespace().nth(3)?.parse().ok();
+        let groups = line("Groups:")?.split_whitespace();
         let effective = u64::from_str_radix(line("CapEff:")?.trim(), 16).ok()?;
         Some(Self {
             uid: last(line("Uid:")?)?,
             gid: last(line("Gid:")?)?,
+            groups: groups.map(str::parse).collect::<Result<_, _>>().ok()?,
             umask: u32::from_str_radix(line("Umask:")?.trim(), 8).ok()?,
-            may: effective & MKNOD != 0,
+            capabilities: CapabilitySet::from_bits_retain(effective),
         })
     }
 
-    /// Lets this thread be the maker for a call: what it makes is theirs, and only where they may.
-    fn acting(&self, make: impl Fn() -> rustix::io::Result<OwnedFd>) -> Answered<OwnedFd> {
-        let own_group = setfsgid(Gid::from_raw(self.gid));
-        let own_user = setfsuid(Uid::from_raw(self.uid));
-        let made = make();
+    pub(super) const fn may_make_devices(&self) -> bool {
+        self.capabilities.contains(CapabilitySet::MKNOD)
+    }
+
+    /// Lets this thread be the caller for a moment: what it makes is theirs, and only what they may do is done.
+    pub(super) fn acting<T>(&self, act: impl FnOnce() -> Answered<T>) -> Answered<T> {
+        let failed = |errno: Errno| errno.raw_os_error();
+        let own = rustix::thread::capabilities(None).map_err(failed)?;
+        let own_groups = rustix::process::getgroups().map_err(failed)?;
+        let groups: Vec<_> = self.groups.iter().map(|id| Gid::from_raw(*id)).collect();
+        set_thread_groups(&groups).map_err(failed)?;
+        let own_group = setfsgid(self.gid.into());
+        let own_user = setfsuid(self.uid.into());
+        let reduced = rustix::thread::CapabilitySets {
+            effective: self.capabilities & own.permitted,
+            ..own
+        };
+        let done = set_capabilities(None, reduced)
+            .map_err(failed)
+            .and_then(|()| act());
+        set_capabilities(None, own).map_err(failed)?;
         setfsuid(own_user);
         setfsgid(own_group);
-        made.map_err(Errno::raw_os_error)
+        set_thread_groups(&own_groups).map_err(failed)?;
+        done
     }
 }
 
@@ -106,27 +131,17 @@ impl Maker {
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\tsh\nUmask:\t0027\nUid:\t0\t0\t0\t33\nGid:\t0\t0\t0\t50\nCapEff:\t00000000a80425fb\n";
+    const STATUS: &str = "Name:\tsh\nUmask:\t0027\nUid:\t0\t0\t0\t33\nGid:\t0\t0\t0\t50\nGroups:\t4 27 \nCapEff:\t00000000a80425fb\n";
 
     #[test]
-    fn a_maker_is_known_by_the_ids_for_files_and_a_capability() {
-        let maker = |status: &str| Maker::read(status);
-        let expected = Maker {
-            uid: 33,
-            gid: 50,
-            umask: 0o27,
-            may: true,
-        };
-        assert_eq!(maker(STATUS), Some(expected));
-        let lacking = STATUS.replace("a80425fb", "a00425fb");
-        assert_eq!(
-            maker(&lacking),
-            Some(Maker {
-                may: false,
-                ..expected
-            })
-        );
-        assert_eq!(maker("Umask:\t0022\n"), None);
+    fn an_actor_is_known_by_the_ids_for_files_and_capabilities() {
+        let actor = Actor::read(STATUS).expect("a status");
+        assert_eq!((actor.uid, actor.gid, actor.umask), (33, 50, 0o27));
+        assert_eq!(actor.groups, [4, 27]);
+        assert!(actor.may_make_devices());
+        let lacking = Actor::read(&STATUS.replace("a80425fb", "a00425fb"));
+        assert!(!lacking.expect("a status").may_make_devices());
+        assert_eq!(Actor::read("Umask:\t0022\n"), None);
     }
 
     #[test]

@@ -12,10 +12,14 @@
 //! open. It does nothing that the step's own processes, which are the same user, could not do. This is *no border*: it makes a step
 //! believe in owners, and in some of what they mean ([`permission`]). The border is the namespaces.
 //!
+//! Records stand in an attribute of the files. Calls that could write it are answered, too ([`attribute`]), else a user of the step could
+//! have the layer say of a file what only root may make of it.
+//!
 //! Which identity a process has is a number in its limit on real time (`RLIMIT_RTTIME`), which the kernel hands on through fork and
 //! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can neither
 //! see nor change it.
 
+mod attribute;
 mod book;
 mod call;
 mod caller;
@@ -286,6 +290,8 @@ impl Server {
             }
             Call::Access { at } => self.access(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
+            Call::ChangeAttribute { at, request } => self.change_attribute(caller, &at, request),
+            Call::ListAttributes { at, out, size } => self.list_attributes(caller, &at, out, size),
             _ => Ok(Reply::Continue),
         }
     }

@@ -87,6 +87,24 @@ impl Server {
         Ok(Reply::Continue)
     }
 
+    /// setxattr(2), removexattr(2): attributes of users are for who may write, access lists for who owns, others for root.
+    pub(super) fn check_attribute(
+        &self,
+        who: &Identity,
+        object: &OwnedFd,
+        name: &[u8],
+    ) -> Answered<()> {
+        let is_of = |class: &[u8]| name.starts_with(class);
+        if is_of(b"user.") {
+            return self.check(who, object, WRITE);
+        }
+        let others = is_of(b"security.") || is_of(b"trusted.");
+        match others || is_of(b"system.") && !self.owns(who, object) {
+            true => Err(libc::EPERM),
+            false => Ok(()),
+        }
+    }
+
     /// open(2) of what may be there already.
     pub(super) fn check_open(
         &self,

@@ -5,6 +5,7 @@
 //!
 //! On other architectures than x86-64 and arm64 there is no filter: see [`SUPPORTED`].
 
+mod attributes;
 mod network;
 mod notify;
 mod paths;

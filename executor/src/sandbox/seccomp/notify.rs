@@ -1,41 +1,38 @@
-//! The filter that sends calls to the recorder. Programs of other architectures than the machine's own are left alone.
+//! The filter that sends calls to the recorder. Programs of other architectures than the machine's own are asked about attributes alone.
 
+use super::attributes::{ABSENT_CALLS, foreign_attributes};
 use super::*;
 use crate::sandbox::recorder::{self, Scope};
 
 const NOTIFY: Instruction = returns(libc::SECCOMP_RET_USER_NOTIF);
+
+/// A call's number and what is said when it is that.
+type Rule = (u32, Vec<Instruction>);
 
 /// The filter for a step that is recorded; empty where there is none for the architecture.
 pub(in crate::sandbox) fn notifying(scope: Scope) -> Vec<Instruction> {
     if !SUPPORTED {
         return Vec::new();
     }
-    let mut wanted: Vec<(u32, Option<(usize, u32)>)> = recorder::wanted(scope)
+    let mut rules: Vec<Rule> = recorder::wanted(scope)
         .into_iter()
-        .filter_map(|(call, bits)| Some((u32::try_from(call).ok()?, bits)))
+        .filter_map(|(call, bits)| u32::try_from(call).ok().map(|call| (call, bits)))
+        .map(|(call, bits)| (call, verdict(call, bits)))
         .collect();
-    wanted.sort_by_key(|(call, _)| *call);
-    let (architecture, _) = ARCHITECTURES[0];
-    let mut program = vec![
-        load(ARCHITECTURE),
-        jump_if_equal(architecture, 1, 0),
-        ALLOW,
-        load(NUMBER),
-    ];
-    program.extend(tree(&wanted));
+    rules.extend(ABSENT_CALLS.map(|call| (call, vec![jump_if_equal(call, 0, 1), ABSENT])));
+    rules.sort_by_key(|(call, _)| *call);
+    let mut program = foreign_attributes();
+    program.push(load(NUMBER));
+    program.extend(tree(&rules));
     program
 }
 
-fn tree(wanted: &[(u32, Option<(usize, u32)>)]) -> Vec<Instruction> {
-    if wanted.len() <= 3 {
-        let mut program: Vec<_> = wanted
-            .iter()
-            .flat_map(|(call, bits)| verdict(*call, *bits))
-            .collect();
-        program.push(ALLOW);
-        return program;
+fn tree(rules: &[Rule]) -> Vec<Instruction> {
+    if rules.len() <= 3 {
+        let verdicts = rules.iter().flat_map(|(_, verdict)| verdict);
+        return verdicts.copied().chain([ALLOW]).collect();
     }
-    let (low, high) = wanted.split_at(wanted.len() / 2);
+    let (low, high) = rules.split_at(rules.len() / 2);
     let (below, above) = (tree(low), tree(high));
     let reach = u8::try_from(below.len()).expect("half of the list is less than 256 instructions");
     let mut program = vec![jump_if_at_least(high[0].0, reach, 0)];
@@ -88,6 +85,7 @@ mod tests {
         );
         assert_eq!(asked(libc::SYS_read, create), ALLOW.k);
         assert_eq!(asked(libc::SYS_mount, 0), ALLOW.k); // the default filter refuses it
+        assert_eq!(asked(libc::SYS_flistxattr, 0), NOTIFY.k);
         assert_eq!(verdict(&program, 0x1234, 92, 0), ALLOW.k);
     }
 

@@ -1,5 +1,7 @@
-//! The filter that sends calls with paths to the broker. Programs of other architectures than the machine's own are left alone.
+//! The filter that sends calls with paths to the broker. Programs of other architectures than the machine's own are asked about attributes
+//! alone.
 
+use super::attributes::{ABSENT_CALLS, foreign_attributes};
 use super::*;
 use crate::sandbox::broker::{self, Wanted, When as Asked};
 
@@ -10,15 +12,12 @@ pub(in crate::sandbox) fn asking() -> Vec<Instruction> {
     if !SUPPORTED {
         return Vec::new();
     }
-    let (architecture, _) = ARCHITECTURES[0];
-    let mut program = vec![
-        load(ARCHITECTURE),
-        jump_if_equal(architecture, 1, 0),
-        ALLOW,
-        load(NUMBER),
-    ];
+    let mut program = foreign_attributes();
+    program.push(load(NUMBER));
     program.extend(no_whiteouts());
     program.extend(broker::wanted().into_iter().flat_map(test));
+    let absent = |call| [jump_if_equal(call, 0, 1), ABSENT];
+    program.extend(ABSENT_CALLS.into_iter().flat_map(absent));
     program.push(ALLOW);
     program
 }
