@@ -25,6 +25,7 @@ mod call;
 mod caller;
 mod device;
 mod heirloom;
+mod identities;
 mod identity;
 mod permission;
 
@@ -33,6 +34,7 @@ use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
 use caller::{Answered, Caller, Place, open_path};
+use identities::Identities;
 use identity::{Changed, Identity, MAX_GROUPS};
 use kiln_image::record::{Device, Inode, Record};
 use nix::libc;
@@ -197,9 +199,7 @@ struct Server {
     book: Book,
     /// The root that this thread has now; a step may use chroot(2).
     root: Root,
-    /// All that processes have been, the first one first.
-    identities: Vec<Identity>,
-    numbers: HashMap<Identity, usize>,
+    identities: Identities,
 }
 
 impl Server {
@@ -209,8 +209,7 @@ impl Server {
             listener: Arc::new(listener),
             book,
             root,
-            numbers: HashMap::from([(first.clone(), 0)]),
-            identities: vec![first],
+            identities: Identities::new(first),
         }
     }
 
@@ -567,19 +566,11 @@ impl Server {
     fn identity(&self, caller: &Caller<'_>) -> Identity {
         let number = sys::real_time_limit(caller.note.thread).ok();
         let number = number.and_then(|limit| usize::try_from(limit).ok());
-        let known = number.and_then(|number| self.identities.get(number));
-        known.unwrap_or(&self.identities[0]).clone()
+        self.identities.get(number).clone()
     }
 
     fn change(&mut self, caller: &Caller<'_>, identity: Identity) -> Answered<()> {
-        let number = match self.numbers.get(&identity) {
-            Some(number) => *number,
-            None => {
-                self.identities.push(identity.clone());
-                self.numbers.insert(identity, self.identities.len() - 1);
-                self.identities.len() - 1
-            }
-        };
+        let number = self.identities.number(identity)?;
         let limit = Rlimit {
             current: Some(number as u64),
             maximum: None,
