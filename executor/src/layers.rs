@@ -668,12 +668,13 @@ pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
         .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
 }
 
-/// How a blob made here is remembered, so that the same request finds it again.
+/// How a blob made here is remembered, so that the same request finds it again. The compressor is part of it: another one
+/// gives other bytes.
 fn encoder_name(compression: Compression) -> String {
     match compression {
         Compression::None => "none".to_owned(),
-        Compression::Gzip { level } => format!("gzip-{level}"),
-        Compression::Zstd { level } => format!("zstd-{level}"),
+        Compression::Gzip { level } => format!("gzip-{level}-libdeflate"),
+        Compression::Zstd { level } => format!("zstd-{level}-w23"),
     }
 }
 

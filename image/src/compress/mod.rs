@@ -7,7 +7,11 @@
 //! bzip2 and xz are read only: archives that ADD unpacks may have them (R-ADD-2).
 
 mod bounded;
+mod estargz;
 mod gzip;
+mod ordered;
+mod sample;
+mod zstd;
 
 use std::fmt;
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
@@ -17,6 +21,7 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
 pub use bounded::BoundedDecoder;
+pub use estargz::{Estargz, EstargzError, TOC_DIGEST, UNCOMPRESSED_SIZE, write_estargz};
 pub use gzip::ParallelGzipWriter;
 
 /// How a blob is compressed, without the level, which can't be read back.
@@ -83,7 +88,7 @@ type Rewound<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 enum DecoderInner<R: Read> {
     Plain(Rewound<R>),
     Gzip(Box<MultiGzDecoder<Rewound<R>>>),
-    Zstd(Box<zstd::Decoder<'static, Rewound<R>>>),
+    Zstd(Box<::zstd::Decoder<'static, Rewound<R>>>),
     Bzip2(Box<MultiBzDecoder<Rewound<R>>>),
     Xz(Box<XzReader<Rewound<R>>>),
 }
@@ -99,7 +104,7 @@ pub struct Encoder<W: Write> {
 enum EncoderInner<W: Write> {
     Plain(W),
     Gzip(ParallelGzipWriter<W>),
-    Zstd(Box<zstd::Encoder<'static, W>>),
+    Zstd(Box<::zstd::Encoder<'static, W>>),
 }
 
 /// Takes the compression off `reader`, whichever its first bytes say it has.
@@ -116,7 +121,7 @@ pub fn decoder<R: Read>(mut reader: R) -> io::Result<Decoder<R>> {
     let inner = match algorithm {
         Algorithm::None => DecoderInner::Plain(rewound),
         Algorithm::Gzip => DecoderInner::Gzip(Box::new(MultiGzDecoder::new(rewound))),
-        Algorithm::Zstd => DecoderInner::Zstd(Box::new(zstd::Decoder::with_buffer(rewound)?)),
+        Algorithm::Zstd => DecoderInner::Zstd(Box::new(::zstd::Decoder::with_buffer(rewound)?)),
         Algorithm::Bzip2 => DecoderInner::Bzip2(Box::new(MultiBzDecoder::new(rewound))),
         Algorithm::Xz => {
             let reader = XzReader::new_mem_limit(rewound, true, XZ_MEMORY);
@@ -131,9 +136,7 @@ pub fn encoder<W: Write>(compression: Compression, out: W) -> io::Result<Encoder
     let inner = match compression {
         Compression::None => EncoderInner::Plain(out),
         Compression::Gzip { level } => EncoderInner::Gzip(ParallelGzipWriter::new(out, level)),
-        Compression::Zstd { level } => {
-            EncoderInner::Zstd(Box::new(zstd::Encoder::new(out, level)?))
-        }
+        Compression::Zstd { level } => EncoderInner::Zstd(Box::new(zstd::encoder(out, level)?)),
     };
     Ok(Encoder { inner })
 }
@@ -196,7 +199,7 @@ impl fmt::Display for Algorithm {
 
 impl Compression {
     /// The level gzip has when none is asked for.
-    pub const DEFAULT_GZIP_LEVEL: u32 = 6;
+    pub const DEFAULT_GZIP_LEVEL: u32 = 3;
     /// The level zstd has when none is asked for.
     pub const DEFAULT_ZSTD_LEVEL: i32 = 3;
 

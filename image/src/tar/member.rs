@@ -248,7 +248,8 @@ impl<R: Read> Members<R> {
         self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
     }
 
-    fn skip_content(&mut self) -> Result<(), ReadError> {
+    /// Skips what is left of the member last returned.
+    pub(crate) fn skip_content(&mut self) -> Result<(), ReadError> {
         let mut left = self.content_left.saturating_add(self.padding);
         (self.content_left, self.padding) = (0, 0);
         let mut chunk = [0; 16 << 10];

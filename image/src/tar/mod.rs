@@ -25,8 +25,8 @@ pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
 pub use write::{TarContents, WriteError, write_draft, write_layer};
 
-pub(crate) use header::{END, MemberHeader};
-pub(crate) use member::{MemberKind, Members};
+pub(crate) use header::{BLOCK, END, MemberHeader};
+pub(crate) use member::{Member, MemberKind, Members};
 pub(crate) use read::{UNKNOWN, number_links};
 
 use crate::DiffId;
