@@ -217,7 +217,7 @@ impl<W: Write> Blob<W> {
         self.write_headers()?;
         self.out.drain()?;
         let offset = self.out.written();
-        let json = self.toc.to_json(self.out.starts());
+        let json = self.toc.into_json(self.out.starts());
         let toc = Digest::of(&json);
         let mut last = own_header(TOC_NAME, json.len());
         last.extend_from_slice(&json);

@@ -132,7 +132,7 @@ impl Toc {
     }
 
     /// The JSON text, with the places of all chunks in the order in which they were added.
-    pub(super) fn to_json(&mut self, places: &[u64]) -> Vec<u8> {
+    pub(super) fn into_json(mut self, places: &[u64]) -> Vec<u8> {
         self.settle();
         let mut json = Vec::with_capacity(self.text.len() + 24 * self.ends.len() + 32);
         json.extend_from_slice(br#"{"version":1,"entries":["#);
