@@ -157,7 +157,7 @@ impl<W: Write> Blob<W> {
             digester: Digester::new(),
             size: 0,
             headers: Vec::new(),
-            toc: Toc::new(),
+            toc: Toc::default(),
         }
     }
 
@@ -217,7 +217,7 @@ impl<W: Write> Blob<W> {
         self.write_headers()?;
         self.out.drain()?;
         let offset = self.out.written();
-        let json = self.toc.into_json(self.out.starts());
+        let json = std::mem::take(&mut self.toc).into_json(self.out.starts());
         let toc = Digest::of(&json);
         let mut last = own_header(TOC_NAME, json.len());
         last.extend_from_slice(&json);

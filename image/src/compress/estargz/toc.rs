@@ -14,6 +14,7 @@ use crate::tar::{Member, MemberKind};
 use crate::{Digest, Timestamp};
 
 /// A table of contents.
+#[derive(Default)]
 pub(super) struct Toc {
     /// The entries before the last one, each without its closing brace and place.
     text: Vec<u8>,
@@ -56,14 +57,6 @@ struct Entry {
 }
 
 impl Toc {
-    pub(super) fn new() -> Self {
-        Self {
-            text: Vec::new(),
-            ends: Vec::new(),
-            last: Vec::new(),
-        }
-    }
-
     /// Adds a member of the layer.
     pub(super) fn add(&mut self, member: &Member) {
         self.settle();
