@@ -20,8 +20,23 @@ pub(crate) struct Cli {
     /// $XDG_DATA_HOME/kiln]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryFlags,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How to speak to registries; commands that don't are not changed by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct RegistryFlags {
+    /// File with credentials for registries, instead of the usual places
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registries")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Whether registries must speak HTTPS and show certificates that can be trusted [default: true,
+    /// but for loopback and what registries.conf calls insecure]
+    #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", help_heading = "Registries")]
+    pub(crate) tls_verify: Option<bool>,
 }
 
 /// Each variant is a file in `command/`.
@@ -45,6 +60,8 @@ pub(crate) enum Command {
     Push(command::push::Args),
     Save(command::save::Args),
     Load(command::load::Args),
+    Login(command::login::Args),
+    Logout(command::logout::Args),
     Import(command::import::Args),
     Doctor(command::doctor::Args),
 }

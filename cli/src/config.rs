@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use kiln_executor::sandbox::Rung;
 
-use crate::args::ProgressMode;
+use crate::args::{ProgressMode, RegistryFlags};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::gc_budget::GcBudget;
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     /// Whether text to stderr may carry colour.
     pub(crate) color: bool,
+    registry_flags: RegistryFlags,
     environment: Environment,
 }
 
@@ -49,6 +50,10 @@ impl Environment {
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
             .filter(|value| !value.is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.os(name).map(PathBuf::from)
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -81,8 +86,15 @@ impl Config {
             // Steps run with another working directory.
             root: std::path::absolute(&root).unwrap_or(root),
             color: environment.has_live_terminal() && environment.os("NO_COLOR").is_none(),
+            registry_flags: RegistryFlags::default(),
             environment,
         })
+    }
+
+    /// The same with what the command line says about registries.
+    pub(crate) fn with_registry_flags(mut self, flags: RegistryFlags) -> Self {
+        self.registry_flags = flags;
+        self
     }
 
     /// How to show progress: the flag, else `KILN_PROGRESS`, else `BUILDKIT_PROGRESS`, else what fits the terminal.
@@ -150,11 +162,14 @@ impl Config {
             .map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// How to speak to registries: credentials and proxy as the environment has them.
+    /// How to speak to registries, as flags and the environment say.
     pub(crate) fn registry(&self) -> kiln_registry::Options {
         kiln_registry::Options {
             credentials: self.credentials(),
             proxy: self.proxy(),
+            rules: self.rules(),
+            certificates: self.certificates(),
+            tls_verify: self.registry_flags.tls_verify,
             ..Default::default()
         }
     }
@@ -187,42 +202,119 @@ impl Config {
         }
     }
 
-    /// `$DOCKER_AUTH_CONFIG` itself, then `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or `~/.docker/config.json`) and
-    /// podman's `$XDG_RUNTIME_DIR/containers/auth.json`.
+    /// What `--authfile` names, and nothing else; or `$REGISTRY_AUTH_FILE`, `$DOCKER_AUTH_CONFIG` itself,
+    /// `$DOCKER_CONFIG/config.json` (or `~/.docker/config.json`) and podman's `$XDG_RUNTIME_DIR/containers/auth.json` and
+    /// `~/.config/containers/auth.json`.
     fn credentials(&self) -> kiln_registry::Credentials {
-        let path = |name| self.environment.os(name).map(PathBuf::from);
-        let docker =
-            path("DOCKER_CONFIG").or_else(|| path("HOME").map(|home| home.join(".docker")));
-        let files = [
-            path("REGISTRY_AUTH_FILE"),
-            docker.map(|folder| folder.join("config.json")),
-            path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
-        ];
+        use kiln_registry::CredentialSource;
+        let file = |path: Option<PathBuf>| path.map(CredentialSource::File);
+        let sources = if let Some(path) = &self.registry_flags.authfile {
+            vec![CredentialSource::File(path.clone())]
+        } else {
+            let text = self.environment.text("DOCKER_AUTH_CONFIG");
+            let text = text.map(|text| CredentialSource::Text {
+                name: "`$DOCKER_AUTH_CONFIG`".to_owned(),
+                text: text.to_owned(),
+            });
+            let runtime = self.environment.path("XDG_RUNTIME_DIR");
+            let runtime = match runtime.map(|folder| folder.join("containers")) {
+                None if self.environment.root_user => Some("/run/containers/0".into()),
+                runtime => runtime,
+            };
+            let own = self.config_folder();
+            let sources = [
+                file(self.environment.path("REGISTRY_AUTH_FILE")),
+                text,
+                file(self.docker_config()),
+                file(runtime.map(|folder| folder.join("auth.json"))),
+                file(own.map(|folder| folder.join("containers/auth.json"))),
+            ];
+            sources.into_iter().flatten().collect()
+        };
         kiln_registry::Credentials {
-            config_text: self
-                .environment
-                .text("DOCKER_AUTH_CONFIG")
-                .map(str::to_owned),
-            files: files.into_iter().flatten().collect(),
+            sources,
             ..Default::default()
         }
     }
 
-    fn proxy(&self) -> Option<kiln_registry::Proxy> {
+    /// Where `kiln login` puts what it learns; `None` if there is no home folder.
+    pub(crate) fn login_file(&self) -> Option<PathBuf> {
+        let asked = self.registry_flags.authfile.clone();
+        asked
+            .or_else(|| self.environment.path("REGISTRY_AUTH_FILE"))
+            .or_else(|| self.docker_config())
+    }
+
+    fn docker_config(&self) -> Option<PathBuf> {
+        let folder = self.environment.path("DOCKER_CONFIG").or_else(|| {
+            let home = self.environment.path("HOME")?;
+            Some(home.join(".docker"))
+        });
+        folder.map(|folder| folder.join("config.json"))
+    }
+
+    /// `$XDG_CONFIG_HOME`, `~/.config`.
+    fn config_folder(&self) -> Option<PathBuf> {
+        self.environment.path("XDG_CONFIG_HOME").or_else(|| {
+            let home = self.environment.path("HOME")?;
+            Some(home.join(".config"))
+        })
+    }
+
+    /// The files of podman and its kin, and then kiln's own in the same format.
+    fn rules(&self) -> kiln_registry::RegistryRules {
+        let own = self.config_folder();
+        let own = |rest: &str| own.iter().map(|folder| folder.join(rest)).collect();
+        let system = |path: &str| vec![PathBuf::from(path)];
+        let (main, folders) = match self.environment.path("CONTAINERS_REGISTRIES_CONF") {
+            Some(only) => (vec![only], Vec::new()),
+            None => (
+                [
+                    own("containers/registries.conf"),
+                    system("/etc/containers/registries.conf"),
+                ]
+                .concat(),
+                [
+                    system("/etc/containers/registries.conf.d"),
+                    own("containers/registries.conf.d"),
+                ]
+                .concat(),
+            ),
+        };
+        kiln_registry::RegistryRules {
+            main,
+            folders,
+            last: [
+                system("/etc/kiln/registries.conf"),
+                own("kiln/registries.conf"),
+            ]
+            .concat(),
+        }
+    }
+
+    /// Folders with certificates of hosts, kiln's own first, then podman's and Docker's.
+    fn certificates(&self) -> Vec<PathBuf> {
+        let own = self.config_folder();
+        let own = |rest: &str| own.as_ref().map(|folder| folder.join(rest));
+        let folders = [
+            own("kiln/certs.d"),
+            Some(PathBuf::from("/etc/kiln/certs.d")),
+            own("containers/certs.d"),
+            Some(PathBuf::from("/etc/containers/certs.d")),
+            own("docker/certs.d"),
+            Some(PathBuf::from("/etc/docker/certs.d")),
+        ];
+        folders.into_iter().flatten().collect()
+    }
+
+    fn proxy(&self) -> kiln_registry::Proxy {
         let first = |names: &[&str]| {
             names
                 .iter()
                 .find_map(|name| self.environment.text(name))
                 .map(str::to_owned)
         };
-        let url = first(&[
-            "https_proxy",
-            "HTTPS_PROXY",
-            "http_proxy",
-            "HTTP_PROXY",
-            "all_proxy",
-            "ALL_PROXY",
-        ])?;
+        let for_all = first(&["all_proxy", "ALL_PROXY"]);
         let bypass = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
         let bypass = bypass
             .split(',')
@@ -230,7 +322,11 @@ impl Config {
             .filter(|host| !host.is_empty())
             .map(str::to_owned)
             .collect();
-        Some(kiln_registry::Proxy { url, bypass })
+        kiln_registry::Proxy {
+            http: first(&["http_proxy", "HTTP_PROXY"]).or_else(|| for_all.clone()),
+            https: first(&["https_proxy", "HTTPS_PROXY"]).or(for_all),
+            bypass,
+        }
     }
 
     fn progress_variable(&self) -> Result<Option<ProgressMode>, Failure> {
@@ -372,22 +468,61 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn credentials_and_proxy_come_from_the_environment() {
-        let variables = [
-            ("DOCKER_CONFIG", "/d"),
-            ("HOME", "/h"),
-            ("HTTPS_PROXY", "http://p:3128"),
-            ("NO_PROXY", "a, .b"),
-        ];
+    fn proxies_come_from_the_environment() {
+        let variables = [("HTTPS_PROXY", "http://p:3128"), ("NO_PROXY", "a, .b")];
         let options = Config::resolve(Some("/r".into()), Environment::of(&variables))
             .map(|config| config.registry());
         let options = options.unwrap_or_default();
-        assert_eq!(options.credentials.files, [PathBuf::from("/d/config.json")]);
         let proxy = kiln_registry::Proxy {
-            url: "http://p:3128".into(),
+            http: None,
+            https: Some("http://p:3128".into()),
             bypass: vec!["a".into(), ".b".into()],
         };
-        assert_eq!(options.proxy, Some(proxy));
+        assert_eq!(options.proxy, proxy);
+    }
+
+    /// The places of credentials, in the order they are asked.
+    fn places(authfile: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
+        use kiln_registry::CredentialSource;
+        let flags = RegistryFlags {
+            authfile: authfile.map(PathBuf::from),
+            ..RegistryFlags::default()
+        };
+        let config = Config::resolve(Some("/r".into()), Environment::of(variables));
+        let options = config.map(|config| config.with_registry_flags(flags).registry());
+        let sources = options.unwrap_or_default().credentials.sources;
+        let place = |source: CredentialSource| match source {
+            CredentialSource::File(path) => path.display().to_string(),
+            CredentialSource::Text { name, .. } => name,
+        };
+        sources.into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn credentials_come_from_the_most_specific_place() {
+        let all = [
+            ("REGISTRY_AUTH_FILE", "/auth"),
+            ("DOCKER_AUTH_CONFIG", "{}"),
+            ("DOCKER_CONFIG", "/d"),
+            ("XDG_RUNTIME_DIR", "/run/me"),
+            ("HOME", "/h"),
+        ];
+        assert_eq!(
+            places(None, &all),
+            [
+                "/auth",
+                "`$DOCKER_AUTH_CONFIG`",
+                "/d/config.json",
+                "/run/me/containers/auth.json",
+                "/h/.config/containers/auth.json"
+            ]
+        );
+        assert_eq!(places(Some("/flag"), &all), ["/flag"]);
+        assert_eq!(
+            places(None, &[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")]),
+            ["/h/.docker/config.json", "/c/containers/auth.json"]
+        );
+        assert!(places(None, &[]).is_empty());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod input;
 mod location;
 mod output;
 mod progress;
+mod prompt;
 mod quantity;
 mod recipe;
 mod recorder;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     };
     let outcome = crash::guard(|| {
         let config = Config::resolve(cli.root, Environment::current())?;
+        let config = config.with_registry_flags(cli.registry);
         command::run(cli.command, &config)
     });
     end(outcome).into()

@@ -374,17 +374,7 @@ impl BuildError {
             Cause::Archive { .. } => {
                 Some("`ADD --unpack=false` copies it as it is, for a RUN to unpack".to_owned())
             }
-            Cause::Registry(RegistryError::Unreachable { .. }) => Some(
-                "check the name and the network; an image that is in the store is not asked for"
-                    .to_owned(),
-            ),
-            Cause::Registry(RegistryError::NotFound { .. }) => {
-                Some("check name and tag; `kiln images` lists what is in the store".to_owned())
-            }
-            Cause::Registry(RegistryError::Unauthorized { .. }) => Some(
-                "the image may not exist, or need credentials in `$DOCKER_CONFIG/config.json`"
-                    .to_owned(),
-            ),
+            Cause::Registry(error) => registry_help(error).map(str::to_owned),
             Cause::Git(error) => error.help(),
             Cause::Download(error) => download_help(error).map(str::to_owned),
             Cause::DigestMismatch { .. } => Some(
@@ -453,6 +443,28 @@ fn download_help(error: &FetchError) -> Option<&'static str> {
         ),
         FetchError::Status { status: 404, .. } => Some("check the address"),
         FetchError::Changed { .. } => Some("build again"),
+        _ => None,
+    }
+}
+
+/// What may help where a registry did not give what was asked of it.
+fn registry_help(error: &RegistryError) -> Option<&'static str> {
+    match error.of_registry() {
+        RegistryError::Unreachable {
+            source: TransportError::Tls(_),
+            ..
+        } => Some(
+            "a private authority is given with `SSL_CERT_FILE` or in `/etc/kiln/certs.d/HOST/ca.crt`; `--tls-verify=false` does without",
+        ),
+        RegistryError::Unreachable { .. } => {
+            Some("check the name and the network; an image that is in the store is not asked for")
+        }
+        RegistryError::NotFound { .. } => {
+            Some("check name and tag; `kiln images` lists what is in the store")
+        }
+        RegistryError::Unauthorized { .. } => {
+            Some("the image may not exist, or `kiln login` may be needed")
+        }
         _ => None,
     }
 }

@@ -9,13 +9,15 @@ use kiln_image::{Digest, Reference};
 pub struct Attempt {
     /// What was done.
     pub act: Act,
-    /// The image it was done for.
-    pub reference: Reference,
+    /// What it was done for.
+    pub subject: Subject,
 }
 
 /// The kinds of things that are asked of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
+    /// See whether a user may log in.
+    LogIn,
     /// Find the manifest or index behind a tag or digest.
     Resolve,
     /// Fetch a manifest by its digest.
@@ -30,30 +32,53 @@ pub enum Act {
     PushManifest,
 }
 
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// An image.
+    Image(Reference),
+    /// A registry as such: `host` or `host:port`.
+    Registry(String),
+}
+
 impl Attempt {
     pub(crate) fn new(act: Act, reference: &Reference) -> Self {
         Attempt {
             act,
-            reference: reference.clone(),
+            subject: Subject::Image(reference.clone()),
+        }
+    }
+
+    pub(crate) fn log_in(registry: &str) -> Self {
+        Attempt {
+            act: Act::LogIn,
+            subject: Subject::Registry(registry.to_owned()),
         }
     }
 
     /// The registry that was asked, as the reference names it.
     pub fn registry(&self) -> &str {
-        self.reference.registry()
+        match &self.subject {
+            Subject::Image(reference) => reference.registry(),
+            Subject::Registry(registry) => registry,
+        }
     }
 }
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let image = self.reference.familiar();
+        let subject = match &self.subject {
+            Subject::Image(reference) => reference.familiar(),
+            Subject::Registry(registry) => registry.clone(),
+        };
         match self.act {
-            Act::Resolve => write!(f, "resolve `{image}`"),
-            Act::PullManifest(digest) => write!(f, "pull manifest {digest} of `{image}`"),
-            Act::PullBlob(digest) => write!(f, "pull blob {digest} of `{image}`"),
-            Act::CheckBlob(digest) => write!(f, "look for blob {digest} of `{image}`"),
-            Act::PushBlob(digest) => write!(f, "push blob {digest} of `{image}`"),
-            Act::PushManifest => write!(f, "push the manifest of `{image}`"),
+            Act::LogIn => write!(f, "log in to `{subject}`"),
+            Act::Resolve => write!(f, "resolve `{subject}`"),
+            Act::PullManifest(digest) => write!(f, "pull manifest {digest} of `{subject}`"),
+            Act::PullBlob(digest) => write!(f, "pull blob {digest} of `{subject}`"),
+            Act::CheckBlob(digest) => write!(f, "look for blob {digest} of `{subject}`"),
+            Act::PushBlob(digest) => write!(f, "push blob {digest} of `{subject}`"),
+            Act::PushManifest => write!(f, "push the manifest of `{subject}`"),
         }
     }
 }

@@ -10,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use ureq::http::Method;
 
 use crate::attempt::Attempt;
 use crate::challenge::Challenge;
 use crate::credentials::Credential;
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::host::{Scheme, Url, is_loopback, percent_encoded};
-use crate::transport::{Answer, Payload, Request};
+use crate::transport::Answer;
 
 /// Largest answer of a token service that is read, in bytes.
 pub(crate) const TOKEN_LIMIT: u64 = 256 * 1024;
@@ -29,6 +29,11 @@ pub(crate) struct Scopes(Vec<String>);
 impl Scopes {
     pub(crate) fn pull(repository: &str) -> Self {
         Scopes(vec![format!("repository:{repository}:pull")])
+    }
+
+    /// Of the registry as such.
+    pub(crate) fn none() -> Self {
+        Scopes(Vec::new())
     }
 
     pub(crate) fn push(repository: &str) -> Self {
@@ -58,9 +63,16 @@ impl Scopes {
     }
 }
 
-/// Headers that worked, by registry and scopes; those of *Basic* are good for every scope.
+/// Headers that worked, by registry and what they are good for.
 #[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<(String, Option<Scopes>), Secret>>);
+pub(crate) struct Remembered(Mutex<HashMap<(String, GoodFor), Secret>>);
+
+/// Who may log in to one repository need not be who may log in to another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum GoodFor {
+    Scopes(Scopes),
+    Repository(String),
+}
 
 /// An `Authorization` header. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,6 +98,14 @@ impl Secret {
         }
     }
 
+    /// A token that somebody gave the user.
+    fn ready(token: &str) -> Self {
+        Secret {
+            any_scope: true,
+            ..Secret::bearer(token)
+        }
+    }
+
     fn bearer(token: &str) -> Self {
         Secret {
             header: format!("Bearer {token}"),
@@ -99,32 +119,32 @@ impl Secret {
 }
 
 impl Remembered {
-    pub(crate) fn find(&self, registry: &str, scopes: &Scopes) -> Option<Secret> {
+    pub(crate) fn find(&self, to: &Endpoint, scopes: &Scopes) -> Option<Secret> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |scopes| (registry.to_owned(), scopes);
+        let key = |good_for| (to.host.clone(), good_for);
         known
-            .get(&key(Some(scopes.clone())))
-            .or_else(|| known.get(&key(None)))
+            .get(&key(GoodFor::Scopes(scopes.clone())))
+            .or_else(|| known.get(&key(GoodFor::Repository(to.repository.clone()))))
             .cloned()
     }
 
-    pub(crate) fn keep(&self, registry: &str, scopes: &Scopes, secret: &Secret) {
-        let scopes = if secret.any_scope {
-            None
+    pub(crate) fn keep(&self, to: &Endpoint, scopes: &Scopes, secret: &Secret) {
+        let good_for = if secret.any_scope {
+            GoodFor::Repository(to.repository.clone())
         } else {
-            Some(scopes.clone())
+            GoodFor::Scopes(scopes.clone())
         };
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert((registry.to_owned(), scopes), secret.clone());
+            .insert((to.host.clone(), good_for), secret.clone());
     }
 
-    pub(crate) fn forget(&self, registry: &str, refused: &Secret) {
+    pub(crate) fn forget(&self, to: &Endpoint, refused: &Secret) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(host, _), kept| host != registry || kept != refused);
+            .retain(|(host, _), kept| *host != to.host || kept != refused);
     }
 }
 
@@ -137,6 +157,23 @@ pub(crate) enum Way {
     Token(TokenRequest),
 }
 
+/// How kiln calls itself to token services.
+const CLIENT: &str = "kiln";
+
+/// One way to ask a token service: a form that is posted, or a GET with a header.
+pub(crate) struct TokenAsk {
+    pub(crate) url: Url,
+    pub(crate) form: Option<String>,
+    pub(crate) secret: Option<Secret>,
+}
+
+/// What a token service gave.
+pub(crate) struct Tokens {
+    pub(crate) access: Secret,
+    /// Good for more tokens.
+    pub(crate) refresh: Option<String>,
+}
+
 /// What to ask a token service.
 #[derive(Debug)]
 pub(crate) struct TokenRequest {
@@ -144,6 +181,7 @@ pub(crate) struct TokenRequest {
     service: String,
     scopes: Vec<String>,
     credential: Option<Credential>,
+    wants_refresh_token: bool,
 }
 
 /// Chooses among a registry's challenges. `Ok(None)`: it wants credentials and there are none.
@@ -153,6 +191,12 @@ pub(crate) fn choose(
     credential: Option<&Credential>,
     asked_over: Scheme,
 ) -> Result<Option<Way>, String> {
+    if let Some(Credential::RegistryToken(token)) = credential {
+        return match has_scheme(challenges, "bearer") && is_header_text(token) {
+            true => Ok(Some(Way::Header(Secret::ready(token)))),
+            false => Err("it does not take the registry token that is configured".to_owned()),
+        };
+    }
     if let Some(bearer) = challenges
         .iter()
         .find(|challenge| challenge.scheme == "bearer")
@@ -160,10 +204,7 @@ pub(crate) fn choose(
         return token_request(bearer, scopes, credential, asked_over)
             .map(|request| Some(Way::Token(request)));
     }
-    if !challenges
-        .iter()
-        .any(|challenge| challenge.scheme == "basic")
-    {
+    if !has_scheme(challenges, "basic") {
         return Err(
             "it asks for authentication and names no way kiln knows (Bearer, Basic)".to_owned(),
         );
@@ -173,10 +214,20 @@ pub(crate) fn choose(
         Some(Credential::Password { username, password }) => {
             Ok(Some(Way::Header(Secret::basic(username, password))))
         }
-        Some(Credential::IdentityToken(_)) => {
+        Some(_) => {
             Err("it wants a user name and password, and an identity token is configured".to_owned())
         }
     }
+}
+
+fn has_scheme(challenges: &[Challenge], scheme: &str) -> bool {
+    challenges
+        .iter()
+        .any(|challenge| challenge.scheme == scheme)
+}
+
+fn is_header_text(token: &str) -> bool {
+    token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn token_request(
@@ -201,6 +252,7 @@ fn token_request(
         service: bearer.parameter("service").unwrap_or("").to_owned(),
         scopes: scopes.with_challenge(bearer.parameter("scope")),
         credential: credential.cloned(),
+        wants_refresh_token: false,
     })
 }
 
@@ -214,46 +266,39 @@ impl TokenRequest {
         self.credential.is_some()
     }
 
-    /// Passes the request to `send`: the form goes as a POST body (OAuth2, for an identity token), the rest as a GET.
-    pub(crate) fn send<T>(&self, send: impl FnOnce(Request<'_>, Option<Secret>) -> T) -> T {
+    /// The ways to ask, to be tried in this order where a service doesn't know one: with the user's name and password in a
+    /// header, as registries' own services take them, and with what OAuth2 calls a grant.
+    pub(crate) fn asks(&self) -> Vec<TokenAsk> {
         match &self.credential {
-            Some(Credential::IdentityToken(token)) => {
-                let form = self.form(token);
-                let headers = vec![(
-                    "content-type",
-                    "application/x-www-form-urlencoded".to_owned(),
-                )];
-                let payload = Payload::Bytes(form.as_bytes());
-                send(
-                    Request {
-                        method: Method::POST,
-                        url: self.url.clone(),
-                        headers,
-                        payload,
-                    },
-                    None,
-                )
-            }
             Some(Credential::Password { username, password }) => {
-                let url = self.query().with_query("account", username);
-                let request = Request {
-                    method: Method::GET,
+                let mut url = self.query().with_query("account", username);
+                if self.wants_refresh_token {
+                    url = url.with_query("client_id", CLIENT);
+                    url = url.with_query("offline_token", "true");
+                }
+                let get = TokenAsk {
                     url,
-                    headers: Vec::new(),
-                    payload: Payload::None,
+                    form: None,
+                    secret: Some(Secret::basic(username, password)),
                 };
-                send(request, Some(Secret::basic(username, password)))
+                let own = [("username", username.as_str()), ("password", password)];
+                vec![get, self.grant("password", &own)]
             }
-            None => send(
-                Request {
-                    method: Method::GET,
-                    url: self.query(),
-                    headers: Vec::new(),
-                    payload: Payload::None,
-                },
-                None,
-            ),
+            Some(Credential::IdentityToken(token)) => {
+                vec![self.grant("refresh_token", &[("refresh_token", token)])]
+            }
+            Some(Credential::RegistryToken(_)) | None => vec![TokenAsk {
+                url: self.query(),
+                form: None,
+                secret: None,
+            }],
         }
+    }
+
+    /// Has the service asked for a refresh token, too.
+    pub(crate) fn for_login(mut self) -> Self {
+        self.wants_refresh_token = true;
+        self
     }
 
     fn query(&self) -> Url {
@@ -266,17 +311,26 @@ impl TokenRequest {
             .fold(url, |url, scope| url.with_query("scope", scope))
     }
 
-    fn form(&self, refresh_token: &str) -> String {
+    fn grant(&self, kind: &str, own: &[(&str, &str)]) -> TokenAsk {
         let scope = self.scopes.join(" ");
-        [
-            ("grant_type", "refresh_token"),
-            ("client_id", "kiln"),
+        let mut fields = vec![
+            ("grant_type", kind),
+            ("client_id", CLIENT),
             ("service", &self.service),
             ("scope", &scope),
-            ("refresh_token", refresh_token),
-        ]
-        .map(|(name, value)| format!("{name}={}", percent_encoded(value)))
-        .join("&")
+        ];
+        if self.wants_refresh_token {
+            fields.push(("access_type", "offline"));
+        }
+        fields.extend(own);
+        let encoded = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", percent_encoded(value)));
+        TokenAsk {
+            url: self.url.clone(),
+            form: Some(encoded.collect::<Vec<_>>().join("&")),
+            secret: None,
+        }
     }
 }
 
@@ -284,10 +338,11 @@ impl TokenRequest {
 struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
-/// The token in a token service's successful answer.
-pub(crate) fn token_of(at: &Attempt, answer: Answer) -> Result<Secret, RegistryError> {
+/// The tokens in a token service's successful answer.
+pub(crate) fn tokens_of(at: &Attempt, answer: Answer) -> Result<Tokens, RegistryError> {
     let registry = answer.url.authority().to_owned();
     let protocol = |problem: &str| RegistryError::Protocol {
         at: Box::new(at.clone()),
@@ -305,12 +360,15 @@ pub(crate) fn token_of(at: &Attempt, answer: Answer) -> Result<Secret, RegistryE
         .or(parsed.access_token)
         .filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| protocol("it holds no token"))?;
-    if token.bytes().any(|byte| !byte.is_ascii_graphic()) {
+    if !is_header_text(&token) {
         return Err(protocol(
             "its token holds characters that no header may have",
         ));
     }
-    Ok(Secret::bearer(&token))
+    Ok(Tokens {
+        access: Secret::bearer(&token),
+        refresh: parsed.refresh_token.filter(|token| !token.is_empty()),
+    })
 }
 
 #[cfg(test)]
@@ -390,15 +448,48 @@ mod tests {
         .unwrap() else {
             panic!("no token request");
         };
-        request.send(|http, secret| {
-            assert!(secret.is_none());
-            assert_eq!(http.url.to_string(), "https://h/t");
-            let Payload::Bytes(form) = http.payload else { panic!("no form") };
-            let form = std::str::from_utf8(form).unwrap();
-            assert_eq!(
-                form,
-                "grant_type=refresh_token&client_id=kiln&service=s&scope=repository%3Aa%2Fb%3Apull&refresh_token=r%26t"
-            );
-        });
+        let [ask] = &request.asks()[..] else {
+            panic!("one way to ask");
+        };
+        assert!(ask.secret.is_none());
+        assert_eq!(ask.url.to_string(), "https://h/t");
+        assert_eq!(
+            ask.form.as_deref().unwrap(),
+            "grant_type=refresh_token&client_id=kiln&service=s&scope=repository%3Aa%2Fb%3Apull&refresh_token=r%26t"
+        );
+    }
+
+    #[test]
+    fn a_password_goes_in_a_header_or_else_as_a_form() {
+        let user = Credential::Password {
+            username: "me".to_owned(),
+            password: "s&c".to_owned(),
+        };
+        let Some(Way::Token(request)) = chosen(
+            r#"Bearer realm="https://h/t",service=s"#,
+            Some(&user),
+            Scheme::Https,
+        )
+        .unwrap() else {
+            panic!("no token request");
+        };
+        let asks = request.for_login().asks();
+        assert_eq!(
+            asks[0].url.to_string(),
+            "https://h/t?service=s&scope=repository%3Aa%2Fb%3Apull&account=me&client_id=kiln&offline_token=true"
+        );
+        assert_eq!(asks[0].secret.as_ref().unwrap().header(), "Basic bWU6cyZj");
+        assert_eq!(
+            asks[1].form.as_deref().unwrap(),
+            "grant_type=password&client_id=kiln&service=s&scope=repository%3Aa%2Fb%3Apull&access_type=offline&username=me&password=s%26c"
+        );
+    }
+
+    #[test]
+    fn a_registry_token_is_shown_as_it_is() {
+        let token = Credential::RegistryToken("t".to_owned());
+        let way = chosen(r#"Bearer realm="https://h/t""#, Some(&token), Scheme::Https);
+        assert!(matches!(way.unwrap(), Some(Way::Header(secret)) if secret.header() == "Bearer t"));
+        chosen("Basic realm=x", Some(&token), Scheme::Https).unwrap_err();
     }
 }

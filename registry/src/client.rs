@@ -7,6 +7,7 @@ use oci_spec::image::Descriptor;
 
 use crate::attempt::{Act, Attempt};
 use crate::auth::Scopes;
+use crate::credentials::Credential;
 use crate::error::RegistryError;
 use crate::options::Options;
 use crate::session::Session;
@@ -50,11 +51,22 @@ impl Client {
         }
     }
 
+    /// Whether `registry` (`host` or `host:port`) lets in who shows `credential`. Gives the credential to keep in its place, if
+    /// the registry has one: a token that can be taken back without changing the password.
+    pub fn log_in(
+        &self,
+        registry: &str,
+        credential: &Credential,
+    ) -> Result<Option<Credential>, RegistryError> {
+        self.session.log_in(registry, credential)
+    }
+
     /// The manifest or index that `reference` names, by digest if it has one, else by tag.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved, RegistryError> {
         pull::manifest(
             &self.session,
             &Attempt::new(Act::Resolve, reference),
+            reference,
             reference.digest(),
         )
     }
@@ -66,7 +78,7 @@ impl Client {
         digest: &Digest,
     ) -> Result<Vec<u8>, RegistryError> {
         let at = Attempt::new(Act::PullManifest(*digest), reference);
-        pull::manifest(&self.session, &at, Some(*digest)).map(|resolved| resolved.bytes)
+        pull::manifest(&self.session, &at, reference, Some(*digest)).map(|resolved| resolved.bytes)
     }
 
     /// Streams a blob into `out`, verified by size and digest. `progress` gets the number of bytes written so far. After an
@@ -81,14 +93,12 @@ impl Client {
         pull::blob(&self.session, reference, descriptor, out, progress)
     }
 
-    /// Whether the repository of `reference` has this blob.
+    /// Whether the repository of `reference` has this blob, in its own registry.
     pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool, RegistryError> {
-        pull::holds(
-            &self.session,
-            &Attempt::new(Act::CheckBlob(*digest), reference),
-            digest,
-            Scopes::pull(reference.repository()),
-        )
+        let at = Attempt::new(Act::CheckBlob(*digest), reference);
+        let to = self.session.to_push(&at, reference)?;
+        let scopes = Scopes::pull(&to.repository);
+        pull::holds(&self.session, &at, &to, digest, scopes)
     }
 
     /// Makes sure the repository of `reference` has a blob: asks first, then tries to mount it from the repository `mount_from`
@@ -102,7 +112,7 @@ impl Client {
         mount_from: Option<&str>,
         progress: &dyn Fn(u64),
     ) -> Result<Pushed, RegistryError> {
-        let blob = push::Blob::new(reference, descriptor, open, progress)?;
+        let blob = push::Blob::new(&self.session, reference, descriptor, open, progress)?;
         if push::holds(&self.session, &blob)? {
             return Ok(Pushed::Present);
         }

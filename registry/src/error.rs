@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::attempt::Attempt;
 use crate::credentials::CredentialsError;
+use crate::registries::RulesError;
 
 /// A request to a registry that did not succeed.
 #[derive(Debug, Error)]
@@ -123,6 +124,23 @@ pub enum RegistryError {
         #[source]
         source: CredentialsError,
     },
+    /// The rules about registries can't be read, or forbid this one.
+    #[error("could not {at}")]
+    Rules {
+        /// What was attempted.
+        at: Box<Attempt>,
+        /// Why not.
+        #[source]
+        source: RulesError,
+    },
+    /// It was to be had neither from the registry nor from its mirrors.
+    #[error("{source}; {mirrors}")]
+    Mirrored {
+        /// What the registry itself came to.
+        source: Box<RegistryError>,
+        /// What the mirrors came to.
+        mirrors: String,
+    },
     /// This machine's side failed: the blob to push could not be read, or the blob pulled could not be written.
     #[error("could not {at}: {side}")]
     Local {
@@ -176,7 +194,17 @@ impl RegistryError {
             | RegistryError::TooLarge { at, .. }
             | RegistryError::Protocol { at, .. }
             | RegistryError::Credentials { at, .. }
+            | RegistryError::Rules { at, .. }
             | RegistryError::Local { at, .. } => at,
+            RegistryError::Mirrored { source, .. } => source.attempt(),
+        }
+    }
+
+    /// The registry's own failure, without what its mirrors came to.
+    pub fn of_registry(&self) -> &RegistryError {
+        match self {
+            RegistryError::Mirrored { source, .. } => source,
+            other => other,
         }
     }
 }

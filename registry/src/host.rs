@@ -139,6 +139,14 @@ impl Url {
         &self.authority
     }
 
+    /// The same address, protected.
+    pub(crate) fn over_tls(self) -> Self {
+        Url {
+            scheme: Scheme::Https,
+            ..self
+        }
+    }
+
     /// Whether both are the same scheme, host and port: the border a secret may not cross.
     pub(crate) fn same_origin(&self, other: &Url) -> bool {
         self.scheme == other.scheme
@@ -146,7 +154,7 @@ impl Url {
             && self.port() == other.port()
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         let after_host = self
             .authority
             .rsplit_once(']')

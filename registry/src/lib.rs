@@ -1,7 +1,7 @@
 //! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate; and plain downloads.
 //!
 //! This is the only crate of kiln that speaks HTTP or TLS. It reads no environment and prints nothing: proxies, credential
-//! files and lists of insecure registries are handed in through [`Options`], progress goes out through callbacks, and every
+//! files and those of rules about registries are handed in through [`Options`], progress goes out through callbacks, and every
 //! failure is a [`RegistryError`] that names what was attempted and on what.
 //!
 //! ```no_run
@@ -23,15 +23,20 @@
 
 mod attempt;
 mod auth;
+mod certificates;
 mod challenge;
 mod client;
 mod credentials;
+mod endpoint;
 mod error;
 mod fetch;
 mod host;
+mod mirrors;
 mod options;
+mod proxy;
 mod pull;
 mod push;
+mod registries;
 mod retry;
 mod session;
 #[cfg(any(test, feature = "testing"))]
@@ -39,13 +44,15 @@ pub mod testing;
 mod transport;
 mod tree;
 
-pub use attempt::{Act, Attempt};
+pub use attempt::{Act, Attempt, Subject};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
-pub use credentials::{Credential, Credentials, CredentialsError};
+pub use credentials::{Credential, CredentialSource, Credentials, CredentialsError, Kept};
 pub use error::{RegistryError, TransportError};
 pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators};
 pub use host::is_loopback;
-pub use options::{Options, Proxy, Sleep};
+pub use options::{Options, Sleep};
+pub use proxy::Proxy;
+pub use registries::{RegistryRules, RulesError};
 pub use tree::{BlobSource, ManifestTree};
 
 #[cfg(test)]

@@ -1,22 +1,30 @@
 //! What a [`Client`](crate::Client) needs to know of the world; the crate finds none of it by itself.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
+use crate::proxy::Proxy;
+use crate::registries::RegistryRules;
 
 /// Settings of a client. `Options::default()` is anonymous, strict about TLS and patient.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The `User-Agent` header.
     pub user_agent: String,
-    /// Registries (`host` or `host:port`) that may be spoken to over plain HTTP when HTTPS fails. Loopback hosts always may.
-    pub insecure: Vec<String>,
+    /// Whether certificates are checked and plain HTTP is refused, for all registries; `None` leaves it to the rules, and to
+    /// plain HTTP being good enough on loopback.
+    pub tls_verify: Option<bool>,
+    /// Mirrors, insecure and blocked registries.
+    pub rules: RegistryRules,
+    /// Folders like `/etc/docker/certs.d`, the most important first.
+    pub certificates: Vec<PathBuf>,
     /// Where user names, passwords and tokens come from.
     pub credentials: Credentials,
-    /// The proxy for everything but loopback hosts.
-    pub proxy: Option<Proxy>,
+    /// Proxies for everything but loopback hosts.
+    pub proxy: Proxy,
     /// Longest time to find and connect to a host.
     pub connect_timeout: Duration,
     /// Longest time without a byte moving in either direction.
@@ -25,15 +33,6 @@ pub struct Options {
     pub retries: u32,
     /// How to wait before trying again.
     pub sleep: Sleep,
-}
-
-/// An HTTP proxy and the hosts that bypass it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
-    /// `http://[user:password@]host:port`.
-    pub url: String,
-    /// Entries of `NO_PROXY`: hosts, or domains with or without their leading dot; `*` is every host.
-    pub bypass: Vec<String>,
 }
 
 /// A function that waits. Tests hand in one that only takes note.
@@ -61,9 +60,11 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).to_owned(),
-            insecure: Vec::new(),
+            tls_verify: None,
+            rules: RegistryRules::default(),
+            certificates: Vec::new(),
             credentials: Credentials::default(),
-            proxy: None,
+            proxy: Proxy::default(),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(60),
             retries: 4,

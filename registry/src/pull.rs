@@ -10,7 +10,9 @@ use ureq::http::Method;
 use crate::attempt::{Act, Attempt};
 use crate::auth::Scopes;
 use crate::client::{MANIFEST_LIMIT, Resolved};
+use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
+use crate::mirrors;
 use crate::retry;
 use crate::session::{Question, Session, body_failure, protocol, refused, unreachable};
 use crate::transport::{Answer, BodyError, body_error};
@@ -26,26 +28,43 @@ const ACCEPTED: [&str; 4] = [
     media_type::DOCKER_MANIFEST,
 ];
 
-/// Fetches a manifest or index by `digest`, or by the tag of the attempt's reference.
+/// Fetches a manifest or index by `digest`, or by the tag of `image`.
 pub(crate) fn manifest(
     session: &Session,
     at: &Attempt,
+    image: &Reference,
     digest: Option<Digest>,
 ) -> Result<Resolved, RegistryError> {
-    let name = match digest {
+    let asked_for = match digest {
+        Some(digest) => &image.by_digest(digest),
+        None => image,
+    };
+    mirrors::from_any(session, at, asked_for, |endpoint| {
+        manifest_from(session, at, endpoint, asked_for)
+    })
+}
+
+fn manifest_from(
+    session: &Session,
+    at: &Attempt,
+    from: &Endpoint,
+    image: &Reference,
+) -> Result<Resolved, RegistryError> {
+    let name = match image.digest() {
         Some(digest) => digest.to_string(),
-        None => at.reference.tag().unwrap_or("latest").to_owned(),
+        None => image.tag().unwrap_or("latest").to_owned(),
     };
     let path = format!("manifests/{name}");
     let mut tries = 0;
     loop {
-        let question = Question::new(Method::GET, &path, Scopes::pull(at.reference.repository()))
+        let question = Question::new(from, Method::GET, &path, Scopes::pull(&from.repository))
             .header("accept", ACCEPTED.join(", "));
         let answer = session.ask_for_success(at, &question)?;
         let host = answer.url.authority().to_owned();
         let content_type = answer.header("content-type").map(str::to_owned);
-        let expected =
-            digest.or_else(|| Digest::from_str(answer.header("docker-content-digest")?).ok());
+        let expected = image
+            .digest()
+            .or_else(|| Digest::from_str(answer.header("docker-content-digest")?).ok());
         match answer.bytes(MANIFEST_LIMIT) {
             Ok(bytes) => return checked(at, &host, content_type.as_deref(), expected, bytes),
             Err(BodyError::Transport(error))
@@ -74,6 +93,14 @@ fn checked(
             actual,
         });
     }
+    if is_schema_1(content_type, &bytes) {
+        return Err(protocol(
+            at,
+            host,
+            "it is a manifest in Docker's first format (schema 1), which registries stopped taking long ago; \
+             pull it with an old client and push it again",
+        ));
+    }
     let media_type = media_type_of(content_type, &bytes).ok_or_else(|| {
         protocol(
             at,
@@ -90,6 +117,20 @@ fn checked(
         actual.to_oci(),
     );
     Ok(Resolved { descriptor, bytes })
+}
+
+/// Whether this is a manifest that nothing can be checked of: its layers have no sizes, and often no digest of its own.
+fn is_schema_1(content_type: Option<&str>, bytes: &[u8]) -> bool {
+    let named = content_type.is_some_and(|text| {
+        text.starts_with(media_type::DOCKER_SCHEMA_1)
+            || text.starts_with(media_type::DOCKER_SCHEMA_1_SIGNED)
+    });
+    let is_first = || {
+        let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+        let version = value.as_ref().and_then(|value| value.get("schemaVersion"));
+        version.and_then(serde_json::Value::as_u64) == Some(1)
+    };
+    named || is_first()
 }
 
 /// The type of a manifest: as its header says if that is one we know, else as it says itself, else by its members.
@@ -116,15 +157,16 @@ fn media_type_of(content_type: Option<&str>, bytes: &[u8]) -> Option<String> {
         .then(|| media_type::OCI_MANIFEST.to_owned())
 }
 
-/// Whether the attempt's repository has a blob.
+/// Whether a repository has a blob.
 pub(crate) fn holds(
     session: &Session,
     at: &Attempt,
+    to: &Endpoint,
     digest: &Digest,
     scopes: Scopes,
 ) -> Result<bool, RegistryError> {
     let path = format!("blobs/{digest}");
-    let question = Question::new(Method::HEAD, &path, scopes);
+    let question = Question::new(to, Method::HEAD, &path, scopes);
     let answer = session.ask(at, &question, session.options.retries)?;
     match answer.status {
         404 => Ok(false),
@@ -133,7 +175,8 @@ pub(crate) fn holds(
     }
 }
 
-/// Streams a blob. After a cut, goes on from where it was; tries count anew whenever there was progress.
+/// Streams a blob. After a cut, goes on from where it was, if need be at another place: it is the same blob everywhere. Tries
+/// count anew whenever there was progress.
 pub(crate) fn blob(
     session: &Session,
     reference: &Reference,
@@ -145,28 +188,14 @@ pub(crate) fn blob(
     let at = Attempt::new(Act::PullBlob(digest), reference);
     let mut transfer = Transfer {
         at: &at,
+        digest,
         size: descriptor.size(),
         done: 0,
         digester: Digester::new(),
         out,
         progress,
     };
-    let mut tries = 0;
-    loop {
-        let before = transfer.done;
-        let (host, error) = match transfer.run(session, &format!("blobs/{digest}"))? {
-            Outcome::Whole => break,
-            Outcome::Cut { host, error } => (host, error),
-        };
-        if transfer.done > before {
-            tries = 0;
-        }
-        if tries >= retry::limit(&error, session.options.retries) {
-            return Err(unreachable(&at, &host, error));
-        }
-        session.options.sleep.wait(retry::pause(tries, None));
-        tries += 1;
-    }
+    mirrors::from_any(session, &at, reference, |from| transfer.from(session, from))?;
     let actual = transfer.digester.finish();
     if actual == digest {
         Ok(())
@@ -198,6 +227,7 @@ pub(crate) fn blob_digest(
 /// A blob on its way.
 struct Transfer<'a> {
     at: &'a Attempt,
+    digest: Digest,
     size: u64,
     done: u64,
     digester: Digester,
@@ -211,13 +241,30 @@ enum Outcome {
 }
 
 impl Transfer<'_> {
+    /// All that is missing, from one place.
+    fn from(&mut self, session: &Session, from: &Endpoint) -> Result<(), RegistryError> {
+        let mut tries = 0;
+        loop {
+            let before = self.done;
+            let (host, error) = match self.run(session, from)? {
+                Outcome::Whole => return Ok(()),
+                Outcome::Cut { host, error } => (host, error),
+            };
+            if self.done > before {
+                tries = 0;
+            }
+            if tries >= retry::limit(&error, session.options.retries) {
+                return Err(unreachable(self.at, &host, error));
+            }
+            session.options.sleep.wait(retry::pause(tries, None));
+            tries += 1;
+        }
+    }
+
     /// One request for what is missing, copied as far as it comes.
-    fn run(&mut self, session: &Session, path: &str) -> Result<Outcome, RegistryError> {
-        let mut question = Question::new(
-            Method::GET,
-            path,
-            Scopes::pull(self.at.reference.repository()),
-        );
+    fn run(&mut self, session: &Session, from: &Endpoint) -> Result<Outcome, RegistryError> {
+        let path = format!("blobs/{}", self.digest);
+        let mut question = Question::new(from, Method::GET, &path, Scopes::pull(&from.repository));
         if self.done > 0 {
             question = question.header("range", format!("bytes={}-", self.done));
         }

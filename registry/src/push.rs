@@ -11,8 +11,9 @@ use ureq::http::Method;
 use crate::attempt::{Act, Attempt};
 use crate::auth::Scopes;
 use crate::client::{MANIFEST_LIMIT, Pushed};
+use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::host::Url;
+use crate::host::{Scheme, Url};
 use crate::pull::{self, blob_digest};
 use crate::retry;
 use crate::session::{Question, Session, protocol, refused};
@@ -28,8 +29,9 @@ type Open<'a> = &'a dyn Fn() -> io::Result<Box<dyn Read>>;
 
 /// A blob to be pushed.
 pub(crate) struct Blob<'a> {
-    pub(crate) at: Attempt,
-    pub(crate) digest: Digest,
+    at: Attempt,
+    to: Endpoint,
+    digest: Digest,
     size: u64,
     open: Open<'a>,
     progress: &'a dyn Fn(u64),
@@ -43,14 +45,17 @@ struct Upload {
 
 impl<'a> Blob<'a> {
     pub(crate) fn new(
+        session: &Session,
         reference: &Reference,
         descriptor: &Descriptor,
         open: Open<'a>,
         progress: &'a dyn Fn(u64),
     ) -> Result<Self, RegistryError> {
         let digest = blob_digest(descriptor, reference, Act::PushManifest)?;
+        let at = Attempt::new(Act::PushBlob(digest), reference);
         Ok(Blob {
-            at: Attempt::new(Act::PushBlob(digest), reference),
+            to: session.to_push(&at, reference)?,
+            at,
             digest,
             size: descriptor.size(),
             open,
@@ -59,13 +64,13 @@ impl<'a> Blob<'a> {
     }
 
     fn scopes(&self) -> Scopes {
-        Scopes::push(self.at.reference.repository())
+        Scopes::push(&self.to.repository)
     }
 }
 
 /// Whether the repository has it already.
 pub(crate) fn holds(session: &Session, blob: &Blob<'_>) -> Result<bool, RegistryError> {
-    pull::holds(session, &blob.at, &blob.digest, blob.scopes())
+    pull::holds(session, &blob.at, &blob.to, &blob.digest, blob.scopes())
 }
 
 /// Mounts or sends a blob that is not there. A broken upload is begun anew: its session may be gone.
@@ -119,11 +124,12 @@ fn begin(
 ) -> Result<Option<Upload>, RegistryError> {
     let mut scopes = blob.scopes();
     let mut path = "blobs/uploads/".to_owned();
-    if let Some(from) = mount_from.filter(|from| *from != blob.at.reference.repository()) {
+    if let Some(from) = mount_from.filter(|from| *from != blob.to.repository) {
         scopes = scopes.and_pull(from);
         path = format!("{path}?mount={}&from={from}", blob.digest);
     }
-    let question = Question::new(Method::POST, &path, scopes).payload(Payload::Bytes(&[]));
+    let question =
+        Question::new(&blob.to, Method::POST, &path, scopes).payload(Payload::Bytes(&[]));
     let answer = session.ask_for_success(&blob.at, &question)?;
     if answer.status == 201 && mount_from.is_some() {
         return Ok(None);
@@ -138,15 +144,24 @@ fn begin(
     }))
 }
 
+/// Where an upload goes on. Registries behind a proxy often think that they are spoken to in the clear.
 fn location(at: &Attempt, answer: &Answer) -> Result<Url, RegistryError> {
     let host = answer.url.authority();
     let header = answer
         .header("location")
         .ok_or_else(|| protocol(at, host, "it names no place for the upload"))?;
-    answer
+    let place = answer
         .url
         .join(header)
-        .ok_or_else(|| protocol(at, host, format!("`{header}` is not a place for an upload")))
+        .ok_or_else(|| protocol(at, host, format!("`{header}` is not a place for an upload")))?;
+    if answer.url.scheme() == Scheme::Http || place.scheme() == Scheme::Https {
+        return Ok(place);
+    }
+    if place.authority() == host {
+        return Ok(place.over_tls());
+    }
+    let problem = format!("it wants the upload in the clear, at `{place}`");
+    Err(protocol(at, host, problem))
 }
 
 /// The whole blob in one PUT, streamed; its digest is computed on the way, so that a file that changed is called by its name.
@@ -168,7 +183,7 @@ fn send_whole(session: &Session, blob: &Blob<'_>, upload: Upload) -> Result<Answ
             length: blob.size,
         }
     };
-    let question = Question::new(Method::PUT, "", blob.scopes())
+    let question = Question::new(&blob.to, Method::PUT, "", blob.scopes())
         .at(upload
             .location
             .with_query("digest", &blob.digest.to_string()))
@@ -215,7 +230,7 @@ fn send_chunks(session: &Session, blob: &Blob<'_>) -> Result<Pushed, RegistryErr
                 "it is shorter than its descriptor says",
             )));
         }
-        let question = Question::new(Method::PATCH, "", blob.scopes())
+        let question = Question::new(&blob.to, Method::PATCH, "", blob.scopes())
             .at(upload.location)
             .header("content-type", OCTETS)
             .header("content-range", format!("{start}-{}", start + length - 1))
@@ -225,7 +240,7 @@ fn send_chunks(session: &Session, blob: &Blob<'_>) -> Result<Pushed, RegistryErr
         start += length;
         (blob.progress)(start);
     }
-    let question = Question::new(Method::PUT, "", blob.scopes())
+    let question = Question::new(&blob.to, Method::PUT, "", blob.scopes())
         .at(upload
             .location
             .with_query("digest", &blob.digest.to_string()))
@@ -256,7 +271,8 @@ pub(crate) fn manifest(
         .tag()
         .map_or_else(|| digest.to_string(), str::to_owned);
     let path = format!("manifests/{name}");
-    let question = Question::new(Method::PUT, &path, Scopes::push(reference.repository()))
+    let to = session.to_push(&at, reference)?;
+    let question = Question::new(&to, Method::PUT, &path, Scopes::push(&to.repository))
         .header("content-type", media_type)
         .payload(Payload::Bytes(bytes));
     let answer = session.ask_for_success(&at, &question)?;

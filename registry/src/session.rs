@@ -1,17 +1,23 @@
 //! A question to a registry, asked until there is an answer: schemes, redirects, authentication, retries.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use kiln_image::Reference;
 use ureq::http::Method;
 
 use crate::attempt::Attempt;
-use crate::auth::{Remembered, Scopes, Secret, TokenRequest, Way, choose, token_of};
-use crate::challenge;
+use crate::auth::{
+    Remembered, Scopes, Secret, TokenAsk, TokenRequest, Tokens, Way, choose, tokens_of,
+};
+use crate::challenge::{self, Challenge};
 use crate::credentials::Credential;
+use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
 use crate::host::{Scheme, Url, is_loopback, server_of};
+use crate::mirrors::Mirrors;
 use crate::options::Options;
+use crate::registries::{Rules, RulesError};
 use crate::retry;
 use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire};
 
@@ -23,13 +29,16 @@ const MOST_REDIRECTS: usize = 5;
 pub(crate) struct Session {
     pub(crate) options: Options,
     pub(crate) wire: Wire,
+    pub(crate) mirrors: Mirrors,
+    rules: OnceLock<Rules>,
     remembered: Remembered,
     schemes: Mutex<HashMap<String, Scheme>>,
     credentials: Mutex<HashMap<(String, String), Option<Credential>>>,
 }
 
-/// What is asked, below `/v2/<repository>/` of the attempt's registry or at an address that it gave.
+/// What is asked, below `/v2/<repository>/` of an endpoint or at an address that it gave.
 pub(crate) struct Question<'a> {
+    pub(crate) to: &'a Endpoint,
     pub(crate) method: Method,
     pub(crate) place: Place<'a>,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -40,7 +49,7 @@ pub(crate) struct Question<'a> {
 /// Where a question goes.
 #[derive(Clone)]
 pub(crate) enum Place<'a> {
-    /// A path below the repository: `manifests/latest`.
+    /// A path below the repository: `manifests/latest`; for the registry as such, below `/v2/`.
     Below(&'a str),
     /// An address from an answer's `Location`.
     At(Url),
@@ -53,8 +62,9 @@ pub(crate) enum Trouble {
 }
 
 impl<'a> Question<'a> {
-    pub(crate) fn new(method: Method, path: &'a str, scopes: Scopes) -> Self {
+    pub(crate) fn new(to: &'a Endpoint, method: Method, path: &'a str, scopes: Scopes) -> Self {
         Question {
+            to,
             method,
             place: Place::Below(path),
             headers: Vec::new(),
@@ -84,10 +94,31 @@ impl Session {
         Session {
             wire: Wire::new(&options),
             options,
+            mirrors: Mirrors::default(),
+            rules: OnceLock::new(),
             remembered: Remembered::default(),
             schemes: Mutex::default(),
             credentials: Mutex::default(),
         }
+    }
+
+    /// The rules about registries, read now if they are not.
+    pub(crate) fn rules(&self, at: &Attempt) -> Result<&Rules, RegistryError> {
+        if let Some(rules) = self.rules.get() {
+            return Ok(rules);
+        }
+        let read = Rules::read(&self.options.rules).map_err(|source| rules_failure(at, source))?;
+        Ok(self.rules.get_or_init(|| read))
+    }
+
+    /// Where an image is sent.
+    pub(crate) fn to_push(
+        &self,
+        at: &Attempt,
+        image: &Reference,
+    ) -> Result<Endpoint, RegistryError> {
+        let endpoint = self.rules(at)?.to_push(image);
+        endpoint.map_err(|source| rules_failure(at, source))
     }
 
     /// Asks, and asks again after passing failures, up to `retries` times. Every status but 401 from the registry itself
@@ -131,12 +162,16 @@ impl Session {
 
     /// Asks once, or twice if the registry wants to know who asks.
     fn once(&self, at: &Attempt, question: &Question<'_>) -> Result<Answer, Trouble> {
-        let home = self.home(at.registry())?;
+        let to = question.to;
+        let home = self.home(to)?;
         let url = match &question.place {
+            Place::Below(path) if to.repository.is_empty() => {
+                Url::new(home.scheme(), home.authority(), format!("/v2/{path}"))
+            }
             Place::Below(path) => Url::new(
                 home.scheme(),
                 home.authority(),
-                format!("/v2/{}/{path}", at.reference.repository()),
+                format!("/v2/{}/{path}", to.repository),
             ),
             Place::At(url) => url.clone(),
         };
@@ -145,23 +180,98 @@ impl Session {
             url: url.clone(),
             headers: question.headers.clone(),
             payload: question.payload,
+            unverified: self.is_unverified(to),
         };
-        let known = self.remembered.find(at.registry(), &question.scopes);
+        let known = self.remembered.find(to, &question.scopes);
         let answer = self.follow(at, &home, request(), known.as_ref())?;
         if answer.status != 401 || !answer.url.same_origin(&home) {
             return Ok(answer);
         }
         if let Some(refused) = &known {
-            self.remembered.forget(at.registry(), refused);
+            self.remembered.forget(to, refused);
         }
-        let (secret, with_credentials) = self.authenticate(at, &home, answer, &question.scopes)?;
+        let (secret, with_credentials) =
+            self.authenticate(at, to, &home, answer, &question.scopes)?;
         let answer = self.follow(at, &home, request(), Some(&secret))?;
         if answer.status == 401 && answer.url.same_origin(&home) {
             return Err(Trouble::Final(unauthorized(at, answer, with_credentials)));
         }
-        self.remembered
-            .keep(at.registry(), &question.scopes, &secret);
+        self.remembered.keep(to, &question.scopes, &secret);
         Ok(answer)
+    }
+
+    /// Whether `credential` lets somebody in; anybody may be let in. Gives an identity token if the registry prefers that to be
+    /// kept.
+    pub(crate) fn log_in(
+        &self,
+        registry: &str,
+        credential: &Credential,
+    ) -> Result<Option<Credential>, RegistryError> {
+        let at = Attempt::log_in(registry);
+        let to = self.rules(&at)?.registry(registry);
+        let mut tries = 0;
+        loop {
+            let error = match self.log_in_once(&at, &to, credential) {
+                Ok(kept) => return Ok(kept),
+                Err(Trouble::Transport { error, .. })
+                    if tries < retry::limit(&error, self.options.retries) =>
+                {
+                    None
+                }
+                Err(Trouble::Final(RegistryError::Status { status, .. }))
+                    if retry::passing_status(status) && tries < self.options.retries =>
+                {
+                    None
+                }
+                Err(trouble) => return Err(trouble.into_error(&at)),
+            };
+            self.options.sleep.wait(retry::pause(tries, error));
+            tries += 1;
+        }
+    }
+
+    fn log_in_once(
+        &self,
+        at: &Attempt,
+        to: &Endpoint,
+        credential: &Credential,
+    ) -> Result<Option<Credential>, Trouble> {
+        let home = self.home(to)?;
+        let request = || Request {
+            method: Method::GET,
+            url: home.clone(),
+            headers: Vec::new(),
+            payload: Payload::None,
+            unverified: self.is_unverified(to),
+        };
+        let answer = self.follow(at, &home, request(), None)?;
+        if answer.is_success() {
+            return Ok(None);
+        }
+        if answer.status != 401 {
+            return Err(Trouble::Final(refused(at, answer)));
+        }
+        let way = choose(
+            &challenges(&answer),
+            &Scopes::none(),
+            Some(credential),
+            home.scheme(),
+        );
+        let (secret, refresh) =
+            match way.map_err(|problem| Trouble::Final(protocol(at, home.authority(), problem)))? {
+                None => return Err(Trouble::Final(unauthorized(at, answer, false))),
+                Some(Way::Header(secret)) => (secret, None),
+                Some(Way::Token(request)) => {
+                    let tokens = self.tokens(at, to, &request.for_login())?;
+                    (tokens.access, tokens.refresh)
+                }
+            };
+        let answer = self.follow(at, &home, request(), Some(&secret))?;
+        match answer.status {
+            401 => Err(Trouble::Final(unauthorized(at, answer, true))),
+            _ if answer.is_success() => Ok(refresh.map(Credential::IdentityToken)),
+            _ => Err(Trouble::Final(refused(at, answer))),
+        }
     }
 
     /// Sends a request and follows redirects. `secret` goes to the origin of `home` and nowhere else.
@@ -204,28 +314,21 @@ impl Session {
     }
 
     /// The origin of a registry. Where plain HTTP is allowed, the host is asked once which it speaks, without any secret.
-    fn home(&self, registry: &str) -> Result<Url, Trouble> {
-        let server = server_of(registry);
-        let schemes = self.allowed_schemes(registry);
+    fn home(&self, to: &Endpoint) -> Result<Url, Trouble> {
+        let server = server_of(&to.host);
+        let schemes = self.allowed_schemes(to);
         if let [only] = schemes {
             return Ok(Url::new(*only, server, "/v2/"));
         }
-        if let Some(known) = self
-            .schemes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(server)
-        {
+        if let Some(known) = locked(&self.schemes).get(server) {
             return Ok(Url::new(*known, server, "/v2/"));
         }
         let mut last_error = None;
         for scheme in schemes {
-            match self.probe(Url::new(*scheme, server, "/v2/")) {
+            let home = Url::new(*scheme, server, "/v2/");
+            match self.probe(home, self.is_unverified(to)) {
                 Ok(home) => {
-                    self.schemes
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(server.to_owned(), *scheme);
+                    locked(&self.schemes).insert(server.to_owned(), *scheme);
                     return Ok(home);
                 }
                 Err(error) => last_error = Some(error),
@@ -239,27 +342,30 @@ impl Session {
         })
     }
 
-    fn allowed_schemes(&self, registry: &str) -> &'static [Scheme] {
-        if is_loopback(registry) {
-            &[Scheme::Http, Scheme::Https]
-        } else if self
-            .options
-            .insecure
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(registry))
-        {
-            &[Scheme::Https, Scheme::Http]
-        } else {
-            &[Scheme::Https]
+    fn is_unverified(&self, to: &Endpoint) -> bool {
+        match self.options.tls_verify {
+            Some(verify) => !verify,
+            None => to.insecure,
         }
     }
 
-    fn probe(&self, home: Url) -> Result<Url, TransportError> {
+    fn allowed_schemes(&self, to: &Endpoint) -> &'static [Scheme] {
+        let is_loopback = is_loopback(&to.host);
+        match self.options.tls_verify {
+            Some(true) => &[Scheme::Https],
+            _ if is_loopback => &[Scheme::Http, Scheme::Https],
+            _ if self.is_unverified(to) => &[Scheme::Https, Scheme::Http],
+            _ => &[Scheme::Https],
+        }
+    }
+
+    fn probe(&self, home: Url, unverified: bool) -> Result<Url, TransportError> {
         let request = Request {
             method: Method::GET,
             url: home.clone(),
             headers: Vec::new(),
             payload: Payload::None,
+            unverified,
         };
         match self.wire.send(&request, None) {
             // What servers that expect TLS say to plain HTTP.
@@ -276,79 +382,129 @@ impl Session {
     fn authenticate(
         &self,
         at: &Attempt,
+        to: &Endpoint,
         home: &Url,
         answer: Answer,
         scopes: &Scopes,
     ) -> Result<(Secret, bool), Trouble> {
-        let header = answer
-            .headers
-            .get_all("www-authenticate")
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let challenges: Vec<_> = header.flat_map(challenge::parse).collect();
-        let credential = self.credential(at).map_err(Trouble::Final)?;
-        let way = choose(&challenges, scopes, credential.as_ref(), home.scheme());
+        let credential = self.credential(at, to).map_err(Trouble::Final)?;
+        let way = choose(
+            &challenges(&answer),
+            scopes,
+            credential.as_ref(),
+            home.scheme(),
+        );
         match way.map_err(|problem| Trouble::Final(protocol(at, home.authority(), problem)))? {
             None => Err(Trouble::Final(unauthorized(at, answer, false))),
             Some(Way::Header(secret)) => Ok((secret, true)),
             Some(Way::Token(request)) => {
-                Ok((self.token(at, &request)?, request.with_credentials()))
+                let tokens = self.tokens(at, to, &request)?;
+                Ok((tokens.access, request.with_credentials()))
             }
         }
     }
 
-    fn token(&self, at: &Attempt, token: &TokenRequest) -> Result<Secret, Trouble> {
-        let answer = token.send(|request, secret| {
-            let service = request.url.clone();
-            self.follow(at, &service, request, secret.as_ref())
-        })?;
-        match answer.status {
-            200..300 => token_of(at, answer).map_err(Trouble::Final),
-            400 | 401 | 403 => Err(Trouble::Final(unauthorized(
+    fn tokens(
+        &self,
+        at: &Attempt,
+        to: &Endpoint,
+        wanted: &TokenRequest,
+    ) -> Result<Tokens, Trouble> {
+        let mut asks = wanted.asks().into_iter().peekable();
+        while let Some(ask) = asks.next() {
+            let answer = self.ask_for_token(at, to, &ask)?;
+            match answer.status {
+                200..300 => return tokens_of(at, answer).map_err(Trouble::Final),
+                404 | 405 if asks.peek().is_some() => {}
+                400 | 401 | 403 => {
+                    let with_credentials = wanted.with_credentials();
+                    return Err(Trouble::Final(unauthorized(at, answer, with_credentials)));
+                }
+                status if retry::passing_status(status) => {
+                    let error = TransportError::Cut(format!("its token service answered {status}"));
+                    return Err(Trouble::Transport {
+                        host: wanted.host().to_owned(),
+                        error,
+                    });
+                }
+                _ => return Err(Trouble::Final(refused(at, answer))),
+            }
+        }
+        unreachable!("there is a last way to ask, and its answer ends this")
+    }
+
+    fn ask_for_token(
+        &self,
+        at: &Attempt,
+        to: &Endpoint,
+        ask: &TokenAsk,
+    ) -> Result<Answer, Trouble> {
+        let mut request = Request {
+            method: Method::GET,
+            url: ask.url.clone(),
+            headers: Vec::new(),
+            payload: Payload::None,
+            unverified: self.is_unverified(to),
+        };
+        let Some(form) = &ask.form else {
+            return self.follow(at, &ask.url, request, ask.secret.as_ref());
+        };
+        request.method = Method::POST;
+        let form_type = "application/x-www-form-urlencoded";
+        request.headers = vec![("content-type", form_type.to_owned())];
+        request.payload = Payload::Bytes(form.as_bytes());
+        // The form holds the secret itself, so it goes to where it was meant to go and to no other place.
+        let answer = self
+            .wire
+            .send(&request, None)
+            .map_err(|error| Trouble::of(at, &request.url, error))?;
+        match redirect(&Method::POST, &answer) {
+            None => Ok(answer),
+            Some(elsewhere) => Err(Trouble::Final(protocol(
                 at,
-                answer,
-                token.with_credentials(),
+                ask.url.authority(),
+                format!("it wants credentials to be sent on to `{elsewhere}`"),
             ))),
-            status if retry::passing_status(status) => {
-                let error = TransportError::Cut(format!("its token service answered {status}"));
-                Err(Trouble::Transport {
-                    host: token.host().to_owned(),
-                    error,
-                })
-            }
-            _ => Err(Trouble::Final(refused(at, answer))),
         }
     }
 
-    /// The credential for the attempt's repository, looked up once: a helper may be slow, or ask the user.
-    fn credential(&self, at: &Attempt) -> Result<Option<Credential>, RegistryError> {
-        let (registry, repository) = (
-            at.registry().to_owned(),
-            at.reference.repository().to_owned(),
-        );
-        let key = (registry, repository);
-        if let Some(known) = self
-            .credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-        {
+    /// The credential for a repository, looked up once: a helper may be slow, or ask the user.
+    fn credential(&self, at: &Attempt, to: &Endpoint) -> Result<Option<Credential>, RegistryError> {
+        let key = (to.host.clone(), to.repository.clone());
+        // Held while looking: several threads ask at once, and a helper is to be asked once.
+        let mut known = locked(&self.credentials);
+        if let Some(known) = known.get(&key) {
             return Ok(known.clone());
         }
-        let found = self
-            .options
-            .credentials
-            .find(&key.0, &key.1)
-            .map_err(|source| RegistryError::Credentials {
-                at: Box::new(at.clone()),
-                registry: key.0.clone(),
-                source,
-            })?;
-        self.credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, found.clone());
+        let found = self.options.credentials.find(&key.0, &key.1);
+        let found = found.map_err(|source| RegistryError::Credentials {
+            at: Box::new(at.clone()),
+            registry: key.0.clone(),
+            source,
+        })?;
+        known.insert(key, found.clone());
         Ok(found)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that a registry offers in its `WWW-Authenticate` headers.
+fn challenges(answer: &Answer) -> Vec<Challenge> {
+    let headers = answer.headers.get_all("www-authenticate");
+    headers
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(challenge::parse)
+        .collect()
+}
+
+fn rules_failure(at: &Attempt, source: RulesError) -> RegistryError {
+    RegistryError::Rules {
+        at: Box::new(at.clone()),
+        source,
     }
 }
 

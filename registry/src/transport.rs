@@ -1,15 +1,21 @@
 //! One HTTP exchange: a request goes out, an answer comes back, nothing is followed, retried or authenticated here.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 
+use crate::certificates::HostCertificates;
 use crate::error::TransportError;
-use crate::host::{Url, host_of, is_loopback};
-use crate::options::{Options, Proxy};
+use crate::host::{Scheme, Url};
+use crate::options::Options;
+use crate::proxy::Proxy;
 
 /// Largest part of an error body that is read, in bytes.
 const ERROR_BODY_LIMIT: u64 = 64 * 1024;
@@ -22,6 +28,8 @@ pub(crate) struct Request<'a> {
     pub(crate) url: Url,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) payload: Payload<'a>,
+    /// Whether any certificate will do.
+    pub(crate) unverified: bool,
 }
 
 /// What a request carries. A stream is opened anew each time it is sent.
@@ -55,39 +63,42 @@ pub(crate) enum ExchangeError {
 }
 
 /// The connections of a client.
-#[derive(Debug)]
 pub(crate) struct Wire {
-    direct: Agent,
-    proxied: Option<(Agent, Proxy)>,
-    broken_proxy: Option<String>,
+    user_agent: String,
+    connect_timeout: Duration,
+    stall_timeout: Duration,
+    proxy: Proxy,
+    certificates: Vec<PathBuf>,
+    agents: Mutex<HashMap<Kind, Agent>>,
+    /// What the folders of certificates have for hosts.
+    of_hosts: Mutex<HashMap<String, Option<Arc<HostCertificates>>>>,
+}
+
+/// What connections have in common that one agent makes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    proxy: Option<String>,
+    unverified: bool,
+    /// The host, if certificates are kept for it.
+    host: Option<String>,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wire")
+    }
 }
 
 impl Wire {
     pub(crate) fn new(options: &Options) -> Self {
-        let direct = agent(options, None);
-        match options
-            .proxy
-            .as_ref()
-            .map(|proxy| (ureq::Proxy::new(&proxy.url), proxy))
-        {
-            None => Wire {
-                direct,
-                proxied: None,
-                broken_proxy: None,
-            },
-            Some((Ok(parsed), proxy)) => {
-                let proxied = Some((agent(options, Some(parsed)), proxy.clone()));
-                Wire {
-                    direct,
-                    proxied,
-                    broken_proxy: None,
-                }
-            }
-            Some((Err(error), _)) => Wire {
-                direct,
-                proxied: None,
-                broken_proxy: Some(error.to_string()),
-            },
+        Wire {
+            user_agent: options.user_agent.clone(),
+            connect_timeout: options.connect_timeout,
+            stall_timeout: options.stall_timeout,
+            proxy: options.proxy.clone(),
+            certificates: options.certificates.clone(),
+            agents: Mutex::default(),
+            of_hosts: Mutex::default(),
         }
     }
 
@@ -97,7 +108,7 @@ impl Wire {
         request: &Request<'_>,
         authorization: Option<&str>,
     ) -> Result<Answer, ExchangeError> {
-        let agent = self.agent_for(&request.url)?;
+        let agent = self.agent_for(request)?;
         let mut http = HttpRequest::builder()
             .method(request.method.clone())
             .uri(request.url.to_string());
@@ -136,38 +147,87 @@ impl Wire {
         })
     }
 
-    fn agent_for(&self, url: &Url) -> Result<&Agent, TransportError> {
-        if is_loopback(url.authority()) {
-            return Ok(&self.direct);
+    fn agent_for(&self, request: &Request<'_>) -> Result<Agent, TransportError> {
+        let url = &request.url;
+        let mut kind = Kind {
+            proxy: self.proxy.to_reach(url).map(str::to_owned),
+            unverified: request.unverified,
+            host: None,
+        };
+        let certificates = match url.scheme() {
+            Scheme::Https => self.certificates_of(url.authority())?,
+            Scheme::Http => None,
+        };
+        kind.host = certificates.is_some().then(|| url.authority().to_owned());
+        if let Some(agent) = locked(&self.agents).get(&kind) {
+            return Ok(agent.clone());
         }
-        if let Some(problem) = &self.broken_proxy {
-            return Err(TransportError::Proxy(problem.clone()));
+        let agent = self.agent(&kind, certificates.as_deref())?;
+        locked(&self.agents).insert(kind, agent.clone());
+        Ok(agent)
+    }
+
+    /// What is kept for a host, read once.
+    fn certificates_of(
+        &self,
+        authority: &str,
+    ) -> Result<Option<Arc<HostCertificates>>, TransportError> {
+        if let Some(known) = locked(&self.of_hosts).get(authority) {
+            return Ok(known.clone());
         }
-        match &self.proxied {
-            Some((agent, proxy)) if !proxy.bypasses(host_of(url.authority())) => Ok(agent),
-            _ => Ok(&self.direct),
-        }
+        let found = HostCertificates::find(&self.certificates, authority)
+            .map_err(TransportError::Tls)?
+            .map(Arc::new);
+        locked(&self.of_hosts).insert(authority.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn agent(
+        &self,
+        kind: &Kind,
+        certificates: Option<&HostCertificates>,
+    ) -> Result<Agent, TransportError> {
+        let proxy = kind.proxy.as_deref().map(ureq::Proxy::new).transpose();
+        let proxy = proxy.map_err(|error| TransportError::Proxy(error.to_string()))?;
+        Ok(Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .tls_config(tls(kind.unverified, certificates))
+            .user_agent(&self.user_agent)
+            .accept_encoding("identity")
+            .timeout_resolve(Some(self.connect_timeout))
+            .timeout_connect(Some(self.connect_timeout))
+            .timeout_per_read(Some(self.stall_timeout))
+            .timeout_per_write(Some(self.stall_timeout))
+            .build()
+            .new_agent())
     }
 }
 
-fn agent(options: &Options, proxy: Option<ureq::Proxy>) -> Agent {
-    // The machine's own store of authorities, `SSL_CERT_FILE` included: private ones are common where builds run.
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(proxy)
-        .tls_config(tls)
-        .user_agent(&options.user_agent)
-        .accept_encoding("identity")
-        .timeout_resolve(Some(options.connect_timeout))
-        .timeout_connect(Some(options.connect_timeout))
-        .timeout_per_read(Some(options.stall_timeout))
-        .timeout_per_write(Some(options.stall_timeout))
+/// The machine's own store of authorities, `SSL_CERT_FILE` included: private ones are common where builds run.
+fn tls(unverified: bool, certificates: Option<&HostCertificates>) -> TlsConfig {
+    let authorities = certificates.map_or(&[][..], |kept| &kept.authorities);
+    let roots = if authorities.is_empty() {
+        RootCerts::PlatformVerifier
+    } else {
+        let machine = rustls_native_certs::load_native_certs().certs;
+        let machine = machine
+            .iter()
+            .map(|der| Certificate::from_der(der.as_ref()).to_owned());
+        RootCerts::Specific(Arc::new(
+            machine.chain(authorities.iter().cloned()).collect(),
+        ))
+    };
+    TlsConfig::builder()
+        .root_certs(roots)
+        .client_cert(certificates.and_then(|kept| kept.own.clone()))
+        .disable_verification(unverified)
         .build()
-        .new_agent()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn malformed(error: ureq::http::Error) -> ExchangeError {
@@ -202,22 +262,6 @@ fn io_error(error: &io::Error) -> TransportError {
             TransportError::UnknownHost
         }
         _ => TransportError::Cut(error.to_string()),
-    }
-}
-
-impl Proxy {
-    /// Whether `host` is reached without the proxy, by the rules curl and Go share for `NO_PROXY`.
-    fn bypasses(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        self.bypass
-            .iter()
-            .map(|entry| entry.trim().to_ascii_lowercase())
-            .any(|entry| {
-                let domain = entry.trim_start_matches('*').trim_start_matches('.');
-                entry == "*"
-                    || (!domain.is_empty()
-                        && (host == domain || host.ends_with(&format!(".{domain}"))))
-            })
     }
 }
 
@@ -383,25 +427,6 @@ mod tests {
                 ),
                 expected
             );
-        }
-    }
-
-    #[test]
-    fn proxies_are_bypassed_as_curl_does() {
-        let proxy = |bypass: &str| Proxy {
-            url: String::new(),
-            bypass: vec![bypass.to_owned()],
-        };
-        for (entry, host, expected) in [
-            ("example.com", "example.com", true),
-            ("example.com", "r.Example.com", true),
-            (".example.com", "r.example.com", true),
-            ("*.example.com", "r.example.com", true),
-            ("example.com", "badexample.com", false),
-            ("*", "any", true),
-            ("", "any", false),
-        ] {
-            assert_eq!(proxy(entry).bypasses(host), expected, "{entry} {host}");
         }
     }
 }

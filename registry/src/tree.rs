@@ -153,7 +153,7 @@ fn holds(
     let nothing = || Err(io::ErrorKind::Unsupported.into());
     push::holds(
         session,
-        &push::Blob::new(reference, blob, &nothing, &|_| {})?,
+        &push::Blob::new(session, reference, blob, &nothing, &|_| {})?,
     )
 }
 
@@ -165,7 +165,7 @@ fn send(
 ) -> Result<(), RegistryError> {
     let open = || source.open(blob);
     let progress = |done| source.progress(blob, done);
-    let ready = push::Blob::new(reference, blob, &open, &progress)?;
+    let ready = push::Blob::new(session, reference, blob, &open, &progress)?;
     push::blob(session, &ready, source.mount_from(blob).as_deref())?;
     source.progress(blob, blob.size());
     Ok(())

@@ -124,7 +124,7 @@ fn parser_and_planner_stay_pure() {
 fn only_the_registry_speaks_http_and_only_the_command_line_paints() {
     for (package, dependencies) in &packages() {
         for (owner, libraries) in [
-            ("kiln-registry", &["ureq", "docker_credential"][..]),
+            ("kiln-registry", &["ureq"][..]),
             ("kiln", &["indicatif", "annotate-snippets", "clap"]),
         ] {
             let foreign: Vec<&&str> = libraries

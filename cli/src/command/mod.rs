@@ -13,6 +13,8 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod pull;
@@ -48,6 +50,8 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Push(args) => push::run(&args, config),
         Command::Save(args) => save::run(&args, config),
         Command::Load(args) => load::run(&args, config),
+        Command::Login(args) => login::run(&args, config),
+        Command::Logout(args) => logout::run(&args, config),
         Command::Import(args) => import::run(&args, config),
         Command::Doctor(args) => doctor::run(&args, config),
     }

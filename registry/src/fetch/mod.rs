@@ -213,6 +213,7 @@ impl<'a> Asker<'a> {
                 url: url.clone(),
                 headers: headers.to_vec(),
                 payload: Payload::None,
+                unverified: false,
             };
             let authorization = self.authorization.as_deref();
             let authorization = authorization.filter(|_| url.same_origin(&self.home));

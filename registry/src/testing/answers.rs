@@ -156,12 +156,18 @@ fn token(state: &mut State, request: &Request) -> Answer {
         Some(scopes) => scopes.split(' ').map(str::to_owned).collect(),
         None => request.query("scope"),
     };
+    // A refresh token of this service is the password under another name.
+    let wants_refresh = request.query("offline_token") == ["true"];
+    let refresh = user.as_ref().filter(|_| wants_refresh);
+    let refresh = refresh.map(|(_, password)| password.clone());
     state.serial += 1;
     let token = format!("token-{}", state.serial);
     state.tokens.insert(token.clone(), scopes);
     Answer {
         status: 200,
-        body: json!({ "token": token }).to_string().into_bytes(),
+        body: json!({ "token": token, "refresh_token": refresh })
+            .to_string()
+            .into_bytes(),
         ..Answer::default()
     }
 }

@@ -1,0 +1,104 @@
+//! Certificates of hosts, as Docker and podman keep them: a folder `certs.d/HOST` with authorities (`*.crt`) that are trusted
+//! for this host besides the machine's own, and a certificate (`*.cert`) with its key (`*.key`) that shows who asks.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+
+/// What is kept for one host.
+#[derive(Debug, Default)]
+pub(crate) struct HostCertificates {
+    pub(crate) authorities: Vec<Certificate<'static>>,
+    pub(crate) own: Option<ClientCert>,
+}
+
+impl HostCertificates {
+    /// Reads the folder of `authority` (`host` or `host:port`) in the first of `folders` that has one. `None` if none has;
+    /// an error is a sentence for people.
+    pub(crate) fn find(folders: &[PathBuf], authority: &str) -> Result<Option<Self>, String> {
+        // Names come from answers of registries, too.
+        if authority.is_empty() || authority.contains('/') || authority.starts_with('.') {
+            return Ok(None);
+        }
+        let names = [Some(authority), hub_name(authority)];
+        for folder in folders {
+            for name in names.into_iter().flatten() {
+                let folder = folder.join(name);
+                match fs::read_dir(&folder) {
+                    Ok(entries) => return Self::read(entries).map(Some),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                    Err(error) => return Err(unreadable(&folder, &error)),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(entries: fs::ReadDir) -> Result<Self, String> {
+        let mut found = HostCertificates::default();
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => found.authorities.extend(certificates(&path)?),
+                Some("cert") if found.own.is_none() => found.own = Some(own(&path)?),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Docker Hub's folder has the name that people know.
+fn hub_name(authority: &str) -> Option<&'static str> {
+    (authority == "registry-1.docker.io").then_some("docker.io")
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&bytes) {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| format!("`{}`: {error}", path.display()))?
+        {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(format!("there is no certificate in `{}`", path.display()));
+    }
+    Ok(certificates)
+}
+
+fn own(path: &Path) -> Result<ClientCert, String> {
+    let chain = certificates(path)?;
+    let key_path = path.with_extension("key");
+    let bytes = fs::read(&key_path).map_err(|error| unreadable(&key_path, &error))?;
+    let key = PrivateKey::from_pem(&bytes)
+        .map_err(|_| format!("there is no private key in `{}`", key_path.display()))?;
+    // The HTTP library takes it for granted that they fit.
+    let ders: Vec<CertificateDer<'static>> = chain
+        .iter()
+        .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
+        .collect();
+    let unusable = |reason: String| {
+        format!(
+            "the key in `{}` can't be used with the certificate in `{}`: {reason}",
+            key_path.display(),
+            path.display()
+        )
+    };
+    let key_der = PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| unusable(e.to_string()))?;
+    rustls::sign::CertifiedKey::from_der(ders, key_der, &ring::default_provider())
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("reading `{}` failed: {error}", path.display())
+}

@@ -1,0 +1,283 @@
+//! Credentials: who to be at which registry.
+//!
+//! Files are in the format of Docker's `config.json` and podman's `auth.json` (`auths`, `credHelpers`, `credsStore`). The caller
+//! says which files, in the order they are asked; this crate knows neither `$DOCKER_CONFIG` nor the home folder.
+
+mod file;
+mod helper;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use file::ConfigFile;
+
+/// Sources of credentials, asked in the order of the fields; the first that knows the registry wins.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Given outright, by registry host (`docker.io`, `127.0.0.1:5000`).
+    pub given: BTreeMap<String, Credential>,
+    /// Configurations.
+    pub sources: Vec<CredentialSource>,
+}
+
+/// Something in the format of Docker's `config.json`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// A file; a missing one is passed over.
+    File(PathBuf),
+    /// A text, as in `$DOCKER_AUTH_CONFIG`.
+    Text {
+        /// What messages call it.
+        name: String,
+        /// The text.
+        text: String,
+    },
+}
+
+/// What proves who is asking. `Debug` never shows the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and password (or personal access token).
+    Password {
+        /// The user.
+        username: String,
+        /// The secret.
+        password: String,
+    },
+    /// An identity token (an OAuth2 refresh token), for which token services give tokens.
+    IdentityToken(String),
+    /// A token that is shown to the registry as it is.
+    RegistryToken(String),
+}
+
+/// Where credentials are kept: a file, or the credential helper that the file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In the file itself, readable for whoever may read the file.
+    InFile(PathBuf),
+    /// By the program `docker-credential-NAME`.
+    ByHelper(String),
+}
+
+/// A credential file or helper that could not be used.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// The file is there and can't be read.
+    #[error("reading `{}` failed", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The file system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The file can't be written.
+    #[error("writing `{}` failed", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The file system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not a Docker configuration.
+    #[error("{origin}: {problem}")]
+    Format {
+        /// The file, or the name of the text.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A credential helper that isn't there, or failed.
+    #[error("credential helper `{program} {action}` {problem}")]
+    Helper {
+        /// The program.
+        program: String,
+        /// `get`, `store` or `erase`.
+        action: &'static str,
+        /// What is wrong, as the end of the sentence.
+        problem: String,
+    },
+}
+
+impl Credentials {
+    /// The credential for a repository of a registry, or `None` to stay anonymous.
+    ///
+    /// An entry for the repository or one of the folders above it (podman's `quay.io/team`) comes before one for the registry.
+    /// Docker Hub is known under all of its names.
+    ///
+    /// # Errors
+    /// If a source can't be read, or a credential helper fails.
+    pub fn find(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialsError> {
+        if let Some(credential) = self.given.get(registry) {
+            return Ok(Some(credential.clone()));
+        }
+        for source in &self.sources {
+            if let Some(config) = source.read()?
+                && let Some(found) = config.find(registry, repository)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps a credential for `registry` (`host`, or `host/namespace`) in the file at `path`, or with the helper that the file
+    /// names. The file is replaced as a whole and is for its owner alone.
+    ///
+    /// # Errors
+    /// If the file is not a configuration or can't be written, or the helper fails.
+    pub fn store(
+        path: &Path,
+        registry: &str,
+        credential: &Credential,
+    ) -> Result<Kept, CredentialsError> {
+        let mut config = file_or_empty(path)?;
+        let helper = config.store(registry, credential)?;
+        config.write(path)?;
+        Ok(helper.map_or_else(|| Kept::InFile(path.to_owned()), Kept::ByHelper))
+    }
+
+    /// Forgets what the file at `path`, and the helper it names, have for `registry`. Tells whether there was anything.
+    ///
+    /// # Errors
+    /// As those of [`Credentials::store`].
+    pub fn erase(path: &Path, registry: &str) -> Result<bool, CredentialsError> {
+        let mut config = file_or_empty(path)?;
+        let erased = config.erase(registry)?;
+        if erased {
+            config.write(path)?;
+        }
+        Ok(erased)
+    }
+}
+
+impl CredentialSource {
+    fn read(&self) -> Result<Option<ConfigFile>, CredentialsError> {
+        match self {
+            CredentialSource::File(path) => read_file(path),
+            CredentialSource::Text { name, text } => {
+                ConfigFile::parse(text.as_bytes(), name).map(Some)
+            }
+        }
+    }
+}
+
+/// Largest configuration file that is read, in bytes.
+const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
+
+fn file_or_empty(path: &Path) -> Result<ConfigFile, CredentialsError> {
+    match read_file(path)? {
+        Some(config) => Ok(config),
+        None => ConfigFile::parse(b"", ""),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Option<ConfigFile>, CredentialsError> {
+    let failed = |source| CredentialsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(CONFIG_LIMIT)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    ConfigFile::parse(&bytes, &format!("`{}`", path.display())).map(Some)
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Credential::Password { username, .. } => write!(f, "Password({username:?}, …)"),
+            Credential::IdentityToken(_) => f.write_str("IdentityToken(…)"),
+            Credential::RegistryToken(_) => f.write_str("RegistryToken(…)"),
+        }
+    }
+}
+
+impl fmt::Debug for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CredentialSource::File(path) => write!(f, "File({path:?})"),
+            CredentialSource::Text { name, .. } => write!(f, "Text({name:?}, …)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_passed_over_and_a_broken_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = folder.path().join("config.json");
+        std::fs::write(&broken, "{").unwrap();
+        let mut credentials = Credentials {
+            sources: vec![CredentialSource::File(folder.path().join("none.json"))],
+            ..Credentials::default()
+        };
+        assert_eq!(credentials.find("quay.io", "x").unwrap(), None);
+        let source = CredentialSource::File(broken.clone());
+        credentials.sources.push(source);
+        let error = credentials.find("quay.io", "x").unwrap_err().to_string();
+        assert!(error.contains(&broken.display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn the_first_source_that_knows_the_registry_wins() {
+        let text = |name: &str, text: &str| CredentialSource::Text {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        let credentials = Credentials {
+            sources: vec![
+                text("first", r#"{"auths":{"a.example":{"auth":"b25lOjE="}}}"#),
+                text(
+                    "second",
+                    r#"{"auths":{"a.example":{"auth":"dHdvOjI="},"b.example":{"auth":"dHdvOjI="}}}"#,
+                ),
+            ],
+            ..Credentials::default()
+        };
+        for (registry, user) in [("a.example", "one"), ("b.example", "two")] {
+            let found = credentials.find(registry, "x").unwrap();
+            assert!(
+                matches!(&found, Some(Credential::Password { username, .. }) if username == user),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn debug_hides_secrets() {
+        let password = Credential::Password {
+            username: "me".to_owned(),
+            password: "hunter2".to_owned(),
+        };
+        let text = CredentialSource::Text {
+            name: "x".to_owned(),
+            text: "hunter2".to_owned(),
+        };
+        let token = Credential::IdentityToken("hunter2".to_owned());
+        let shown = format!("{password:?} {token:?} {text:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
