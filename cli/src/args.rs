@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Check(command::check::Args),
     Context(command::context::Args),
     Plan(command::plan::Args),
+    Lock(Box<command::lock::Args>),
     Explain(command::explain::Args),
     Run(command::run::Args),
     Images(command::images::Args),

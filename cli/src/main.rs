@@ -18,6 +18,7 @@ mod gc_budget;
 mod human;
 mod input;
 mod location;
+mod lock_file;
 mod output;
 mod progress;
 mod prompt;

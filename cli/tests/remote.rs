@@ -388,6 +388,31 @@ fn a_branch_that_did_not_move_is_asked_about_and_nothing_more() {
     assert_eq!(build().0, 1);
 }
 
+#[test]
+fn a_locked_branch_is_the_commit_it_was() {
+    let env = TestEnv::new();
+    let root = repository(&env);
+    let server = git_server(&root, None);
+    let dockerfile = format!("FROM scratch\nADD {}/r.git#main /o\n", server.origin());
+    env.write("Dockerfile", &dockerfile);
+    env.kiln(&["lock", "."]).succeeds();
+    let before = built(&env, &dockerfile, &[]);
+    std::fs::write(root.join("r.git/f"), "other").unwrap();
+    git(
+        &root.join("r.git"),
+        &["commit", "--quiet", "--all", "--message=y"],
+    );
+    assert_ne!(built(&env, &dockerfile, &[]), before);
+    // Another machine has to fetch the commit by itself.
+    let elsewhere = TestEnv::new();
+    let lock = std::fs::read_to_string(env.work().join("Dockerfile.lock")).unwrap();
+    elsewhere.write("Dockerfile.lock", &lock);
+    assert_eq!(built(&elsewhere, &dockerfile, &["--locked"]), before);
+    server.lines(); // those so far
+    assert_eq!(built(&env, &dockerfile, &["--locked"]), before);
+    assert_eq!(server.lines().len(), 0, "nobody is asked");
+}
+
 // R-ADD-9
 #[test]
 fn a_private_repository_needs_its_token() {

@@ -107,6 +107,17 @@ pub enum Cause {
         /// What might have been meant.
         help: Vec<String>,
     },
+    /// A name that a lock does not have, in a build that is held to it.
+    #[error("{0} is not in the lock file")]
+    NotLocked(String),
+    /// What a lock says is not there any more.
+    #[error("{what} is not what the lock file says: {locked}")]
+    LockDiffers {
+        /// The name, and what it is the name of.
+        what: String,
+        /// What it should stand for.
+        locked: String,
+    },
     /// A file of the context changed while it was read.
     #[error("`{path}` changed while it was being read")]
     ContextChanged {
@@ -278,6 +289,8 @@ impl Cause {
             Cause::Copy(_) => "copy-failed",
             Cause::Mkdir(_) => "workdir-failed",
             Cause::SourceNotFound { .. } => "copy-source-not-found",
+            Cause::NotLocked(_) => "not-locked",
+            Cause::LockDiffers { .. } => "lock-differs",
             Cause::ContextChanged { .. } => "context-changed",
             Cause::Archive { .. } => "archive",
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => "context-archive",
@@ -303,7 +316,10 @@ impl Cause {
             }
             Cause::TooManyLayers { .. } | Cause::Archive { .. } => ErrorKind::Build,
             Cause::Sandbox(error) if is_program(error) => ErrorKind::Build,
-            Cause::SourceNotFound { .. } | Cause::ContextChanged { .. } => ErrorKind::Build,
+            Cause::SourceNotFound { .. }
+            | Cause::ContextChanged { .. }
+            | Cause::NotLocked(_)
+            | Cause::LockDiffers { .. } => ErrorKind::Build,
             Cause::Secret(_) | Cause::Agent(_) | Cause::CacheSource { .. } => ErrorKind::Build,
             Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
             Cause::Git(error) => error.kind(),
@@ -359,6 +375,8 @@ impl BuildError {
             Cause::Agent(_) => {
                 Some("forward an agent with `--ssh default`, or `--ssh ID=SOCKET`".to_owned())
             }
+            Cause::NotLocked(_) => Some("`kiln lock` adds it".to_owned()),
+            Cause::LockDiffers { .. } => Some("`kiln lock --update` takes what is there".to_owned()),
             Cause::ContextChanged { .. } => {
                 Some("build again when nothing writes to the context".to_owned())
             }

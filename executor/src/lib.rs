@@ -21,6 +21,7 @@ mod inflight;
 mod journal;
 mod key_agent;
 mod layers;
+pub mod lock;
 mod network_files;
 pub mod op;
 pub mod preview;

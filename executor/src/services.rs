@@ -7,6 +7,7 @@ use kiln_registry::Client;
 
 use crate::error::Cause;
 use crate::layers::Layers;
+use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
 use crate::remote_cache::Imports;
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
@@ -30,6 +31,8 @@ pub struct Services<'a> {
     /// What the `git` program may know of this machine.
     pub(crate) git: GitSettings,
     pub(crate) resolved_refs: ResolvedRefs,
+    /// What names stand for, where that was settled before.
+    pub(crate) hold: Hold,
     /// Root filesystems that ended steps left.
     pub(crate) copies: Copies,
     pub(crate) mount_points: MountPoints,
@@ -56,6 +59,7 @@ impl<'a> Services<'a> {
             imports: Imports::default(),
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
+            hold: Hold::default(),
             copies: Copies::default(),
             mount_points: MountPoints::default(),
             shared_files: SharedFiles::default(),
@@ -67,6 +71,11 @@ impl<'a> Services<'a> {
     #[must_use]
     pub fn with_git(self, git: GitSettings) -> Self {
         Services { git, ..self }
+    }
+
+    /// Takes the names of images, downloads and repositories for what a lock says, and no others.
+    pub fn hold_to(&self, lock: Lock) {
+        self.hold.to(lock);
     }
 
     /// The rung for steps.

@@ -430,7 +430,20 @@ fn hidden(
     old: Option<&Value>,
     new: Option<&Value>,
 ) -> Cause {
+    let is_same_text = now.step.text == before.step.text;
     match (name, old, new) {
+        // What differs is below the instruction's own line.
+        ("argv", Some(Value::List(old)), Some(Value::List(new)))
+            if is_same_text
+                && now.step.text.contains("<<")
+                && old.len() == new.len()
+                && old[..old.len().saturating_sub(1)] == new[..new.len().saturating_sub(1)] =>
+        {
+            Cause::Instruction {
+                before: before.step.text.clone(),
+                after: now.step.text.clone(),
+            }
+        }
         ("argv", Some(Value::List(old)), Some(Value::List(new)))
             if old.last() == new.last() && old.len() + new.len() > 2 =>
         {

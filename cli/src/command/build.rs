@@ -8,8 +8,8 @@ mod log_limit;
 mod outputs;
 mod report;
 mod results;
-mod secret;
-mod ssh;
+pub(crate) mod secret;
+pub(crate) mod ssh;
 
 use std::io::Write;
 use std::num::NonZero;
@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use kiln_executor::export::{ExportOptions, export};
+use kiln_executor::lock::Lock;
 use kiln_executor::{
     Agents, BuildFailure, BuildRequest, Built, Secrets, StepOptions, build_on, resolve_bases,
 };
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::gc_budget::GcBudget;
+use crate::lock_file;
 use crate::output::Output;
 use crate::quantity::Span;
 use crate::recipe::Recipe;
@@ -98,6 +100,13 @@ pub(crate) struct Args {
     /// max-used=50%,min-free=5%,keep-storage=2g]
     #[arg(long, value_name = "LIMITS")]
     pub(crate) gc: Option<GcBudget>,
+    /// Take the names of images, downloads and repositories for what the lock file of `kiln lock` says, and ask nobody what they
+    /// stand for now
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// The lock file [default: the Dockerfile's name with .lock]
+    #[arg(long, value_name = "FILE", requires = "locked")]
+    pub(crate) lock_file: Option<PathBuf>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -142,6 +151,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         return call::run(question, &source, &options);
     }
     let parsed = parse(&source)?;
+    let lock = lock(&args)?;
     let session = session.opened()?;
     let redact = history::redactor(&secrets, &options);
     let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
@@ -161,6 +171,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let findings = OnceLock::new();
     let (result, account) = session.watch_with(mode, Some(&mut recorder), |watched| {
         CacheFrom::begin(&args.cache_from, &watched, config);
+        lock.into_iter()
+            .for_each(|lock| watched.services.hold_to(lock));
         let made = make(&watched, &request, &args.tags, &outputs, &findings)?;
         cache::export(&args, &made.0, &source, &watched)?;
         Ok(made)
@@ -201,6 +213,18 @@ fn steps(
         timeout: args.step_timeout.map(|limit| limit.0),
         jobs: args.jobs,
     })
+}
+
+/// What the build is held to.
+fn lock(args: &Args) -> Result<Option<Lock>, Failure> {
+    if !args.locked {
+        return Ok(None);
+    }
+    let path = lock_file::path(&args.recipe, args.lock_file.as_deref())?;
+    match lock_file::read(&path)? {
+        Some(lock) => Ok(Some(lock)),
+        None => Err(lock_file::missing(&path)),
+    }
 }
 
 /// The Dockerfile's tree, or all that is wrong with its text.

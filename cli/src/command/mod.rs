@@ -13,6 +13,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod lock;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod plan;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Builds(args) => builds::run(&args, config),
         Command::Check(args) => check::run(&args, config),
         Command::Context(args) => context::run(&args, config),
+        Command::Lock(args) => lock::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
         Command::Explain(args) => explain::run(&args, config),
         Command::Run(args) => run::run(args, config),

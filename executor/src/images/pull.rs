@@ -9,6 +9,7 @@ use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::layers::digest_of;
+use crate::lock::{LockedImage, Say};
 
 /// Largest config that is read, in bytes.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -33,6 +34,92 @@ pub(crate) fn resolve(
     policy: PullPolicy,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
+    match services.hold.image(reference)? {
+        Say::Ask => resolve_any(services, reference, platform, policy, reporter),
+        Say::Is(locked) => resolve_locked(services, reference, platform, &locked, reporter),
+        Say::Note => note(services, reference, platform, reporter),
+    }
+}
+
+/// What a name must stand for, by a lock. Nobody is asked for a tag.
+fn resolve_locked(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    locked: &LockedImage,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, Cause> {
+    let here = found::find_by_name(services, reference)?;
+    let image = match (locked, locked.digest_for(platform)) {
+        (_, Some(digest)) => {
+            let is_it = |image: &StoredImage| {
+                let manifest = image.record.manifest.as_ref();
+                manifest.is_some_and(|manifest| manifest.digest == digest)
+            };
+            match here.filter(is_it) {
+                Some(image) => image,
+                None => {
+                    let pinned = reference.by_digest(digest);
+                    resolve_any(services, &pinned, platform, PullPolicy::Missing, reporter)?
+                }
+            }
+        }
+        (&LockedImage::Store { id }, None) => {
+            let is_it = |image: &StoredImage| image.record.config == id;
+            here.filter(is_it).ok_or_else(|| Cause::LockDiffers {
+                what: format!("the image `{reference}`"),
+                locked: id.to_string(),
+            })?
+        }
+        (LockedImage::Registry { digest, .. }, None) => {
+            return Err(Cause::LockDiffers {
+                what: format!("the image `{reference}`"),
+                locked: digest.to_string(),
+            });
+        }
+    };
+    services
+        .hold
+        .note_image(reference, platform, locked.clone());
+    Ok(image)
+}
+
+/// Finds out what a name stands for now, and notes it.
+fn note(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, Cause> {
+    if let Some(image) = found::find_by_name(services, reference)?
+        && image.record.manifest.is_none()
+        && platform.matches(&image.config.platform())
+    {
+        let id = image.record.config;
+        let is = LockedImage::Store { id };
+        services.hold.note_image(reference, platform, is);
+        return Ok(image);
+    }
+    let task = reporter.start(format!("[internal] load metadata for {reference}"));
+    let found = fetch(services, reference, platform, &task);
+    let (image, digest) = task.end_with(found)?;
+    let manifest = image.record.manifest.as_ref();
+    let manifest = manifest.map(|manifest| (platform.to_string(), manifest.digest));
+    let is = LockedImage::Registry {
+        digest,
+        platforms: manifest.into_iter().collect(),
+    };
+    services.hold.note_image(reference, platform, is);
+    Ok(image)
+}
+
+fn resolve_any(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    policy: PullPolicy,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, Cause> {
     if policy != PullPolicy::Always
         && let Some(image) = found::find_by_name(services, reference)?
         && platform.matches(&image.config.platform())
@@ -44,7 +131,7 @@ pub(crate) fn resolve(
     }
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
     let found = fetch(services, reference, platform, &task);
-    task.end_with(found)
+    task.end_with(found).map(|(image, _)| image)
 }
 
 /// Pulls an image with all its layers and gives it its name in the store.
@@ -64,14 +151,16 @@ pub fn pull(
     Ok(image)
 }
 
-/// Gets manifest and config from the registry, and remembers the image under its name.
+/// Gets manifest and config from the registry, and remembers the image under its name. Also what the name stood for itself: an
+/// index, or the manifest.
 fn fetch(
     services: &Services<'_>,
     reference: &Reference,
     platform: &Platform,
     task: &Task<'_>,
-) -> Result<StoredImage, Cause> {
+) -> Result<(StoredImage, Digest), Cause> {
     let resolved = services.registry.resolve(reference)?;
+    let named = digest_of(&resolved.descriptor)?;
     let media_type = resolved.descriptor.media_type().to_string();
     let (media_type, bytes) = match parse(reference, &media_type, &resolved.bytes)? {
         Manifest::Image(_) => (media_type, resolved.bytes),
@@ -99,7 +188,10 @@ fn fetch(
         ..found::record(config_digest, &read_config(reference, &config_bytes)?)
     };
     services.store.refs().set(reference, &record)?;
-    found::open(services, Some(reference.clone()), record)
+    Ok((
+        found::open(services, Some(reference.clone()), record)?,
+        named,
+    ))
 }
 
 fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manifest, Cause> {

@@ -24,6 +24,7 @@ use super::remote::{Fetched, Fetcher};
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::Task;
+use crate::lock::Say;
 
 /// The mode of a downloaded file (R-ADD-6).
 const MODE: u32 = 0o600;
@@ -34,6 +35,42 @@ const SETTLED_AFTER: i64 = 2;
 
 /// Brings a download into the store: a tree with the one file `source.name`.
 pub(crate) fn fetch(
+    source: &HttpSource,
+    fetcher: &Fetcher<'_>,
+    task: &Task<'_>,
+) -> Result<Fetched, Cause> {
+    match fetcher.services.hold.download(source)? {
+        Say::Ask => fetch_any(source, fetcher, task),
+        Say::Is(digest) => {
+            let fetched = fetch_any(&of_digest(source, digest), fetcher, task)?;
+            fetcher.services.hold.note_download(source, digest);
+            Ok(fetched)
+        }
+        Say::Note => {
+            let fetched = fetch_any(source, fetcher, task)?;
+            let seen = fetcher.services.store.remotes().seen(&source.url.address);
+            let is_it = |seen: &Seen| {
+                let modified = http_date(seen.last_modified.as_deref());
+                let found = fetcher.look_up(&preimage(source, seen.content, modified));
+                found.is_some_and(|found| found.layer == fetched.layer)
+            };
+            if let Some(seen) = seen.into_iter().find(is_it) {
+                fetcher.services.hold.note_download(source, seen.content);
+            }
+            Ok(fetched)
+        }
+    }
+}
+
+/// The same download, which must have this digest.
+fn of_digest(source: &HttpSource, digest: Digest) -> HttpSource {
+    HttpSource {
+        checksum: Some(digest),
+        ..source.clone()
+    }
+}
+
+fn fetch_any(
     source: &HttpSource,
     fetcher: &Fetcher<'_>,
     task: &Task<'_>,
@@ -67,6 +104,11 @@ pub(crate) fn fetch(
 
 /// What is in the store already and still what the address gives, without downloading anything.
 pub(crate) fn find(source: &HttpSource, fetcher: &Fetcher<'_>) -> Result<Option<Fetched>, Cause> {
+    let held = match fetcher.services.hold.download(source)? {
+        Say::Is(digest) => Some(of_digest(source, digest)),
+        _ => None,
+    };
+    let source = held.as_ref().unwrap_or(source);
     if let Some(pinned) = pinned(source, fetcher) {
         return Ok(Some(pinned));
     }

@@ -50,7 +50,7 @@ impl FromStr for SecretFlag {
 ///
 /// # Errors
 /// A file that is not there.
-pub(super) fn secrets(
+pub(crate) fn secrets(
     flags: &[SecretFlag],
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Secrets, Failure> {

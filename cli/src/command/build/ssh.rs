@@ -51,7 +51,7 @@ const LONGEST_KEY: u64 = 100 << 10;
 ///
 /// # Errors
 /// No agent in the environment where one is asked for, a path that is neither socket nor usable key, an id given twice.
-pub(super) fn agents(
+pub(crate) fn agents(
     flags: &[SshFlag],
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Agents, Failure> {
@@ -69,7 +69,7 @@ pub(super) fn agents(
 ///
 /// # Errors
 /// The agent for keys in files can't be started.
-pub(super) fn default_socket(agents: &Agents) -> Result<Option<PathBuf>, Failure> {
+pub(crate) fn default_socket(agents: &Agents) -> Result<Option<PathBuf>, Failure> {
     let socket = agents.socket(DEFAULT_ID);
     let failed = |error| Failure::usage(format!("could not start an SSH agent: {error}"));
     Ok(socket.map_err(failed)?.map(PathBuf::from))

@@ -3,7 +3,7 @@
 
 use kiln_cache::builds::{BuildRecord, GraphRecord, StepRecord, StepState};
 use kiln_cache::explain::{Cause, Explainer, Why};
-use kiln_cache::{CacheKey, Store};
+use kiln_cache::{CacheKey, Store, Value};
 use serde::Serialize;
 
 /// A build and why each of its steps was done or not.
@@ -168,7 +168,7 @@ impl Step {
             .map(|why| StepName::of(why.of, graph));
         let message = match (&why, &made) {
             (Some(why), _) => reason(why, because_of.as_ref()),
-            (None, Some(made)) => legality(step, graph, made),
+            (None, Some(made)) => legality(step, graph, made, is_linked(step, store)),
             (None, None) => "stopped".to_owned(),
         };
         let why = why.unwrap_or(Why {
@@ -233,15 +233,25 @@ fn reason(why: &Why, because_of: Option<&StepName>) -> String {
     text
 }
 
+/// Whether a step is a linked copy: what is below that has no part in its result.
+fn is_linked(step: &StepRecord, store: &Store) -> bool {
+    let preimage = step.key().and_then(|key| store.actions().preimage(&key));
+    preimage.is_some_and(|preimage| {
+        let mut fields = preimage.fields.iter();
+        fields.any(|field| field.name == "link" && field.value == Value::Flag(true))
+    })
+}
+
 /// Why a cached result could be used.
-fn legality(step: &StepRecord, graph: &GraphRecord, made: &Made) -> String {
+fn legality(step: &StepRecord, graph: &GraphRecord, made: &Made, is_linked: bool) -> String {
     let key = step.key().map_or_else(String::new, |key| key.to_string());
     let key = &key[..key.len().min(12)];
     let by = match &made.by_build {
         Some(build) => format!(" by build {build}"),
         None => String::new(),
     };
-    let inputs = step.inputs.iter().map(|at| &graph.steps[*at]);
+    let inputs = step.inputs.iter().skip(usize::from(is_linked));
+    let inputs = inputs.map(|at| &graph.steps[*at]);
     let again: Vec<&str> = inputs
         .filter(|input| input.was_rebuilt())
         .map(StepRecord::instruction)

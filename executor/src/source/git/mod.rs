@@ -64,6 +64,12 @@ pub(crate) fn find(source: &GitSource, fetcher: &Fetcher<'_>) -> Result<Option<F
     Ok(fetcher.look_up(&preimage(source, &resolved)))
 }
 
+/// Finds out what commit the source names, and brings nothing.
+pub(crate) fn ask(source: &GitSource, fetcher: &Fetcher<'_>, task: &Task<'_>) -> Result<(), Cause> {
+    let program = GitProgram::new(source, fetcher, Some(task))?;
+    resolve::resolve(source, &program, fetcher).map(drop)
+}
+
 fn preimage(source: &GitSource, resolved: &Resolved) -> Preimage {
     key::repository(source, resolved.identity(source), &resolved.reference)
 }

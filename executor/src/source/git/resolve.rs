@@ -5,6 +5,7 @@ use kiln_planner::GitSource;
 use super::program::At;
 use super::{GitError, GitProgram};
 use crate::error::Cause;
+use crate::lock::Say;
 use crate::source::remote::Fetcher;
 
 /// What a source names at this moment.
@@ -52,9 +53,14 @@ pub(super) fn resolve(
         None => {
             let name = source.reference.as_deref().unwrap_or_default();
             let services = fetcher.services;
-            services
-                .resolved_refs
-                .get(&source.remote, name, || ask(source, program))?
+            let resolved = match services.hold.commit(source)? {
+                Say::Is(locked) => locked,
+                Say::Ask | Say::Note => services
+                    .resolved_refs
+                    .get(&source.remote, name, || ask(source, program))?,
+            };
+            services.hold.note_commit(source, &resolved);
+            resolved
         }
     };
     check(source, &resolved)?;
