@@ -20,7 +20,7 @@ use crate::op::limits::Limiter;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
     DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError, SandboxSpec, Stdio,
-    User,
+    User, hostnames,
 };
 use crate::snapshot::Snapshot;
 use crate::ulimit;
@@ -218,7 +218,7 @@ fn mounts(options: &RunOptions) -> Result<Vec<MountSpec>, Cause> {
     let mut mounts = vec![
         MountSpec::file(
             "/etc/hosts",
-            network_files::hosts(&options.hostname, &options.extra_hosts),
+            network_files::hosts(&hostnames(&options.hostname), &options.extra_hosts),
         ),
         MountSpec::file("/etc/resolv.conf", resolv_conf),
     ];

@@ -16,7 +16,7 @@ use kiln_cache::{ScratchDir, Store};
 /// Where the host keeps its resolver's configuration.
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// `/etc/hosts` of a step called `hostname`, with a line for each of `extra`, (name, address), at the end.
+/// `/etc/hosts` of a step called `hostname`, or by several names with spaces between them, with a line for each of `extra`, (name, address), at the end.
 pub(crate) fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");

@@ -27,7 +27,7 @@ use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
     DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Network, RootSpec, Rung, SandboxSpec,
-    Stdio, Step, User,
+    Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -198,7 +198,7 @@ fn mounts(
     asked.sort_by(|one, other| one.target.cmp(&other.target));
     let resolv_conf =
         network_files::resolv_conf().map_err(Cause::file("read", "/etc/resolv.conf"))?;
-    let hosts = network_files::hosts(&op.hostname, &op.extra_hosts).into_bytes();
+    let hosts = network_files::hosts(&hostnames(&op.hostname), &op.extra_hosts).into_bytes();
     // One that several steps see must be safe from all of them.
     let may_share = rung.has_namespaces() && op.security == Security::Sandbox;
     let file = |target, contents: Vec<u8>| {

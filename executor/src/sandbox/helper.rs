@@ -1,7 +1,8 @@
 //! The helper process: one thread, one socket, one kind of request.
 
 use super::message::{self, Answer, Socket};
-use super::{Network, Rung, SandboxSpec, init, minder};
+use super::surroundings::share_processes;
+use super::{Network, SandboxSpec, init, minder};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -85,11 +86,11 @@ fn start(
     steps: &mut Vec<Running>,
 ) {
     let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
-        Ok(Cloned::New) if spec.rung.has_namespaces() => init::run(spec, fds, None),
-        Ok(Cloned::New) => minder::run(spec, fds, proof),
+        Ok(Cloned::New) if is_minded(spec) => minder::run(spec, fds, proof),
+        Ok(Cloned::New) => init::run(spec, fds, None),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
-            let end = end_signal(spec.rung);
+            let end = end_signal(spec);
             steps.push(Running { pidfd, end });
             Ok(())
         }
@@ -103,11 +104,16 @@ fn start(
 }
 
 /// What ends a step and all that it started.
-pub(super) fn end_signal(rung: Rung) -> Signal {
-    match rung.has_namespaces() {
-        true => Signal::KILL,
-        false => minder::END,
+pub(super) fn end_signal(spec: &SandboxSpec) -> Signal {
+    match is_minded(spec) {
+        true => minder::END,
+        false => Signal::KILL,
     }
+}
+
+/// Whether a step has no pid namespace that dies with it, but a minder.
+fn is_minded(spec: &SandboxSpec) -> bool {
+    !spec.rung.has_namespaces() || share_processes(spec)
 }
 
 /// The namespaces of a step (R-RT-4).
@@ -115,7 +121,10 @@ fn namespaces(spec: &SandboxSpec) -> i32 {
     if !spec.rung.has_namespaces() {
         return 0;
     }
-    let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if !is_minded(spec) {
+        own |= libc::CLONE_NEWPID;
+    }
     if spec.cgroup.is_empty() {
         own |= libc::CLONE_NEWCGROUP; // else once it is in its cgroup, which is to be the top of what it sees
     }

@@ -5,6 +5,7 @@ use super::message::{self, Report, Socket};
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
+use super::surroundings::share_processes;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _};
 use rustix::fs::{Mode, OFlags};
@@ -85,8 +86,11 @@ fn prepare(
     }
     if !spec.exposed {
         // A further fence, where the kernel has it: the network is the machine's, and its abstract sockets with it; and a step without
-        // namespaces would know all of the container's processes.
-        let _ = sys::keep_to_themselves();
+        // namespaces would know all of the container's processes. Without a pid namespace alone it is what keeps others from the step.
+        let kept = sys::keep_to_themselves();
+        if share_processes(spec) {
+            stage("keep the step to its own processes", kept)?;
+        }
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     identity::give_streams(&spec.user);

@@ -1,4 +1,4 @@
-//! Who stands between kiln and a step that has no pid namespace: the process that everything the step leaves behind comes back to.
+//! Who stands between kiln and a step that has no pid namespace ([`super::surroundings`], or no namespaces at all): the process that everything the step leaves behind comes back to.
 //!
 //! A pid namespace dies with its first process. Without one, a program can start others and end. So the step's program gets a parent,
 //! a *subreaper* (`PR_SET_CHILD_SUBREAPER`), whose children all orphans below it become, however they were started. When
@@ -104,7 +104,7 @@ enum Brokered {
 /// is a user's, and has a program to become root by, gets none if it can do without.
 fn has_broker(spec: &SandboxSpec) -> Brokered {
     let root = spec.root.changes();
-    if !seccomp::SUPPORTED {
+    if spec.rung.has_namespaces() || !seccomp::SUPPORTED {
         return Brokered::No;
     }
     if !has_device(root) {

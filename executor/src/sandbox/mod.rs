@@ -77,6 +77,7 @@ mod spec;
 mod step;
 mod stub;
 mod subid;
+mod surroundings;
 mod survey;
 pub mod terminal;
 mod trial;
@@ -92,4 +93,5 @@ pub use spec::{
     DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
 };
 pub use step::{ExitStatus, Step};
+pub(crate) use surroundings::hostnames;
 pub use survey::{Survey, Tried, survey};

@@ -237,12 +237,14 @@ fn kernel_filesystem(filesystem: &Filesystem, root: &Root, workshop: &mut Worksh
 }
 
 /// `/proc`. In a user namespace a new one is refused where parts of the surrounding one are hidden, as in most containers: it would show
-/// them. Then a step sees the surrounding one, read-only: there are more processes in it than the step's own, by other numbers.
+/// them. Then a step sees the surrounding one, read-only: there are more processes in it than the step's own, and by other numbers, if the
+/// step has a pid namespace all the same ([`super::surroundings`]).
 fn processes(filesystem: &Filesystem, root: &Root, workshop: &mut Workshop) -> Result<()> {
     let target = mount_point(root, filesystem.target, workshop)?;
     let attributes = filesystem.attributes;
     let mounted = match new_filesystem(filesystem.kind, &filesystem.options, attributes) {
-        Err(error) if error.call == "fsmount" && error.errno == Errno::PERM.raw_os_error() => {
+        // A file system of a pid namespace that is not ours can't even be made.
+        Err(error) if error.errno == Errno::PERM.raw_os_error() => {
             let copy = copy_tree(CWD, Path::new("/proc"))?;
             let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
             sys::mount_setattr(&copy, attributes, Reach::Tree)?;

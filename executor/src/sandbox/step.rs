@@ -62,7 +62,7 @@ impl Step {
         let recorded = OnceLock::new();
         Self {
             pidfd,
-            end: helper::end_signal(spec.rung),
+            end: helper::end_signal(spec),
             changes: spec.root.changes().to_owned(),
             stubs,
             recorder: Mutex::new(recorder),

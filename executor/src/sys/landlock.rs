@@ -15,6 +15,24 @@ struct Ruleset {
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`.
 const SCOPED: u64 = 1 | 2;
 
+/// The version of the interface that has scopes.
+const SCOPING: i64 = 6;
+
+/// Whether the kernel can do what [`keep_to_themselves`] asks for.
+pub(crate) fn can_keep_to_themselves() -> bool {
+    const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    // SAFETY: with this flag the call takes no memory, and only answers.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<Ruleset>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    version >= SCOPING
+}
+
 /// Keeps the calling thread and all that comes from it to themselves: they can signal, trace (which reading `/proc/PID/environ` and the
 /// like counts as) and reach by abstract sockets nobody but each other. Needs no_new_privs or `CAP_SYS_ADMIN`, and Linux 6.12.
 pub(crate) fn keep_to_themselves() -> Result<()> {

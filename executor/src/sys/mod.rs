@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 pub(crate) use fd::{close_from, close_on_exec_from};
 pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
-pub(crate) use landlock::keep_to_themselves;
+pub(crate) use landlock::{can_keep_to_themselves, keep_to_themselves};
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{
