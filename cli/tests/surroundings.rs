@@ -11,6 +11,7 @@ mod test_env;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cases::archive::ArchivedImage;
 use test_env::{Outcome, TestEnv};
@@ -20,6 +21,7 @@ const DOCKERFILE: &str = r#"FROM busybox
 COPY --chown=33:50 file /srv/file
 RUN test "$(stat -c %u:%g /srv/file)" = 33:50 && mkdir -p /d/e && chown -R 1000:50 /d && chmod 2775 /d && ln -s e /d/l && chown -h 7:8 /d/l
 RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t echo x >/c/f && echo y >/t/f && rm /srv/file && test -r /proc/self/status && : >/dev/null
+RUN test "$(cut -d " " -f 1 /proc/$$/stat)" = $$ && grep -qw "$(hostname)" /etc/hosts && (setsid sleep SECONDS &)
 RUN test -d /d/e && ! test -e /srv/file && rm -r /d/e && mkdir /d/e && echo 1 >/one && ln /one /two
 USER builder
 WORKDIR /home/builder
@@ -174,8 +176,9 @@ fn check_in(name: &str, expected: &str, env: &TestEnv, kiln: impl Fn(&[&str]) ->
     if !plain.import_busybox() {
         return;
     }
+    let seconds = number_of_its_own();
     let image = |env: &TestEnv, kiln: &dyn Fn(&[&str]) -> Outcome| {
-        env.write("Dockerfile", DOCKERFILE);
+        env.write("Dockerfile", &DOCKERFILE.replace("SECONDS", &seconds));
         env.write("file", "content\n");
         kiln(&["build", "-o", "type=docker,dest=out.tar", "."]).succeeds();
         ArchivedImage::read(&env.work().join("out.tar")).layers()
@@ -191,6 +194,22 @@ fn check_in(name: &str, expected: &str, env: &TestEnv, kiln: impl Fn(&[&str]) ->
     .unwrap();
     kiln(&["import", "busybox.tar", "busybox"]).succeeds();
     assert_eq!(image(env, &kiln), wanted, "{name}");
+    assert!(!has_left(&seconds), "{name}");
+}
+
+/// By which a step's process is known from those of tests beside this one.
+fn number_of_its_own() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("7{:07}{number:02}", std::process::id())
+}
+
+/// Whether a step's process with this number is still there.
+fn has_left(number: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let commands = processes.flat_map(|process| std::fs::read(process.path().join("cmdline")));
+    let mut commands = commands.map(|command| String::from_utf8_lossy(&command).into_owned());
+    commands.any(|command| command.contains(number))
 }
 
 /// Runs kiln in a container of kiln's own. Its place and the libraries of the machine are volumes of that.
