@@ -43,6 +43,7 @@ mod session;
 pub mod testing;
 mod transport;
 mod tree;
+mod upload;
 
 pub use attempt::{Act, Attempt, Subject};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};

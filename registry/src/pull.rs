@@ -70,7 +70,7 @@ fn manifest_from(
             Err(BodyError::Transport(error))
                 if tries < retry::limit(&error, session.options.retries) =>
             {
-                session.options.sleep.wait(retry::pause(tries, None));
+                session.wait(tries, None);
                 tries += 1;
             }
             Err(error) => return Err(body_failure(at, &host, MANIFEST_LIMIT, error)),
@@ -256,7 +256,7 @@ impl Transfer<'_> {
             if tries >= retry::limit(&error, session.options.retries) {
                 return Err(unreachable(self.at, &host, error));
             }
-            session.options.sleep.wait(retry::pause(tries, None));
+            session.wait(tries, None);
             tries += 1;
         }
     }

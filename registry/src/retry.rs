@@ -1,5 +1,6 @@
 //! When to try again, and how long to wait first.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -16,11 +17,25 @@ const LONGEST: Duration = Duration::from_secs(8);
 const LONGEST_ASKED: Duration = Duration::from_secs(120);
 /// A host that refuses or has no address seldom changes its mind: it is asked this often again.
 const REFUSED_RETRIES: u32 = 2;
+/// A stall has cost its whole limit already.
+const STALL_RETRIES: u32 = 1;
 
 /// How long to wait before try number `tries` + 1.
 pub(crate) fn pause(tries: u32, asked: Option<Duration>) -> Duration {
     let own = FIRST.saturating_mul(1 << tries.min(10)).min(LONGEST);
     asked.map_or(own, |asked| asked.clamp(own.min(FIRST), LONGEST_ASKED))
+}
+
+/// The same pause, more or less: many clients that failed together are not to come back together. Never shorter than what a
+/// registry asked for.
+pub(crate) fn spread(pause: Duration, was_asked: bool) -> Duration {
+    // Each of these has other keys; nothing here needs better chance than that.
+    let chance = RandomState::new().build_hasher().finish() % 1000;
+    let part = |of: Duration| of.mul_f64(chance as f64 / 1000.0);
+    match was_asked {
+        true => pause + part(pause / 10),
+        false => pause / 2 + part(pause / 2),
+    }
 }
 
 /// Whether a status is worth another try: too many requests, or the server's own trouble.
@@ -33,7 +48,8 @@ pub(crate) fn limit(error: &TransportError, retries: u32) -> u32 {
     match error {
         TransportError::Tls(_) | TransportError::Proxy(_) | TransportError::Other(_) => 0,
         TransportError::Refused | TransportError::UnknownHost => retries.min(REFUSED_RETRIES),
-        TransportError::TimedOut(_) | TransportError::Cut(_) => retries,
+        TransportError::TimedOut(_) => retries.min(STALL_RETRIES),
+        TransportError::Cut(_) => retries,
     }
 }
 
@@ -72,6 +88,17 @@ mod tests {
             (0, Some(Duration::from_secs(86400)), LONGEST_ASKED),
         ] {
             assert_eq!(pause(tries, asked), expected, "{tries} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_spread_and_never_shorter_than_asked() {
+        let second = Duration::from_secs(1);
+        for _ in 0..100 {
+            let own = spread(second, false);
+            assert!(own >= second / 2 && own <= second, "{own:?}");
+            let asked = spread(second, true);
+            assert!(asked >= second && asked <= second * 11 / 10, "{asked:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use kiln_image::Reference;
 use ureq::http::Method;
@@ -102,6 +103,14 @@ impl Session {
         }
     }
 
+    /// Waits before try number `tries` + 1, as long as `asked` or as kiln thinks best.
+    pub(crate) fn wait(&self, tries: u32, asked: Option<Duration>) {
+        let pause = retry::pause(tries, asked);
+        self.options
+            .sleep
+            .wait(retry::spread(pause, asked.is_some()));
+    }
+
     /// The rules about registries, read now if they are not.
     pub(crate) fn rules(&self, at: &Attempt) -> Result<&Rules, RegistryError> {
         if let Some(rules) = self.rules.get() {
@@ -141,7 +150,7 @@ impl Session {
                 }
                 Err(trouble) => return Err(trouble.into_error(at)),
             };
-            self.options.sleep.wait(retry::pause(tries, asked));
+            self.wait(tries, asked);
             tries += 1;
         }
     }
@@ -225,7 +234,7 @@ impl Session {
                 }
                 Err(trouble) => return Err(trouble.into_error(&at)),
             };
-            self.options.sleep.wait(retry::pause(tries, error));
+            self.wait(tries, error);
             tries += 1;
         }
     }

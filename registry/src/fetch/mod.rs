@@ -194,7 +194,7 @@ impl<'a> Asker<'a> {
                 Err((_, error)) if tries < retry::limit(&error, options.retries) => None,
                 Err((host, error)) => return Err(self.unreachable(host, error)),
             };
-            options.sleep.wait(retry::pause(tries, pause));
+            self.session.wait(tries, pause);
             tries += 1;
         }
     }

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::http::{Answer, Request, decoded};
 use super::{Access, Fault, State};
 
+/// Largest piece that `Fault::OnlyChunks` lets through, in bytes.
+const MOST_AT_ONCE: usize = 8 * 1024 * 1024;
+
 /// The answer to a request, faults included.
 pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
     if request.path() == "/token" {
@@ -248,6 +251,18 @@ fn ranged(request: &Request, body: Vec<u8>, ignore: bool) -> Answer {
 fn uploads(state: &mut State, request: &Request, repository: &str, id: &str) -> Answer {
     match request.method() {
         "POST" if id.is_empty() => begin(state, request, repository),
+        "GET" => match state.uploads.get(id).map(Vec::len) {
+            Some(length) => Answer {
+                status: 204,
+                ..accepted(repository, id, length)
+            },
+            None => error(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown"),
+        },
+        "PATCH" | "PUT"
+            if request.body.len() > MOST_AT_ONCE && state.faults.contains(&Fault::OnlyChunks) =>
+        {
+            error(413, "SIZE_INVALID", "send it in pieces")
+        }
         "PATCH" => piece(state, request, repository, id),
         "PUT" => finish(state, request, repository, id),
         _ => error(405, "UNSUPPORTED", "method not allowed"),
@@ -271,29 +286,38 @@ fn begin(state: &mut State, request: &Request, repository: &str) -> Answer {
     state.serial += 1;
     let id = format!("upload-{}", state.serial);
     state.uploads.insert(id.clone(), Vec::new());
-    accepted(repository, &id)
+    accepted(repository, &id, 0)
 }
 
-/// The place for the next piece: relative to the host, with a query that must be kept.
-fn accepted(repository: &str, id: &str) -> Answer {
+/// The place for the next piece: relative to the host, with a query that must be kept; and how much is there.
+fn accepted(repository: &str, id: &str, length: usize) -> Answer {
     let location = format!("/v2/{repository}/blobs/uploads/{id}?_state=a%3Db");
     Answer {
         status: 202,
-        headers: vec![("location", location)],
+        headers: vec![
+            ("location", location),
+            ("range", format!("0-{}", length.saturating_sub(1))),
+        ],
         ..Answer::default()
     }
 }
 
 fn piece(state: &mut State, request: &Request, repository: &str, id: &str) -> Answer {
+    if state.take(&Fault::ForgetUpload) {
+        state.uploads.remove(id);
+    }
     let Some(so_far) = state.uploads.get_mut(id) else {
         return error(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown");
     };
-    let range = format!("{}-{}", so_far.len(), so_far.len() + request.body.len() - 1);
+    let length = request.header("content-length").unwrap_or("");
+    let end = so_far.len() + length.parse().unwrap_or(0);
+    let range = format!("{}-{}", so_far.len(), end.saturating_sub(1));
     if request.header("content-range") != Some(&range) {
         return error(416, "RANGE_INVALID", "pieces out of order");
     }
     so_far.extend(&request.body);
-    accepted(repository, id)
+    let length = so_far.len();
+    accepted(repository, id, length)
 }
 
 fn finish(state: &mut State, request: &Request, repository: &str, id: &str) -> Answer {
@@ -303,9 +327,6 @@ fn finish(state: &mut State, request: &Request, repository: &str, id: &str) -> A
             "BLOB_UPLOAD_INVALID",
             "the location was not used as given",
         );
-    }
-    if !request.body.is_empty() && state.faults.contains(&Fault::OnlyChunks) {
-        return error(405, "UNSUPPORTED", "send it in pieces");
     }
     let Some(mut bytes) = state.uploads.remove(id) else {
         return error(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown");

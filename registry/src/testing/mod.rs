@@ -76,11 +76,15 @@ pub enum Fault {
     WrongDigestHeader,
     /// The next manifest is this many bytes long.
     HugeManifest(u64),
-    /// The next upload's connection is closed in the middle.
+    /// The next upload's connection is closed when all of it has come.
     CutUpload,
+    /// The next PATCH's connection is closed after so many bytes of its body, which the registry keeps.
+    CutPatchAfter(usize),
+    /// The next upload is forgotten when its first PATCH has come.
+    ForgetUpload,
     /// From now on, ranges are ignored and whole blobs are sent.
     IgnoreRanges,
-    /// From now on, a blob can't be put in one piece.
+    /// From now on, no piece may be larger than 8 MiB.
     OnlyChunks,
     /// From now on, blobs are to be had at the same path below this origin (`http://host:port`).
     RedirectBlobs(String),
@@ -251,15 +255,22 @@ fn serve(
     stopped: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut connection = http::Connection::new(connection);
-    while let Some(request) = connection.read()? {
+    while let Some(mut request) = connection.read()? {
         if stopped.load(Ordering::SeqCst) {
             return Ok(());
         }
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.received.push(request.received.clone());
-        let cut = request.method() == "PUT"
+        let mut cut = matches!(request.method(), "PUT" | "PATCH")
             && request.path().contains("/uploads/")
             && state.take(&Fault::CutUpload);
+        if request.method() == "PATCH"
+            && let Some(Fault::CutPatchAfter(bytes)) =
+                state.take_if(|fault| matches!(fault, Fault::CutPatchAfter(_)))
+        {
+            request.body.truncate(bytes);
+            cut = true;
+        }
         let answer = answers::answer(&mut state, &request);
         drop(state);
         if cut || !connection.write(&request, &answer)? {

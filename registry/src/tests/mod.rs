@@ -3,6 +3,7 @@
 
 mod access;
 mod fetching;
+mod mirrors;
 mod pulling;
 mod pushing;
 

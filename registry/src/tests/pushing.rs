@@ -120,8 +120,98 @@ fn a_registry_that_wants_pieces_gets_them() {
         )
         .unwrap();
     assert_eq!(registry.blob("app", &Digest::of(&bytes)).unwrap(), bytes);
-    assert_eq!(lines(&registry, "PATCH").len(), 3);
+    // The first one was all, and refused.
+    assert_eq!(lines(&registry, "PATCH").len(), 4);
     assert_eq!(seen.borrow().last(), Some(&20_000_000));
+}
+
+/// 12 MB, which no registry gets at once.
+fn large() -> Vec<u8> {
+    noise(3_000_000)
+}
+
+/// The ranges that were sent.
+fn ranges(registry: &TestRegistry) -> Vec<String> {
+    let received = registry.received();
+    let ranges = received
+        .iter()
+        .filter_map(|request| request.headers.get("content-range").cloned());
+    ranges.collect()
+}
+
+#[test]
+fn a_large_blob_that_was_cut_goes_on_where_it_was() {
+    let registry = TestRegistry::start();
+    registry.order(Fault::CutPatchAfter(5_000_000));
+    registry.order(Fault::CutPatchAfter(6_000_000));
+    let bytes = large();
+    push(&client(), &registry, &bytes, None).unwrap();
+    assert_eq!(registry.blob("app", &Digest::of(&bytes)).unwrap(), bytes);
+    assert_eq!(
+        ranges(&registry),
+        ["0-11999999", "5000000-11999999", "11000000-11999999"]
+    );
+    assert_eq!(lines(&registry, "POST").len(), 1);
+}
+
+#[test]
+fn a_large_blob_whose_upload_is_forgotten_is_begun_anew() {
+    let registry = TestRegistry::start();
+    registry.order(Fault::ForgetUpload);
+    let bytes = large();
+    push(&client(), &registry, &bytes, None).unwrap();
+    assert_eq!(registry.blob("app", &Digest::of(&bytes)).unwrap(), bytes);
+    assert_eq!(ranges(&registry), ["0-11999999", "0-11999999"]);
+    assert_eq!(lines(&registry, "POST").len(), 2);
+}
+
+#[test]
+fn a_blob_that_arrived_before_the_cut_is_not_sent_again() {
+    for bytes in [noise(10), large()] {
+        let registry = TestRegistry::start();
+        registry.order(Fault::CutUpload);
+        push(&client(), &registry, &bytes, None).unwrap();
+        assert_eq!(registry.blob("app", &Digest::of(&bytes)).unwrap(), bytes);
+        let sent = lines(&registry, "P").len();
+        let expected = if bytes.len() < 100 { 2 } else { 3 };
+        assert_eq!(sent, expected, "{:?}", lines(&registry, "P"));
+    }
+}
+
+#[test]
+fn a_large_upload_that_never_gets_further_is_given_up() {
+    let registry = TestRegistry::start();
+    for _ in 0..20 {
+        registry.order(Fault::CutPatchAfter(0));
+    }
+    let error = push(&client(), &registry, &large(), None).unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Unreachable { .. }),
+        "{error}"
+    );
+    assert_eq!(lines(&registry, "PATCH").len(), 5);
+}
+
+#[test]
+fn a_large_file_that_changed_is_called_by_its_name() {
+    let registry = TestRegistry::start();
+    let (bytes, mut changed) = (large(), large());
+    changed[11_000_000] ^= 1;
+    let expected = Digest::of(&changed);
+    let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(changed.clone()))) };
+    let error = client()
+        .push_blob(
+            &reference(&registry, "app:1"),
+            &descriptor(&bytes),
+            &open,
+            None,
+            &|_| {},
+        )
+        .unwrap_err();
+    assert!(
+        matches!(error, RegistryError::DigestMismatch { actual, .. } if actual == expected),
+        "{error}"
+    );
 }
 
 #[test]
