@@ -97,6 +97,8 @@ pub struct Plan {
 pub struct Freed {
     /// Images without a name.
     pub images: u64,
+    /// Containers.
+    pub containers: u64,
     /// Cache records.
     pub records: u64,
     /// Cache mounts.
@@ -192,6 +194,7 @@ impl Store {
             }
             match &entry.own {
                 Own::Image(config) => drop(self.refs().remove_image(config)?),
+                Own::Container(id) => self.containers().remove(id)?,
                 Own::Record(key) => self.actions().remove(key)?,
                 Own::Directory(path, _) => hidden.push(self.hide(path)?),
                 Own::Nothing => {}
@@ -221,6 +224,7 @@ impl Store {
     fn note_used_now(&self, entry: &Entry) {
         match &entry.own {
             Own::Image(config) => self.refs().note_use(config),
+            Own::Container(id) => touch(&self.containers().path(id)),
             Own::Record(key) => self.actions().note_use(key),
             Own::Directory(path, _) if entry.kind == EntryKind::CacheMount => {
                 touch(&path.with_extension("lock"));
@@ -314,6 +318,7 @@ fn gains(entry: &Entry, kept: &[bool]) -> bool {
 fn take(entry: &Entry, inventory: &Inventory, holders: &mut [u32], freed: &mut Freed) -> u64 {
     match entry.kind {
         EntryKind::Image => freed.images += 1,
+        EntryKind::Container => freed.containers += 1,
         EntryKind::Step => freed.records += 1,
         EntryKind::CacheMount => freed.mounts += 1,
         EntryKind::Repository | EntryKind::Stray => {}

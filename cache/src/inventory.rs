@@ -1,6 +1,6 @@
 //! What takes space in the store, and for whom.
 //!
-//! An [`Entry`] is what can be removed on its own: an image, a step's result, a cache mount, the objects of a git
+//! An [`Entry`] is what can be removed on its own: an image, a container, a step's result, a cache mount, the objects of a git
 //! remote, a piece that nothing refers to. Entries hold *parts*: layers and blobs. A part may be held by several
 //! entries, so its bytes are kept once, with the number of its holders; an entry's `shared` bytes are those that would
 //! stay if it alone went. Sizes are what the files take on the disk.
@@ -28,12 +28,13 @@ use crate::{Store, StoreError};
 const LARGEST_DOCUMENT: u64 = 32 * 1024 * 1024;
 
 /// Where what belongs to no entry is.
-const BOOKS: [&str; 10] = [
+const BOOKS: [&str; 11] = [
     "version",
     "actions",
     "preimages",
     "steps",
     "refs",
+    "containers",
     "remotes/http",
     "stat",
     "builds",
@@ -46,6 +47,8 @@ const BOOKS: [&str; 10] = [
 pub enum EntryKind {
     /// An image.
     Image,
+    /// A container that ended.
+    Container,
     /// The result of a step.
     Step,
     /// A directory of `RUN --mount=type=cache`.
@@ -86,6 +89,8 @@ pub struct Entry {
 pub(crate) enum Own {
     /// A record under `refs/images`.
     Image(Digest),
+    /// A record under `containers`.
+    Container(String),
     /// A record under `actions`.
     Record(CacheKey),
     /// A directory.
@@ -135,6 +140,7 @@ impl Store {
     pub fn inventory(&self, detail: Detail) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory::default();
         self.take_images(&mut inventory)?;
+        self.take_containers(&mut inventory)?;
         self.take_steps(detail, &mut inventory)?;
         self.take_directories(&mut inventory);
         self.take_strays(&mut inventory)?;
@@ -205,6 +211,24 @@ impl Store {
         for blob in layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok()) {
             self.hold_blob(blob, entry, inventory);
         }
+    }
+
+    fn take_containers(&self, inventory: &mut Inventory) -> Result<(), StoreError> {
+        for container in self.containers().list()? {
+            let used = written(&self.containers().path(&container.id));
+            let mut entry = Entry {
+                description: format!("{}: {}", container.name, container.argv.join(" ")),
+                created: Some(container.ended),
+                ..Entry::new(EntryKind::Container, container.id.clone(), used)
+            };
+            self.hold_blob(container.image, &mut entry, inventory);
+            for layer in container.all_layers() {
+                self.hold_layer(layer, &mut entry, inventory);
+            }
+            entry.own = Own::Container(container.id);
+            inventory.entries.push(entry);
+        }
+        Ok(())
     }
 
     fn take_steps(&self, detail: Detail, inventory: &mut Inventory) -> Result<(), StoreError> {
@@ -419,7 +443,7 @@ impl Own {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Directory(_, bytes) => *bytes,
-            Self::Image(_) | Self::Record(_) | Self::Nothing => 0,
+            Self::Image(_) | Self::Container(_) | Self::Record(_) | Self::Nothing => 0,
         }
     }
 }
@@ -429,6 +453,7 @@ impl EntryKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
+            Self::Container => "container",
             Self::Step => "step",
             Self::CacheMount => "cache-mount",
             Self::Repository => "git",

@@ -18,6 +18,7 @@
 //!   steps/<hex>               the key a step of some Dockerfile had last                    (records)
 //!   refs/tags/<name>          image name -> image; percent-encoded                          (refs)
 //!   refs/images/<hex>         images by config digest, with or without a name               (refs)
+//!   containers/<id>           containers that ended and are kept: what they changed is a layer            (containers)
 //!   remotes/http/<hex>        what an address gave: ETag, Last-Modified, digest of the content      (remotes)
 //!   remotes/git/<hex>/        the objects of a git remote, a bare repository                        (remotes)
 //!   mounts/                   cache mounts, by id
@@ -57,6 +58,7 @@ use kiln_image::Digest;
 use crate::StoreError;
 use crate::builds::Builds;
 use crate::cas::Cas;
+use crate::containers::Containers;
 use crate::layers::Layers;
 use crate::records::ActionCache;
 use crate::refs::Refs;
@@ -138,6 +140,11 @@ impl Store {
     /// Results of steps by key.
     pub fn actions(&self) -> ActionCache<'_> {
         ActionCache::new(self)
+    }
+
+    /// Containers that ended.
+    pub fn containers(&self) -> Containers<'_> {
+        Containers::new(self)
     }
 
     /// Images by name.

@@ -5,6 +5,7 @@
 //! logic. Progress and messages go to stderr; only results go to stdout.
 
 mod address;
+mod archive_file;
 mod args;
 mod build_context;
 mod cache_flags;

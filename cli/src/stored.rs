@@ -1,7 +1,8 @@
 //! Images in the store as commands need them: found by what was typed, with sizes and dates to show.
 
 use jiff::Timestamp;
-use kiln_cache::Store;
+use kiln_cache::{ContainerRecord, Store};
+use kiln_executor::container;
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::{Cause, Services};
 use kiln_image::{DiffId, Digest, Reference};
@@ -17,6 +18,30 @@ pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, F
         }
         _ => Failure::from_build_error(None, &error),
     })
+}
+
+/// The container that ended and is named by `text`: by its name, its id, or the beginning of one.
+pub(crate) fn container(services: &Services<'_>, text: &str) -> Result<ContainerRecord, Failure> {
+    container::find(services, text).map_err(|error| match &*error.cause {
+        Cause::Image(message) => Failure::new(Exit::Failed, "container", message)
+            .help("`kiln ps` lists what is there; `kiln run --rm` keeps nothing"),
+        _ => Failure::from_build_error(None, &error),
+    })
+}
+
+/// What a command can work on.
+pub(crate) enum Found {
+    Container(ContainerRecord),
+    Image(StoredImage),
+}
+
+/// The container that `text` names, else the image.
+pub(crate) fn container_or_image(services: &Services<'_>, text: &str) -> Result<Found, Failure> {
+    match container(services, text) {
+        Ok(container) => Ok(Found::Container(container)),
+        Err(failure) if failure.exit == Exit::Failed => find(services, text).map(Found::Image),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Every image, one for each name, and those without a name.

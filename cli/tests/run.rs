@@ -95,7 +95,7 @@ fn sandbox_run_passes_status_stdin_environment_and_volumes() {
     );
     assert_eq!(
         env.kiln(&["run", "busybox"]).code,
-        2,
+        125,
         "no CMD and no command"
     );
     let missing = env.kiln(&["run", "busybox", "no-such-program"]);

@@ -1,10 +1,13 @@
-//! Running a program in an image, in the foreground; nothing of it is kept.
+//! Running a program in an image, in the foreground. What it changed is kept if that is asked for.
+
+mod kept;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_cache::OutputId;
-use kiln_image::ImageConfig;
+use kiln_cache::ContainerRecord;
+use kiln_image::scan::Owners;
+use kiln_image::{DiffId, ImageConfig, RunConfig, Tree};
 use kiln_planner::{Limits, Network};
 
 use crate::Services;
@@ -17,7 +20,6 @@ use crate::network_files;
 use crate::op::exec::{link_owners, links_to_kernel, network};
 use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
-use crate::rootfs::RootFs;
 use crate::sandbox::{
     DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError, SandboxSpec, Stdio,
     User, hostnames,
@@ -25,6 +27,9 @@ use crate::sandbox::{
 use crate::snapshot::Snapshot;
 use crate::ulimit;
 use crate::usage::OutOfMemory;
+
+pub(crate) use kept::root_of;
+pub use kept::{Difference, differences, export, export_image, find};
 
 /// What to run, where it differs from what the image says.
 #[derive(Debug, Clone)]
@@ -53,6 +58,17 @@ pub struct RunOptions {
     pub limits: Limits,
     /// Memory, processors and processes.
     pub resources: Resources,
+    /// As what it is kept after it ended, if it is.
+    pub keep: Option<Keep>,
+}
+
+/// What a container that is kept is called.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// Its own name; one is made if there is none.
+    pub name: Option<String>,
+    /// The image's, as the user typed it.
+    pub image_name: String,
 }
 
 /// How a program ended.
@@ -64,6 +80,8 @@ pub struct RunEnd {
     pub out_of_memory: Option<OutOfMemory>,
     /// What of the limits could not be had, as lines for people.
     pub warning: Option<String>,
+    /// The container, if it is kept.
+    pub kept: Option<ContainerRecord>,
 }
 
 /// Runs the image's program, or the one asked for, to its end.
@@ -92,8 +110,7 @@ fn run_in(
     let way = services.way()?;
     refuse_to_lose(&options.mounts, way.rung)?;
     let argv = argv(&image.config, options)?;
-    let layers = image.config.diff_ids().to_vec();
-    let root = RootFs::base(OutputId::image(&layers), layers);
+    let root = root_of(image.config.diff_ids());
     let tree = root.tree(&services.layers, task)?;
     let accounts = Accounts::read(&tree, &root.reader(&services.layers, task))
         .map_err(Cause::file("read", "/etc/passwd of the image"))?;
@@ -126,17 +143,110 @@ fn run_in(
         terminal: options.terminal,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
     };
+    let started = jiff::Timestamp::now();
     let step = Arc::new(services.launcher.spawn(&spec, stdio)?);
     let _hook = cancel.on_request({
         let step = step.clone();
         move || step.kill()
     });
     let status = step.wait()?;
+    let kept = match &options.keep {
+        Some(keep) => {
+            let owners = match step.recorded() {
+                Some(recorded) => Owners::Recorded(recorded.clone()),
+                None => services.footing.owners(),
+            };
+            let ended = Ended {
+                argv: spec.argv,
+                started,
+                status,
+            };
+            let changes = changes(snapshot, &owners, services, &tree)?;
+            Some(keep_container(
+                image, options, keep, ended, changes, services,
+            )?)
+        }
+        None => None,
+    };
     Ok(RunEnd {
+        kept,
         status,
         out_of_memory: limiter.out_of_memory(&cgroup, &options.resources, status),
         warning,
     })
+}
+
+/// What is known of a container once it ended.
+struct Ended {
+    argv: Vec<String>,
+    started: jiff::Timestamp,
+    status: ExitStatus,
+}
+
+/// What it changed, as a layer of the store; `None` if that was nothing.
+fn changes(
+    snapshot: Snapshot<'_>,
+    owners: &Owners,
+    services: &Services<'_>,
+    tree: &Tree,
+) -> Result<Option<DiffId>, Cause> {
+    let (layer, changeset) = snapshot.commit(owners, services, "of the container", tree)?;
+    Ok((!changeset.is_empty()).then_some(layer))
+}
+
+fn keep_container(
+    image: &StoredImage,
+    options: &RunOptions,
+    keep: &Keep,
+    ended: Ended,
+    changes: Option<DiffId>,
+    services: &Services<'_>,
+) -> Result<ContainerRecord, Cause> {
+    let id = kept::new_id(&image.record.config);
+    let made_up = || format!("container-{}", &id[..8]);
+    let container = ContainerRecord {
+        name: keep.name.clone().unwrap_or_else(made_up),
+        id,
+        image: image.record.config,
+        image_name: keep.image_name.clone(),
+        layers: image.config.diff_ids().to_vec(),
+        changes,
+        config: config(&image.config.config, options),
+        argv: ended.argv,
+        started: ended.started,
+        ended: jiff::Timestamp::now(),
+        status: ended.status.shell_code(),
+    };
+    services.store.sync()?;
+    services.store.containers().put(&container)?;
+    Ok(container)
+}
+
+/// How an image made of the container is run: as the container was.
+fn config(image: &RunConfig, options: &RunOptions) -> RunConfig {
+    let mut config = image.clone();
+    if let Some(entrypoint) = &options.entrypoint {
+        config.entrypoint = (!entrypoint.is_empty()).then(|| entrypoint.clone());
+        config.cmd = None;
+    }
+    if !options.command.is_empty() {
+        config.cmd = Some(options.command.clone());
+    }
+    for (name, value) in &options.env {
+        let named = |pair: &String| pair.split_once('=').map_or(&**pair, |(name, _)| name) == name;
+        let value = format!("{name}={value}");
+        match config.env.iter().position(named) {
+            Some(at) => config.env[at] = value,
+            None => config.env.push(value),
+        }
+    }
+    if let Some(workdir) = &options.workdir {
+        config.working_dir.clone_from(workdir);
+    }
+    if let Some(user) = &options.user {
+        config.user.clone_from(user);
+    }
+    config
 }
 
 /// Where nothing can be mounted, a step sees a copy of the user's own files, and nobody would ever see what it writes there. They are not

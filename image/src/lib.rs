@@ -52,4 +52,6 @@ pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 pub use path::{ImagePath, PathError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
-pub use tree::{Directory, Entry, Leaf, NodeRef, ResolveError, Resolved, Tree, Walk};
+pub use tree::{
+    Aspect, Difference, Directory, Entry, Leaf, NodeRef, ResolveError, Resolved, Tree, Walk,
+};

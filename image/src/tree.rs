@@ -4,6 +4,7 @@
 //! tree. Paths are resolved here as the kernel would inside a chroot, so no path of an image is ever handed to
 //! the host's resolver.
 
+mod compare;
 pub(crate) mod content;
 mod resolve;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use crate::{Change, Changeset, Digest, ImagePath, Kind, Metadata, Node};
 
+pub use compare::{Aspect, Difference};
 pub use resolve::{ResolveError, Resolved};
 
 /// A merged file tree.

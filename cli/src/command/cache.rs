@@ -68,6 +68,7 @@ fn shortened(text: &str, whole: bool) -> String {
 pub(crate) fn told(freed: &Freed) -> String {
     let Freed {
         images,
+        containers,
         records,
         mounts,
         layers,
@@ -78,8 +79,12 @@ pub(crate) fn told(freed: &Freed) -> String {
         0 => String::new(),
         mounts => format!("{mounts} cache mounts, "),
     };
+    let containers = match containers {
+        0 => String::new(),
+        containers => format!("{containers} containers, "),
+    };
     format!(
-        "{images} images, {records} cache records, {mounts}{layers} layers, {blobs} blobs\nReclaimed {}",
+        "{images} images, {containers}{records} cache records, {mounts}{layers} layers, {blobs} blobs\nReclaimed {}",
         human::size(*bytes)
     )
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_executor::images;
-use kiln_image::Reference;
+use kiln_executor::images::{self, Import};
+use kiln_image::{ImageConfig, Platform, Reference};
 
+use crate::command::commit;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -15,6 +16,15 @@ use crate::session::Session;
 /// Make an image from a tar of a root filesystem, and print its id
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// An instruction of a Dockerfile that changes how it is run, as for `kiln commit`; may be repeated
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+    /// What its history says [default: where it was imported from]
+    #[arg(short, long)]
+    message: Option<String>,
+    /// What it runs on [default: this machine's platform]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -38,11 +48,20 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             File::open(&args.file).map_err(|error| Failure::unreadable(&args.file, &error))?,
         ),
     };
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let import = Import {
+        name: args.name.clone(),
+        message: args
+            .message
+            .clone()
+            .unwrap_or_else(|| format!("Imported from {source}")),
+        config: commit::changed(&ImageConfig::for_platform(&platform), &args.changes)?,
+        platform,
+    };
     let session = Session::open_with_files(config, None)?;
     let (image, _) = session.watch(mode, |watched| {
         watched.task(format!("import {source}"), |task| {
-            images::import(&watched.services, reader, &source, args.name.as_ref(), task)
-                .map_err(Failure::from_engine)
+            images::import(&watched.services, reader, import, task).map_err(Failure::from_engine)
         })
     });
     writeln!(std::io::stdout(), "{}", image?.record.config)?;

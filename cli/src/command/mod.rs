@@ -5,9 +5,12 @@ pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod check;
+pub(crate) mod commit;
 pub(crate) mod context;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -18,8 +21,10 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod plan;
 pub(crate) mod prune;
+pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
@@ -41,6 +46,11 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(&args, config),
         Command::Explain(args) => explain::run(&args, config),
         Command::Run(args) => run::run(args, config),
+        Command::Ps(args) => ps::run(&args, config),
+        Command::Rm(args) => rm::run(&args, config),
+        Command::Commit(args) => commit::run(&args, config),
+        Command::Diff(args) => diff::run(&args, config),
+        Command::Export(args) => export::run(&args, config),
         Command::Images(args) => images::run(&args, config),
         Command::History(args) => history::run(&args, config),
         Command::Inspect(args) => inspect::run(&args, config),

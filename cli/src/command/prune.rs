@@ -11,12 +11,15 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Remove images without a name, and layers that nothing refers to
+/// Remove images without a name, containers, and layers that nothing refers to
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Remove the build cache too, with its cache mounts: the next build does every step again
     #[arg(short, long)]
     all: bool,
+    /// Don't ask first, which is not done without it either
+    #[arg(short, long)]
+    force: bool,
     /// As for `kiln cache ls`; all else stays
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,
@@ -26,7 +29,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, None)?;
     let takes = |entry: &Entry| {
-        let dangling = matches!(entry.kind, EntryKind::Image | EntryKind::Stray);
+        let dangling = matches!(
+            entry.kind,
+            EntryKind::Image | EntryKind::Container | EntryKind::Stray
+        );
         (args.all || dangling) && Filter::all_take(&args.filters, entry)
     };
     let everything = args.all && args.filters.is_empty();

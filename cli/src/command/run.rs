@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use kiln_executor::container::{self, RunEnd, RunOptions};
+use kiln_executor::container::{self, Keep, RunEnd, RunOptions};
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
 use kiln_executor::sandbox::{MountSpec, SandboxError, Stdio};
@@ -50,9 +50,12 @@ pub(crate) struct Args {
     /// How it is kept apart, see `kiln build --help` [env: KILN_SANDBOX]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
-    /// Remove the container's files afterwards (always done; there is no list of containers to keep them in)
+    /// Keep nothing of the container when it has ended; else `kiln ps` lists it, for commit, diff and export
     #[arg(long)]
     pub(crate) rm: bool,
+    /// What the container is called when it is kept
+    #[arg(long, value_name = "NAME", value_parser = container_name)]
+    pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) steps: StepFlags,
     #[command(flatten)]
@@ -64,11 +67,25 @@ pub(crate) struct Args {
     pub(crate) command: Vec<String>,
 }
 
+/// As Docker has it: what kiln itself could not do is told apart from all that the program may end with.
+const KILN_FAILED: u8 = 125;
+
 /// Runs the command.
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
+    run_container(&args, config).map_err(|failure| match failure.exit {
+        Exit::Program(_) | Exit::Signal(_) | Exit::Done | Exit::Bug => failure,
+        _ => Failure {
+            exit: Exit::Program(KILN_FAILED),
+            ..failure
+        },
+    })
+}
+
+fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, args.sandbox.as_deref())?;
+    check_name(args, &session)?;
     let image = find_or_pull(&session, config, &args.image)?;
-    let options = options(&args, config, &image)?;
+    let options = options(args, config, &image)?;
     let (ended, _) = session.watch(ProgressMode::None, |watched| {
         let start = |stdio| {
             let cancel = &watched.interrupt.cancel;
@@ -101,6 +118,24 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     let status = ended.status.shell_code();
     Ok(Exit::Program(u8::try_from(status).unwrap_or(u8::MAX)))
+}
+
+/// No two containers have one name.
+fn check_name(args: &Args, session: &Session) -> Result<(), Failure> {
+    let Some(name) = args.name.as_ref().filter(|_| !args.rm) else {
+        return Ok(());
+    };
+    let kept = session.store.containers().list();
+    let kept = kept.map_err(|error| Failure::from_store(&error))?;
+    match kept.iter().any(|container| container.name == *name) {
+        true => Err(Failure::new(
+            Exit::Failed,
+            "container",
+            format!("there is a container `{name}` already"),
+        )
+        .help(format!("`kiln rm {name}` removes it"))),
+        false => Ok(()),
+    }
 }
 
 /// Runs `start` with a pseudo-terminal, passing on keys and output until the program has ended. Errors are shown after
@@ -187,6 +222,10 @@ fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptio
         network: args.steps.network(),
         limits: args.steps.limits(),
         resources: args.resources.resources().map_err(Failure::usage)?,
+        keep: (!args.rm).then(|| Keep {
+            name: args.name.clone(),
+            image_name: args.image.clone(),
+        }),
     })
 }
 
@@ -200,6 +239,19 @@ fn environment(
         .iter()
         .filter_map(|variable| Some((variable.key.clone(), value(variable)?)))
         .collect()
+}
+
+/// As Docker has it: letters, digits and `_.-`, more than one character.
+fn container_name(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    match begins && text.len() > 1 && text.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "a name has letters, digits, `_`, `.` and `-`, and begins with a letter or a digit"
+                .to_owned(),
+        ),
+    }
 }
 
 /// kiln's own streams; without `-i` there is nothing to read.

@@ -1,11 +1,11 @@
 //! `kiln save`: images from the store as one archive.
 
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use kiln_executor::images::{self, StoredImage};
 
+use crate::archive_file::{check_output, write_to};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -29,12 +29,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(
-            Failure::usage("stdout is a terminal, and an archive would garble it")
-                .help("redirect stdout, or name a file with `--output`"),
-        );
-    }
+    check_output(args.output.as_deref())?;
     let session = Session::open_with_files(config, None)?;
     let services = session.services()?;
     let images = args
@@ -42,26 +37,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .iter()
         .map(|text| stored::find(&services, text))
         .collect::<Result<Vec<_>, _>>()?;
-    let (saved, _) = session.watch(mode, |watched| match &args.output {
-        Some(path) => to_file(&watched, &images, path),
-        None => write(&watched, &images, &mut std::io::stdout().lock()),
+    let (saved, _) = session.watch(mode, |watched| {
+        write_to(args.output.as_deref(), |out| write(&watched, &images, out))
     });
     saved.map(|()| Exit::Done)
-}
-
-/// A file that could not be finished is taken away again: half an archive looks too much like a whole one.
-fn to_file(watched: &Watched<'_>, images: &[StoredImage], path: &Path) -> Result<(), Failure> {
-    let file = File::create(path).map_err(|error| Failure::unwritable(path, &error))?;
-    let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    let mut out = BufWriter::new(file);
-    let written = write(watched, images, &mut out).and_then(|()| {
-        out.flush()
-            .map_err(|error| Failure::unwritable(path, &error))
-    });
-    if written.is_err() && regular {
-        let _ = std::fs::remove_file(path);
-    }
-    written
 }
 
 fn write(

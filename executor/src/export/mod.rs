@@ -2,6 +2,8 @@
 
 mod rootfs;
 
+pub(crate) use rootfs::write_root;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};

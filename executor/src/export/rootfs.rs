@@ -14,6 +14,7 @@ use crate::build::Built;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::{LayerContents, changed_file, changed_source};
+use crate::rootfs::RootFs;
 
 /// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
 pub(super) fn write_tar(
@@ -22,9 +23,20 @@ pub(super) fn write_tar(
     out: &mut dyn Write,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    let (changeset, contents) = whole_tree(built, services, task)?;
+    write_root(&built.root, built.source_date_epoch, services, out, task)
+}
+
+/// Writes a root filesystem as one tar, no file in it newer than `epoch`.
+pub(crate) fn write_root(
+    root: &RootFs,
+    epoch: Option<i64>,
+    services: &Services<'_>,
+    out: &mut dyn Write,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    let (changeset, contents) = whole_tree(root, epoch, services, task)?;
     write_layer(&changeset, &contents, out).map_err(|error| match changed_file(&error) {
-        Some(path) => contents.unreadable(built, services, path),
+        Some(path) => contents.unreadable(root, services, path),
         None => Cause::layer("write", "of the root filesystem")(error),
     })?;
     Ok(())
@@ -37,23 +49,23 @@ pub(super) fn write_files(
     directory: &Path,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    let (changeset, contents) = whole_tree(built, services, task)?;
+    let (changeset, contents) = whole_tree(&built.root, built.source_date_epoch, services, task)?;
     std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
     let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
     apply_changeset(&changeset, &contents, directory, &options).map_err(
         |error| match changed_source(&error) {
-            Some(path) => contents.unreadable(built, services, path),
+            Some(path) => contents.unreadable(&built.root, services, path),
             None => Cause::layer("write", "of the root filesystem")(error),
         },
     )
 }
 
 fn whole_tree(
-    built: &Built,
+    root: &RootFs,
+    epoch: Option<i64>,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<(Changeset, MergedContents), Cause> {
-    let root = &built.root;
     let contents = |layer: &DiffId| services.layers.contents(*layer, task);
     let contents = root.layers.iter().map(contents).collect::<Result<_, _>>()?;
     let tree = root.tree(&services.layers, task)?;
@@ -62,7 +74,7 @@ fn whole_tree(
         contents,
     };
     let mut changeset = single_links(tree.to_changeset(), &tree);
-    if let Some(epoch) = built.source_date_epoch {
+    if let Some(epoch) = epoch {
         changeset = not_after(&changeset, Timestamp::from_secs(epoch));
     }
     Ok((changeset, contents))
@@ -116,9 +128,9 @@ struct MergedContents {
 
 impl MergedContents {
     /// Why the file's content is not what its layer put there.
-    fn unreadable(&self, built: &Built, services: &Services<'_>, path: &ImagePath) -> Cause {
+    fn unreadable(&self, root: &RootFs, services: &Services<'_>, path: &ImagePath) -> Cause {
         let index = self.layers.get(path).copied();
-        let layer = index.and_then(|index| built.root.layers.get(index));
+        let layer = index.and_then(|index| root.layers.get(index));
         let layer = layer.expect("every file of the tree is of one of its layers");
         services.layers.unreadable(*layer, path)
     }

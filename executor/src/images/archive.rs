@@ -14,8 +14,10 @@ use kiln_image::media_type::MediaTypes;
 use kiln_image::tar::{Limits, Nothing, read_layer};
 use kiln_image::{
     Descriptor, DiffId, Digest, History, ImageConfig, ImageManifest, Manifest, Platform, Reference,
+    RunConfig,
 };
 
+use super::commit::keep_with;
 use super::found::{self, ReadyManifest, StoredImage};
 use crate::Services;
 use crate::error::{BuildError, Cause};
@@ -229,7 +231,7 @@ fn read_config(bytes: &[u8]) -> Result<ImageConfig, Cause> {
 }
 
 /// Puts an image whose layers are in the store under its names, or under none.
-fn keep_image(
+pub(super) fn keep_image(
     services: &Services<'_>,
     config_bytes: &[u8],
     config: ImageConfig,
@@ -249,38 +251,37 @@ fn keep_image(
     })
 }
 
+/// What `kiln import` says of the image.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// Its name.
+    pub name: Option<Reference>,
+    /// What its history says.
+    pub message: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// How it is run.
+    pub config: RunConfig,
+}
+
 /// Makes an image of one layer out of the tar of a root filesystem, compressed or not.
 pub fn import(
     services: &Services<'_>,
     reader: impl Read,
-    source: &str,
-    name: Option<&Reference>,
+    import: Import,
     task: &Task<'_>,
 ) -> Result<StoredImage, BuildError> {
-    let import = || -> Result<StoredImage, Cause> {
+    let make = || -> Result<StoredImage, Cause> {
         let layer = keep_tar(services, reader, task)?;
-        let created = jiff::Timestamp::now().to_string();
-        let mut config = ImageConfig::for_platform(&Platform::host());
-        config.created = Some(created.clone());
-        config.rootfs.diff_ids = Some(vec![layer]);
-        config.history = Some(vec![History {
-            created: Some(created),
-            comment: format!("Imported from {source}"),
+        let mut config = ImageConfig::for_platform(&import.platform);
+        config.config = import.config;
+        let entry = History {
+            comment: import.message,
             ..History::default()
-        }]);
-        let bytes = config
-            .to_json()
-            .map_err(|error| Cause::Image(error.to_string()))?;
-        let image = keep_image(
-            services,
-            &bytes,
-            config,
-            name.cloned().into_iter().collect(),
-        )?;
-        services.store.sync()?;
-        Ok(image)
+        };
+        keep_with(services, config, vec![layer], entry, import.name)
     };
-    import().map_err(BuildError::new)
+    make().map_err(BuildError::new)
 }
 
 /// Writes images as an archive that `docker load`, `podman load` and every reader of OCI layouts take.

@@ -16,7 +16,7 @@ use crate::layers::digest_of;
 /// Largest manifest that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 4 << 20;
 /// Largest config that is read, in bytes.
-const CONFIG_LIMIT: u64 = 16 << 20;
+pub(super) const CONFIG_LIMIT: u64 = 16 << 20;
 
 /// An image of the store.
 #[derive(Debug, Clone)]

@@ -4,13 +4,19 @@
 //! Its layers are the store's, by diff id; one that is only known by its manifest is pulled when somebody needs it.
 
 mod archive;
+mod changes;
+mod commit;
+mod compare;
 mod found;
 mod layout;
 mod pull;
 mod push;
 
+pub use archive::{Import, import, load, save};
 pub(crate) use archive::{Output as ArchiveOutput, write_archive};
-pub use archive::{import, load, save};
+pub use changes::{changed, changes_source};
+pub use commit::{Commit, commit, config_of};
+pub use compare::compare;
 pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
 pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};

@@ -85,6 +85,7 @@ fn rows(mut inventory: Inventory, filters: &[Filter]) -> Vec<Row> {
 fn name(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Image => "images",
+        EntryKind::Container => "containers",
         EntryKind::Step => "steps",
         EntryKind::CacheMount => "cache mounts",
         EntryKind::Repository => "git objects",

@@ -18,8 +18,9 @@ pub(crate) enum Filter {
     Description(GlobMatcher),
 }
 
-const KINDS: [EntryKind; 5] = [
+const KINDS: [EntryKind; 6] = [
     EntryKind::Image,
+    EntryKind::Container,
     EntryKind::Step,
     EntryKind::CacheMount,
     EntryKind::Repository,

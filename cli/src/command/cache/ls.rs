@@ -25,7 +25,7 @@ pub(crate) struct Args {
     no_trunc: bool,
     #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
     format: Format,
-    /// Only what is so: type=step|image|cache-mount|git|unreferenced, id=START, description=PATTERN, until=DURATION (unused for so
+    /// Only what is so: type=step|image|container|cache-mount|git|unreferenced, id=START, description=PATTERN, until=DURATION (unused for so
     /// long), inuse=BOOL, shared=BOOL, named=BOOL; may be repeated
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,

@@ -71,6 +71,11 @@ fn find<'e>(entries: &'e [Entry], start: &str) -> Result<&'e str, Failure> {
         } => {
             Err(Failure::usage(format!("`{start}` is an image")).help("`kiln rmi` removes images"))
         }
+        Entry {
+            kind: EntryKind::Container,
+            ..
+        } => Err(Failure::usage(format!("`{start}` is a container"))
+            .help("`kiln rm` removes containers")),
         entry => Ok(&entry.id),
     }
 }
