@@ -31,15 +31,17 @@ pub(crate) fn container(services: &Services<'_>, text: &str) -> Result<Container
 
 /// What a command can work on.
 pub(crate) enum Found {
-    Container(ContainerRecord),
-    Image(StoredImage),
+    Container(Box<ContainerRecord>),
+    Image(Box<StoredImage>),
 }
 
 /// The container that `text` names, else the image.
 pub(crate) fn container_or_image(services: &Services<'_>, text: &str) -> Result<Found, Failure> {
     match container(services, text) {
-        Ok(container) => Ok(Found::Container(container)),
-        Err(failure) if failure.exit == Exit::Failed => find(services, text).map(Found::Image),
+        Ok(container) => Ok(Found::Container(Box::new(container))),
+        Err(failure) if failure.exit == Exit::Failed => {
+            find(services, text).map(|image| Found::Image(Box::new(image)))
+        }
         Err(failure) => Err(failure),
     }
 }
