@@ -75,7 +75,7 @@ impl<'s> Layers<'s> {
     }
 
     /// Whether a step's result can be this layer: what it does is known, or can be read from its tar.
-    pub(crate) fn is_whole(&self, layer: &DiffId) -> bool {
+    pub fn is_whole(&self, layer: &DiffId) -> bool {
         match self.dir(layer).join("changeset").exists() {
             true => self.has_content(layer),
             false => self.has_tar(layer),

@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Plan(command::plan::Args),
     Lock(Box<command::lock::Args>),
     Explain(command::explain::Args),
+    Verify(command::verify::Args),
     Run(command::run::Args),
     Ps(command::ps::Args),
     Rm(command::rm::Args),

@@ -7,7 +7,7 @@
 //! | 2 | the command line or the Dockerfile is wrong |
 //! | 3 | the environment cannot: privileges, kernel, a store that cannot be written |
 //! | 4 | a registry or the network |
-//! | 5 | a check has warnings, or one stopped a build |
+//! | 5 | a check has warnings, or one stopped a build; a lock or a build that is verified is not what it should be |
 //! | 70 | a bug of kiln |
 //! | 124 | a step took longer than it may |
 //! | 130, 143 | stopped by SIGINT, SIGTERM |

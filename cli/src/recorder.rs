@@ -8,7 +8,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use kiln_cache::builds::{
-    BuildHeader, BuildLog, BuildOutcome, BuildRecord, GraphRecord, LogEntry, StepState, WorkRecord,
+    BuildHeader, BuildLog, BuildOutcome, BuildRecord, GraphRecord, Invocation, LogEntry, StepState,
+    WorkRecord,
 };
 use kiln_cache::{Builds, RecipeId, Store, StoreError};
 use kiln_executor::event::{Event, EventKind, Stream, VertexId};
@@ -31,6 +32,7 @@ pub(crate) struct Recorder<'s> {
     redactor: Option<Redactor>,
     /// What happened before the log was begun.
     waiting: Vec<LogEntry>,
+    invocation: Option<Invocation>,
     log: Option<BuildLog>,
     running: HashMap<VertexId, Work>,
     done: Vec<WorkRecord>,
@@ -93,11 +95,17 @@ impl<'s> Recorder<'s> {
             redact: Box::new(redact),
             redactor: None,
             waiting: Vec::new(),
+            invocation: None,
             log: None,
             running: HashMap::new(),
             done: Vec::new(),
             error: None,
         }
+    }
+
+    /// How the build was asked for.
+    pub(crate) fn asked(&mut self, invocation: Invocation) {
+        self.invocation = Some(invocation);
     }
 
     /// An empty journal of the same build.
@@ -131,6 +139,15 @@ impl<'s> Recorder<'s> {
         }
         let record = BuildRecord {
             header: self.header.clone(),
+            invocation: self.invocation.take().map(|mut asked| {
+                for word in &mut asked.words {
+                    *word = render::without_passwords(&redactor.redact(word)).into_owned();
+                }
+                asked.dockerfile = asked
+                    .dockerfile
+                    .filter(|text| redactor.redact(text) == *text);
+                asked
+            }),
             ended: Timestamp::now(),
             outcome: match outcome {
                 BuildOutcome::Failed { message } => BuildOutcome::Failed {

@@ -122,6 +122,9 @@ pub fn build_on(
             break solved;
         }
     };
+    if let Some(journal) = request.journal {
+        journal.read(services.hold.seen());
+    }
     contexts.save().map_err(BuildError::new)?;
     let kept = |_: &Solved| services.imports.keep(services.store, &build_name(request));
     let solved = solved.and_then(|solved| {

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use kiln_cache::builds::{
     ArgumentRecord, BuildHeader, BuildId, GraphRecord, IgnoreRecord, Miss, RecipeId, ShownRecord,
-    StageRecord, StepEnd, StepRecord, StepState,
+    SourceRecord, StageRecord, StepEnd, StepRecord, StepState,
 };
 use kiln_cache::key::conceal;
 use kiln_cache::{CacheKey, OutputId, Store, explain};
-use kiln_image::ChainId;
+use kiln_image::{ChainId, DiffId};
 use kiln_parser::Source;
 use kiln_planner::{
     Argument, ContextName, FileOp, Mount, NoCache, Op, Plan, SourceOp, StageSummary, Vertex,
@@ -35,6 +35,7 @@ pub struct Journal {
     graph: OnceLock<GraphRecord>,
     no_cache: OnceLock<NoCache>,
     notes: Mutex<Vec<Note>>,
+    sources: Mutex<Vec<SourceRecord>>,
     /// What each step gave in earlier builds.
     earlier: OnceLock<Vec<HashSet<OutputId>>>,
 }
@@ -58,14 +59,24 @@ impl Journal {
             graph: OnceLock::new(),
             no_cache: OnceLock::new(),
             notes: Mutex::new(Vec::new()),
+            sources: Mutex::default(),
             earlier: OnceLock::new(),
         }
+    }
+
+    /// Notes what the names of sources stood for.
+    pub(crate) fn read(&self, sources: Vec<SourceRecord>) {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
     }
 
     /// The plan and what came of its steps; `None` if it never came to a plan.
     #[must_use]
     pub fn into_graph(self) -> Option<GraphRecord> {
         let mut graph = self.graph.into_inner()?;
+        graph.sources = self
+            .sources
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let notes = self
             .notes
             .into_inner()
@@ -125,6 +136,7 @@ impl Journal {
             state: ended.state,
             key: ended.key,
             output: ended.output,
+            layer: ended.layer,
         };
         if let Some(note) = self.notes().get_mut(id.index()) {
             note.end = Some(end);
@@ -187,6 +199,7 @@ pub(crate) struct Ended {
     pub state: StepState,
     pub key: Option<CacheKey>,
     pub output: Option<OutputId>,
+    pub layer: Option<DiffId>,
 }
 
 impl Ended {
@@ -198,6 +211,7 @@ impl Ended {
             state: StepState::Read,
             key: None,
             output,
+            layer: None,
         }
     }
 }
@@ -220,6 +234,7 @@ fn graph(plan: &Plan, source: &Source) -> GraphRecord {
             })
             .collect(),
         steps: steps.map(|id| step(plan, id, source)).collect(),
+        sources: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ mod agents;
 pub mod build;
 pub mod cancel;
 mod cgroup;
+mod compare;
 pub mod container;
 mod error;
 pub mod event;
@@ -46,6 +47,7 @@ pub use build::{
 };
 pub use cancel::Cancel;
 pub use cgroup::{CgroupError, Resources, Swap};
+pub use compare::{Attribute, FileDifference, compare_layers};
 pub use error::{BuildError, Cause, ErrorKind};
 pub use event::{Event, EventKind, Reporter, Stream, Task, VertexId};
 pub use journal::Journal;

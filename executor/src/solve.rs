@@ -402,6 +402,7 @@ impl Solver<'_> {
                 state,
                 key: step.map(|step| step.key),
                 output: step.map(|step| step.result.output),
+                layer: step.and_then(|step| step.result.layer),
             };
             journal.ended(id, ended);
         }

@@ -31,7 +31,8 @@ use crate::{Store, StoreError};
 pub use log::{BuildLog, LogEntry, LogReader, MOST_LOGGED};
 pub use record::{
     ArgumentRecord, BuildHeader, BuildId, BuildOutcome, BuildRecord, GraphRecord, IgnoreRecord,
-    Miss, RecipeId, ShownRecord, StageRecord, StepEnd, StepRecord, StepState, WorkRecord,
+    Invocation, Miss, RecipeId, ShownRecord, SourceRecord, StageRecord, StepEnd, StepRecord,
+    StepState, WorkRecord,
 };
 
 /// So many builds are kept.

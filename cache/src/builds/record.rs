@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use kiln_image::Digest;
+use kiln_image::{DiffId, Digest};
 use kiln_parser::IgnoreFile;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,9 @@ pub struct BuildRecord {
     /// What was to be built.
     #[serde(flatten)]
     pub header: BuildHeader,
+    /// How it was asked for; `None` in the records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<Invocation>,
     /// When it ended.
     pub ended: Timestamp,
     /// How.
@@ -60,6 +63,59 @@ pub struct BuildRecord {
     /// What else was done: pulls, exports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<WorkRecord>,
+}
+
+/// How a build was asked for, so that it can be done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invocation {
+    /// Where kiln was started.
+    pub directory: String,
+    /// What was typed after the command's name, without the build arguments. Passwords in addresses are left out.
+    pub words: Vec<String>,
+    /// Build arguments and their values; `None` where that is a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_args: Vec<(String, Option<String>)>,
+    /// The text of the Dockerfile; `None` if a secret is in it, or it is very long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+}
+
+/// What a name of a source stood for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum SourceRecord {
+    /// An image.
+    Image {
+        /// Its name, with registry and tag or digest.
+        name: String,
+        /// The platform it was asked for.
+        platform: String,
+        /// The digest of its manifest; `None` for one that was made here.
+        manifest: Option<Digest>,
+        /// The digest of its config.
+        id: Digest,
+    },
+    /// A git repository.
+    Repository {
+        /// Its address, without a login.
+        address: String,
+        /// The ref that was asked for; `None` for the default branch.
+        asked: Option<String>,
+        /// The commit.
+        commit: String,
+        /// The object of the annotated tag that names the commit.
+        tag: Option<String>,
+        /// The whole name of the ref.
+        reference: String,
+    },
+    /// A download.
+    Download {
+        /// Its address, without a login.
+        address: String,
+        /// The digest of the content.
+        content: Digest,
+    },
 }
 
 /// How a build ended.
@@ -95,6 +151,9 @@ pub struct GraphRecord {
     pub stages: Vec<StageRecord>,
     /// The steps; each stands after all that it reads.
     pub steps: Vec<StepRecord>,
+    /// What the names of sources stood for, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceRecord>,
 }
 
 /// A stage.
@@ -203,6 +262,9 @@ pub struct StepEnd {
     /// The root filesystem after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputId>,
+    /// The layer that it made, or found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<DiffId>,
 }
 
 /// How a step ended.

@@ -21,6 +21,7 @@ fn header(context: &str) -> BuildHeader {
 fn record(header: BuildHeader) -> BuildRecord {
     BuildRecord {
         header,
+        invocation: None,
         ended: Timestamp::UNIX_EPOCH,
         outcome: BuildOutcome::Canceled,
         graph: None,

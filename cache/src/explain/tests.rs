@@ -51,6 +51,7 @@ impl Made {
         Made {
             record: BuildRecord {
                 header,
+                invocation: None,
                 ended: jiff::Timestamp::UNIX_EPOCH,
                 outcome: BuildOutcome::Canceled,
                 graph: Some(graph),
@@ -108,6 +109,7 @@ fn end(state: StepState, key: Option<CacheKey>, output: OutputId) -> StepEnd {
         state,
         key,
         output: Some(output),
+        layer: None,
     }
 }
 

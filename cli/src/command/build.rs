@@ -155,6 +155,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let session = session.opened()?;
     let redact = history::redactor(&secrets, &options);
     let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
+    recorder.asked(history::invocation(&options, &source));
     let journal = recorder.journal();
     let request = BuildRequest {
         source: &source,
@@ -193,7 +194,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
 }
 
 /// What steps are given that is no part of the plan.
-fn steps(
+pub(crate) fn steps(
     args: &Args,
     config: &Config,
     secrets: Secrets,

@@ -29,6 +29,7 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod tag;
+pub(crate) mod verify;
 
 use crate::args::Command;
 use crate::config::Config;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Lock(args) => lock::run(&args, config),
         Command::Plan(args) => plan::run(&args, config),
         Command::Explain(args) => explain::run(&args, config),
+        Command::Verify(args) => verify::run(&args, config),
         Command::Run(args) => run::run(args, config),
         Command::Ps(args) => ps::run(&args, config),
         Command::Rm(args) => rm::run(&args, config),

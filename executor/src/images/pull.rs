@@ -34,11 +34,13 @@ pub(crate) fn resolve(
     policy: PullPolicy,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
-    match services.hold.image(reference)? {
+    let image = match services.hold.image(reference)? {
         Say::Ask => resolve_any(services, reference, platform, policy, reporter),
         Say::Is(locked) => resolve_locked(services, reference, platform, &locked, reporter),
         Say::Note => note(services, reference, platform, reporter),
-    }
+    }?;
+    services.hold.saw_image(reference, platform, &image.record);
+    Ok(image)
 }
 
 /// What a name must stand for, by a lock. Nobody is asked for a tag.

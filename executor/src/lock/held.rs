@@ -1,7 +1,10 @@
 //! A run that is held to a lock, or fills one.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use kiln_cache::ImageRecord;
+use kiln_cache::builds::SourceRecord;
 use kiln_image::{Digest, Platform, Reference};
 use kiln_planner::{GitSource, HttpSource};
 
@@ -11,7 +14,11 @@ use crate::source::git::Resolved;
 
 /// What a run has to do with a lock: nothing, unless it is told at its beginning.
 #[derive(Debug, Default)]
-pub(crate) struct Hold(OnceLock<State>);
+pub(crate) struct Hold {
+    state: OnceLock<State>,
+    /// What names stood for, as far as was asked.
+    seen: Mutex<BTreeSet<SourceRecord>>,
+}
 
 #[derive(Debug)]
 enum State {
@@ -35,18 +42,18 @@ pub(crate) enum Say<T> {
 impl Hold {
     /// Holds the run to a lock.
     pub(crate) fn to(&self, lock: Lock) {
-        let _ = self.0.set(State::Held(lock));
+        let _ = self.state.set(State::Held(lock));
     }
 
     /// Notes what names stand for; those of `kept` stay.
     pub(crate) fn fill(&self, kept: Lock) {
         let filled = Mutex::default();
-        let _ = self.0.set(State::Filling { kept, filled });
+        let _ = self.state.set(State::Filling { kept, filled });
     }
 
     /// What was noted.
     pub(crate) fn filled(&self) -> Lock {
-        match self.0.get() {
+        match self.state.get() {
             Some(State::Filling { filled, .. }) => locked(filled).clone(),
             _ => Lock::default(),
         }
@@ -115,8 +122,53 @@ impl Hold {
         });
     }
 
+    /// Notes what an image's name stood for, in any run.
+    pub(crate) fn saw_image(&self, reference: &Reference, platform: &Platform, is: &ImageRecord) {
+        self.saw(SourceRecord::Image {
+            name: image_name(reference),
+            platform: platform.to_string(),
+            manifest: is.manifest.as_ref().map(|manifest| manifest.digest),
+            id: is.config,
+        });
+    }
+
+    /// Notes what a download was.
+    pub(crate) fn saw_download(&self, source: &HttpSource, content: Digest) {
+        self.saw(SourceRecord::Download {
+            address: download_name(source),
+            content,
+        });
+    }
+
+    /// Notes what a repository's ref stood for.
+    pub(crate) fn saw_commit(&self, source: &GitSource, resolved: &Resolved) {
+        let LockedCommit {
+            commit,
+            tag,
+            reference,
+        } = LockedCommit::of(resolved);
+        self.saw(SourceRecord::Repository {
+            address: source.remote.clone(),
+            asked: source.reference.clone(),
+            commit,
+            tag,
+            reference,
+        });
+    }
+
+    /// What names stood for, sorted.
+    pub(crate) fn seen(&self) -> Vec<SourceRecord> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().cloned().collect()
+    }
+
+    fn saw(&self, source: SourceRecord) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(source);
+    }
+
     fn say<T>(&self, what: &str, find: impl Fn(&Lock) -> Option<T>) -> Result<Say<T>, Cause> {
-        match self.0.get() {
+        match self.state.get() {
             None => Ok(Say::Ask),
             Some(State::Filling { kept, .. }) => Ok(find(kept).map_or(Say::Note, Say::Is)),
             Some(State::Held(lock)) => match find(lock) {
@@ -127,7 +179,7 @@ impl Hold {
     }
 
     fn note(&self, note: impl FnOnce(&mut Lock)) {
-        if let Some(State::Filling { filled, .. }) = self.0.get() {
+        if let Some(State::Filling { filled, .. }) = self.state.get() {
             note(&mut locked(filled));
         }
     }

@@ -10,6 +10,7 @@ mod record;
 
 use std::collections::BTreeMap;
 
+use kiln_cache::builds::SourceRecord;
 use kiln_image::{Digest, Platform, Reference};
 use kiln_planner::{GitSource, HttpSource};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,56 @@ pub struct LockedCommit {
     /// The whole name of the ref.
     #[serde(rename = "ref")]
     pub reference: String,
+}
+
+impl Lock {
+    /// What the names stood for that a build of the history asked for.
+    #[must_use]
+    pub fn of(sources: &[SourceRecord]) -> Self {
+        let mut lock = Self::default();
+        for source in sources.iter().cloned() {
+            match source {
+                SourceRecord::Image {
+                    name,
+                    platform,
+                    manifest: Some(digest),
+                    ..
+                } => {
+                    let image = LockedImage::Registry {
+                        digest,
+                        platforms: BTreeMap::new(),
+                    };
+                    let image = lock.images.entry(name).or_insert(image);
+                    if let LockedImage::Registry { platforms, .. } = image {
+                        platforms.insert(platform, digest);
+                    }
+                }
+                SourceRecord::Image { name, id, .. } => {
+                    lock.images.insert(name, LockedImage::Store { id });
+                }
+                SourceRecord::Download { address, content } => {
+                    lock.downloads.insert(address, content);
+                }
+                SourceRecord::Repository {
+                    address,
+                    asked,
+                    commit,
+                    tag,
+                    reference,
+                } => {
+                    let name =
+                        asked.map_or_else(|| address.clone(), |asked| format!("{address}#{asked}"));
+                    let commit = LockedCommit {
+                        commit,
+                        tag,
+                        reference,
+                    };
+                    lock.repositories.insert(name, commit);
+                }
+            }
+        }
+        lock
+    }
 }
 
 impl LockedImage {

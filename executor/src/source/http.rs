@@ -39,27 +39,36 @@ pub(crate) fn fetch(
     fetcher: &Fetcher<'_>,
     task: &Task<'_>,
 ) -> Result<Fetched, Cause> {
-    match fetcher.services.hold.download(source)? {
-        Say::Ask => fetch_any(source, fetcher, task),
-        Say::Is(digest) => {
-            let fetched = fetch_any(&of_digest(source, digest), fetcher, task)?;
-            fetcher.services.hold.note_download(source, digest);
-            Ok(fetched)
-        }
-        Say::Note => {
-            let fetched = fetch_any(source, fetcher, task)?;
-            let seen = fetcher.services.store.remotes().seen(&source.url.address);
-            let is_it = |seen: &Seen| {
-                let modified = http_date(seen.last_modified.as_deref());
-                let found = fetcher.look_up(&preimage(source, seen.content, modified));
-                found.is_some_and(|found| found.layer == fetched.layer)
-            };
-            if let Some(seen) = seen.into_iter().find(is_it) {
-                fetcher.services.hold.note_download(source, seen.content);
-            }
-            Ok(fetched)
+    let hold = &fetcher.services.hold;
+    let said = hold.download(source)?;
+    let fetched = match &said {
+        Say::Is(digest) => fetch_any(&of_digest(source, *digest), fetcher, task)?,
+        Say::Ask | Say::Note => fetch_any(source, fetcher, task)?,
+    };
+    let digest = match &said {
+        Say::Is(digest) => Some(*digest),
+        Say::Ask | Say::Note => source
+            .checksum
+            .or_else(|| content(source, &fetched, fetcher)),
+    };
+    if let Some(digest) = digest {
+        hold.saw_download(source, digest);
+        if said != Say::Ask {
+            hold.note_download(source, digest);
         }
     }
+    Ok(fetched)
+}
+
+/// The digest of what was fetched, by what the address is known to have given.
+fn content(source: &HttpSource, fetched: &Fetched, fetcher: &Fetcher<'_>) -> Option<Digest> {
+    let seen = fetcher.services.store.remotes().seen(&source.url.address);
+    let is_it = |seen: &Seen| {
+        let modified = http_date(seen.last_modified.as_deref());
+        let found = fetcher.look_up(&preimage(source, seen.content, modified));
+        found.is_some_and(|found| found.layer == fetched.layer)
+    };
+    seen.into_iter().find(is_it).map(|seen| seen.content)
 }
 
 /// The same download, which must have this digest.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use kiln_cache::builds::{BuildHeader, BuildOutcome};
+use kiln_cache::builds::{BuildHeader, BuildOutcome, Invocation};
 use kiln_cache::key::is_secret;
 use kiln_executor::{Built, Journal, Redactor, Secrets};
-use kiln_parser::Severity;
+use kiln_parser::{Severity, Source};
 use kiln_planner::PlanOptions;
 
 use super::results::Results;
@@ -17,6 +17,9 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Report, causes};
 use crate::recorder::{self, Recorder};
 use crate::render;
+
+/// A longer Dockerfile is not kept with its build, in bytes.
+const LONGEST_DOCKERFILE: usize = 256 << 10;
 
 /// What is known before.
 pub(super) fn header(args: &Args) -> BuildHeader {
@@ -34,6 +37,40 @@ pub(super) fn header(args: &Args) -> BuildHeader {
         args.recipe.target.as_deref(),
         tags.collect(),
     )
+}
+
+/// How the build was asked for: what was typed but for the build arguments, whose values are those they came to have.
+pub(super) fn invocation(options: &PlanOptions, source: &Source) -> Invocation {
+    let directory = std::env::current_dir().unwrap_or_default();
+    let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let value = |(name, value): &(String, String)| {
+        let value = (!is_secret(name, value)).then(|| value.clone());
+        (name.clone(), value)
+    };
+    Invocation {
+        directory: directory.to_string_lossy().into_owned(),
+        words: without_build_args(typed),
+        build_args: options.build_args.iter().map(value).collect(),
+        dockerfile: Some(source.text().to_owned()).filter(|text| text.len() <= LONGEST_DOCKERFILE),
+    }
+}
+
+/// What comes after `build`.
+fn without_build_args(typed: impl Iterator<Item = String>) -> Vec<String> {
+    let mut words = typed.skip_while(|word| word != "build").skip(1);
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--" => {
+                kept.push(word);
+                kept.extend(words.by_ref());
+            }
+            "--build-arg" => drop(words.next()),
+            _ if word.starts_with("--build-arg=") => {}
+            _ => kept.push(word),
+        }
+    }
+    kept
 }
 
 /// Makes what hides secrets, and build arguments that are some by their names or values.

@@ -64,6 +64,7 @@ pub(super) fn resolve(
         }
     };
     check(source, &resolved)?;
+    fetcher.services.hold.saw_commit(source, &resolved);
     Ok(resolved)
 }
 
