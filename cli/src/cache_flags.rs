@@ -3,24 +3,45 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::error::{ContextKind, ContextValue};
 use kiln_executor::{CacheExport, CacheMode, CacheSource, CacheTarget};
 use kiln_image::compress::Compression;
 use kiln_image::{Digest, Reference, ReferenceError};
 
 use kiln_registry::{Client, Options};
 
+use crate::bucket_flag::BucketFlag;
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::output::{boolean, csv_fields};
 use crate::session::Watched;
 
-/// Where a cache is looked for; several for the old form `--cache-from a,b`.
+/// Where a cache is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CacheFrom(pub(crate) Vec<CacheSource>);
+pub(crate) enum CacheFrom {
+    /// There; several for the old form `--cache-from a,b`.
+    Sources(Vec<CacheSource>),
+    /// In a bucket.
+    Bucket(Box<BucketFlag>),
+}
 
 impl CacheFrom {
+    /// With what the environment says.
+    pub(crate) fn resolve_all(all: &[Self], config: &Config) -> Result<Vec<CacheSource>, Failure> {
+        let mut sources = Vec::new();
+        for from in all {
+            match from {
+                Self::Sources(known) => sources.extend(known.iter().cloned()),
+                Self::Bucket(flag) => {
+                    sources.push(CacheSource::Bucket(Box::new(flag.resolve(config)?)));
+                }
+            }
+        }
+        Ok(sources)
+    }
+
     /// Begins to read caches.
-    pub(crate) fn begin(all: &[Self], watched: &Watched<'_>, config: &Config) {
-        let sources: Vec<CacheSource> = all.iter().flat_map(|from| from.0.clone()).collect();
+    pub(crate) fn begin(sources: &[CacheSource], watched: &Watched<'_>, config: &Config) {
         // A build goes on without a cache that is hard to reach.
         let client = || {
             Client::new(Options {
@@ -28,7 +49,7 @@ impl CacheFrom {
                 ..config.registry()
             })
         };
-        watched.services.imports.begin(&sources, client);
+        watched.services.imports.begin(sources, client);
     }
 }
 
@@ -38,15 +59,30 @@ pub(crate) enum CacheTo {
     /// Into the config of the image.
     Inline,
     /// Somewhere else.
-    Export {
-        export: CacheExport,
-        /// Whether a failure is only told.
-        ignore_error: bool,
-    },
+    Export(Export),
+    /// Into a bucket; the target is not known yet.
+    Bucket(Box<BucketFlag>, Conditions),
+}
+
+/// A cache to be put somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// What and where.
+    pub(crate) export: CacheExport,
+    /// Whether a failure is only told.
+    pub(crate) ignore_error: bool,
+}
+
+/// What a flag says besides the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Conditions {
+    mode: CacheMode,
+    compression: Compression,
+    ignore_error: bool,
 }
 
 /// What one flag says, by key. Keys that nobody asks for are mistakes.
-struct Attributes {
+pub(crate) struct Attributes {
     kind: String,
     fields: Vec<(String, String)>,
 }
@@ -57,7 +93,7 @@ impl FromStr for CacheFrom {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(references) = bare(text)? {
             let sources = references.into_iter().map(CacheSource::Registry);
-            return Ok(Self(sources.collect()));
+            return Ok(Self::Sources(sources.collect()));
         }
         let mut attributes = Attributes::read(text)?;
         let source = match attributes.kind.as_str() {
@@ -67,6 +103,14 @@ impl FromStr for CacheFrom {
                 tag: attributes.take("tag").unwrap_or_else(latest),
                 digest: attributes.digest()?,
             },
+            "s3" => {
+                let flag = Box::new(BucketFlag::read(&mut attributes)?);
+                // The same text may serve both flags.
+                attributes.mode()?;
+                attributes.flag("ignore-error")?;
+                attributes.end()?;
+                return Ok(Self::Bucket(flag));
+            }
             "inline" => {
                 return Err(
                     "type=inline is for `--cache-to`; it is read with type=registry".to_owned(),
@@ -75,7 +119,7 @@ impl FromStr for CacheFrom {
             kind => return Err(unsupported(kind)),
         };
         attributes.end()?;
-        Ok(Self(vec![source]))
+        Ok(Self::Sources(vec![source]))
     }
 }
 
@@ -86,7 +130,8 @@ impl FromStr for CacheTo {
         if let Some(references) = bare(text)? {
             let [reference] = <[Reference; 1]>::try_from(references)
                 .map_err(|_| "one cache for each `--cache-to`".to_owned())?;
-            return Ok(Self::of(CacheTarget::Registry(reference)));
+            let target = CacheTarget::Registry(reference);
+            return Ok(Self::Export(Conditions::default().export(target)));
         }
         let mut attributes = Attributes::read(text)?;
         let target = match attributes.kind.as_str() {
@@ -102,38 +147,46 @@ impl FromStr for CacheTo {
                 path: PathBuf::from(attributes.needed("dest")?),
                 tag: attributes.take("tag").unwrap_or_else(latest),
             },
+            "s3" => {
+                let flag = Box::new(BucketFlag::read(&mut attributes)?);
+                let conditions = attributes.conditions()?;
+                attributes.end()?;
+                return Ok(Self::Bucket(flag, conditions));
+            }
             kind => return Err(unsupported(kind)),
         };
-        let export = CacheExport {
-            target,
-            mode: attributes.mode()?,
-            compression: attributes.compression()?,
-        };
+        let conditions = attributes.conditions()?;
         attributes.only("image-manifest", true, "kiln's caches are image manifests")?;
         attributes.only("oci-mediatypes", true, "kiln's caches have OCI media types")?;
-        attributes.only(
-            "force-compression",
-            false,
-            "layers are sent as they were compressed first",
-        )?;
-        let ignore_error = attributes.flag("ignore-error")?.unwrap_or(false);
         attributes.end()?;
-        Ok(Self::Export {
-            export,
-            ignore_error,
-        })
+        Ok(Self::Export(conditions.export(target)))
     }
 }
 
 impl CacheTo {
-    fn of(target: CacheTarget) -> Self {
-        Self::Export {
+    /// What is to be put somewhere else than into the image, with what the environment says.
+    pub(crate) fn resolve_all(all: &[Self], config: &Config) -> Result<Vec<Export>, Failure> {
+        let exports = all.iter().filter_map(|to| match to {
+            Self::Inline => None,
+            Self::Export(export) => Some(Ok(export.clone())),
+            Self::Bucket(flag, conditions) => Some(
+                flag.resolve(config)
+                    .map(|cache| conditions.export(CacheTarget::Bucket(Box::new(cache)))),
+            ),
+        });
+        exports.collect()
+    }
+}
+
+impl Conditions {
+    fn export(self, target: CacheTarget) -> Export {
+        Export {
             export: CacheExport {
                 target,
-                mode: CacheMode::default(),
-                compression: Compression::default(),
+                mode: self.mode,
+                compression: self.compression,
             },
-            ignore_error: false,
+            ignore_error: self.ignore_error,
         }
     }
 }
@@ -153,21 +206,40 @@ fn reference(text: &str) -> Result<Reference, String> {
         .map_err(|error: ReferenceError| error.to_string())
 }
 
+/// Whether what was written has a secret in it, and isn't to be repeated.
+pub(crate) fn has_secret(text: &str) -> bool {
+    ["secret_access_key", "session_token"]
+        .iter()
+        .any(|name| text.to_ascii_lowercase().contains(name))
+}
+
+/// The mistake without the value that it was found in, if that has a secret.
+pub(crate) fn without_secrets(mut mistake: clap::Error) -> clap::Error {
+    let value = mistake.get(ContextKind::InvalidValue);
+    if value.is_some_and(|value| has_secret(&value.to_string())) {
+        let shown = ContextValue::String("type=s3,…".to_owned());
+        mistake.insert(ContextKind::InvalidValue, shown);
+    }
+    mistake
+}
+
 fn latest() -> String {
     "latest".to_owned()
 }
 
 fn unsupported(kind: &str) -> String {
     match kind {
-        "gha" | "azblob" | "s3" => {
-            format!("kiln has no caches of type `{kind}` yet; it has registry, local and inline")
+        "gha" | "azblob" => {
+            format!(
+                "kiln has no caches of type `{kind}` yet; it has registry, local, s3 and inline"
+            )
         }
-        _ => format!("there is no type `{kind}`, only registry, local and inline"),
+        _ => format!("there is no type `{kind}`, only registry, local, s3 and inline"),
     }
 }
 
 impl Attributes {
-    fn read(text: &str) -> Result<Self, String> {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let mut attributes = Self {
             kind: String::new(),
             fields: Vec::new(),
@@ -175,7 +247,10 @@ impl Attributes {
         for field in csv_fields(text)? {
             let (key, value) = field
                 .split_once('=')
-                .ok_or_else(|| format!("`{field}` is not `key=value`"))?;
+                .ok_or_else(|| match has_secret(text) {
+                    true => "an attribute is not `key=value`".to_owned(),
+                    false => format!("`{field}` is not `key=value`"),
+                })?;
             let key = key.trim().to_ascii_lowercase();
             match key.as_str() {
                 "type" => attributes.kind = value.to_owned(),
@@ -189,7 +264,7 @@ impl Attributes {
     }
 
     /// The last value of a key.
-    fn take(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, key: &str) -> Option<String> {
         let (taken, left) = std::mem::take(&mut self.fields)
             .into_iter()
             .partition(|(name, _)| name == key);
@@ -236,7 +311,20 @@ impl Attributes {
         Compression::parse(&name, level).map_err(|error| error.to_string())
     }
 
-    fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
+    fn conditions(&mut self) -> Result<Conditions, String> {
+        self.only(
+            "force-compression",
+            false,
+            "layers are sent as they were compressed first",
+        )?;
+        Ok(Conditions {
+            mode: self.mode()?,
+            compression: self.compression()?,
+            ignore_error: self.flag("ignore-error")?.unwrap_or(false),
+        })
+    }
+
+    pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
         self.take(key).map(|value| boolean(&value)).transpose()
     }
 
@@ -249,7 +337,7 @@ impl Attributes {
     }
 
     /// No attribute is silently ignored.
-    fn end(self) -> Result<(), String> {
+    pub(crate) fn end(self) -> Result<(), String> {
         match self.fields.first() {
             None => Ok(()),
             Some((key, _)) => Err(format!("type={} has no attribute `{key}`", self.kind)),
@@ -280,7 +368,7 @@ mod tests {
             ("type=local,src=d,tag=x", vec![layout("x")]),
         ];
         for (text, sources) in cases {
-            assert_eq!(text.parse(), Ok(CacheFrom(sources)), "{text}");
+            assert_eq!(text.parse(), Ok(CacheFrom::Sources(sources)), "{text}");
         }
     }
 
@@ -292,13 +380,13 @@ mod tests {
             mode: CacheMode::Max,
             compression: Compression::Zstd { level: 9 },
         };
-        let expected = CacheTo::Export {
+        let expected = CacheTo::Export(Export {
             export,
             ignore_error: true,
-        };
+        });
         assert_eq!(text.parse(), Ok(expected));
         assert_eq!("type=inline".parse(), Ok(CacheTo::Inline));
-        let CacheTo::Export { export, .. } = "a:c".parse().unwrap() else {
+        let CacheTo::Export(Export { export, .. }) = "a:c".parse().unwrap() else {
             panic!("not exported")
         };
         assert_eq!(export.mode, CacheMode::Min);
@@ -309,7 +397,7 @@ mod tests {
         // R-CEXP-5
         let both = [
             "type=gha",
-            "type=s3,bucket=b,region=r",
+            "type=s3,bucket=b,region=r,colour=red",
             "type=azblob",
             "type=x",
             "ref=a",

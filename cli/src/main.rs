@@ -7,6 +7,7 @@
 mod address;
 mod archive_file;
 mod args;
+mod bucket_flag;
 mod build_context;
 mod cache_flags;
 mod command;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => match unsupported::explain(&error) {
             Some(failure) => return end(Err(failure)).into(),
-            None => error.exit(),
+            None => cache_flags::without_secrets(error).exit(),
         },
     };
     let outcome = crash::guard(|| {

@@ -157,7 +157,13 @@ fn fetch_found(
     let fetched = missing
         .par_iter()
         .try_for_each(|layer| services.layers.fetch(*layer, &task));
-    task.end_with(fetched).map_err(BuildError::new)?;
+    if let Err(cause) = fetched {
+        if !services.tell_miss(&cause, &task) {
+            task.fail(cause.in_progress());
+        }
+        return Err(BuildError::new(cause));
+    }
+    task.done();
     Ok(solved)
 }
 

@@ -8,7 +8,7 @@ use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
 use kiln_image::{DiffId, Digest, ImagePath};
 use kiln_parser::{Code, Diagnostic, Span};
-use kiln_registry::{FetchError, RegistryError, TransportError};
+use kiln_registry::{BucketError, FetchError, RegistryError, TransportError};
 use thiserror::Error;
 
 use crate::cgroup::CgroupError;
@@ -192,6 +192,9 @@ pub enum Cause {
     /// A registry said no, or nothing.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A bucket said no, or nothing.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The files of a git repository could not be had.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -299,6 +302,7 @@ impl Cause {
             Cause::CacheSource { .. } => "cache-mount",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
+            Cause::Bucket(_) => "bucket",
             Cause::Git(_) => "git",
             Cause::Download(_) => "download",
             Cause::DigestMismatch { .. } => "digest-mismatch",
@@ -328,7 +332,7 @@ impl Cause {
             Cause::TimedOut { .. } => ErrorKind::TimedOut,
             Cause::Unsupported(_) => ErrorKind::Input,
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => ErrorKind::Input,
-            Cause::Registry(_) | Cause::Image(_) => ErrorKind::Registry,
+            Cause::Registry(_) | Cause::Bucket(_) | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
             | Cause::NoSandbox(_)

@@ -29,6 +29,7 @@ use kiln_registry::Client;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::inflight::InFlight;
+use crate::remote_cache::BucketCache;
 use crate::sandbox::{Footing, Removals};
 use crate::stream::{Feed, decoded, stream};
 
@@ -58,11 +59,13 @@ struct Remote {
 
 /// Who has a layer.
 #[derive(Clone)]
-enum Holder {
+pub(crate) enum Holder {
     /// A registry, as part of this image.
     Registry(Reference),
     /// A layout on this machine.
     Layout(Arc<Layout>),
+    /// A bucket, as part of this cache.
+    Bucket(Arc<BucketCache>),
 }
 
 /// What came of pulling a blob that somebody reads along.
@@ -146,41 +149,23 @@ impl<'a> Layers<'a> {
         self.add_holder(layer, Holder::Layout(layout.clone()), descriptor);
     }
 
-    /// As [`Layers::add_remote`], for a cache: who is known to have the layer already goes before.
-    pub(crate) fn offer(&self, layer: DiffId, image: &Reference, descriptor: &Descriptor) {
-        if !self.has_holder(layer) {
-            self.add_remote(layer, image, descriptor);
-        }
+    /// Says that a cache has the layer: who is known to have it already goes before.
+    pub(crate) fn offer(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
+        let mut remote = locked(&self.remote);
+        remote.entry(layer).or_insert_with(|| Remote {
+            holder,
+            descriptor: descriptor.clone(),
+        });
     }
 
-    /// As [`Layers::add_of_layout`], for a cache.
-    pub(crate) fn offer_of_layout(
+    /// The blob of a layer where the one that `is_meant` is known to have it.
+    pub(crate) fn blob_at(
         &self,
         layer: DiffId,
-        layout: &Arc<Layout>,
-        descriptor: &Descriptor,
-    ) {
-        if !self.has_holder(layer) {
-            self.add_of_layout(layer, layout, descriptor);
-        }
-    }
-
-    /// The blob of the layer in this very repository, where it is known to be there.
-    pub(crate) fn blob_at(&self, layer: DiffId, repository: &Reference) -> Option<Descriptor> {
+        is_meant: impl Fn(&Holder) -> bool,
+    ) -> Option<Descriptor> {
         let remote = locked(&self.remote).get(&layer).cloned()?;
-        match &remote.holder {
-            Holder::Registry(image)
-                if (image.registry(), image.repository())
-                    == (repository.registry(), repository.repository()) =>
-            {
-                Some(remote.descriptor)
-            }
-            _ => None,
-        }
-    }
-
-    fn has_holder(&self, layer: DiffId) -> bool {
-        locked(&self.remote).contains_key(&layer)
+        is_meant(&remote.holder).then_some(remote.descriptor)
     }
 
     /// The layers that could not be had from elsewhere since this was asked last.
@@ -190,6 +175,11 @@ impl<'a> Layers<'a> {
             locked(&self.remote).remove(layer);
         }
         lost
+    }
+
+    /// Whether one that could not be had is among these.
+    pub(crate) fn has_lost(&self, layers: &HashSet<DiffId>) -> bool {
+        !locked(&self.lost).is_disjoint(layers)
     }
 
     fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
@@ -550,6 +540,11 @@ impl<'a> Layers<'a> {
                 let blob = layout.open_blob(descriptor);
                 copy(&mut blob.map_err(Cause::layer("read", layer))?, out, layer)?;
                 told(size);
+            }
+            Holder::Bucket(cache) => {
+                let digest = digest_of(descriptor)?;
+                let bucket = self.registry.bucket(&cache.settings)?;
+                bucket.download(&cache.blob_key(&digest), size, &digest, out, &told)?;
             }
         }
         Ok(())

@@ -55,7 +55,8 @@ pub use key_agent::{Key, KeyAgent, KeyError};
 pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use remote_cache::{
-    CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports, export_cache,
+    BucketCache, CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports,
+    export_cache,
 };
 pub use secrets::{Redactor, SecretSource, Secrets};
 pub use services::Services;

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use kiln_cache::{Store, StoreError, StoreLock};
 use kiln_registry::Client;
 
-use crate::error::Cause;
+use crate::error::{Cause, chain};
+use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
@@ -76,6 +77,18 @@ impl<'a> Services<'a> {
     /// Takes the names of images, downloads and repositories for what a lock says, and no others.
     pub fn hold_to(&self, lock: Lock) {
         self.hold.to(lock);
+    }
+
+    /// Tells of a failure that is but a layer which a cache promised and doesn't have: then the build goes on without it.
+    /// Returns whether it is one.
+    pub(crate) fn tell_miss(&self, cause: &Cause, task: &Task<'_>) -> bool {
+        let found = self.imports.found_layers();
+        let is_miss = !found.is_empty() && self.layers.has_lost(&found);
+        if is_miss {
+            let told = format!("a miss, for the cache has lost it: {}\n", chain(cause));
+            task.log(Stream::Stderr, told.as_bytes());
+        }
+        is_miss
     }
 
     /// The rung for steps.

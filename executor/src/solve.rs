@@ -347,6 +347,8 @@ impl Solver<'_> {
                 self.note(id, &task, None, StepState::Canceled);
                 return Err(Cause::Canceled); // the task says so when dropped
             }
+            // It is looked up again, without that cache.
+            Err(cause) if self.services.tell_miss(&cause, &task) => return Err(cause),
             Err(cause) => {
                 let (message, miss) =
                     (cause.in_progress(), self.journal.and_then(|it| it.miss(id)));

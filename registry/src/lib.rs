@@ -1,4 +1,5 @@
-//! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate; and plain downloads.
+//! The OCI distribution specification, as a client: find manifests, pull and push blobs, authenticate; and plain downloads, and the
+//! objects of S3-compatible servers.
 //!
 //! This is the only crate of kiln that speaks HTTP or TLS. It reads no environment and prints nothing: proxies, credential
 //! files and those of rules about registries are handed in through [`Options`], progress goes out through callbacks, and every
@@ -23,6 +24,7 @@
 
 mod attempt;
 mod auth;
+mod bucket;
 mod certificates;
 mod challenge;
 mod client;
@@ -46,6 +48,7 @@ mod tree;
 mod upload;
 
 pub use attempt::{Act, Attempt, Subject};
+pub use bucket::{AccessKey, Bucket, BucketError, BucketSettings, Found, Refusal, Upload};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
 pub use credentials::{Credential, CredentialSource, Credentials, CredentialsError, Kept};
 pub use error::{RegistryError, TransportError};

@@ -394,7 +394,7 @@ fn first_line(body: &[u8]) -> String {
 }
 
 /// Without control characters: what a registry says must not steer the user's terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(DETAIL_LIMIT)

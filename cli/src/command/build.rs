@@ -86,11 +86,12 @@ pub(crate) struct Args {
     /// there is]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
-    /// Cache to look into besides the store: user/app:cache, type=registry,ref=NAME or type=local,src=DIR[,tag=TAG][,digest=DIGEST]; may
-    /// be repeated
+    /// Cache to look into besides the store: user/app:cache, type=registry,ref=NAME, type=local,src=DIR[,tag=TAG][,digest=DIGEST]
+    /// or type=s3 (as for --cache-to); may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_from: Vec<CacheFrom>,
-    /// Where to put what this build knows: user/app:cache, type=registry,ref=NAME, type=local,dest=DIR[,tag=TAG], with
+    /// Where to put what this build knows: user/app:cache, type=registry,ref=NAME, type=local,dest=DIR[,tag=TAG] or
+    /// type=s3,bucket=NAME[,region=NAME][,name=NAME][,prefix=TEXT][,endpoint_url=URL][,use_path_style=BOOL], with
     /// mode=min|max, compression=gzip|zstd|uncompressed, compression-level=N, ignore-error=BOOL; or type=inline (in the image); may be
     /// repeated
     #[arg(long, value_name = "CACHE")]
@@ -168,14 +169,16 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         journal: Some(&journal),
     };
     let limits = config.gc(args.gc)?;
+    let caches = CacheFrom::resolve_all(&args.cache_from, config)?;
+    let exports = CacheTo::resolve_all(&args.cache_to, config)?;
     let began = SystemTime::now();
     let findings = OnceLock::new();
     let (result, account) = session.watch_with(mode, Some(&mut recorder), |watched| {
-        CacheFrom::begin(&args.cache_from, &watched, config);
+        CacheFrom::begin(&caches, &watched, config);
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
         let made = make(&watched, &request, &args.tags, &outputs, &findings)?;
-        cache::export(&args, &made.0, &source, &watched)?;
+        cache::export(&exports, &made.0, &source, &watched)?;
         Ok(made)
     });
     let found = findings.get().map_or(&[][..], Vec::as_slice);

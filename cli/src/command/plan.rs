@@ -78,8 +78,9 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         inline_cache: false,
         journal: None,
     };
+    let caches = CacheFrom::resolve_all(&args.cache_from, config)?;
     let (picture, _) = session.opened()?.watch(mode, |watched| {
-        CacheFrom::begin(&args.cache_from, &watched, config);
+        CacheFrom::begin(&caches, &watched, config);
         look(&watched, &request)
     });
     print(args.format, &picture?)?;

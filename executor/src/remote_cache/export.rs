@@ -18,13 +18,13 @@ use kiln_image::{Descriptor, DiffId, Digest, Reference};
 use kiln_registry::Pushed;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{CacheExport, CacheMode, CacheTarget};
+use super::{CacheExport, CacheMode, CacheTarget, bucket};
 use crate::Services;
 use crate::build::Built;
 use crate::error::{BuildError, Cause, chain};
 use crate::event::{Reporter, Stream, Task};
 use crate::images::layer_media_type;
-use crate::layers::digest_of;
+use crate::layers::{Holder, digest_of};
 
 /// What an export moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,11 +38,11 @@ pub struct CacheExported {
 }
 
 /// A cache ready to be put somewhere.
-struct Ready {
-    manifest: Vec<u8>,
-    config: (Descriptor, Vec<u8>),
-    preimages: (Descriptor, Vec<u8>),
-    layers: Vec<Descriptor>,
+pub(super) struct Ready {
+    pub(super) manifest: Vec<u8>,
+    pub(super) config: (Descriptor, Vec<u8>),
+    pub(super) preimages: (Descriptor, Vec<u8>),
+    pub(super) layers: Vec<Descriptor>,
 }
 
 /// Puts what the build knows of its steps somewhere.
@@ -55,11 +55,13 @@ pub fn export_cache(
     let task = reporter.start(match &export.target {
         CacheTarget::Registry(_) => "exporting cache to registry",
         CacheTarget::Layout { .. } => "exporting cache to client directory",
+        CacheTarget::Bucket(_) => "exporting cache to Amazon S3",
     });
     let sent = prepare(built, export, services, &task).and_then(|ready| {
         let sent = match &export.target {
             CacheTarget::Registry(reference) => push(&ready, reference, services, &task),
             CacheTarget::Layout { path, tag } => write(&ready, path, tag, services),
+            CacheTarget::Bucket(cache) => bucket::put(&ready, cache, services, &task),
         }?;
         let told = format!(
             "{} of {} layers sent, {} bytes\n",
@@ -119,7 +121,11 @@ fn prepare(
         let blob = match services.layers.blob(layer, export.compression, task) {
             Ok(blob) => blob,
             // It is in no cache any more and was not needed here: what its step came to is told without it.
-            Err(Cause::LayerLost(_) | Cause::Registry(_)) if !of_image.contains(&layer) => continue,
+            Err(Cause::LayerLost(_) | Cause::Registry(_) | Cause::Bucket(_))
+                if !of_image.contains(&layer) =>
+            {
+                continue;
+            }
             Err(cause) => return Err(cause),
         };
         let media_type = layer_media_type(MediaTypes::Oci, &blob.media_type);
@@ -148,16 +154,33 @@ fn already_there(
     target: &CacheTarget,
     services: &Services<'_>,
 ) -> Option<Descriptor> {
-    let CacheTarget::Registry(reference) = target else {
-        return None;
-    };
     if services.store.layers().has_content(&layer) {
         return None;
     }
-    let found = services.layers.blob_at(layer, reference)?;
+    let found = services
+        .layers
+        .blob_at(layer, |holder| is_same_place(holder, target))?;
     let digest = digest_of(&found).ok()?;
-    let holds = services.registry.has_blob(reference, &digest);
-    holds.is_ok_and(|holds| holds).then_some(found)
+    let holds = match target {
+        CacheTarget::Registry(reference) => {
+            let holds = services.registry.has_blob(reference, &digest);
+            holds.is_ok_and(|holds| holds)
+        }
+        CacheTarget::Bucket(cache) => bucket::holds(cache, &digest, services),
+        CacheTarget::Layout { .. } => false,
+    };
+    holds.then_some(found)
+}
+
+/// Whether what is there needn't be sent to the target.
+fn is_same_place(holder: &Holder, target: &CacheTarget) -> bool {
+    match (holder, target) {
+        (Holder::Registry(image), CacheTarget::Registry(target)) => {
+            (image.registry(), image.repository()) == (target.registry(), target.repository())
+        }
+        (Holder::Bucket(cache), CacheTarget::Bucket(target)) => cache.shares_blobs_with(target),
+        _ => false,
+    }
 }
 
 /// Preimages are text, much of it again and again.

@@ -11,7 +11,7 @@ use kiln_image::DiffId;
 use kiln_registry::Client;
 
 use super::CacheSource;
-use super::load::{Holder, Imported, NoCache, load};
+use super::load::{Imported, NoCache, load};
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::{Reporter, Stream};
@@ -124,12 +124,7 @@ impl Imports {
                 continue;
             }
             if let Some(at) = at {
-                match &cache.holder {
-                    Holder::Registry(_, image) => layers.offer(layer, image, &cache.blobs[at]),
-                    Holder::Layout(layout) => {
-                        layers.offer_of_layout(layer, layout, &cache.blobs[at]);
-                    }
-                }
+                layers.offer(layer, cache.holder.of_layers(), &cache.blobs[at]);
             }
             let hit = Hit {
                 found,

@@ -9,12 +9,14 @@ use kiln_cache::{CacheIndex, CacheKey, Preimage, Preimages};
 use kiln_image::compress;
 use kiln_image::layout::{Layout, REF_NAME};
 use kiln_image::manifest::parse_manifest;
+use kiln_image::media_type::MediaTypes;
 use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
-use kiln_registry::{Client, RegistryError};
+use kiln_registry::{BucketError, Client, MANIFEST_LIMIT, RegistryError};
 
-use super::CacheSource;
+use super::{BucketCache, CacheSource};
 use crate::error::chain;
 use crate::images::choose;
+use crate::layers;
 
 /// Longest index or config that is read, in bytes.
 const INDEX_LIMIT: u64 = 64 << 20;
@@ -39,6 +41,7 @@ pub(super) struct Imported {
 pub(super) enum Holder {
     Registry(Arc<Client>, Reference),
     Layout(Arc<Layout>),
+    Bucket(Arc<Client>, Arc<BucketCache>),
 }
 
 /// Why there is nothing to import.
@@ -48,6 +51,12 @@ pub(super) enum NoCache {
     Absent,
     /// Something is wrong.
     Failed(String),
+}
+
+impl From<BucketError> for NoCache {
+    fn from(error: BucketError) -> Self {
+        Self::Failed(chain(&error))
+    }
 }
 
 impl From<RegistryError> for NoCache {
@@ -81,6 +90,18 @@ pub(super) fn load(source: &CacheSource, client: &Arc<Client>) -> Result<Importe
             let found = in_layout(&layout, tag, digest.as_ref()).ok_or(NoCache::Absent)?;
             let manifest = layout.manifest(&found).map_err(failed)?.1;
             of_manifest(manifest, Holder::Layout(layout))
+        }
+        CacheSource::Bucket(cache) => {
+            let bucket = client.bucket(&cache.settings)?;
+            let bytes = bucket.read(&cache.manifest_key(), MANIFEST_LIMIT)?;
+            let bytes = bytes.ok_or(NoCache::Absent)?;
+            if is_of_buildkit(&bytes) {
+                return Err(of_buildkit());
+            }
+            let media_type = MediaTypes::Oci.manifest();
+            let manifest = parse_manifest(&bytes, media_type).map_err(failed)?;
+            let holder = Holder::Bucket(client.clone(), Arc::new(BucketCache::clone(cache)));
+            of_manifest(manifest, holder)
         }
     }
 }
@@ -123,6 +144,12 @@ fn of_manifest(manifest: Manifest, holder: Holder) -> Result<Imported, NoCache> 
         BUILDKIT_INDEX => Err(of_buildkit()),
         _ => of_image(&manifest, holder),
     }
+}
+
+/// BuildKit puts its index into buckets without a manifest (R-CEXP-6).
+fn is_of_buildkit(bytes: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    value.is_some_and(|value| value.get("records").is_some() && value.get("config").is_none())
 }
 
 fn of_buildkit() -> NoCache {
@@ -208,12 +235,22 @@ fn unpack(bytes: &[u8]) -> Option<Preimages> {
 }
 
 impl Holder {
+    /// The same as layers are had from it.
+    pub(super) fn of_layers(&self) -> layers::Holder {
+        match self {
+            Self::Registry(_, reference) => layers::Holder::Registry(reference.clone()),
+            Self::Layout(layout) => layers::Holder::Layout(layout.clone()),
+            Self::Bucket(_, cache) => layers::Holder::Bucket(cache.clone()),
+        }
+    }
+
     /// A manifest with its media type.
     fn manifest(&self, descriptor: &Descriptor) -> Result<(String, Vec<u8>), NoCache> {
         let digest = Digest::try_from(descriptor.digest()).map_err(failed)?;
         let bytes = match self {
             Self::Registry(client, reference) => client.manifest_by_digest(reference, &digest)?,
             Self::Layout(layout) => layout.read_blob(descriptor).map_err(failed)?,
+            Self::Bucket(..) => self.blob(descriptor, MANIFEST_LIMIT)?,
         };
         Ok((descriptor.media_type().to_string(), bytes))
     }
@@ -237,6 +274,14 @@ impl Holder {
                 let mut bytes = Vec::new();
                 let mut blob = layout.open_blob(descriptor).map_err(failed)?;
                 blob.read_to_end(&mut bytes).map_err(failed)?;
+                Ok(bytes)
+            }
+            Self::Bucket(client, cache) => {
+                let mut bytes = Vec::new();
+                let digest = Digest::try_from(descriptor.digest()).map_err(failed)?;
+                let (key, size) = (cache.blob_key(&digest), descriptor.size());
+                let bucket = client.bucket(&cache.settings)?;
+                bucket.download(&key, size, &digest, &mut bytes, &|_| ())?;
                 Ok(bytes)
             }
         }

@@ -1,4 +1,4 @@
-//! Caches elsewhere: results of steps from a registry or a folder, and back to it.
+//! Caches elsewhere: results of steps from a registry, a folder or a bucket, and back to it.
 //!
 //! ```text
 //! --cache-from ─begin─▶ manifest, index   (threads of their own, from the start)
@@ -12,6 +12,7 @@
 //! What is elsewhere may be gone, damaged or far away, and none of that stops a build: it is a miss. The format is
 //! `kiln_cache::transfer`'s.
 
+mod bucket;
 mod export;
 mod import;
 mod inline;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use kiln_image::compress::Compression;
 use kiln_image::{Digest, Reference};
 
+pub use bucket::BucketCache;
 pub use export::{CacheExported, export_cache};
 pub use import::Imports;
 pub(crate) use inline::inline_value;
@@ -41,6 +43,8 @@ pub enum CacheSource {
         /// The digest of its manifest; outranks the tag.
         digest: Option<Digest>,
     },
+    /// A bucket of an S3-compatible server.
+    Bucket(Box<BucketCache>),
 }
 
 /// Where a cache is put.
@@ -55,6 +59,8 @@ pub enum CacheTarget {
         /// The tag the cache gets in it.
         tag: String,
     },
+    /// A bucket of an S3-compatible server.
+    Bucket(Box<BucketCache>),
 }
 
 /// Which layers go (R-CEXP-1). What steps came to is told of all of them.
@@ -83,6 +89,7 @@ impl fmt::Display for CacheSource {
         match self {
             Self::Registry(reference) => reference.fmt(f),
             Self::Layout { path, .. } => path.display().fmt(f),
+            Self::Bucket(cache) => cache.fmt(f),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! ```
 
 mod answers;
+mod bucket;
 mod http;
 mod server;
 
@@ -24,6 +25,7 @@ use std::thread;
 
 use kiln_image::Digest;
 
+pub use bucket::{BUCKET, KEY_ID, REGION, SECRET, TestBucket, failure};
 pub use server::{Asked, Reply, TestServer};
 
 /// A running registry. It stops when dropped.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod bucket;
 mod fetching;
 mod mirrors;
 mod pulling;

@@ -6,7 +6,7 @@ use kiln_executor::{Built, export_cache};
 use kiln_parser::Source;
 
 use super::Args;
-use crate::cache_flags::CacheTo;
+use crate::cache_flags::{CacheTo, Export};
 use crate::failure::Failure;
 use crate::session::Watched;
 
@@ -17,19 +17,16 @@ pub(super) fn is_inline(args: &Args) -> bool {
 
 /// Writes what `--cache-to` asks for (R-CEXP-7).
 pub(super) fn export(
-    args: &Args,
+    exports: &[Export],
     built: &Built,
     source: &Arc<Source>,
     watched: &Watched<'_>,
 ) -> Result<(), Failure> {
-    for to in &args.cache_to {
-        let CacheTo::Export {
-            export,
-            ignore_error,
-        } = to
-        else {
-            continue;
-        };
+    for Export {
+        export,
+        ignore_error,
+    } in exports
+    {
         let exported = export_cache(built, export, &watched.services, &watched.reporter);
         match exported {
             Err(error) if !ignore_error => {
