@@ -497,7 +497,7 @@ fn network_a_push_through_faults_completes_or_fails_clearly() {
 
 #[test]
 #[ignore = "network tier: run by `cargo xtask test`"]
-fn network_an_upload_goes_on_where_it_was_cut() {
+fn network_an_upload_that_the_registry_gave_up_is_begun_anew() {
     let (_registry, proxy, client) = behind_a_proxy();
     proxy.order(Some(Plan {
         method: "PATCH",
@@ -509,7 +509,8 @@ fn network_an_upload_goes_on_where_it_was_cut() {
     image.push(&client, &name(&proxy.host(), "app:1")).unwrap();
     let last = image.blobs[1].len() - 1;
     let sent = proxy.content_ranges();
-    assert_eq!(sent, [format!("0-{last}"), format!("5000000-{last}")]);
+    // docker-registry 2.8 drops an upload that has more bytes than its last answer said; others go on where it was cut.
+    assert_eq!(sent, [format!("0-{last}"), format!("0-{last}")]);
     // What the registry has is not sent again.
     image.push(&client, &name(&proxy.host(), "app:2")).unwrap();
     assert_eq!(proxy.content_ranges(), sent);

@@ -121,10 +121,10 @@ pub struct Authority<'a>(&'a Path);
 impl<'a> Authority<'a> {
     pub fn make(dir: &'a Path) -> Self {
         let authority = Authority(dir);
-        authority.openssl(&format!(
+        authority.openssl(
             "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
-        ));
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign",
+        );
         authority
     }
 
