@@ -55,7 +55,7 @@ pub(super) fn invocation(options: &PlanOptions, source: &Source) -> Invocation {
     }
 }
 
-/// What comes after `build`.
+/// What comes after `build`, without what is told otherwise or is about caches.
 fn without_build_args(typed: impl Iterator<Item = String>) -> Vec<String> {
     let mut words = typed.skip_while(|word| word != "build").skip(1);
     let mut kept = Vec::new();
@@ -67,10 +67,19 @@ fn without_build_args(typed: impl Iterator<Item = String>) -> Vec<String> {
             }
             "--build-arg" => drop(words.next()),
             _ if word.starts_with("--build-arg=") => {}
+            // Where the cache is doesn't change what is made; the key to a bucket is nobody's business.
+            "--cache-to" | "--cache-from" => drop(words.next()),
+            _ if is_cache(&word) => {}
             _ => kept.push(word),
         }
     }
     kept
+}
+
+fn is_cache(word: &str) -> bool {
+    ["--cache-to=", "--cache-from="]
+        .iter()
+        .any(|flag| word.starts_with(flag))
 }
 
 /// Makes what hides secrets, and build arguments that are some by their names or values.
