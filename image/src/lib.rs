@@ -31,10 +31,12 @@ mod reference;
 mod changeset;
 mod node;
 mod tree;
+mod written;
 
 pub mod archive;
 pub mod compress;
 pub mod contents;
+pub mod image_index;
 pub mod json;
 pub mod layout;
 pub mod manifest;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::media_type::{self, MediaTypes};
+use crate::written::WrittenDescriptor;
 use crate::{Descriptor, ImageIndex, ImageManifest, json};
 
 /// What a registry or a layout may have under an image's name.
@@ -121,38 +122,10 @@ pub fn parse_manifest(bytes: &[u8], media_type: &str) -> Result<Manifest, Manife
 struct WrittenManifest<'a> {
     schema_version: u32,
     media_type: &'static str,
-    config: WrittenDescriptor<'a>,
-    layers: Vec<WrittenDescriptor<'a>>,
+    config: WrittenDescriptor,
+    layers: Vec<WrittenDescriptor>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
-}
-
-/// `oci_spec`'s descriptor has its annotations in no order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WrittenDescriptor<'a> {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    urls: Option<&'a Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<BTreeMap<&'a String, &'a String>>,
-}
-
-impl<'a> From<&'a Descriptor> for WrittenDescriptor<'a> {
-    fn from(descriptor: &'a Descriptor) -> Self {
-        Self {
-            media_type: descriptor.media_type().to_string(),
-            digest: descriptor.digest().to_string(),
-            size: descriptor.size(),
-            urls: descriptor.urls().as_ref(),
-            annotations: descriptor
-                .annotations()
-                .as_ref()
-                .map(|annotations| annotations.iter().collect()),
-        }
-    }
 }
 
 #[cfg(test)]

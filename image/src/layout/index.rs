@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::LayoutError;
+use crate::written::WrittenDescriptor;
 use crate::{Descriptor, Platform, Reference, json, media_type};
 
 /// The annotation with an image's full normalised name.
@@ -79,18 +80,7 @@ fn written_as(entry: &IndexEntry, name: Option<&Reference>) -> WrittenDescriptor
     say(CONTAINERD_NAME, name.map(ToString::to_string));
     say(REF_NAME, name.and_then(Reference::tag).map(str::to_owned));
     say(CREATED, entry.created.clone());
-    WrittenDescriptor {
-        media_type: entry.descriptor.media_type().to_string(),
-        digest: entry.descriptor.digest().to_string(),
-        size: entry.descriptor.size(),
-        annotations,
-        platform: entry.platform.as_ref().map(|platform| WrittenPlatform {
-            architecture: platform.architecture.clone(),
-            os: platform.os.clone(),
-            os_version: platform.os_version.clone(),
-            variant: platform.variant.clone(),
-        }),
-    }
+    WrittenDescriptor::new(&entry.descriptor, annotations, entry.platform.as_ref())
 }
 
 #[derive(Serialize)]
@@ -99,26 +89,4 @@ struct WrittenIndex {
     schema_version: u32,
     media_type: &'static str,
     manifests: Vec<WrittenDescriptor>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WrittenDescriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    platform: Option<WrittenPlatform>,
-}
-
-#[derive(Serialize)]
-struct WrittenPlatform {
-    architecture: String,
-    os: String,
-    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
-    os_version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    variant: Option<String>,
 }
