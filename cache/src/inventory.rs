@@ -7,8 +7,8 @@
 //!
 //! How much a layer takes is written beside it once it was measured: an unpacked base image has many thousand files.
 
-use std::collections::HashMap;
 use std::collections::hash_map;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::key::{CacheKey, Preimage};
 use crate::mounts::{file_name, is_held};
 use crate::records::Record;
-use crate::refs::ImageRecord;
+use crate::refs::ManifestRecord;
 use crate::{Store, StoreError};
 
 /// Configs and manifests are not larger than this; a larger one keeps nothing.
@@ -135,6 +135,39 @@ pub enum Detail {
     Descriptions,
 }
 
+/// That a name stands for an image.
+struct Claim {
+    name: String,
+    manifest: Option<ManifestRecord>,
+    index: Option<ManifestRecord>,
+}
+
+fn names(claims: &[Claim]) -> String {
+    let names: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Config and layers of a manifest.
+fn blobs_of(manifest: &Value) -> impl Iterator<Item = Digest> + '_ {
+    let config = digest_of(&manifest["config"]);
+    entries(&manifest["layers"])
+        .filter_map(digest_of)
+        .chain(config)
+}
+
+fn entries(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// Whether an index has a manifest for what it says about an image, such as an attestation.
+fn is_about_an_image(descriptor: &Value) -> bool {
+    descriptor["platform"]["os"] == "unknown"
+}
+
+fn digest_of(descriptor: &Value) -> Option<Digest> {
+    descriptor["digest"].as_str()?.parse().ok()
+}
+
 impl Store {
     /// Takes stock. Hold the store meanwhile: see [`Store::lock_shared`].
     pub fn inventory(&self, detail: Detail) -> Result<Inventory, StoreError> {
@@ -157,59 +190,87 @@ impl Store {
     }
 
     fn take_images(&self, inventory: &mut Inventory) -> Result<(), StoreError> {
-        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
-        for (name, image) in self.refs().list()? {
-            names.entry(image.config).or_default().push(name.familiar());
+        let mut claims: BTreeMap<Digest, Vec<Claim>> = BTreeMap::new();
+        for (name, images) in self.refs().list()? {
+            for image in images.iter() {
+                claims.entry(image.config).or_default().push(Claim {
+                    name: name.familiar(),
+                    manifest: image.manifest.clone(),
+                    index: images.index.clone(),
+                });
+            }
         }
         for image in self.refs().images()? {
-            let names = names.remove(&image.config).unwrap_or_default();
+            let claims = claims.remove(&image.config).unwrap_or_default();
             let used = self.refs().last_used(&image.config);
             let mut entry = Entry {
-                description: names.join(", "),
+                description: names(&claims),
                 created: Some(image.created_at),
-                named: !names.is_empty(),
+                named: !claims.is_empty(),
                 ..Entry::new(EntryKind::Image, image.config.hex(), used)
             };
             entry.own = Own::Image(image.config);
-            self.parts_of_image(&image, &mut entry, inventory);
+            self.parts_of_config(image.config, &mut entry, inventory);
+            if let Some(manifest) = &image.manifest {
+                self.parts_of_manifest(manifest.digest, &mut entry, inventory);
+            }
+            self.parts_of_claims(&claims, &mut entry, inventory);
             inventory.entries.push(entry);
         }
         // A name whose image record is gone keeps its image all the same.
-        for (name, image) in self.refs().list()? {
-            if self.refs().image(&image.config)?.is_none() {
-                let mut entry = Entry {
-                    description: name.familiar(),
-                    named: true,
-                    ..Entry::new(EntryKind::Image, image.config.hex(), SystemTime::now())
-                };
-                self.parts_of_image(&image, &mut entry, inventory);
-                inventory.entries.push(entry);
-            }
+        for (config, claims) in claims {
+            let mut entry = Entry {
+                description: names(&claims),
+                named: true,
+                ..Entry::new(EntryKind::Image, config.hex(), SystemTime::now())
+            };
+            self.parts_of_config(config, &mut entry, inventory);
+            self.parts_of_claims(&claims, &mut entry, inventory);
+            inventory.entries.push(entry);
         }
         Ok(())
     }
 
     /// A damaged config or manifest keeps what it is and nothing it can't name.
-    fn parts_of_image(&self, image: &ImageRecord, entry: &mut Entry, inventory: &mut Inventory) {
-        let read = |digest: &Digest| self.cas().read(digest, LARGEST_DOCUMENT).ok();
-        self.hold_blob(image.config, entry, inventory);
-        let config = read(&image.config).and_then(|bytes| ImageConfig::from_json(&bytes).ok());
-        let layers = config.map(|config| config.rootfs.diff_ids.unwrap_or_default());
+    fn parts_of_config(&self, config: Digest, entry: &mut Entry, inventory: &mut Inventory) {
+        self.hold_blob(config, entry, inventory);
+        let bytes = self.cas().read(&config, LARGEST_DOCUMENT).ok();
+        let config = bytes.and_then(|bytes| ImageConfig::from_json(&bytes).ok());
+        let layers = config.and_then(|config| config.rootfs.diff_ids);
         for layer in layers.unwrap_or_default() {
             self.hold_layer(layer, entry, inventory);
         }
-        let Some(manifest) = &image.manifest else {
-            return;
-        };
-        self.hold_blob(manifest.digest, entry, inventory);
-        let Some(manifest) =
-            read(&manifest.digest).and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+    }
+
+    fn parts_of_claims(&self, claims: &[Claim], entry: &mut Entry, inventory: &mut Inventory) {
+        for claim in claims {
+            for manifest in claim.manifest.iter().chain(&claim.index) {
+                self.parts_of_manifest(manifest.digest, entry, inventory);
+            }
+        }
+    }
+
+    /// A manifest with what it names, or an index with what it has besides images, which are entries of their own.
+    fn parts_of_manifest(&self, digest: Digest, entry: &mut Entry, inventory: &mut Inventory) {
+        self.hold_blob(digest, entry, inventory);
+        let bytes = self.cas().read(&digest, LARGEST_DOCUMENT).ok();
+        let Some(manifest) = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
         else {
             return;
         };
-        let layers = manifest["layers"].as_array().into_iter().flatten();
-        for blob in layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok()) {
+        for blob in blobs_of(&manifest) {
             self.hold_blob(blob, entry, inventory);
+        }
+        for about in entries(&manifest["manifests"]).filter(|entry| is_about_an_image(entry)) {
+            let Some(about) = digest_of(about) else {
+                continue;
+            };
+            self.hold_blob(about, entry, inventory);
+            let bytes = self.cas().read(&about, LARGEST_DOCUMENT).ok();
+            let about = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            for blob in about.iter().flat_map(blobs_of) {
+                self.hold_blob(blob, entry, inventory);
+            }
         }
     }
 

@@ -82,7 +82,7 @@ pub use loan::Loan;
 pub use locks::{KeyLock, StoreLock};
 pub use miss::{Closest, Difference, FileChange, MissReason};
 pub use records::{ActionCache, ActionResult, Found};
-pub use refs::{ImageRecord, ManifestRecord, Refs};
+pub use refs::{ImageRecord, ManifestRecord, NamedImages, Refs};
 pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};
 pub use tar_file::TarFile;

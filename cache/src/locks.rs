@@ -81,6 +81,13 @@ impl Store {
             .map(|lock| lock.expect("a lock that waits ends up with it"))
     }
 
+    /// Holds the name of an image while what it stands for is changed; waits.
+    pub(crate) fn lock_image_name(&self, name: &str) -> Result<KeyLock, StoreError> {
+        let name = format!("name-{}", Digest::of(name.as_bytes()).hex());
+        self.lock_name(&name, FlockOperation::LockExclusive)
+            .map(|lock| lock.expect("a lock that waits ends up with it"))
+    }
+
     fn lock_file(&self) -> Result<(File, PathBuf), StoreError> {
         let path = self.locks_dir().join("store");
         Ok((open(&path)?, path))

@@ -5,6 +5,9 @@
 //! the old one there without a name. Both are roots of collection: an image goes when it is removed, not when its
 //! name does.
 //!
+//! A name may stand for the images of several platforms: those of an index, as far as they are here. One of them is what is
+//! meant where nobody says a platform.
+//!
 //! A name's file is the name itself, percent-encoded, or its digest where that would be too long for a file name.
 
 use std::fs;
@@ -36,6 +39,9 @@ pub struct ImageRecord {
     pub config: Digest,
     /// Its manifest, a blob of the store; `None` until it has one.
     pub manifest: Option<ManifestRecord>,
+    /// Whether it has that manifest from here, or from an archive: if not, it was pulled with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_manifest: bool,
     /// What it runs on.
     pub platform: Platform,
     /// When it came into the store.
@@ -53,10 +59,24 @@ pub struct ManifestRecord {
     pub size: u64,
 }
 
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedImages {
+    /// The image that is meant where nobody says a platform.
+    pub image: ImageRecord,
+    /// Images for other platforms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ImageRecord>,
+    /// The index that they are of, a blob of the store. Not all that it names need be here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<ManifestRecord>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Named {
     name: String,
-    image: ImageRecord,
+    #[serde(flatten)]
+    images: NamedImages,
 }
 
 impl<'s> Refs<'s> {
@@ -64,27 +84,63 @@ impl<'s> Refs<'s> {
         Self { store }
     }
 
-    /// The image with this name.
-    pub fn get(&self, name: &Reference) -> Result<Option<ImageRecord>, StoreError> {
+    /// The images with this name.
+    pub fn get(&self, name: &Reference) -> Result<Option<NamedImages>, StoreError> {
         let found = read_json::<Named>(&self.name_path(name))?;
         let wanted = name.to_string();
         Ok(found
             .filter(|found| found.name == wanted)
-            .map(|found| found.image))
+            .map(|found| found.images))
     }
 
-    /// Gives the image a name; the one that had it stays without. All of the image must be in the store. Naming it
-    /// as it is named already writes nothing: a cached build ends here, and a sync would be its longest part.
+    /// Gives an image a name; what had it stays without. All of the image must be in the store. Naming it as it is
+    /// named already writes nothing: a cached build ends here, and a sync would be its longest part.
     pub fn set(&self, name: &Reference, image: &ImageRecord) -> Result<(), StoreError> {
-        self.set_untagged(image)?;
-        if self.get(name)?.is_some_and(|known| known.covers(image)) {
+        self.set_all(name, &NamedImages::from(image.clone()))
+    }
+
+    /// Gives several images one name, as [`Refs::set`] does.
+    pub fn set_all(&self, name: &Reference, images: &NamedImages) -> Result<(), StoreError> {
+        for image in images.iter() {
+            self.set_untagged(image)?;
+        }
+        if self.get(name)?.is_some_and(|known| known.covers(images)) {
             return Ok(());
         }
         let named = Named {
             name: name.to_string(),
-            image: image.clone(),
+            images: images.clone(),
         };
         self.write(&self.name_path(name), &named)
+    }
+
+    /// Gives an image of an index a name, beside the other images that the name has of that very index. It becomes the one
+    /// that is meant where nobody says a platform, unless another `stays` that.
+    pub fn add_of_index(
+        &self,
+        name: &Reference,
+        image: &ImageRecord,
+        index: &ManifestRecord,
+        stays: impl Fn(&ImageRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let _held = self.store.lock_image_name(&name.to_string())?;
+        let known = self.get(name)?;
+        let same = known.filter(|known| known.index.as_ref() == Some(index));
+        let mut images = same.map_or_else(Vec::new, |known| known.iter().cloned().collect());
+        images.retain(|known| known.config != image.config);
+        let place = usize::from(images.first().is_some_and(stays));
+        images.insert(place, image.clone());
+        let others = images.split_off(1);
+        let image = images.pop().expect("one was put in");
+        let index = Some(index.clone());
+        self.set_all(
+            name,
+            &NamedImages {
+                image,
+                others,
+                index,
+            },
+        )
     }
 
     /// Keeps an image without giving it a name.
@@ -96,34 +152,43 @@ impl<'s> Refs<'s> {
         }
     }
 
-    /// Takes a name away; the image stays. Returns the image that had it.
-    pub fn remove(&self, name: &Reference) -> Result<Option<ImageRecord>, StoreError> {
-        let image = self.get(name)?;
-        if image.is_some() {
+    /// Takes a name away; the images stay. Returns those that had it.
+    pub fn remove(&self, name: &Reference) -> Result<Option<NamedImages>, StoreError> {
+        let images = self.get(name)?;
+        if images.is_some() {
             remove(&self.name_path(name))?;
         }
-        Ok(image)
+        Ok(images)
     }
 
-    /// Takes an image out of the store with all its names, which are returned. Its layers go with the next collection,
-    /// as far as nothing else has them.
+    /// Takes an image out of the store with all its names, which are returned. A name of further images stays theirs. The
+    /// image's layers go with the next collection, as far as nothing else has them.
     pub fn remove_image(&self, config: &Digest) -> Result<Vec<Reference>, StoreError> {
-        let names = self.names_of(config)?;
-        for name in &names {
-            remove(&self.name_path(name))?;
+        let mut gone = Vec::new();
+        for (name, images) in self.list()? {
+            if images.iter().all(|image| image.config != *config) {
+                continue;
+            }
+            match images.without(config) {
+                Some(left) => self.set_all(&name, &left)?,
+                None => {
+                    remove(&self.name_path(&name))?;
+                    gone.push(name);
+                }
+            }
         }
         remove(&self.image_path(config))?;
-        Ok(names)
+        Ok(gone)
     }
 
     /// All names with their images, sorted by name.
-    pub fn list(&self) -> Result<Vec<(Reference, ImageRecord)>, StoreError> {
+    pub fn list(&self) -> Result<Vec<(Reference, NamedImages)>, StoreError> {
         let mut named = Vec::new();
         for path in files(&self.store.dir("refs/tags"))? {
             if let Some(found) = read_json::<Named>(&path)?
                 && let Ok(name) = found.name.parse::<Reference>()
             {
-                named.push((name, found.image));
+                named.push((name, found.images));
             }
         }
         named.sort_by_key(|(name, _)| name.to_string());
@@ -159,7 +224,8 @@ impl<'s> Refs<'s> {
     /// The names an image has.
     pub fn names_of(&self, config: &Digest) -> Result<Vec<Reference>, StoreError> {
         let named = self.list()?.into_iter();
-        let names = named.filter(|(_, image)| image.config == *config);
+        let has = |images: &NamedImages| images.iter().any(|image| image.config == *config);
+        let names = named.filter(|(_, images)| has(images));
         Ok(names.map(|(name, _)| name).collect())
     }
 
@@ -183,10 +249,50 @@ impl<'s> Refs<'s> {
 }
 
 impl ImageRecord {
+    /// Whether no registry is known to have had it.
+    #[must_use]
+    pub fn is_made_here(&self) -> bool {
+        self.manifest.is_none() || self.own_manifest
+    }
+
     /// Whether a file with this record needn't be written for `image`. What came first keeps its time.
     fn covers(&self, image: &ImageRecord) -> bool {
         let same = (&self.config, &self.platform) == (&image.config, &image.platform);
         same && (image.manifest.is_none() || image.manifest == self.manifest)
+    }
+}
+
+impl From<ImageRecord> for NamedImages {
+    fn from(image: ImageRecord) -> Self {
+        Self {
+            image,
+            others: Vec::new(),
+            index: None,
+        }
+    }
+}
+
+impl NamedImages {
+    /// All of them, the one that is meant where nobody says a platform first.
+    pub fn iter(&self) -> impl Iterator<Item = &ImageRecord> {
+        std::iter::once(&self.image).chain(&self.others)
+    }
+
+    /// What is left without one of them; `None` if that is nothing.
+    fn without(mut self, config: &Digest) -> Option<Self> {
+        self.others.retain(|image| image.config != *config);
+        if self.image.config == *config {
+            let next = (!self.others.is_empty()).then(|| self.others.remove(0));
+            self.image = next?;
+        }
+        Some(self)
+    }
+
+    /// Whether a file with these needn't be written for `images`. What came first keeps its time.
+    fn covers(&self, images: &NamedImages) -> bool {
+        let what =
+            |image: &ImageRecord| (image.config, image.platform.clone(), image.manifest.clone());
+        self.index == images.index && self.iter().map(what).eq(images.iter().map(what))
     }
 }
 
@@ -237,6 +343,7 @@ mod tests {
         ImageRecord {
             config: Digest::of(config.as_bytes()),
             manifest: None,
+            own_manifest: false,
             platform: Platform::new("linux", "amd64", None),
             created_at: Timestamp::UNIX_EPOCH,
         }
@@ -254,10 +361,10 @@ mod tests {
         assert_eq!(refs.get(&app).unwrap(), None);
         refs.set(&app, &image("one")).unwrap();
         refs.set(&app, &image("two")).unwrap();
-        assert_eq!(refs.get(&app).unwrap(), Some(image("two")));
+        assert_eq!(refs.get(&app).unwrap(), Some(image("two").into()));
         assert_eq!(refs.images().unwrap().len(), 2);
         assert_eq!(refs.names_of(&image("one").config).unwrap(), []);
-        assert_eq!(refs.remove(&app).unwrap(), Some(image("two")));
+        assert_eq!(refs.remove(&app).unwrap(), Some(image("two").into()));
         assert_eq!(refs.remove(&app).unwrap(), None);
         assert_eq!(
             refs.image(&image("two").config).unwrap(),
@@ -274,7 +381,7 @@ mod tests {
         refs.set(&name("c"), &image("two")).unwrap();
         let removed = refs.remove_image(&image("one").config).unwrap();
         assert_eq!(removed, [name("a:2"), name("b")]);
-        assert_eq!(refs.list().unwrap(), [(name("c"), image("two"))]);
+        assert_eq!(refs.list().unwrap(), [(name("c"), image("two").into())]);
         assert_eq!(refs.images().unwrap(), [image("two")]);
     }
 
@@ -287,7 +394,10 @@ mod tests {
         };
         store.refs().set(&name("app"), &image("one")).unwrap();
         store.refs().set(&name("app"), &later).unwrap();
-        assert_eq!(store.refs().get(&name("app")).unwrap(), Some(image("one")));
+        assert_eq!(
+            store.refs().get(&name("app")).unwrap(),
+            Some(image("one").into())
+        );
     }
 
     #[test]
@@ -307,13 +417,78 @@ mod tests {
         assert_eq!(store.refs().image(&with.config).unwrap(), Some(with));
     }
 
+    fn manifest(text: &str) -> ManifestRecord {
+        ManifestRecord {
+            digest: Digest::of(text.as_bytes()),
+            media_type: String::new(),
+            size: 0,
+        }
+    }
+
+    fn of_platform(config: &str, platform: &str) -> ImageRecord {
+        ImageRecord {
+            platform: platform.parse().unwrap(),
+            ..image(config)
+        }
+    }
+
+    #[test]
+    fn a_name_has_the_images_of_one_index() {
+        let (_dir, store) = store();
+        let refs = store.refs();
+        let app = name("app");
+        let [amd, arm] = [("amd", "linux/amd64"), ("arm", "linux/arm64")]
+            .map(|(config, platform)| of_platform(config, platform));
+        let index = manifest("index");
+        let is_amd = |image: &ImageRecord| image.platform == amd.platform;
+        refs.add_of_index(&app, &amd, &index, is_amd).unwrap();
+        refs.add_of_index(&app, &arm, &index, is_amd).unwrap();
+        let both = NamedImages {
+            image: amd.clone(),
+            others: vec![arm.clone()],
+            index: Some(index.clone()),
+        };
+        assert_eq!(refs.get(&app).unwrap(), Some(both));
+        refs.add_of_index(&app, &arm, &index, |_| false).unwrap();
+        let found = refs.get(&app).unwrap().unwrap();
+        assert_eq!(
+            (&found.image, &found.others[..]),
+            (&arm, &[amd.clone()][..])
+        );
+        assert_eq!(refs.names_of(&amd.config).unwrap(), [app.clone()]);
+        assert!(refs.remove_image(&arm.config).unwrap().is_empty());
+        assert_eq!(refs.get(&app).unwrap().unwrap().image, amd);
+        refs.add_of_index(&app, &arm, &manifest("other"), is_amd)
+            .unwrap();
+        assert!(refs.get(&app).unwrap().unwrap().others.is_empty());
+        assert_eq!(refs.remove_image(&arm.config).unwrap(), [app]);
+        assert_eq!(refs.images().unwrap(), [amd]);
+    }
+
+    #[test]
+    fn a_name_follows_its_image_to_another_manifest() {
+        let (_dir, store) = store();
+        let with = ImageRecord {
+            manifest: Some(manifest("annotated")),
+            ..image("one")
+        };
+        for record in [&image("one"), &with, &image("one")] {
+            store.refs().set(&name("app"), record).unwrap();
+            let found = store.refs().get(&name("app")).unwrap().unwrap();
+            assert_eq!(found.image.manifest, record.manifest);
+        }
+    }
+
     #[test]
     fn long_names_and_odd_ones_have_files() {
         let (_dir, store) = store();
         let long = format!("localhost:5000/{}/x:tag", "a".repeat(200));
         for text in ["localhost:5000/a/b.c:v1.0_x-y", "a/b:c", &long] {
             store.refs().set(&name(text), &image(text)).unwrap();
-            assert_eq!(store.refs().get(&name(text)).unwrap(), Some(image(text)));
+            assert_eq!(
+                store.refs().get(&name(text)).unwrap(),
+                Some(image(text).into())
+            );
         }
         assert_eq!(store.refs().list().unwrap().len(), 3);
     }

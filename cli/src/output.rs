@@ -20,6 +20,8 @@ pub(crate) struct Output {
     pub(crate) names: Vec<Reference>,
     /// `tar=false`: an OCI layout as a folder, not as one file.
     pub(crate) as_directory: bool,
+    /// `platform-split`: whether the files of each platform are in a folder of their own; `None` where there are several.
+    pub(crate) platform_split: Option<bool>,
 }
 
 /// The forms a result can take.
@@ -71,6 +73,7 @@ impl Output {
             dest,
             names: Vec::new(),
             as_directory: false,
+            platform_split: None,
         }
     }
 
@@ -86,9 +89,10 @@ impl Output {
                 "dest" => output.dest = Some(Destination::from(value)),
                 "name" => output.names = names(value)?,
                 "tar" => output.as_directory = !boolean(value)?,
+                "platform-split" => output.platform_split = Some(boolean(value)?),
                 other => {
                     return Err(format!(
-                        "kiln has no output attribute `{other}`; it has type, dest, name and tar"
+                        "kiln has no output attribute `{other}`; it has type, dest, name, tar and platform-split"
                     ));
                 }
             }
@@ -116,6 +120,9 @@ impl Output {
         }
         if self.as_directory && self.kind != OutputKind::Oci {
             return Err("`tar=false` is for type=oci".to_owned());
+        }
+        if self.platform_split.is_some() && self.kind != OutputKind::Local {
+            return Err("`platform-split` is for type=local".to_owned());
         }
         if !self.names.is_empty() && !named {
             return Err(format!("type={} takes no `name=`", self.kind.name()));
@@ -273,6 +280,7 @@ mod tests {
             "type=squashfs,dest=x",
             "type=oci,dest=x,compression=lz4",
             "type=tar,dest=x,name=a",
+            "type=tar,dest=x,platform-split=true",
             "type=image,name=Not A Name",
             "dest=x",
             "type=oci,dest",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_executor::ContextModes;
 use kiln_executor::Secrets;
 use kiln_executor::images::PullPolicy;
-use kiln_image::Platform;
+use kiln_image::{Platform, PlatformError};
 use kiln_planner::{NoCache, PlanOptions};
 
 use crate::args::{KeyValue, ProgressMode};
@@ -50,9 +50,15 @@ pub(crate) struct Recipe {
     /// Ask registries for base images even if they are in the store
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<Platform>,
+    /// Platforms to build for, `local` for this machine's; with commas between them, may be repeated. Several make an index
+    /// [default: this machine's]
+    #[arg(
+        long = "platform",
+        value_name = "OS/ARCH[/VARIANT]",
+        value_delimiter = ',',
+        value_parser = platform
+    )]
+    pub(crate) platforms: Vec<Platform>,
     /// What a name in the Dockerfile stands for: NAME=FOLDER, NAME=docker-image://IMAGE, NAME=oci-layout://PATH[:TAG][@DIGEST],
     /// NAME=URL of a git repository or file; may be repeated
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
@@ -113,17 +119,40 @@ impl Recipe {
         Ok(input)
     }
 
-    /// What the plan depends on besides the Dockerfile.
+    /// What the plan depends on besides the Dockerfile, for each image that is asked for.
+    ///
+    /// # Errors
+    /// Several platforms where an index is forbidden.
+    pub(crate) fn images(&self, config: &Config) -> Result<Vec<PlanOptions>, Failure> {
+        let mut platforms: Vec<Platform> = Vec::new();
+        for platform in &self.platforms {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        let mut options = self.plan_options(config);
+        options.multi_platform = multi_platform(&options, platforms.len())?;
+        if platforms.is_empty() {
+            return Ok(vec![options]);
+        }
+        let for_platform = |platform| PlanOptions {
+            target_platform: platform,
+            ..options.clone()
+        };
+        Ok(platforms.into_iter().map(for_platform).collect())
+    }
+
+    /// What the plan depends on besides the Dockerfile: for the first of the platforms.
     pub(crate) fn plan_options(&self, config: &Config) -> PlanOptions {
         let machine = Platform::host();
-        let platform = self.platform.clone().unwrap_or_else(|| machine.clone());
-        let mut options = PlanOptions::new(platform);
+        let first = self.platforms.first();
+        let mut options = PlanOptions::new(first.unwrap_or(&machine).clone());
         options.target = self.target.clone();
         options.also_targets = self.also_targets.clone();
         options.build_args = build_args(&self.build_args, |name| config.variable(name));
         options.labels = labels(&self.labels);
         options.contexts = build_context::kinds(&self.build_contexts);
-        options.platform_requested = self.platform.is_some();
+        options.platform_requested = !self.platforms.is_empty();
         options.build_platform = machine;
         options.no_cache = self.what_is_not_cached();
         options.extra_hosts = self.steps.extra_hosts();
@@ -151,6 +180,38 @@ impl Recipe {
     }
 }
 
+/// `os/architecture/variant`, or `local`.
+fn platform(text: &str) -> Result<Platform, PlatformError> {
+    match text {
+        "local" => Ok(Platform::host()),
+        text => text.trim().parse(),
+    }
+}
+
+/// Whether an index is made: for several platforms, or as the build argument says (R-ARG-11, R-MAN-6).
+fn multi_platform(options: &PlanOptions, platforms: usize) -> Result<bool, Failure> {
+    const NAME: &str = "BUILDKIT_MULTI_PLATFORM";
+    match options.build_arg(NAME).map(go_bool) {
+        None => Ok(platforms > 1),
+        Some(Some(false)) if platforms > 1 => Err(Failure::usage(format!(
+            "the build argument `{NAME}` forbids an index, which several platforms need"
+        ))),
+        Some(Some(asked)) => Ok(asked),
+        Some(None) => Err(Failure::usage(format!(
+            "the build argument `{NAME}` is neither true nor false"
+        ))),
+    }
+}
+
+/// As Go's `strconv.ParseBool` reads it; nothing means no.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether `.git` of a build context stays (R-CTX-8).
 pub(crate) fn keeps_git_dir(given: &[KeyValue]) -> bool {
     let last = given
@@ -158,7 +219,7 @@ pub(crate) fn keeps_git_dir(given: &[KeyValue]) -> bool {
         .rev()
         .find(|arg| arg.key == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
     let value = last.and_then(|arg| arg.value.as_deref());
-    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    value.and_then(go_bool) == Some(true)
 }
 
 /// Whether a date is given for all of the result.

@@ -1,14 +1,14 @@
-//! From a parsed Dockerfile to an image in hand.
+//! From a parsed Dockerfile to images in hand.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZero;
 use std::sync::Arc;
 
 use kiln_cache::transfer::INLINE;
 use kiln_cache::{CacheKey, StoreError};
-use kiln_image::{DiffId, Digest, History, ImageConfig};
+use kiln_image::{DiffId, Digest, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Source};
-use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, plan};
+use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, join, plan};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Services;
@@ -17,6 +17,7 @@ use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
 use crate::journal::Journal;
+use crate::product::Product;
 use crate::remote_cache::inline_value;
 use crate::rootfs::RootFs;
 use crate::solve::{SolveOptions, Solved, solve};
@@ -33,8 +34,8 @@ pub struct BuildRequest<'a> {
     pub source: &'a Source,
     /// The Dockerfile, without errors.
     pub parsed: &'a Parsed,
-    /// What is asked of it.
-    pub options: PlanOptions,
+    /// What is asked of it, for each image: those of one target stand together. At least one.
+    pub images: Vec<PlanOptions>,
     /// The build context and the named ones.
     pub contexts: ContextSources,
     /// When to ask registries for base images.
@@ -47,9 +48,11 @@ pub struct BuildRequest<'a> {
     pub journal: Option<&'a Journal>,
 }
 
-/// A finished build.
+/// A finished image.
 #[derive(Debug)]
 pub struct Built {
+    /// The platform it was built for.
+    pub platform: Platform,
     /// The image's config.
     pub config: ImageConfig,
     /// Its exact bytes.
@@ -88,13 +91,13 @@ impl From<StoreError> for BuildFailure {
     }
 }
 
-/// Builds.
+/// Builds every target for every platform that it is asked for.
 pub fn build(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
-) -> Result<Built, BuildFailure> {
+) -> Result<Vec<Product>, BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
     build_on(request, &bases, services, reporter, cancel)
 }
@@ -106,16 +109,17 @@ pub fn build_on(
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
-) -> Result<Built, BuildFailure> {
-    let plan = plan(request.parsed, &request.options, bases).map_err(BuildFailure::Dockerfile)?;
+) -> Result<Vec<Product>, BuildFailure> {
+    let plans = plans(request, bases).map_err(BuildFailure::Dockerfile)?;
     if let Some(journal) = request.journal {
-        journal.begin(&plan, request);
+        journal.begin(&plans, request);
     }
     let contexts = contexts(request, services);
     let solved = loop {
         let options = solve_options(request);
-        let solved = solve(&plan, services, &contexts, options, reporter, cancel)
-            .and_then(|solved| fetch_found(&plan, solved, services, reporter));
+        // Any of them will do: they have one graph.
+        let solved = solve(&plans[0], services, &contexts, options, reporter, cancel)
+            .and_then(|solved| fetch_found(&plans, solved, services, reporter));
         // What a cache elsewhere promised and doesn't have is a miss after all.
         let lost = services.layers.take_lost();
         if solved.is_ok() || !services.imports.give_up(&lost, reporter) {
@@ -133,22 +137,53 @@ pub fn build_on(
     });
     services.store.sync()?;
     let solved = solved?;
-    let inline = match request.inline_cache {
-        true => Some(inline_cache(&plan, &solved, services)?),
-        false => None,
-    };
-    Ok(assemble(plan, &solved, inline)?)
+    let mut products: Vec<Product> = Vec::new();
+    for (plan, options) in plans.into_iter().zip(&request.images) {
+        let inline = match request.inline_cache {
+            true => Some(inline_cache(&plan, &solved, services)?),
+            false => None,
+        };
+        let built = assemble(plan, &solved, inline)?;
+        match products.last_mut() {
+            Some(product) if product.target == options.target => product.images.push(built),
+            _ => products.push(Product {
+                target: options.target.clone(),
+                images: vec![built],
+                multi_platform: options.multi_platform,
+            }),
+        }
+    }
+    Ok(products)
 }
 
-/// Brings the image's layers that were found elsewhere into the store.
+/// A plan for each image, over one graph.
+pub(crate) fn plans(
+    request: &BuildRequest<'_>,
+    bases: &Bases,
+) -> Result<Vec<Plan>, Vec<Diagnostic>> {
+    let plan = |options| plan(request.parsed, options, bases);
+    let plans: Result<Vec<Plan>, _> = request.images.iter().map(plan).collect();
+    plans.map(join)
+}
+
+impl BuildRequest<'_> {
+    /// What is asked for the first image.
+    #[must_use]
+    pub fn first(&self) -> &PlanOptions {
+        self.images.first().expect("an image is asked for")
+    }
+}
+
+/// Brings the images' layers that were found elsewhere into the store.
 fn fetch_found(
-    plan: &Plan,
+    plans: &[Plan],
     solved: Solved,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<Solved, BuildError> {
     let found = services.imports.found_layers();
-    let mut missing = layers_of(plan, &solved);
+    let layers = plans.iter().flat_map(|plan| layers_of(plan, &solved));
+    let mut missing: Vec<DiffId> = layers.collect::<BTreeSet<_>>().into_iter().collect();
     missing.retain(|layer| found.contains(layer) && !services.store.layers().has_content(layer));
     if missing.is_empty() {
         return Ok(solved);
@@ -216,8 +251,15 @@ pub fn resolve_bases(
 ) -> Result<Bases, BuildFailure> {
     let mut bases = Bases::new();
     loop {
-        let missing = base_images(request.parsed, &request.options, &bases)
-            .map_err(BuildFailure::Dockerfile)?;
+        let mut missing: Vec<BaseRequest> = Vec::new();
+        for options in &request.images {
+            let wanted = base_images(request.parsed, options, &bases);
+            for base in wanted.map_err(BuildFailure::Dockerfile)? {
+                if missing.iter().all(|known| known.key() != base.key()) {
+                    missing.push(base);
+                }
+            }
+        }
         if missing.is_empty() {
             return Ok(bases);
         }
@@ -241,7 +283,7 @@ pub fn resolve_known_bases(
     let (mut bases, mut errors) = (Bases::new(), Vec::new());
     let mut asked = HashSet::new();
     // What is wrong with the Dockerfile is told by the checks themselves.
-    while let Ok(missing) = base_images(request.parsed, &request.options, &bases) {
+    while let Ok(missing) = base_images(request.parsed, request.first(), &bases) {
         let mut new = missing;
         new.retain(|base| asked.insert(base.key()));
         if new.is_empty() {
@@ -326,6 +368,7 @@ fn assemble(
         .expect("the target is a root filesystem")
         .clone();
     Ok(Built {
+        platform: plan.platform,
         id: Digest::of(&config_bytes),
         config,
         config_bytes,

@@ -94,16 +94,17 @@ impl Journal {
     }
 
     /// Notes what is to be done.
-    pub(crate) fn begin(&self, plan: &Plan, request: &BuildRequest<'_>) {
-        let _ = self.no_cache.set(request.options.no_cache.clone());
-        let mut graph = graph(plan, request.source);
-        for (step, vertex) in graph.steps.iter_mut().zip(plan.graph.node_weights()) {
+    pub(crate) fn begin(&self, plans: &[Plan], request: &BuildRequest<'_>) {
+        let _ = self.no_cache.set(request.first().no_cache.clone());
+        let vertices = &plans[0].graph;
+        let mut graph = graph(plans, request.source);
+        for (step, vertex) in graph.steps.iter_mut().zip(vertices.node_weights()) {
             if let Op::Source(SourceOp::Local { name }) = &vertex.op {
                 step.ignore = ignored(&request.contexts, name.as_ref());
             }
         }
         let _ = self.graph.set(graph);
-        let count = plan.graph.node_count();
+        let count = vertices.node_count();
         *self.notes() = vec![Note::default(); count];
     }
 
@@ -216,13 +217,22 @@ impl Ended {
     }
 }
 
-/// All stages are there, so that steps name theirs by its index.
-fn graph(plan: &Plan, source: &Source) -> GraphRecord {
-    let stages = plan.stages.iter().enumerate();
+/// All stages are there, so that steps name theirs by its index. Their arguments are those of the first plan that needs them.
+fn graph(plans: &[Plan], source: &Source) -> GraphRecord {
+    let plan = &plans[0];
+    let stages = (0..plan.stages.len()).map(|index| {
+        let mut same = plans.iter().map(|plan| &plan.stages[index]);
+        let first = &plan.stages[index];
+        (
+            index,
+            same.find(|stage| !stage.needs.is_empty()).unwrap_or(first),
+        )
+    });
     let steps = plan.graph.node_indices();
+    let target = |plan: &Plan| stage_name(plan.target_stage, &plan.stages[plan.target_stage]);
     GraphRecord {
-        target: stage_name(plan.target_stage, &plan.stages[plan.target_stage]),
-        platform: plan.platform.to_string(),
+        target: each(plans.iter().map(target)),
+        platform: each(plans.iter().map(|plan| plan.platform.to_string())),
         global_arguments: arguments(&plan.global_arguments),
         stages: stages
             .map(|(index, stage)| StageRecord {
@@ -236,6 +246,17 @@ fn graph(plan: &Plan, source: &Source) -> GraphRecord {
         steps: steps.map(|id| step(plan, id, source)).collect(),
         sources: Vec::new(),
     }
+}
+
+/// With commas between them, and once.
+fn each(names: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all.join(",")
 }
 
 fn step(plan: &Plan, id: VertexId, source: &Source) -> StepRecord {

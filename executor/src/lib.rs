@@ -1,7 +1,7 @@
 //! Do what must be done: run vertices in order, in parallel, in sandboxes; emit layers; export images.
 //!
-//! [`fn@build`] takes a parsed Dockerfile to an image: it resolves base images, plans, solves the plan and puts the
-//! image together. [`fn@preview`] says what that would do. [`export`] hands an image to a sink; [`images`] has what can
+//! [`fn@build`] takes a parsed Dockerfile to images: it resolves base images, plans, solves the plan and puts the
+//! images together. [`fn@preview`] says what that would do. [`export`] hands them to a sink; [`images`] has what can
 //! be done with images without a build, and [`container`] runs a program in one. All of them report what happens as
 //! [`Event`]s and print nothing.
 //!
@@ -26,6 +26,7 @@ pub mod lock;
 mod network_files;
 pub mod op;
 pub mod preview;
+mod product;
 mod remote_cache;
 mod rootfs;
 pub mod sandbox;
@@ -54,6 +55,7 @@ pub use journal::Journal;
 pub use key_agent::{Key, KeyAgent, KeyError};
 pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
+pub use product::Product;
 pub use remote_cache::{
     BucketCache, CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports,
     export_cache,

@@ -8,9 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_cache::{CacheKey, MissReason, OutputId, Preimage};
 use kiln_image::{Platform, Reference};
-use kiln_planner::{
-    BaseImage, Bases, CopyOp, ExecOp, FileOp, Op, Plan, Vertex, VertexId, inputs, plan,
-};
+use kiln_planner::{BaseImage, Bases, CopyOp, ExecOp, FileOp, Op, Plan, Vertex, VertexId, inputs};
 
 use crate::Services;
 use crate::build::{self, BuildFailure, BuildRequest};
@@ -24,11 +22,11 @@ use crate::solve::{Solver, Step, expired, failure};
 /// A plan and how much of it is done already.
 #[derive(Debug)]
 pub struct Preview {
-    /// What is to be built.
-    pub plan: Plan,
+    /// What is to be built, for each image; all over one graph.
+    pub plans: Vec<Plan>,
     /// What the names of images stand for, sorted by name.
     pub bases: Vec<ResolvedBase>,
-    /// The state of each vertex of the plan's graph, by index; `None` for sources, which have no key.
+    /// The state of each vertex of that graph, by index; `None` for sources, which have no key.
     pub states: Vec<Option<KeyState>>,
 }
 
@@ -65,6 +63,14 @@ pub enum KeyState {
     },
 }
 
+impl Preview {
+    /// The plan of the first image.
+    #[must_use]
+    pub fn first(&self) -> &Plan {
+        self.plans.first().expect("an image is asked for")
+    }
+}
+
 /// Looks at a build.
 ///
 /// # Errors
@@ -76,10 +82,10 @@ pub fn preview(
     cancel: &Cancel,
 ) -> Result<Preview, BuildFailure> {
     let bases = build::resolve_bases(request, services, reporter)?;
-    let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
-    let states = states(&plan, request, services, cancel)?;
+    let plans = build::plans(request, &bases).map_err(BuildFailure::Dockerfile)?;
+    let states = states(&plans[0], request, services, cancel)?;
     Ok(Preview {
-        plan,
+        plans,
         bases: sorted(bases),
         states,
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::media_type::MediaTypes;
 use crate::written::WrittenDescriptor;
@@ -17,6 +17,13 @@ pub struct IndexedManifest {
     pub platform: Option<Platform>,
     /// What the index says of it.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Serialize for IndexedManifest {
+    /// As a descriptor.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        written(self).serialize(serializer)
+    }
 }
 
 /// The bytes of an index with these manifests, in this order, indented as manifests are (R-MAN-3).

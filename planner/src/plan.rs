@@ -1,5 +1,7 @@
 //! What is to be built.
 
+use std::sync::Arc;
+
 use kiln_image::{DiffId, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
@@ -19,8 +21,9 @@ const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
 /// [`history`](Plan::history), in that order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The operations. Every vertex is needed for the target, or for a stage that is built too.
-    pub graph: Graph,
+    /// The operations. Every vertex is needed for the target, or for a stage that is built too, or for a plan that this one was
+    /// [joined](crate::join()) with.
+    pub graph: Arc<Graph>,
     /// The vertex whose output is the result's filesystem.
     pub target: VertexId,
     /// The result's config. Its `history` is the base image's, unchanged (R-HIST-1); `created` is empty and `rootfs` has no
@@ -119,7 +122,7 @@ pub(crate) fn planned(
     let mut history: Vec<HistoryStep> = placed.collect();
     history.extend(unattributed(&target, &history, &graph));
     Ok(Plan {
-        graph,
+        graph: Arc::new(graph),
         target: place(target.output).expect("the target needs itself"),
         config: finished_config(target.config, options),
         history,

@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use kiln_executor::export::{ExportOptions, export};
 use kiln_executor::lock::Lock;
 use kiln_executor::{
-    Agents, BuildFailure, BuildRequest, Built, Secrets, StepOptions, build_on, resolve_bases,
+    Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, resolve_bases,
 };
 use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
@@ -143,25 +143,25 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         _ if args.check => return check(false),
         _ => {}
     }
-    let outputs = outputs::outputs(&args)?;
+    let images = args.recipe.images(config)?;
+    let outputs = outputs::outputs(&args, images[0].multi_platform)?;
     let mode = config.progress(args.progress, args.quiet)?;
     let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
-    let options = args.recipe.plan_options(config);
     if let Some(Call::Print(question)) = args.call {
-        return call::run(question, &source, &options);
+        return call::run(question, &source, &images[0]);
     }
     let parsed = parse(&source)?;
     let lock = lock(&args)?;
     let session = session.opened()?;
-    let redact = history::redactor(&secrets, &options);
+    let redact = history::redactor(&secrets, &images[0]);
     let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
     recorder.asked(history::invocation(&options, &source));
     let journal = recorder.journal();
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options,
+        images,
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         steps: steps(&args, config, secrets, &agents)?,
@@ -190,8 +190,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     told();
     history::keep(recorder, journal, &result, args.explain, mode, config)?;
-    let (built, results) = result?;
-    report::unused_build_args(mode, config, &built);
+    let (products, results) = result?;
+    report::unused_build_args(mode, config, &products[0]);
     report::made(mode, &results, &outputs);
     leave(&args, &results)
 }
@@ -251,7 +251,7 @@ fn make(
     tags: &[Reference],
     outputs: &[Output],
     findings: &OnceLock<Vec<Finding>>,
-) -> Result<(Built, Results), Failure> {
+) -> Result<(Vec<Product>, Vec<Results>), Failure> {
     let source = Arc::new(request.source.clone());
     let Watched {
         services,
@@ -276,37 +276,40 @@ fn make(
     // Before anything runs (R-CHK-1).
     let found = checks::enforced(request, &source, &bases)?;
     findings.get_or_init(|| found);
-    let built = build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
-    let mut results = Results {
-        id: built.id,
-        manifest: None,
-        names: Vec::new(),
-    };
-    for output in outputs {
-        let names = outputs::names(tags, output);
-        if let Some(sink) = outputs::sink(output) {
-            let options = ExportOptions {
-                names: names.clone(),
-                ..ExportOptions::default()
-            };
-            let exported = export(&built, &sink, &options, services, reporter)
-                .map_err(|error| Failure::from_build_error(Some(&source), &error))?;
-            results.add(exported, names);
+    let products =
+        build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
+    let mut results = Vec::new();
+    for product in &products {
+        let mut result = Results::of(product);
+        for output in outputs {
+            let names = outputs::names(tags, output);
+            if let Some(sink) = outputs::sink(output) {
+                let options = ExportOptions {
+                    names: names.clone(),
+                    ..ExportOptions::default()
+                };
+                let exported = export(product, &sink, &options, services, reporter)
+                    .map_err(|error| Failure::from_build_error(Some(&source), &error))?;
+                result.add(exported, names);
+            }
         }
+        results.push(result);
     }
-    Ok((built, results))
+    Ok((products, results))
 }
 
 /// What scripts read afterwards: the files asked for, and the id on stdout of a quiet build.
-fn leave(args: &Args, results: &Results) -> Result<Exit, Failure> {
+fn leave(args: &Args, results: &[Results]) -> Result<Exit, Failure> {
     if let Some(path) = &args.iidfile {
-        results.write_id(path)?;
+        results[0].write_id(path)?;
     }
     if let Some(path) = &args.metadata_file {
-        results.write_metadata(path)?;
+        results[0].write_metadata(path)?;
     }
     if args.quiet {
-        writeln!(std::io::stdout(), "{}", results.id)?;
+        for result in results {
+            writeln!(std::io::stdout(), "{}", result.id)?;
+        }
     }
     Ok(Exit::Done)
 }

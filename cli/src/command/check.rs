@@ -228,7 +228,7 @@ impl Request {
         let request = BuildRequest {
             source,
             parsed,
-            options: self.options.clone(),
+            images: vec![self.options.clone()],
             contexts: self.input.contexts.clone(),
             pull: self.pull,
             steps: StepOptions::default(),

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options: args.recipe.plan_options(config),
+        images: args.recipe.images(config)?,
         contexts: input.contexts.clone(),
         pull: PullPolicy::Missing,
         steps: StepOptions {

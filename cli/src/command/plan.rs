@@ -60,15 +60,15 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = LazySession::new(|| Session::look_at_files(config, None));
     let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
-    let options = args.recipe.plan_options(config);
+    let images = args.recipe.images(config)?;
     if let Some(question) = args.call {
-        return call::run(question, &source, &options);
+        return call::run(question, &source, &images[0]);
     }
     let parsed = parse(&source)?;
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options,
+        images,
         contexts: input.contexts.clone(),
         pull: args.recipe.pull_policy(),
         steps: StepOptions {

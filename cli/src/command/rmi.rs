@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         for name in &removed.untagged {
             writeln!(out, "Untagged: {}", name.familiar())?;
         }
-        if let Some(id) = removed.deleted {
+        for id in &removed.deleted {
             writeln!(out, "Deleted: {id}")?;
         }
     }

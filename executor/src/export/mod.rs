@@ -1,5 +1,7 @@
-//! Handing an image to where it is wanted: a sink for each `--output` type (R-EXPORT).
+//! Handing what was built to where it is wanted: a sink for each `--output` type (R-EXPORT).
 
+mod annotations;
+mod images;
 mod rootfs;
 
 pub(crate) use rootfs::write_root;
@@ -8,15 +10,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use kiln_image::Reference;
 use kiln_image::compress::Compression;
-use kiln_image::media_type::MediaTypes;
-use kiln_image::{Digest, Reference};
+use kiln_image::image_index::IndexedManifest;
 
 use crate::Services;
 use crate::build::Built;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
-use crate::images::{self, ArchiveOutput, StoredImage, write_archive};
+use crate::product::Product;
+
+pub use annotations::{Annotation, Annotations, Level};
 
 /// A sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +33,9 @@ pub enum Sink {
     Docker(Destination),
     /// The root filesystem as a tar.
     Tar(Destination),
-    /// The root filesystem as files below a directory.
-    Local(PathBuf),
+    /// The root filesystem as files below a directory. Whether each platform has a directory of its own there; `None` where
+    /// there are several.
+    Local(PathBuf, Option<bool>),
 }
 
 /// Where the bytes of a sink go.
@@ -51,25 +56,30 @@ pub struct ExportOptions {
     pub names: Vec<Reference>,
     /// How layers that have no compressed form yet are compressed.
     pub compression: Compression,
+    /// What manifests and indexes say besides.
+    pub annotations: Annotations,
 }
 
 /// What an export made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Exported {
-    /// Digest, size and media type of the manifest, where one was made.
-    pub manifest: Option<(Digest, u64, String)>,
+    /// The manifest or index, where one was made, as `index.json` describes it.
+    pub manifest: Option<IndexedManifest>,
 }
 
-/// Hands the image to a sink.
+/// Hands what was built to a sink.
+///
+/// # Errors
+/// What can't be written, and what the sink can't take.
 pub fn export(
-    built: &Built,
+    product: &Product,
     sink: &Sink,
     options: &ExportOptions,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<Exported, BuildError> {
     let task = reporter.start(name_of(sink));
-    let written = write(built, sink, options, services, &task);
+    let written = write(product, sink, options, services, &task);
     task.end_with(written).map_err(BuildError::new)
 }
 
@@ -80,105 +90,52 @@ fn name_of(sink: &Sink) -> &'static str {
         Sink::Oci(_) => "exporting to oci image format",
         Sink::Docker(_) => "exporting to docker image format",
         Sink::Tar(_) => "sending tarball",
-        Sink::Local(_) => "exporting to client directory",
+        Sink::Local(..) => "exporting to client directory",
     }
 }
 
 fn write(
-    built: &Built,
+    product: &Product,
     sink: &Sink,
     options: &ExportOptions,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    let is_image = matches!(sink, Sink::Store | Sink::Oci(_) | Sink::Docker(_));
-    if is_image && built.config.architecture.is_empty() {
-        // R-CTX-5
-        return Err(Cause::NoConfig);
+    if matches!(sink, Sink::Store | Sink::Oci(_) | Sink::Docker(_)) {
+        check_images(product, sink, options)?;
     }
     match sink {
-        Sink::Store => store(built, options, services, task),
-        Sink::Oci(to) => archive(built, to, false, options, services, task),
-        Sink::Docker(to) => archive(built, to, true, options, services, task),
+        Sink::Store => images::store(product, options, services, task),
+        Sink::Oci(to) => images::archive(product, to, false, options, services, task),
+        Sink::Docker(to) => images::archive(product, to, true, options, services, task),
         Sink::Tar(to) => {
-            to.write(|out| rootfs::write_tar(built, services, out, task))?;
+            to.write(|out| rootfs::write_tar(product, services, out, task))?;
             Ok(Exported::default())
         }
-        Sink::Local(directory) => {
-            rootfs::write_files(built, services, directory, task)?;
+        Sink::Local(directory, split) => {
+            let split = split.unwrap_or(product.multi_platform);
+            rootfs::write_files(product, split, services, directory, task)?;
             Ok(Exported::default())
         }
     }
 }
 
-fn store(
-    built: &Built,
-    options: &ExportOptions,
-    services: &Services<'_>,
-    task: &Task<'_>,
-) -> Result<Exported, Cause> {
-    services.layers.fetch_all(built.config.diff_ids(), task)?;
-    services.store.sync()?;
-    let image = stored(built, services)?;
-    services.store.refs().set_untagged(&image.record)?;
-    for name in &options.names {
-        services.store.refs().set(name, &image.record)?;
+fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Result<(), Cause> {
+    let no_config = |built: &Built| built.config.architecture.is_empty();
+    if product.images.iter().any(no_config) {
+        return Err(Cause::NoConfig); // R-CTX-5
     }
-    Ok(Exported::default())
-}
-
-fn archive(
-    built: &Built,
-    to: &Destination,
-    docker: bool,
-    options: &ExportOptions,
-    services: &Services<'_>,
-    task: &Task<'_>,
-) -> Result<Exported, Cause> {
-    let image = stored(built, services)?;
-    let manifest =
-        images::manifest_of(services, &image, options.compression, MediaTypes::Oci, task)?;
-    let exported = Exported {
-        manifest: Some((
-            Digest::of(&manifest.bytes),
-            manifest.bytes.len() as u64,
-            manifest.media_type.clone(),
-        )),
-    };
-    let epoch = built.source_date_epoch.unwrap_or(0);
-    let images = [(&image, options.names.clone(), manifest)];
-    match to {
-        Destination::Directory(path) => {
-            write_archive(
-                services,
-                &images,
-                docker,
-                epoch,
-                ArchiveOutput::Directory(path),
-            )?;
-        }
-        file_or_stdout => file_or_stdout.write(|out| {
-            write_archive(
-                services,
-                &images,
-                docker,
-                epoch,
-                ArchiveOutput::Stream(Box::new(out)),
-            )
-        })?,
+    if product.multi_platform && matches!(sink, Sink::Docker(_)) {
+        // R-EXPORT-4
+        let refusal = "docker exporter does not currently support exporting manifest lists";
+        return Err(Cause::Image(refusal.to_owned()));
     }
-    Ok(exported)
-}
-
-/// The image as the store has it, its config put there.
-fn stored(built: &Built, services: &Services<'_>) -> Result<StoredImage, Cause> {
-    let id = services.store.cas().put(&built.config_bytes)?;
-    Ok(StoredImage {
-        reference: None,
-        record: images::record(id, &built.config),
-        config: built.config.clone(),
-        config_bytes: built.config_bytes.clone(),
-    })
+    let platforms = product.images.iter().map(|built| built.platform.clone());
+    let platforms: Vec<_> = platforms.collect();
+    options
+        .annotations
+        .check(&platforms, product.multi_platform)
+        .map_err(Cause::Image)
 }
 
 impl Destination {

@@ -7,23 +7,31 @@ use std::sync::Arc;
 
 use kiln_image::contents::Contents;
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_layer};
-use kiln_image::{Change, Changeset, DiffId, ImagePath, Node, Timestamp, Tree};
+use kiln_image::{
+    Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Platform, Timestamp, Tree,
+};
 
 use crate::Services;
 use crate::build::Built;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::{LayerContents, changed_file, changed_source};
+use crate::product::Product;
 use crate::rootfs::RootFs;
 
-/// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
+/// Writes the whole tree as one tar, owners kept (R-EXPORT-6); with several platforms each below a directory of its own.
 pub(super) fn write_tar(
-    built: &Built,
+    product: &Product,
     services: &Services<'_>,
     out: &mut dyn Write,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    write_root(&built.root, built.source_date_epoch, services, out, task)
+    let trees = whole_trees(product, product.multi_platform, services, task)?;
+    write_layer(&trees.changeset, &trees, out).map_err(|error| match changed_file(&error) {
+        Some(path) => trees.unreadable(services, path),
+        None => Cause::layer("write", "of the root filesystem")(error),
+    })?;
+    Ok(())
 }
 
 /// Writes a root filesystem as one tar, no file in it newer than `epoch`.
@@ -42,22 +50,146 @@ pub(crate) fn write_root(
     Ok(())
 }
 
-/// Writes the whole tree below `directory`, over what is there; files belong to the invoking user (R-EXPORT-5).
+/// Writes the whole tree below `directory`, over what is there; files belong to the invoking user (R-EXPORT-5). With `split`
+/// each platform has a directory of its own there, and else no two may have a file of one name.
 pub(super) fn write_files(
-    built: &Built,
+    product: &Product,
+    split: bool,
     services: &Services<'_>,
     directory: &Path,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    let (changeset, contents) = whole_tree(&built.root, built.source_date_epoch, services, task)?;
+    let trees = whole_trees(product, split, services, task)?;
     std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
     let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
-    apply_changeset(&changeset, &contents, directory, &options).map_err(
-        |error| match changed_source(&error) {
-            Some(path) => contents.unreadable(&built.root, services, path),
+    apply_changeset(&trees.changeset, &trees, directory, &options).map_err(|error| {
+        match changed_source(&error) {
+            Some(path) => trees.unreadable(services, path),
             None => Cause::layer("write", "of the root filesystem")(error),
-        },
-    )
+        }
+    })
+}
+
+/// The files of all images.
+struct Trees<'b> {
+    /// With the directories that images are in.
+    changeset: Changeset,
+    parts: Vec<Part<'b>>,
+}
+
+/// The files of one image.
+struct Part<'b> {
+    built: &'b Built,
+    /// The directory they are in; the root if they have none of their own.
+    below: ImagePath,
+    contents: MergedContents,
+}
+
+fn whole_trees<'b>(
+    product: &'b Product,
+    split: bool,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<Trees<'b>, Cause> {
+    let mut trees = Trees {
+        changeset: Changeset::new(),
+        parts: Vec::new(),
+    };
+    for built in &product.images {
+        let (changeset, contents) =
+            whole_tree(&built.root, built.source_date_epoch, services, task)?;
+        let part = Part {
+            built,
+            below: match split {
+                true => ImagePath::root().child(directory_of(&built.platform).as_bytes()),
+                false => ImagePath::root(),
+            },
+            contents,
+        };
+        if product.images.len() == 1 && !split {
+            trees.changeset = changeset;
+        } else {
+            trees.add(&part, changeset)?;
+        }
+        trees.parts.push(part);
+    }
+    Ok(trees)
+}
+
+/// `linux_arm_v7`
+fn directory_of(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
+}
+
+impl Trees<'_> {
+    /// Adds the files of one more image to those that are there.
+    fn add(&mut self, part: &Part<'_>, changeset: Changeset) -> Result<(), Cause> {
+        if !part.below.is_root() {
+            let mut metadata = Metadata::directory();
+            let date = part.built.source_date_epoch.map(Timestamp::from_secs);
+            metadata.mtime = date.unwrap_or(metadata.mtime);
+            let kind = Kind::Directory;
+            self.changeset
+                .put(part.below.clone(), Node { metadata, kind });
+        }
+        let index = self.parts.len() as u64;
+        for (path, change) in &changeset {
+            let place = part.below.join(path);
+            let is_directory =
+                |change: &Change| change.node().is_some_and(|node| node.kind.is_directory());
+            match self.changeset.get(&place) {
+                Some(there) if is_directory(there) && is_directory(change) => continue,
+                Some(_) => return Err(self.collision(part, &place)),
+                None => {}
+            }
+            let mut change = change.clone();
+            if let Change::Put(Node {
+                kind: Kind::File {
+                    link: Some(link), ..
+                },
+                ..
+            }) = &mut change
+            {
+                *link = link.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            }
+            self.changeset.insert(place, change);
+        }
+        Ok(())
+    }
+
+    fn collision(&self, part: &Part<'_>, path: &ImagePath) -> Cause {
+        let first = self
+            .part(path)
+            .map_or(&part.built.platform, |(part, _)| &part.built.platform);
+        let second = &part.built.platform;
+        Cause::Image(format!(
+            "cannot overwrite {path} from {first} with {second} when split option is disabled"
+        ))
+    }
+
+    /// The image that has a file, and what it is called there.
+    fn part(&self, path: &ImagePath) -> Option<(&Part<'_>, ImagePath)> {
+        self.parts.iter().find_map(|part| {
+            let inside = path.strip_prefix(&part.below)?;
+            part.contents
+                .layers
+                .contains_key(&inside)
+                .then_some((part, inside))
+        })
+    }
+
+    /// Why a file's content is not what its layer put there.
+    fn unreadable(&self, services: &Services<'_>, path: &ImagePath) -> Cause {
+        let (part, inside) = self.part(path).expect("every file is of one of the images");
+        part.contents.unreadable(&part.built.root, services, &inside)
+    }
+}
+
+impl Contents for Trees<'_> {
+    fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        let (part, inside) = self.part(path).ok_or(io::ErrorKind::NotFound)?;
+        part.contents.open(&inside, node)
+    }
 }
 
 fn whole_tree(
@@ -88,10 +220,9 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
         .map(|(path, change)| {
             let mut change = change.clone();
             if let Change::Put(Node {
-                kind:
-                    kiln_image::Kind::File {
-                        link: Some(link), ..
-                    },
+                kind: Kind::File {
+                    link: Some(link), ..
+                },
                 ..
             }) = &mut change
             {

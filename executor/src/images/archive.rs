@@ -1,24 +1,29 @@
 //! Images from and to files: `load`, `save` and `import`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use kiln_cache::CompressedBlob;
+use kiln_cache::{CompressedBlob, ManifestRecord, NamedImages};
 use kiln_image::archive::{Archive, DockerArchive, DockerEntry, docker_manifest_json, spool};
-use kiln_image::compress::{self, Compression};
+use kiln_image::compress;
 use kiln_image::layout::{
     Blob, IndexEntry, Layout, LayoutContent, LayoutError, index_json, write_tar,
 };
-use kiln_image::media_type::MediaTypes;
+use kiln_image::manifest::parse_manifest;
 use kiln_image::tar::{Limits, Nothing, read_layer};
 use kiln_image::{
-    Descriptor, DiffId, Digest, History, ImageConfig, ImageManifest, Manifest, Platform, Reference,
-    RunConfig,
+    Descriptor, DiffId, Digest, History, ImageConfig, ImageIndex, ImageManifest, Manifest,
+    Platform, Reference, RunConfig,
 };
 
+use kiln_registry::ManifestTree;
+
 use super::commit::keep_with;
-use super::found::{self, ReadyManifest, StoredImage};
+use super::found::{self, StoredImage};
+use super::pull::put_manifest;
+use super::tree;
 use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::Task;
@@ -72,48 +77,120 @@ fn load_layout(
 ) -> Result<Vec<StoredImage>, Cause> {
     let mut images = Vec::new();
     for (descriptor, name) in layout.images() {
-        let manifest = image_manifest(layout, &descriptor)?;
-        let config_bytes = layout.read_blob(manifest.config()).map_err(bad_archive)?;
-        let config = read_config(&config_bytes)?;
-        if config.diff_ids().len() != manifest.layers().len() {
-            return Err(Cause::Image(
-                "an image of the archive has more layers than diff ids, or fewer".to_owned(),
-            ));
-        }
-        for (layer, blob) in config.diff_ids().iter().zip(manifest.layers()) {
-            if !services.store.layers().has_content(layer) {
-                let reader = layout.open_blob(blob).map_err(bad_archive)?;
-                keep_blob(services, *layer, blob, reader, task)?;
+        let (bytes, manifest) = layout.manifest(&descriptor).map_err(bad_archive)?;
+        let names: Vec<Reference> = name.into_iter().collect();
+        match manifest {
+            Manifest::Image(manifest) => {
+                let (config_bytes, config) = load_image(services, layout, &manifest, task)?;
+                images.push(keep_image(services, &config_bytes, config, names)?);
+            }
+            Manifest::Index(index) => {
+                let media_type = descriptor.media_type().to_string();
+                let index_record = put_manifest(services, media_type, &bytes)?;
+                let loaded = load_index(services, layout, &index, task)?;
+                images.extend(keep_index(services, loaded, index_record, &names)?);
             }
         }
-        images.push(keep_image(
-            services,
-            &config_bytes,
-            config,
-            name.into_iter().collect(),
-        )?);
     }
     Ok(images)
 }
 
-/// The manifest of an image for this machine, if need be from an index.
-fn image_manifest(layout: &Layout, descriptor: &Descriptor) -> Result<ImageManifest, Cause> {
-    match layout.manifest(descriptor).map_err(bad_archive)?.1 {
-        Manifest::Image(manifest) => Ok(*manifest),
-        Manifest::Index(index) => {
-            let host = Platform::host();
-            let suits = |manifest: &&Descriptor| {
-                manifest
-                    .platform()
-                    .as_ref()
-                    .is_some_and(|platform| host.matches(&Platform::from(platform)))
-            };
-            let chosen = index.manifests().iter().find(suits);
-            let chosen = chosen
-                .ok_or_else(|| Cause::Image(format!("the archive has no image for {host}")))?;
-            image_manifest(layout, chosen)
+/// Keeps the layers of an image, and gives its config.
+fn load_image(
+    services: &Services<'_>,
+    layout: &Layout,
+    manifest: &ImageManifest,
+    task: &Task<'_>,
+) -> Result<(Vec<u8>, ImageConfig), Cause> {
+    let config_bytes = layout.read_blob(manifest.config()).map_err(bad_archive)?;
+    let config = read_config(&config_bytes)?;
+    if config.diff_ids().len() != manifest.layers().len() {
+        return Err(Cause::Image(
+            "an image of the archive has more layers than diff ids, or fewer".to_owned(),
+        ));
+    }
+    for (layer, blob) in config.diff_ids().iter().zip(manifest.layers()) {
+        if !services.store.layers().has_content(layer) {
+            let reader = layout.open_blob(blob).map_err(bad_archive)?;
+            keep_blob(services, *layer, blob, reader, task)?;
         }
     }
+    Ok((config_bytes, config))
+}
+
+/// Keeps the images of an index that are there: an archive may have only some of them, but not none. What the index has
+/// besides images, such as attestations, is kept as it is.
+fn load_index(
+    services: &Services<'_>,
+    layout: &Layout,
+    index: &ImageIndex,
+    task: &Task<'_>,
+) -> Result<Vec<StoredImage>, Cause> {
+    let mut images = Vec::new();
+    for descriptor in index.manifests() {
+        if !layout.has_blob(&digest_of(descriptor)?) {
+            continue;
+        }
+        let (bytes, manifest) = layout.manifest(descriptor).map_err(bad_archive)?;
+        let Manifest::Image(manifest) = manifest else {
+            return Err(Cause::Image(
+                "the archive has an index within an index".to_owned(),
+            ));
+        };
+        let blobs = manifest.layers().iter().chain([manifest.config()]);
+        let blobs: Vec<Digest> = blobs.map(digest_of).collect::<Result<_, _>>()?;
+        if !blobs.iter().all(|blob| layout.has_blob(blob)) {
+            continue;
+        }
+        let media_type = descriptor.media_type().to_string();
+        let record = put_manifest(services, media_type, &bytes)?;
+        let platform = descriptor.platform().as_ref().map(Platform::from);
+        if platform.is_some_and(|platform| platform.os == "unknown") {
+            for blob in manifest.layers().iter().chain([manifest.config()]) {
+                let mut writer = services.store.cas().writer()?;
+                let mut reader = layout.open_blob(blob).map_err(bad_archive)?;
+                let digest = digest_of(blob)?;
+                io::copy(&mut reader, &mut writer)
+                    .map_err(Cause::layer("read", "of the archive"))?;
+                writer.commit(Some(digest))?;
+            }
+            continue;
+        }
+        let (config_bytes, config) = load_image(services, layout, &manifest, task)?;
+        let mut image = keep_image(services, &config_bytes, config, Vec::new())?;
+        image.record.manifest = Some(record);
+        image.record.own_manifest = true;
+        images.push(image);
+    }
+    Ok(images)
+}
+
+/// Gives the images of an index their names. The one for this machine, else the first, is what they stand for.
+fn keep_index(
+    services: &Services<'_>,
+    mut images: Vec<StoredImage>,
+    index: ManifestRecord,
+    names: &[Reference],
+) -> Result<Vec<StoredImage>, Cause> {
+    let host = Platform::host();
+    images.sort_by_key(|image| !host.matches(&image.record.platform)); // stable
+    let mut records = images.iter().map(|image| image.record.clone());
+    let image = records.next().ok_or_else(|| {
+        Cause::Image("the archive has none of the images of its index".to_owned())
+    })?;
+    let named = NamedImages {
+        image,
+        others: records.collect(),
+        index: Some(index),
+    };
+    for name in names {
+        services.store.refs().set_all(name, &named)?;
+    }
+    if let Some(name) = names.first() {
+        images.truncate(1); // one name, one line
+        images[0].reference = Some(name.clone());
+    }
+    Ok(images)
 }
 
 /// Keeps a layer as the blob it is, once its content is known to be what the config says.
@@ -245,6 +322,7 @@ pub(super) fn keep_image(
     }
     Ok(StoredImage {
         reference: names.into_iter().next(),
+        named: None,
         record,
         config,
         config_bytes: config_bytes.to_vec(),
@@ -291,19 +369,35 @@ pub fn save(
     out: impl Write,
     task: &Task<'_>,
 ) -> Result<(), BuildError> {
-    let mut ready = Vec::new();
+    let mut entries = Vec::new();
     for image in images {
-        let names = image.reference.iter().cloned().collect();
-        let manifest = found::manifest_of(
-            services,
-            image,
-            Compression::default(),
-            MediaTypes::Oci,
-            task,
-        );
-        ready.push((image, names, manifest.map_err(BuildError::new)?));
+        let tree = tree::tree_of(services, image, task).map_err(BuildError::new)?;
+        entries.push(ArchiveEntry {
+            names: image.reference.iter().cloned().collect(),
+            platform: Some(image.config.platform()).filter(|_| tree.children.is_empty()),
+            created: image.config.created.clone(),
+            annotations: BTreeMap::new(),
+            docker: Some(image.record.config),
+            tree,
+        });
     }
-    write_archive(services, &ready, true, 0, Output::Stream(Box::new(out))).map_err(BuildError::new)
+    write_archive(services, &entries, 0, Output::Stream(Box::new(out))).map_err(BuildError::new)
+}
+
+/// What an archive has under its names.
+pub(crate) struct ArchiveEntry {
+    /// All its names; there may be none.
+    pub names: Vec<Reference>,
+    /// The manifest, or the index with its manifests. All their blobs are in the store.
+    pub tree: ManifestTree,
+    /// What the image runs on; `None` for an index.
+    pub platform: Option<Platform>,
+    /// When it was made, as RFC 3339 says it.
+    pub created: Option<String>,
+    /// What `index.json` says of it besides.
+    pub annotations: BTreeMap<String, String>,
+    /// The image that `docker load` takes where it knows no indexes, by its config; `None` for a mere layout.
+    pub docker: Option<Digest>,
 }
 
 /// Where an archive goes.
@@ -314,57 +408,36 @@ pub(crate) enum Output<'a> {
     Directory(&'a Path),
 }
 
-/// Writes a layout with these images, each with its names; with `docker`, one that `docker load` takes.
+/// Writes a layout with these entries; `mtime` is that of its members, in seconds since 1970.
 pub(crate) fn write_archive(
     services: &Services<'_>,
-    images: &[(&StoredImage, Vec<Reference>, ReadyManifest)],
-    docker: bool,
+    entries: &[ArchiveEntry],
     mtime: i64,
     output: Output<'_>,
 ) -> Result<(), Cause> {
-    let mut entries = Vec::new();
-    let mut docker_entries = Vec::new();
+    let mut listed = Vec::new();
+    let mut docker = Vec::new();
     let mut blobs = Vec::new();
-    for (image, names, manifest) in images {
-        let digest = Digest::of(&manifest.bytes);
-        let size = manifest.bytes.len() as u64;
-        entries.push(IndexEntry {
-            descriptor: Descriptor::new(manifest.media_type.as_str().into(), size, digest.to_oci()),
-            platform: Some(image.config.platform()),
-            names: names.clone(),
-            created: image.config.created.clone(),
-            annotations: Default::default(),
+    for entry in entries {
+        let (digest, size) = (Digest::of(&entry.tree.bytes), entry.tree.bytes.len() as u64);
+        let media_type = entry.tree.media_type.as_str().into();
+        listed.push(IndexEntry {
+            descriptor: Descriptor::new(media_type, size, digest.to_oci()),
+            platform: entry.platform.clone(),
+            names: entry.names.clone(),
+            created: entry.created.clone(),
+            annotations: entry.annotations.clone(),
         });
-        let layers: Vec<Digest> = manifest
-            .layers
-            .iter()
-            .map(digest_of)
-            .collect::<Result<_, _>>()?;
-        docker_entries.push(DockerEntry {
-            config: image.record.config,
-            names: names.clone(),
-            layers: layers.clone(),
-        });
-        blobs.push(Blob::of_bytes(&manifest.bytes));
-        blobs.push(Blob::of_bytes(&image.config_bytes));
-        for (digest, layer) in layers.into_iter().zip(&manifest.layers) {
-            let store = services.store;
-            blobs.push(Blob {
-                digest,
-                size: layer.size(),
-                open: Box::new(move || {
-                    Ok(Box::new(
-                        store.cas().open(&digest).map_err(io::Error::other)?,
-                    ))
-                }),
-            });
+        for tree in std::iter::once(&entry.tree).chain(&entry.tree.children) {
+            add_blobs(services, tree, &mut blobs)?;
+            docker.extend(docker_entry(entry, tree)?);
         }
     }
     let content = LayoutContent {
-        index: index_json(&entries).map_err(bad_output)?,
-        docker_manifest: match docker {
-            true => Some(docker_manifest_json(&docker_entries).map_err(bad_output)?),
-            false => None,
+        index: index_json(&listed).map_err(bad_output)?,
+        docker_manifest: match docker.is_empty() {
+            false => Some(docker_manifest_json(&docker).map_err(bad_output)?),
+            true => None,
         },
         blobs,
         mtime,
@@ -375,6 +448,48 @@ pub(crate) fn write_archive(
             kiln_image::layout::write_directory(&content, folder).map_err(bad_output)
         }
     }
+}
+
+/// A manifest, or index, and what it names but for further manifests.
+fn add_blobs<'a>(
+    services: &'a Services<'_>,
+    tree: &'a ManifestTree,
+    blobs: &mut Vec<Blob<'a>>,
+) -> Result<(), Cause> {
+    blobs.push(Blob::of_bytes(&tree.bytes));
+    for blob in &tree.blobs {
+        let digest = digest_of(blob)?;
+        let open = move || -> io::Result<Box<dyn Read>> {
+            let opened = services.store.cas().open(&digest);
+            Ok(Box::new(opened.map_err(io::Error::other)?))
+        };
+        blobs.push(Blob {
+            digest,
+            size: blob.size(),
+            open: Box::new(open),
+        });
+    }
+    Ok(())
+}
+
+/// What `manifest.json` says of the image that it is to name.
+fn docker_entry(entry: &ArchiveEntry, tree: &ManifestTree) -> Result<Option<DockerEntry>, Cause> {
+    let Some(wanted) = &entry.docker else {
+        return Ok(None);
+    };
+    let parsed = parse_manifest(&tree.bytes, &tree.media_type);
+    let Manifest::Image(manifest) = parsed.map_err(|error| Cause::Image(error.to_string()))? else {
+        return Ok(None);
+    };
+    if digest_of(manifest.config())? != *wanted {
+        return Ok(None);
+    }
+    let layers = manifest.layers().iter().map(digest_of);
+    Ok(Some(DockerEntry {
+        config: *wanted,
+        names: entry.names.clone(),
+        layers: layers.collect::<Result<_, _>>()?,
+    }))
 }
 
 fn bad_output(error: LayoutError) -> Cause {

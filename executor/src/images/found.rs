@@ -1,10 +1,12 @@
 //! Images as the store has them: by name, by id, all of them.
 
-use kiln_cache::ImageRecord;
+use std::collections::BTreeMap;
+
+use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, StoreError};
 use kiln_image::compress::Compression;
 use kiln_image::manifest::{manifest_json, parse_manifest};
 use kiln_image::media_type::MediaTypes;
-use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Reference};
+use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 
 use super::pull::read_config;
 use super::push::{config_descriptor, layer_media_type};
@@ -14,7 +16,7 @@ use crate::event::Task;
 use crate::layers::digest_of;
 
 /// Largest manifest that is read, in bytes.
-const MANIFEST_LIMIT: u64 = 4 << 20;
+pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
 /// Largest config that is read, in bytes.
 pub(super) const CONFIG_LIMIT: u64 = 16 << 20;
 
@@ -23,6 +25,8 @@ pub(super) const CONFIG_LIMIT: u64 = 16 << 20;
 pub struct StoredImage {
     /// The name it was found by; `None` for one that has none.
     pub reference: Option<Reference>,
+    /// All that its name stands for: itself, and images for other platforms.
+    pub named: Option<NamedImages>,
     /// What the store knows of it.
     pub record: ImageRecord,
     /// Its config.
@@ -44,29 +48,49 @@ pub(crate) fn record(config_digest: Digest, config: &ImageConfig) -> ImageRecord
     ImageRecord {
         config: config_digest,
         manifest: None,
+        own_manifest: false,
         platform: config.platform(),
         created_at: jiff::Timestamp::now(),
     }
 }
 
-/// The image with this name; `None` if there is none, or if it is damaged (it can be pulled or built again).
+/// The image with this name, for a platform if one is asked for; `None` if there is none, or if it is damaged (it can be
+/// pulled or built again).
 pub(crate) fn find_by_name(
     services: &Services<'_>,
     reference: &Reference,
+    platform: Option<&Platform>,
 ) -> Result<Option<StoredImage>, Cause> {
-    let Some(record) = services.store.refs().get(reference)? else {
+    let Some(named) = services.store.refs().get(reference)? else {
         return Ok(None);
     };
-    if reference.digest().is_some_and(|wanted| {
-        record
-            .manifest
-            .as_ref()
-            .is_none_or(|manifest| manifest.digest != wanted)
-    }) {
+    let Some(record) = choose(&named, reference.digest().as_ref(), platform).cloned() else {
         return Ok(None);
-    }
+    };
     services.store.refs().note_use(&record.config);
-    Ok(open(services, Some(reference.clone()), record).ok())
+    let found = open(services, Some(reference.clone()), record).ok();
+    Ok(found.map(|image| image.among(named)))
+}
+
+/// The image that suits best of those with a name: the first one where no platform is asked for. A digest is that of the
+/// index or of an image.
+fn choose<'n>(
+    named: &'n NamedImages,
+    digest: Option<&Digest>,
+    platform: Option<&Platform>,
+) -> Option<&'n ImageRecord> {
+    let is = |manifest: &ManifestRecord| digest.is_none_or(|wanted| manifest.digest == *wanted);
+    let any = digest.is_none() || named.index.as_ref().is_some_and(is);
+    let mut suit = named
+        .iter()
+        .filter(|image| any || image.manifest.as_ref().is_some_and(is));
+    match platform {
+        None => suit.next(),
+        Some(platform) => suit
+            .filter_map(|image| Some((platform.preference(&image.platform)?, image)))
+            .min_by_key(|(preference, _)| *preference)
+            .map(|(_, image)| image),
+    }
 }
 
 /// Reads what a record names, and makes the layers known that a registry has.
@@ -88,12 +112,12 @@ pub(crate) fn open(
     };
     let image = StoredImage {
         reference,
+        named: None,
         record,
         config,
         config_bytes,
     };
-    if let (Some(reference), Some(manifest)) =
-        (&image.reference, pulled_manifest(services, &image)?)
+    if let (Some(reference), Some(manifest)) = (&image.reference, known_manifest(services, &image)?)
     {
         if manifest.layers.len() != image.config.diff_ids().len() {
             return Err(Cause::Image(format!(
@@ -109,8 +133,23 @@ pub(crate) fn open(
     Ok(image)
 }
 
-/// The manifest the image was pulled with; `None` for one that was made here.
-fn pulled_manifest(
+impl StoredImage {
+    /// What its name stands for: an index, or its config.
+    pub(super) fn id(&self) -> Digest {
+        let index = self.named.as_ref().and_then(|named| named.index.as_ref());
+        index.map_or(self.record.config, |index| index.digest)
+    }
+
+    fn among(self, named: NamedImages) -> Self {
+        Self {
+            named: Some(named),
+            ..self
+        }
+    }
+}
+
+/// The manifest the image has already: it was pulled with it, or given one; `None` for one that waits for its first.
+fn known_manifest(
     services: &Services<'_>,
     image: &StoredImage,
 ) -> Result<Option<ReadyManifest>, Cause> {
@@ -134,7 +173,7 @@ fn pulled_manifest(
     }))
 }
 
-/// A manifest for the image with all its blobs in the store: the one it was pulled with, else one made now.
+/// A manifest for the image with all its blobs in the store: the one it has already, else one made now.
 pub(crate) fn manifest_of(
     services: &Services<'_>,
     image: &StoredImage,
@@ -142,11 +181,30 @@ pub(crate) fn manifest_of(
     media_types: MediaTypes,
     task: &Task<'_>,
 ) -> Result<ReadyManifest, Cause> {
-    if let Some(pulled) = pulled_manifest(services, image)?
+    if let Some(pulled) = known_manifest(services, image)?
         && pulled_blobs(services, image, &pulled, task)?
     {
         return Ok(pulled);
     }
+    new_manifest(
+        services,
+        image,
+        compression,
+        media_types,
+        &Default::default(),
+        task,
+    )
+}
+
+/// A manifest made now, with all its blobs in the store.
+pub(crate) fn new_manifest(
+    services: &Services<'_>,
+    image: &StoredImage,
+    compression: Compression,
+    media_types: MediaTypes,
+    annotations: &BTreeMap<String, String>,
+    task: &Task<'_>,
+) -> Result<ReadyManifest, Cause> {
     let config = config_descriptor(
         media_types,
         image.record.config,
@@ -162,7 +220,7 @@ pub(crate) fn manifest_of(
             blob.digest.to_oci(),
         ));
     }
-    let bytes = manifest_json(&config, &layers, media_types, &Default::default())
+    let bytes = manifest_json(&config, &layers, media_types, annotations)
         .map_err(|error| Cause::Image(error.to_string()))?;
     Ok(ReadyManifest {
         media_type: media_types.manifest().to_owned(),
@@ -191,7 +249,7 @@ fn pulled_blobs(
 /// The image that `text` names: a reference, or an id or its beginning.
 pub fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, BuildError> {
     let by_name = match text.parse::<Reference>() {
-        Ok(reference) => find_by_name(services, &reference).map_err(BuildError::new)?,
+        Ok(reference) => find_by_name(services, &reference, None).map_err(BuildError::new)?,
         Err(_) => None,
     };
     match by_name {
@@ -204,9 +262,9 @@ pub fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, BuildErr
 }
 
 fn by_id(services: &Services<'_>, id: Digest) -> Result<StoredImage, Cause> {
-    for (reference, record) in services.store.refs().list()? {
-        if record.config == id {
-            return open(services, Some(reference), record);
+    for (reference, named) in services.store.refs().list()? {
+        if let Some(record) = named.iter().find(|image| image.config == id) {
+            return open(services, Some(reference), record.clone());
         }
     }
     let record = services.store.refs().image(&id)?;
@@ -247,14 +305,16 @@ pub fn resolve_id(services: &Services<'_>, text: &str) -> Result<Digest, BuildEr
     }
 }
 
-/// All images, each name by itself, those without a name too. Damaged ones are left out.
+/// All images, each name by itself and with each of its platforms, those without a name too. Damaged ones are left out.
 pub fn list(services: &Services<'_>) -> Result<Vec<StoredImage>, BuildError> {
     let refs = services.store.refs();
     let named = refs.list().map_err(BuildError::new)?;
-    let mut images: Vec<StoredImage> = named
-        .into_iter()
-        .filter_map(|(reference, record)| open(services, Some(reference), record).ok())
-        .collect();
+    let mut images = Vec::new();
+    for (reference, named) in named {
+        let open = |record: &ImageRecord| open(services, Some(reference.clone()), record.clone());
+        let opened = named.iter().filter_map(|record| open(record).ok());
+        images.extend(opened.map(|image| image.among(named.clone())));
+    }
     for record in refs.images().map_err(BuildError::new)? {
         if !images
             .iter()
@@ -266,17 +326,18 @@ pub fn list(services: &Services<'_>) -> Result<Vec<StoredImage>, BuildError> {
     Ok(images)
 }
 
-/// Gives an image another name.
+/// Gives an image another name, with all that its own name stands for.
 pub fn tag(
     services: &Services<'_>,
     image: &StoredImage,
     name: &Reference,
 ) -> Result<(), BuildError> {
-    services
-        .store
-        .refs()
-        .set(name, &image.record)
-        .map_err(BuildError::new)
+    let refs = services.store.refs();
+    let tagged = match &image.named {
+        Some(named) => refs.set_all(name, named),
+        None => refs.set(name, &image.record),
+    };
+    tagged.map_err(BuildError::new)
 }
 
 /// What [`remove`] did.
@@ -284,31 +345,34 @@ pub fn tag(
 pub struct Removed {
     /// Names that are gone.
     pub untagged: Vec<Reference>,
-    /// The image itself, when it has no name left.
-    pub deleted: Option<Digest>,
+    /// The images themselves that have no name left.
+    pub deleted: Vec<Digest>,
 }
 
-/// Takes a name away, and with its last name the image. An id takes all names of its image away.
+/// Takes a name away, and the images of which it was the last. An id takes its image away under all names.
 pub fn remove(services: &Services<'_>, text: &str) -> Result<Removed, BuildError> {
     let image = find(services, text)?;
-    let refs = services.store.refs();
-    let id = image.record.config;
-    let names = refs.names_of(&id).map_err(BuildError::new)?;
-    let named: Option<Reference> = text.parse().ok().filter(|name| names.contains(name));
-    match named {
-        Some(name) if names.len() > 1 => {
-            refs.remove(&name).map_err(BuildError::new)?;
-            Ok(Removed {
-                untagged: vec![name],
-                deleted: None,
-            })
+    let remove = || -> Result<Removed, StoreError> {
+        let refs = services.store.refs();
+        let id = image.record.config;
+        let names = refs.names_of(&id)?;
+        let Some(name) = text.parse().ok().filter(|name| names.contains(name)) else {
+            return Ok(Removed {
+                untagged: refs.remove_image(&id)?,
+                deleted: vec![id],
+            });
+        };
+        let mut deleted = Vec::new();
+        for image in refs.remove(&name)?.iter().flat_map(NamedImages::iter) {
+            if refs.names_of(&image.config)?.is_empty() {
+                refs.remove_image(&image.config)?;
+                deleted.push(image.config);
+            }
         }
-        _ => {
-            let untagged = refs.remove_image(&id).map_err(BuildError::new)?;
-            Ok(Removed {
-                untagged,
-                deleted: Some(id),
-            })
-        }
-    }
+        Ok(Removed {
+            untagged: vec![name],
+            deleted,
+        })
+    };
+    remove().map_err(BuildError::new)
 }

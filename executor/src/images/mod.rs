@@ -1,7 +1,8 @@
 //! The images of the store: found by name, pulled, pushed, loaded, saved, imported.
 //!
 //! An image in the store is a record: the digest of its config and, if it came from a registry, of its manifest.
-//! Its layers are the store's, by diff id; one that is only known by its manifest is pulled when somebody needs it.
+//! A name may stand for several, one for each platform of an index.
+//! An image's layers are the store's, by diff id; one that is only known by its manifest is pulled when somebody needs it.
 
 mod archive;
 mod changes;
@@ -11,9 +12,10 @@ mod found;
 mod layout;
 mod pull;
 mod push;
+mod tree;
 
+pub(crate) use archive::{ArchiveEntry, Output as ArchiveOutput, write_archive};
 pub use archive::{Import, import, load, save};
-pub(crate) use archive::{Output as ArchiveOutput, write_archive};
 pub use changes::{changed, changes_source};
 pub use commit::{Commit, commit, config_of};
 pub use compare::compare;
@@ -22,7 +24,8 @@ pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;
 
-pub(crate) use found::{manifest_of, record};
+pub(crate) use found::{new_manifest, record};
 pub(crate) use layout::resolve_in_layout;
-pub(crate) use pull::{choose, resolve};
+pub(crate) use pull::{choose, put_manifest, resolve};
 pub(crate) use push::layer_media_type;
+pub(crate) use tree::leaf;

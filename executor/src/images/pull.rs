@@ -51,7 +51,7 @@ fn resolve_locked(
     locked: &LockedImage,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
-    let here = found::find_by_name(services, reference)?;
+    let here = found::find_by_name(services, reference, Some(platform))?;
     let image = match (locked, locked.digest_for(platform)) {
         (_, Some(digest)) => {
             let is_it = |image: &StoredImage| {
@@ -67,7 +67,7 @@ fn resolve_locked(
             }
         }
         (&LockedImage::Store { id }, None) => {
-            let is_it = |image: &StoredImage| image.record.config == id;
+            let is_it = |image: &StoredImage| image.id() == id;
             here.filter(is_it).ok_or_else(|| Cause::LockDiffers {
                 what: format!("the image `{reference}`"),
                 locked: id.to_string(),
@@ -93,17 +93,16 @@ fn note(
     platform: &Platform,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
-    if let Some(image) = found::find_by_name(services, reference)?
-        && image.record.manifest.is_none()
-        && platform.matches(&image.config.platform())
+    if let Some(image) = found::find_by_name(services, reference, Some(platform))?
+        && image.record.is_made_here()
     {
-        let id = image.record.config;
+        let id = image.id();
         let is = LockedImage::Store { id };
         services.hold.note_image(reference, platform, is);
         return Ok(image);
     }
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    let found = fetch(services, reference, platform, &task);
+    let found = fetch(services, reference, platform, Precedence::Host, &task);
     let (image, digest) = task.end_with(found)?;
     let manifest = image.record.manifest.as_ref();
     let manifest = manifest.map(|manifest| (platform.to_string(), manifest.digest));
@@ -123,17 +122,35 @@ fn resolve_any(
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
     if policy != PullPolicy::Always
-        && let Some(image) = found::find_by_name(services, reference)?
-        && platform.matches(&image.config.platform())
+        && let Some(image) = found::find_by_name(services, reference, Some(platform))?
     {
         return Ok(image);
     }
     if policy == PullPolicy::Never {
         return Err(Cause::Image(format!("`{reference}` is not in the store")));
     }
+    load_metadata(services, reference, platform, Precedence::Host, reporter)
+}
+
+fn load_metadata(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    precedence: Precedence,
+    reporter: &Reporter<'_>,
+) -> Result<StoredImage, Cause> {
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    let found = fetch(services, reference, platform, &task);
+    let found = fetch(services, reference, platform, precedence, &task);
     task.end_with(found).map(|(image, _)| image)
+}
+
+/// Which image a name stands for, of those of its index that are here, where nobody says a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    /// The one that was pulled last.
+    Latest,
+    /// This machine's, else the first.
+    Host,
 }
 
 /// Pulls an image with all its layers and gives it its name in the store.
@@ -143,7 +160,7 @@ pub fn pull(
     platform: &Platform,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, BuildError> {
-    let image = resolve(services, reference, platform, PullPolicy::Always, reporter)
+    let image = load_metadata(services, reference, platform, Precedence::Latest, reporter)
         .map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
     let layers = image.config.diff_ids();
@@ -159,17 +176,20 @@ fn fetch(
     services: &Services<'_>,
     reference: &Reference,
     platform: &Platform,
+    precedence: Precedence,
     task: &Task<'_>,
 ) -> Result<(StoredImage, Digest), Cause> {
     let resolved = services.registry.resolve(reference)?;
     let named = digest_of(&resolved.descriptor)?;
     let media_type = resolved.descriptor.media_type().to_string();
+    let mut of_index = None;
     let (media_type, bytes) = match parse(reference, &media_type, &resolved.bytes)? {
         Manifest::Image(_) => (media_type, resolved.bytes),
         Manifest::Index(index) => {
             let chosen = choose(reference, platform, index.manifests())?;
             let digest = digest_of(chosen)?;
             let bytes = services.registry.manifest_by_digest(reference, &digest)?;
+            of_index = Some(put_manifest(services, media_type, &resolved.bytes)?);
             (chosen.media_type().to_string(), bytes)
         }
     };
@@ -179,21 +199,37 @@ fn fetch(
         )));
     };
     let config_bytes = config(services, reference, &manifest, task)?;
-    let manifest_digest = services.store.cas().put(&bytes)?;
     let config_digest = services.store.cas().put(&config_bytes)?;
     let record = ImageRecord {
-        manifest: Some(ManifestRecord {
-            digest: manifest_digest,
-            media_type,
-            size: bytes.len() as u64,
-        }),
+        manifest: Some(put_manifest(services, media_type, &bytes)?),
         ..found::record(config_digest, &read_config(reference, &config_bytes)?)
     };
-    services.store.refs().set(reference, &record)?;
+    let refs = services.store.refs();
+    match of_index {
+        None => refs.set(reference, &record)?,
+        Some(index) => refs.add_of_index(reference, &record, &index, |first| {
+            precedence == Precedence::Host
+                && (Platform::host().matches(&first.platform)
+                    || !Platform::host().matches(&record.platform))
+        })?,
+    }
     Ok((
         found::open(services, Some(reference.clone()), record)?,
         named,
     ))
+}
+
+/// Puts a manifest or index into the store.
+pub(crate) fn put_manifest(
+    services: &Services<'_>,
+    media_type: String,
+    bytes: &[u8],
+) -> Result<ManifestRecord, Cause> {
+    Ok(ManifestRecord {
+        digest: services.store.cas().put(bytes)?,
+        media_type,
+        size: bytes.len() as u64,
+    })
 }
 
 fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manifest, Cause> {

@@ -2,24 +2,24 @@
 
 use std::io::{self, Read};
 
-use kiln_image::compress::Compression;
 use kiln_image::media_type::{self, MediaTypes};
 use kiln_image::{Descriptor, Digest, Reference};
-use kiln_registry::{BlobSource, ManifestTree};
+use kiln_registry::BlobSource;
 
 use super::found::{self, StoredImage};
+use super::tree;
 use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 
-/// Sends the image that the store has under `reference` to the registry that `reference` names. Gives the digest
-/// of its manifest.
+/// Sends the image that the store has under `reference`, or all of an index, to the registry that `reference` names. Gives the
+/// digest of the manifest or index.
 pub fn push(
     services: &Services<'_>,
     reference: &Reference,
     reporter: &Reporter<'_>,
 ) -> Result<Digest, BuildError> {
-    let image = found::find_by_name(services, reference)
+    let image = found::find_by_name(services, reference, None)
         .and_then(|image| {
             image.ok_or_else(|| {
                 Cause::Image(format!("there is no image `{reference}` in the store"))
@@ -37,15 +37,7 @@ fn send(
     image: &StoredImage,
     task: &Task<'_>,
 ) -> Result<Digest, Cause> {
-    let manifest = found::manifest_of(
-        services,
-        image,
-        Compression::default(),
-        MediaTypes::Oci,
-        task,
-    )?;
-    let blobs = manifest.layers.into_iter().chain([manifest.config]);
-    let tree = ManifestTree::manifest(manifest.media_type, manifest.bytes, blobs);
+    let tree = tree::tree_of(services, image, task)?;
     let stored = Stored {
         services,
         task,

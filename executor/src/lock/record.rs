@@ -1,9 +1,9 @@
 //! Finds out what the names of a Dockerfile stand for.
 
-use kiln_planner::{Bases, Op, Plan, SourceOp, plan};
+use kiln_planner::{Bases, Op, Plan, SourceOp};
 
 use super::Lock;
-use crate::build::{BuildFailure, BuildRequest, resolve_bases};
+use crate::build::{BuildFailure, BuildRequest, plans, resolve_bases};
 use crate::cancel::Cancel;
 use crate::event::Reporter;
 use crate::solve::failure;
@@ -29,7 +29,9 @@ pub fn lock(
     sources(&asked, request, services, reporter, cancel)?;
     drop(bases);
     for other in others {
-        request.options.target = Some(other.clone());
+        for options in &mut request.images {
+            options.target = Some(other.clone());
+        }
         match planned(request, services, reporter) {
             Ok((_, plan)) => sources(&plan, request, services, reporter, cancel)?,
             // Nobody has asked for this stage; it may need arguments that were not given.
@@ -46,8 +48,9 @@ fn planned(
     reporter: &Reporter<'_>,
 ) -> Result<(Bases, Plan), BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
-    let plan = plan(request.parsed, &request.options, &bases).map_err(BuildFailure::Dockerfile)?;
-    Ok((bases, plan))
+    let plans = plans(request, &bases).map_err(BuildFailure::Dockerfile)?;
+    let any = plans.into_iter().next(); // all have one graph
+    Ok((bases, any.expect("an image is asked for")))
 }
 
 /// Asks for what a plan downloads.

@@ -20,11 +20,11 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{CacheExport, CacheMode, CacheTarget, bucket};
 use crate::Services;
-use crate::build::Built;
 use crate::error::{BuildError, Cause, chain};
 use crate::event::{Reporter, Stream, Task};
 use crate::images::layer_media_type;
 use crate::layers::{Holder, digest_of};
+use crate::product::Product;
 
 /// What an export moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ pub(super) struct Ready {
 
 /// Puts what the build knows of its steps somewhere.
 pub fn export_cache(
-    built: &Built,
+    products: &[Product],
     export: &CacheExport,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
@@ -57,7 +57,7 @@ pub fn export_cache(
         CacheTarget::Layout { .. } => "exporting cache to client directory",
         CacheTarget::Bucket(_) => "exporting cache to Amazon S3",
     });
-    let sent = prepare(built, export, services, &task).and_then(|ready| {
+    let sent = prepare(products, export, services, &task).and_then(|ready| {
         let sent = match &export.target {
             CacheTarget::Registry(reference) => push(&ready, reference, services, &task),
             CacheTarget::Layout { path, tag } => write(&ready, path, tag, services),
@@ -100,13 +100,20 @@ pub(super) fn collect_index(services: &Services<'_>, keys: &[CacheKey]) -> (Cach
 }
 
 fn prepare(
-    built: &Built,
+    products: &[Product],
     export: &CacheExport,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Ready, Cause> {
-    let (mut index, preimages) = collect_index(services, &built.keys);
-    let of_image: BTreeSet<DiffId> = built.config.diff_ids().iter().copied().collect();
+    let images = products.iter().flat_map(|product| &product.images);
+    let keys: BTreeSet<CacheKey> = images
+        .clone()
+        .flat_map(|built| built.keys.clone())
+        .collect();
+    let keys: Vec<CacheKey> = keys.into_iter().collect();
+    let (mut index, preimages) = collect_index(services, &keys);
+    let of_image = images.flat_map(|built| built.config.diff_ids());
+    let of_image: BTreeSet<DiffId> = of_image.copied().collect();
     let of_steps = index.records.values().filter_map(|result| result.layer);
     let wanted: BTreeSet<DiffId> = of_steps
         .filter(|layer| export.mode == CacheMode::Max || of_image.contains(layer))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_executor::{Built, export_cache};
+use kiln_executor::{Product, export_cache};
 use kiln_parser::Source;
 
 use super::Args;
@@ -18,7 +18,7 @@ pub(super) fn is_inline(args: &Args) -> bool {
 /// Writes what `--cache-to` asks for (R-CEXP-7).
 pub(super) fn export(
     exports: &[Export],
-    built: &Built,
+    products: &[Product],
     source: &Arc<Source>,
     watched: &Watched<'_>,
 ) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(super) fn export(
         ignore_error,
     } in exports
     {
-        let exported = export_cache(built, export, &watched.services, &watched.reporter);
+        let exported = export_cache(products, export, &watched.services, &watched.reporter);
         match exported {
             Err(error) if !ignore_error => {
                 return Err(Failure::from_build_error(Some(source), &error));

@@ -18,8 +18,7 @@ pub(super) fn enforced(
     source: &Arc<Source>,
     bases: &Bases,
 ) -> Result<Vec<Finding>, Failure> {
-    let rules = check::rules(request.parsed, &request.options)?;
-    let survey = survey(request.parsed, &request.options, bases);
+    let rules = check::rules(request.parsed, request.first())?;
     let context = match &request.contexts.main {
         Some(ContextSource::Folder(folder)) => Some(ContextView {
             ignore: &folder.ignore,
@@ -27,8 +26,16 @@ pub(super) fn enforced(
         }),
         _ => None,
     };
-    let subject = Subject::new(source, request.parsed, &survey, context);
-    let findings = lint::check_for_build(&subject, &rules);
+    let mut findings: Vec<Finding> = Vec::new();
+    for options in &request.images {
+        let survey = survey(request.parsed, options, bases);
+        let subject = Subject::new(source, request.parsed, &survey, context);
+        for finding in lint::check_for_build(&subject, &rules) {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
     if rules.error && !findings.is_empty() {
         return Err(refused(source, &findings));
     }
@@ -72,7 +79,7 @@ mod tests {
         let request = BuildRequest {
             source: &source,
             parsed: &parsed,
-            options,
+            images: vec![options],
             contexts: ContextSources::default(),
             pull: PullPolicy::Missing,
             steps: StepOptions::default(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kiln_cache::builds::{BuildHeader, BuildOutcome, Invocation};
 use kiln_cache::key::is_secret;
-use kiln_executor::{Built, Journal, Redactor, Secrets};
+use kiln_executor::{Journal, Product, Redactor, Secrets};
 use kiln_parser::{Severity, Source};
 use kiln_planner::PlanOptions;
 
@@ -98,13 +98,15 @@ pub(super) fn redactor(
 pub(super) fn keep(
     recorder: Recorder<'_>,
     journal: Journal,
-    result: &Result<(Built, Results), Failure>,
+    result: &Result<(Vec<Product>, Vec<Results>), Failure>,
     explained: Option<explain::Format>,
     mode: ProgressMode,
     config: &Config,
 ) -> Result<(), Failure> {
     let outcome = match result {
-        Ok((_, results)) => BuildOutcome::Done { image: results.id },
+        Ok((_, results)) => BuildOutcome::Done {
+            image: results[0].id,
+        },
         Err(failure) if matches!(failure.exit, Exit::Signal(_)) => BuildOutcome::Canceled,
         Err(failure) => BuildOutcome::Failed {
             message: failure

@@ -9,8 +9,8 @@ use super::Args;
 use crate::failure::Failure;
 use crate::output::{Destination, Output, OutputKind};
 
-/// All outputs to make; an image in the store if none was asked for.
-pub(super) fn outputs(args: &Args) -> Result<Vec<Output>, Failure> {
+/// All outputs to make; an image in the store if none was asked for. With `index`, images are of several platforms.
+pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.outputs.clone();
     if outputs.is_empty() {
         outputs.push(Output::new(OutputKind::Image, None));
@@ -18,6 +18,7 @@ pub(super) fn outputs(args: &Args) -> Result<Vec<Output>, Failure> {
     check_stdout(&outputs, args.quiet, std::io::stdout().is_terminal())?;
     check_id(args, &outputs)?;
     check_tags(args)?;
+    check_index(&outputs, index)?;
     Ok(outputs)
 }
 
@@ -35,7 +36,9 @@ pub(super) fn sink(output: &Output) -> Option<Sink> {
         (OutputKind::Image, _) => Sink::Store,
         (OutputKind::Oci, _) => Sink::Oci(to()),
         (OutputKind::Docker, _) => Sink::Docker(to()),
-        (OutputKind::Local, Some(Destination::Path(path))) => Sink::Local(path.clone()),
+        (OutputKind::Local, Some(Destination::Path(path))) => {
+            Sink::Local(path.clone(), output.platform_split)
+        }
         (OutputKind::Tar | OutputKind::Local, _) => Sink::Tar(to()),
     })
 }
@@ -77,6 +80,21 @@ fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
     match args.iidfile.is_some() && !outputs.iter().any(Output::is_image) {
         true => Err(Failure::usage(
             "`--iidfile` needs an output that is an image, and `tar` and `local` are not",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// R-EXPORT-4
+fn check_index(outputs: &[Output], index: bool) -> Result<(), Failure> {
+    let docker = |output: &Output| output.kind == OutputKind::Docker;
+    match index && outputs.iter().any(docker) {
+        true => Err(Failure::usage(
+            "docker exporter does not currently support exporting manifest lists",
+        )
+        .note("several platforms make an index, and Docker's archives can't have one")
+        .help(
+            "use `-o type=oci,dest=FILE`, which Docker loads too where it has the containerd store",
         )),
         false => Ok(()),
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use kiln_executor::Built;
+use kiln_executor::Product;
 use kiln_image::Reference;
 use kiln_parser::{Severity, Source};
 use kiln_planner::lint::Finding;
@@ -74,11 +74,11 @@ fn in_a_line(source: &Source, finding: &Finding) -> String {
 }
 
 /// Build arguments that nothing used.
-pub(super) fn unused_build_args(mode: ProgressMode, config: &Config, built: &Built) {
+pub(super) fn unused_build_args(mode: ProgressMode, config: &Config, product: &Product) {
     if !is_for_people(mode) {
         return;
     }
-    let names = built.unused_build_args.iter();
+    let names = product.first().unused_build_args.iter();
     let reports: Vec<_> = names
         .map(|name| Report {
             severity: Severity::Warning,
@@ -92,23 +92,25 @@ pub(super) fn unused_build_args(mode: ProgressMode, config: &Config, built: &Bui
 }
 
 /// The image and where it went.
-pub(super) fn made(mode: ProgressMode, results: &Results, outputs: &[Output]) {
+pub(super) fn made(mode: ProgressMode, results: &[Results], outputs: &[Output]) {
     if is_for_people(mode) {
         crate::say(&summary(results, outputs));
     }
 }
 
-fn summary(results: &Results, outputs: &[Output]) -> String {
+fn summary(results: &[Results], outputs: &[Output]) -> String {
     let mut text = String::new();
     let mut line = |args| writeln!(text, "{args}").expect("writing to a string never fails");
-    if outputs.iter().any(Output::is_image) {
+    let is_image = outputs.iter().any(Output::is_image);
+    for results in results.iter().filter(|_| is_image) {
         let names: Vec<_> = results.names.iter().map(Reference::familiar).collect();
         let named = if names.is_empty() {
             String::new()
         } else {
             format!(" named {}", names.join(", "))
         };
-        line(format!("image {}{named}", results.id));
+        let what = if results.is_index { "index" } else { "image" };
+        line(format!("{what} {}{named}", results.id));
     }
     for output in outputs {
         if let Some(Destination::Path(path)) = &output.dest {
@@ -136,11 +138,12 @@ mod tests {
             .into_iter()
             .flat_map(str::parse)
             .collect();
-        let results = Results {
+        let results = [Results {
             id: Digest::of(b""),
+            is_index: false,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),
-        };
+        }];
         let expected = format!(
             "image {} named a:1\nwrote x.tar (oci)\nwrote out (local)\n",
             Digest::of(b"")

@@ -2,29 +2,47 @@
 
 use std::path::Path;
 
+use kiln_executor::Product;
 use kiln_executor::export::Exported;
-use kiln_image::{Descriptor, Digest, Reference};
+use kiln_image::image_index::IndexedManifest;
+use kiln_image::{Digest, Reference};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// What is known of the image that was built.
+/// What is known of the image, or index, that was built of one target.
 #[derive(Debug, Clone)]
 pub(super) struct Results {
-    /// The config's digest.
+    /// The config's digest, or the index's once an output made one.
     pub(super) id: Digest,
-    /// The manifest's, if an output needed one.
-    pub(super) manifest: Option<Descriptor>,
+    /// Whether it is an index.
+    pub(super) is_index: bool,
+    /// The manifest or index, if an output needed one.
+    pub(super) manifest: Option<IndexedManifest>,
     pub(super) names: Vec<Reference>,
 }
 
 impl Results {
+    pub(super) fn of(product: &Product) -> Self {
+        Self {
+            id: product.first().id,
+            is_index: product.multi_platform,
+            manifest: None,
+            names: Vec::new(),
+        }
+    }
+
     /// Takes in what one more output made.
     pub(super) fn add(&mut self, exported: Exported, names: Vec<Reference>) {
-        let manifest = exported.manifest.map(|(digest, size, media_type)| {
-            Descriptor::new(media_type.as_str().into(), size, digest.to_oci())
-        });
-        self.manifest = self.manifest.take().or(manifest);
+        if self.manifest.is_none()
+            && let Some(manifest) = exported.manifest
+        {
+            let digest = Digest::try_from(manifest.descriptor.digest());
+            if let (true, Ok(digest)) = (self.is_index, digest) {
+                self.id = digest;
+            }
+            self.manifest = Some(manifest);
+        }
         let new: Vec<_> = names
             .into_iter()
             .filter(|name| !self.names.contains(name))
@@ -45,17 +63,19 @@ impl Results {
     /// Keys in the order buildx writes them.
     fn metadata(&self) -> Value {
         let mut object = Map::new();
-        object.insert(
-            "containerimage.config.digest".to_owned(),
-            self.id.to_string().into(),
-        );
+        if !self.is_index {
+            object.insert(
+                "containerimage.config.digest".to_owned(),
+                self.id.to_string().into(),
+            );
+        }
         if let Some(manifest) = &self.manifest {
             let descriptor = serde_json::to_value(manifest)
                 .expect("a descriptor is made of strings and numbers");
             object.insert("containerimage.descriptor".to_owned(), descriptor);
             object.insert(
                 "containerimage.digest".to_owned(),
-                manifest.digest().to_string().into(),
+                manifest.descriptor.digest().to_string().into(),
             );
         }
         if !self.names.is_empty() {
@@ -80,6 +100,7 @@ mod tests {
         // R-EXPORT-9
         let results = Results {
             id: Digest::of(b"config"),
+            is_index: false,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
         };
@@ -95,6 +116,7 @@ mod tests {
         // R-EXPORT-10
         let results = Results {
             id: Digest::of(b""),
+            is_index: false,
             manifest: None,
             names: Vec::new(),
         };

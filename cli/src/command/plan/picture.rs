@@ -107,12 +107,12 @@ pub(super) struct Step {
 
 impl Picture {
     pub(super) fn of(preview: &Preview, source: &Source) -> Self {
-        let plan = &preview.plan;
+        let plan = preview.first();
         let vertices = plan.graph.node_indices();
         Self {
             dockerfile: source.name().to_owned(),
             target: stage_name(&plan.stages, plan.target_stage),
-            platform: plan.platform.to_string(),
+            platform: platforms(preview),
             stages: (0..plan.stages.len())
                 .map(|index| Stage::of(&plan.stages, index, source))
                 .collect(),
@@ -199,7 +199,7 @@ impl Image {
 
 impl Step {
     fn of(preview: &Preview, id: VertexId, source: &Source) -> Self {
-        let plan = &preview.plan;
+        let plan = preview.first();
         let vertex = &plan.graph[id];
         let inputs = inputs(&plan.graph, id);
         let step = Self {
@@ -240,8 +240,20 @@ impl Step {
     }
 }
 
+/// All that are built for, with commas between them.
+fn platforms(preview: &Preview) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for plan in &preview.plans {
+        let platform = plan.platform.to_string();
+        if !all.contains(&platform) {
+            all.push(platform);
+        }
+    }
+    all.join(",")
+}
+
 fn arguments(preview: &Preview, source: &Source) -> Vec<Argument> {
-    let plan = &preview.plan;
+    let plan = preview.first();
     let globals = plan.global_arguments.iter();
     let mut arguments: Vec<Argument> = globals
         .map(|argument| Argument::of(argument, None, source))

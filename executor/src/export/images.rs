@@ -1,0 +1,202 @@
+//! Images handed to the store, or written as layouts and archives: alone, or in an index.
+
+use std::collections::BTreeMap;
+
+use kiln_cache::NamedImages;
+use kiln_image::image_index::{IndexedManifest, image_index_json};
+use kiln_image::layout::CREATED;
+use kiln_image::media_type::MediaTypes;
+use kiln_image::{Descriptor, Digest, Platform};
+use kiln_registry::ManifestTree;
+
+use super::annotations::Level;
+use super::{Destination, ExportOptions, Exported};
+use crate::Services;
+use crate::build::Built;
+use crate::error::Cause;
+use crate::event::Task;
+use crate::images::{
+    self, ArchiveEntry, ArchiveOutput, StoredImage, leaf, new_manifest, put_manifest, write_archive,
+};
+use crate::product::Product;
+
+/// Gives the store's names to the images. One image waits for its manifest until somebody needs it, unless it is to say something.
+pub(super) fn store(
+    product: &Product,
+    options: &ExportOptions,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<Exported, Cause> {
+    for built in &product.images {
+        services.layers.fetch_all(built.config.diff_ids(), task)?;
+    }
+    services.store.sync()?;
+    let refs = services.store.refs();
+    let written = product.multi_platform || !options.annotations.0.is_empty();
+    let (named, exported) = if written {
+        let ready = Ready::of(product, options, services, task)?;
+        (ready.put(services)?, ready.exported())
+    } else {
+        let image = stored(product.first(), services)?;
+        (NamedImages::from(image.record), Exported::default())
+    };
+    for image in named.iter() {
+        refs.set_untagged(image)?;
+    }
+    for name in &options.names {
+        refs.set_all(name, &named)?;
+    }
+    Ok(exported)
+}
+
+/// Writes a layout, with `docker` one that `docker load` takes.
+pub(super) fn archive(
+    product: &Product,
+    to: &Destination,
+    docker: bool,
+    options: &ExportOptions,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<Exported, Cause> {
+    let ready = Ready::of(product, options, services, task)?;
+    let exported = ready.exported();
+    let annotations = ready.annotations.clone();
+    let created = product
+        .images
+        .iter()
+        .filter_map(|built| built.config.created.clone());
+    let entry = ArchiveEntry {
+        names: options.names.clone(),
+        platform: ready.platform(),
+        created: created.max().filter(|_| !annotations.contains_key(CREATED)),
+        annotations,
+        docker: docker.then_some(product.first().id),
+        tree: ready.tree,
+    };
+    let epoch = product.first().source_date_epoch.unwrap_or(0);
+    let entries = [entry];
+    match to {
+        Destination::Directory(path) => {
+            write_archive(services, &entries, epoch, ArchiveOutput::Directory(path))?;
+        }
+        file_or_stdout => file_or_stdout.write(|out| {
+            let output = ArchiveOutput::Stream(Box::new(out));
+            write_archive(services, &entries, epoch, output)
+        })?,
+    }
+    Ok(exported)
+}
+
+/// A product as it is sent or written, all its blobs in the store.
+struct Ready {
+    images: Vec<StoredImage>,
+    /// The manifest of the only image, or the index with theirs.
+    tree: ManifestTree,
+    /// What is said beside the digest of that.
+    annotations: BTreeMap<String, String>,
+}
+
+impl Ready {
+    fn of(
+        product: &Product,
+        options: &ExportOptions,
+        services: &Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<Ready, Cause> {
+        let mut images = Vec::new();
+        let mut manifests = Vec::new();
+        let mut children = Vec::new();
+        for built in &product.images {
+            let platform = Some(&built.platform);
+            let image = stored(built, services)?;
+            let said = options.annotations.at(Level::Manifest, platform);
+            let types = MediaTypes::Oci;
+            let manifest = new_manifest(services, &image, options.compression, types, &said, task)?;
+            manifests.push(IndexedManifest {
+                descriptor: descriptor(&manifest.media_type, &manifest.bytes),
+                platform: platform.cloned(),
+                annotations: options.annotations.at(Level::ManifestDescriptor, platform),
+            });
+            children.push(leaf(manifest));
+            images.push(image);
+        }
+        if !product.multi_platform {
+            return Ok(Ready {
+                images,
+                tree: children.pop().expect("a product has an image"),
+                annotations: manifests.pop().expect("there too").annotations,
+            });
+        }
+        let said = options.annotations.at(Level::Index, None);
+        let bytes = image_index_json(&manifests, MediaTypes::Oci, &said)
+            .map_err(|error| Cause::Image(error.to_string()))?;
+        Ok(Ready {
+            images,
+            tree: ManifestTree::index(MediaTypes::Oci.index(), bytes, children),
+            annotations: options.annotations.at(Level::IndexDescriptor, None),
+        })
+    }
+
+    fn is_index(&self) -> bool {
+        !self.tree.children.is_empty()
+    }
+
+    /// What a manifest's descriptor says its image runs on; that of an index says nothing.
+    fn platform(&self) -> Option<Platform> {
+        let image = self.images.first().filter(|_| !self.is_index());
+        image.map(|image| image.config.platform())
+    }
+
+    /// Puts manifests and index into the store, and gives what names are to stand for: all images, first that for this machine
+    /// if there is one.
+    fn put(&self, services: &Services<'_>) -> Result<NamedImages, Cause> {
+        let put =
+            |tree: &ManifestTree| put_manifest(services, tree.media_type.clone(), &tree.bytes);
+        let (index, manifests) = match self.is_index() {
+            true => (Some(put(&self.tree)?), &self.tree.children[..]),
+            false => (None, std::slice::from_ref(&self.tree)),
+        };
+        let mut records = Vec::new();
+        for (image, manifest) in self.images.iter().zip(manifests) {
+            let mut record = image.record.clone();
+            record.manifest = Some(put(manifest)?);
+            record.own_manifest = true;
+            records.push(record);
+        }
+        let host = Platform::host();
+        records.sort_by_key(|record| !host.matches(&record.platform)); // stable
+        let mut records = records.into_iter();
+        Ok(NamedImages {
+            image: records.next().expect("a product has an image"),
+            others: records.collect(),
+            index,
+        })
+    }
+
+    fn exported(&self) -> Exported {
+        Exported {
+            manifest: Some(IndexedManifest {
+                descriptor: descriptor(&self.tree.media_type, &self.tree.bytes),
+                platform: self.platform(),
+                annotations: self.annotations.clone(),
+            }),
+        }
+    }
+}
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+    let digest = Digest::of(bytes).to_oci();
+    Descriptor::new(media_type.into(), bytes.len() as u64, digest)
+}
+
+/// The image as the store has it, its config put there.
+fn stored(built: &Built, services: &Services<'_>) -> Result<StoredImage, Cause> {
+    let id = services.store.cas().put(&built.config_bytes)?;
+    Ok(StoredImage {
+        reference: None,
+        named: None,
+        record: images::record(id, &built.config),
+        config: built.config.clone(),
+        config_bytes: built.config_bytes.clone(),
+    })
+}

@@ -1,0 +1,23 @@
+//! What a build of one target came to.
+
+use crate::build::Built;
+
+/// The images of one target: one for each platform, in the order in which these were asked for.
+#[derive(Debug)]
+pub struct Product {
+    /// The target, as it was asked for; `None` for the last stage.
+    pub target: Option<String>,
+    /// Its images; at least one.
+    pub images: Vec<Built>,
+    /// Whether they are exported as an index, and their files in a folder for each platform: with several platforms, or where
+    /// that is asked for (R-MAN-6).
+    pub multi_platform: bool,
+}
+
+impl Product {
+    /// The first image: the only one, most of the time.
+    #[must_use]
+    pub fn first(&self) -> &Built {
+        self.images.first().expect("a product has an image")
+    }
+}
