@@ -154,6 +154,9 @@ pub enum Cause {
     /// Files without an image config were to be an image (R-CTX-5).
     #[error("invalid image config for export: missing architecture")]
     NoConfig,
+    /// What was built can't be written as is asked.
+    #[error("{0}")]
+    Export(String),
     /// A layer is gone or damaged, and can't be had again.
     #[error("layer {0} is not in the store any more")]
     LayerLost(DiffId),
@@ -306,7 +309,7 @@ impl Cause {
             Cause::Git(_) => "git",
             Cause::Download(_) => "download",
             Cause::DigestMismatch { .. } => "digest-mismatch",
-            Cause::Image(_) | Cause::NoConfig => "image",
+            Cause::Image(_) | Cause::NoConfig | Cause::Export(_) => "image",
             Cause::LayerLost(_) | Cause::LayerDamaged { .. } | Cause::Store(_) => "store",
             Cause::File { .. } | Cause::Layer { .. } => "io",
             Cause::Canceled => "canceled",
@@ -325,7 +328,7 @@ impl Cause {
             | Cause::NotLocked(_)
             | Cause::LockDiffers { .. } => ErrorKind::Build,
             Cause::Secret(_) | Cause::Agent(_) | Cause::CacheSource { .. } => ErrorKind::Build,
-            Cause::DigestMismatch { .. } | Cause::NoConfig => ErrorKind::Build,
+            Cause::DigestMismatch { .. } | Cause::NoConfig | Cause::Export(_) => ErrorKind::Build,
             Cause::Git(error) => error.kind(),
             Cause::Download(FetchError::Local { .. }) => ErrorKind::Environment,
             Cause::Download(_) => ErrorKind::Registry,

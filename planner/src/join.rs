@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kiln_parser::Span;
 
+use crate::Op;
 use crate::graph::{Edge, Graph, Vertex, VertexId, inputs};
 use crate::plan::{HistoryStep, Plan};
 
@@ -64,10 +65,11 @@ impl Union {
     }
 }
 
-/// Whether both do the same, whatever they are called.
+/// Whether both do the same, whatever they are called. What a source gives is all in what it is.
 fn same_work(one: &Vertex, other: &Vertex) -> bool {
     let how = |vertex: &Vertex| (vertex.no_cache, vertex.policy);
-    one.platform == other.platform && how(one) == how(other) && one.op == other.op
+    let same_platform = one.platform == other.platform || matches!(one.op, Op::Source(_));
+    same_platform && how(one) == how(other) && one.op == other.op
 }
 
 fn moved(plan: Plan, graph: &Arc<Graph>, places: &[VertexId]) -> Plan {

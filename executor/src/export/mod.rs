@@ -128,14 +128,14 @@ fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Resu
     if product.multi_platform && matches!(sink, Sink::Docker(_)) {
         // R-EXPORT-4
         let refusal = "docker exporter does not currently support exporting manifest lists";
-        return Err(Cause::Image(refusal.to_owned()));
+        return Err(Cause::Export(refusal.to_owned()));
     }
     let platforms = product.images.iter().map(|built| built.platform.clone());
     let platforms: Vec<_> = platforms.collect();
     options
         .annotations
         .check(&platforms, product.multi_platform)
-        .map_err(Cause::Image)
+        .map_err(Cause::Export)
 }
 
 impl Destination {

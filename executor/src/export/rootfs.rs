@@ -162,7 +162,7 @@ impl Trees<'_> {
             .part(path)
             .map_or(&part.built.platform, |(part, _)| &part.built.platform);
         let second = &part.built.platform;
-        Cause::Image(format!(
+        Cause::Export(format!(
             "cannot overwrite {path} from {first} with {second} when split option is disabled"
         ))
     }

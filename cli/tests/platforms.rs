@@ -1,0 +1,218 @@
+//! `--platform` with several: an index in one run.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use std::path::Path;
+
+use serde_json::Value;
+use test_env::TestEnv;
+
+/// Copies only, so that any platform can be built anywhere.
+const DOCKERFILE: &str = "FROM --platform=$BUILDPLATFORM base AS both\nCOPY both /\nFROM scratch\nARG TARGETARCH\nCOPY --from=both /both /\nCOPY for-$TARGETARCH /for\n";
+const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm/v7"];
+
+fn env() -> TestEnv {
+    let env = TestEnv::with_files(&[
+        ("both", "both"),
+        ("for-amd64", "amd64"),
+        ("for-arm64", "arm64"),
+        ("for-arm", "arm"),
+    ]);
+    env.write("base/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    env.kiln(&["build", "-t", "base", "base"]).succeeds();
+    env.write("Dockerfile", DOCKERFILE);
+    env
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// What a descriptor in a layout names.
+fn blob(layout: &Path, descriptor: &Value) -> Value {
+    let digest = descriptor["digest"].as_str().unwrap();
+    json(&layout.join("blobs").join(digest.replace(':', "/")))
+}
+
+/// `os/architecture/variant` of each manifest.
+fn platforms(index: &Value) -> Vec<String> {
+    let manifests = index["manifests"].as_array().unwrap().iter();
+    let name = |manifest: &Value| {
+        let parts = ["os", "architecture", "variant"].map(|key| &manifest["platform"][key]);
+        let parts = parts.iter().filter_map(|part| part.as_str());
+        parts.collect::<Vec<_>>().join("/")
+    };
+    manifests.map(name).collect()
+}
+
+#[test]
+fn several_platforms_make_an_index() {
+    // R-MAN-6, R-EXPORT-3, R-EXPORT-4, R-EXPORT-9, R-EXPORT-10
+    let env = env();
+    let outcome = env
+        .kiln(&[
+            "build",
+            "--progress=plain",
+            "--platform=linux/amd64,linux/arm64",
+            "--platform",
+            "linux/arm,linux/x86_64",
+            "-o",
+            "type=oci,dest=layout,tar=false,name=app:1",
+            "--metadata-file=metadata",
+            "--iidfile=id",
+            ".",
+        ])
+        .succeeds();
+    let layout = env.work().join("layout");
+    let listed = &json(&layout.join("index.json"))["manifests"];
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert!(listed[0].get("platform").is_none());
+    assert_eq!(
+        listed[0]["annotations"]["org.opencontainers.image.ref.name"],
+        "1"
+    );
+    let index = blob(&layout, &listed[0]);
+    assert_eq!(platforms(&index), PLATFORMS);
+    for (manifest, expected) in index["manifests"].as_array().unwrap().iter().zip(PLATFORMS) {
+        let manifest = blob(&layout, manifest);
+        let config = blob(&layout, &manifest["config"]);
+        assert_eq!(
+            config["architecture"],
+            expected.split('/').nth(1).unwrap(),
+            "R-CFG-7"
+        );
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
+    }
+    // R-STG-9, R-PROG-2: what is the same for all is done once.
+    let shared = format!("[{} both 2/2] COPY both /\n", host());
+    assert_eq!(
+        outcome.stderr.matches(&shared).count(),
+        1,
+        "{}",
+        outcome.stderr
+    );
+    assert!(outcome.stderr.contains("[linux/arm/v7 stage-1 2/2] COPY"));
+    let digest = listed[0]["digest"].as_str().unwrap();
+    let metadata = json(&env.work().join("metadata"));
+    assert_eq!(metadata["containerimage.digest"], digest);
+    assert_eq!(metadata["containerimage.descriptor"]["digest"], digest);
+    assert!(metadata.get("containerimage.config.digest").is_none());
+    let id = std::fs::read_to_string(env.work().join("id")).unwrap();
+    assert_eq!(id, digest);
+}
+
+/// The machine's own, as progress writes it.
+fn host() -> String {
+    kiln_image::Platform::host().to_string()
+}
+
+#[test]
+fn a_name_stands_for_all_platforms() {
+    let env = env();
+    let all = format!("--platform={}", PLATFORMS.join(","));
+    env.kiln(&["build", &all, "-t", "app", "."]).succeeds();
+    let count = |args: &[&str]| env.kiln(args).succeeds().stdout.lines().count();
+    assert_eq!(count(&["images", "-q", "app"]), 3);
+    // A base for each platform, and the layers are the same as without going through a name.
+    env.write("child/Dockerfile", "FROM app\n");
+    env.kiln(&[
+        "build",
+        &all,
+        "-o",
+        "type=oci,dest=child.layout,tar=false",
+        "child",
+    ])
+    .succeeds();
+    let layout = env.work().join("child.layout");
+    let listed = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(platforms(&blob(&layout, listed)), PLATFORMS);
+    // All of it travels, and comes back as one index.
+    env.kiln(&["tag", "app", "other:2"]).succeeds();
+    env.kiln(&["save", "other:2", "-o", "saved.tar"]).succeeds();
+    let removed = env.kiln(&["rmi", "app"]).succeeds().stdout;
+    assert!(!removed.contains("Deleted"), "{removed}");
+    let removed = env.kiln(&["rmi", "other:2"]).succeeds().stdout;
+    assert_eq!(removed.matches("Deleted").count(), 3, "{removed}");
+    env.kiln(&["prune", "--all"]).succeeds();
+    let loaded = env.kiln(&["load", "-i", "saved.tar"]).succeeds().stdout;
+    assert_eq!(loaded, "Loaded image: other:2\n");
+    assert_eq!(count(&["images", "-q", "other"]), 3);
+    env.kiln(&["prune"]).succeeds();
+    env.kiln(&["save", "other:2", "-o", "again.tar"]).succeeds();
+    let read = |name: &str| std::fs::read(env.work().join(name)).unwrap();
+    assert!(read("saved.tar") == read("again.tar"));
+}
+
+#[test]
+fn files_of_several_platforms_have_folders() {
+    // R-EXPORT-5
+    let env = env();
+    let build = |output: &str| {
+        let platforms = "--platform=linux/arm64,linux/arm/v7";
+        env.kiln(&["build", platforms, "-o", output, "."])
+    };
+    build("out").succeeds();
+    let read = |path: &str| std::fs::read_to_string(env.work().join(path)).unwrap();
+    assert_eq!(read("out/linux_arm64/for"), "arm64");
+    assert_eq!(read("out/linux_arm_v7/for"), "arm");
+    let told = build("type=local,dest=flat,platform-split=false")
+        .fails(1)
+        .stderr;
+    assert!(
+        told.contains("cannot overwrite both from linux/arm64 with linux/arm/v7"),
+        "{told}"
+    );
+    env.kiln(&[
+        "build",
+        "--platform=linux/arm64",
+        "-o",
+        "type=local,dest=one,platform-split=true",
+        ".",
+    ])
+    .succeeds();
+    assert_eq!(read("one/linux_arm64/for"), "arm64");
+    build("type=tar,dest=both.tar").succeeds();
+    let tar = std::fs::File::open(env.work().join("both.tar")).unwrap();
+    let mut names: Vec<String> = Vec::new();
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        names.push(entry.unwrap().path().unwrap().display().to_string());
+    }
+    let expected = [
+        "linux_arm64/",
+        "linux_arm64/both",
+        "linux_arm64/for",
+        "linux_arm_v7/",
+        "linux_arm_v7/both",
+        "linux_arm_v7/for",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn what_can_have_no_index_is_refused() {
+    let env = env();
+    let two = "--platform=linux/arm64,linux/amd64";
+    let told = env
+        .kiln(&["build", two, "-o", "type=docker,dest=x.tar", "."])
+        .fails(2)
+        .stderr;
+    // R-EXPORT-4
+    assert!(
+        told.contains("docker exporter does not currently support exporting manifest lists"),
+        "{told}"
+    );
+    // R-ARG-11
+    env.kiln(&["build", two, "--build-arg=BUILDKIT_MULTI_PLATFORM=0", "."])
+        .fails(2);
+    env.kiln(&["build", "--platform=linux/arm64/v8/x", "."])
+        .fails(2);
+    let output = "type=oci,dest=layout,tar=false";
+    let forced = "--build-arg=BUILDKIT_MULTI_PLATFORM=1";
+    env.kiln(&["build", "--platform=local", forced, "-o", output, "."])
+        .succeeds();
+    let layout = env.work().join("layout");
+    let listed = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(platforms(&blob(&layout, listed)), [host()]);
+}
