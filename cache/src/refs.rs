@@ -455,7 +455,10 @@ mod tests {
             (&found.image, &found.others[..]),
             (&arm, &[amd.clone()][..])
         );
-        assert_eq!(refs.names_of(&amd.config).unwrap(), [app.clone()]);
+        assert_eq!(
+            refs.names_of(&amd.config).unwrap(),
+            std::slice::from_ref(&app)
+        );
         assert!(refs.remove_image(&arm.config).unwrap().is_empty());
         assert_eq!(refs.get(&app).unwrap().unwrap().image, amd);
         refs.add_of_index(&app, &arm, &manifest("other"), is_amd)

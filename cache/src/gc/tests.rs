@@ -67,6 +67,7 @@ fn put_image(store: &Store, layers: &[DiffId], blobs: &[Digest]) -> ImageRecord 
             media_type: String::new(),
             size: manifest.len() as u64,
         }),
+        own_manifest: false,
         platform: Platform::new("linux", "amd64", None),
         created_at: Timestamp::UNIX_EPOCH,
     }
