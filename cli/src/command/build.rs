@@ -156,7 +156,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let session = session.opened()?;
     let redact = history::redactor(&secrets, &images[0]);
     let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
-    recorder.asked(history::invocation(&options, &source));
+    recorder.asked(history::invocation(&images[0], &source));
     let journal = recorder.journal();
     let request = BuildRequest {
         source: &source,

@@ -133,14 +133,17 @@ fn again(
     let input = recipe.read(&secrets, mode, &session, config)?;
     let source = source_of_then(invocation, &input.dockerfile);
     let parsed = plan::parse(&source)?;
-    let mut options = recipe.plan_options(config);
-    options.no_cache = NoCache::All;
+    let mut images = recipe.images(config)?;
+    if images.len() > 1 || images[0].multi_platform {
+        return Err(impossible("it made an index and not one image"));
+    }
+    images[0].no_cache = NoCache::All;
     let session = session.opened()?;
     let journal = Journal::new(&record.header);
     let request = BuildRequest {
         source: &source,
         parsed: &parsed,
-        options,
+        images,
         contexts: input.contexts.clone(),
         pull: recipe.pull_policy(),
         steps: build_command::steps(asked, config, secrets, &agents)?,
@@ -171,7 +174,7 @@ fn again(
         graph,
         now,
         id: image,
-        made: &made,
+        made: made[0].first(),
     };
     let silent = |_: Event| {};
     let services = session.services()?;

@@ -181,7 +181,8 @@ impl Trees<'_> {
     /// Why a file's content is not what its layer put there.
     fn unreadable(&self, services: &Services<'_>, path: &ImagePath) -> Cause {
         let (part, inside) = self.part(path).expect("every file is of one of the images");
-        part.contents.unreadable(&part.built.root, services, &inside)
+        part.contents
+            .unreadable(&part.built.root, services, &inside)
     }
 }
 
