@@ -512,7 +512,8 @@ fn origin(
     }
 }
 
-/// Notes what a statement of a stage reads. What a trigger reads is placed at the FROM.
+/// Notes what a statement of a stage reads. What a trigger reads is placed at the FROM. When it fires, its stage may be read as it is by
+/// then, as the reference builder allows; an instruction of the stage itself may not.
 fn add_dependencies(
     stages: &mut [ResolvedStage<'_>],
     index: usize,
@@ -528,6 +529,7 @@ fn add_dependencies(
             from.span
         };
         match origin(stages, index, from.name, from.numbers, options) {
+            Ok(Origin::Stage(stage)) if stage == index && trigger.is_some() => {}
             Ok(Origin::Stage(stage)) => stages[index].dependencies.push(Dependency {
                 stage,
                 span,

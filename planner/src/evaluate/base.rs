@@ -149,15 +149,17 @@ impl Builder<'_> {
         wanted.clone()
     }
 
-    /// The tree that a `from` names. `None` when it could not be had, which was told.
+    /// The tree that a `from` names in a stage that has come to `here`. `None` when it could not be had, which was told.
     pub(super) fn origin_vertex(
         &mut self,
         stage: usize,
+        here: VertexId,
         name: &str,
         numbers: bool,
     ) -> Option<VertexId> {
         let origin = self.resolution.origin(stage, name, numbers, self.options);
         match origin? {
+            Origin::Stage(index) if index == stage => Some(here), // in a trigger only
             Origin::Stage(index) => match &self.resolution.stages.get(index)?.base {
                 // Only the files that are used are read (R-CTX-6).
                 Base::Files(name) if self.resolution.stages[index].replaced => {

@@ -289,7 +289,10 @@ impl Evaluator<'_, '_> {
         inputs: &mut Vec<VertexId>,
     ) -> Option<CopySourceOp> {
         let vertex = match request.from.filter(|from| !from.value.is_empty()) {
-            Some(from) => self.builder.origin_vertex(self.index, from, true)?,
+            Some(from) => {
+                let here = self.state.output;
+                self.builder.origin_vertex(self.index, here, from, true)?
+            }
             None => self.builder.context_vertex(None),
         };
         Some(CopySourceOp::Path {

@@ -239,7 +239,8 @@ impl Evaluator<'_, '_> {
     }
 
     fn mount_origin(&mut self, from: &str) -> Option<VertexId> {
-        self.builder.origin_vertex(self.index, from, false)
+        let here = self.state.output;
+        self.builder.origin_vertex(self.index, here, from, false)
     }
 
     fn mount_error(&mut self, message: String, span: Span) {
