@@ -503,13 +503,14 @@ fn is_full(cause: &Cause) -> bool {
         .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
-/// Whether the program itself was at fault, not the sandbox.
+/// Whether the program itself was at fault, or the image or the instruction, and not the sandbox.
 fn is_program(error: &SandboxError) -> bool {
     matches!(
         error,
         SandboxError::ProgramNotFound { .. }
             | SandboxError::ProgramNotExecutable { .. }
             | SandboxError::WorkingDirectory { .. }
+            | SandboxError::MountPoint { .. }
     )
 }
 

@@ -35,6 +35,14 @@ pub enum SandboxError {
         /// Why not.
         reason: String,
     },
+    /// Nothing can be mounted at a place of the image, whatever the kernel allows.
+    #[error("mount at `{target}`: {reason}")]
+    MountPoint {
+        /// As asked for.
+        target: String,
+        /// Why not.
+        reason: String,
+    },
     /// The program is not in the root (R-RT-15).
     #[error("exec: \"{program}\": {}", if program.contains('/') { "no such file or directory" } else { "executable file not found in $PATH" })]
     ProgramNotFound {
@@ -58,10 +66,22 @@ pub(crate) enum Failure {
     Setup { stage: String, cause: sys::Error },
     /// See [`SandboxError::WorkingDirectory`].
     WorkingDirectory { cwd: String, reason: String },
+    /// See [`SandboxError::MountPoint`].
+    MountPoint { target: String, reason: String },
     /// See [`SandboxError::ProgramNotFound`].
     ProgramNotFound { program: String },
     /// See [`SandboxError::ProgramNotExecutable`].
     ProgramNotExecutable { program: String, reason: String },
+}
+
+impl Failure {
+    /// Nothing can be mounted at `target`.
+    pub(crate) fn mount_point(target: &str, reason: impl Into<String>) -> Self {
+        Self::MountPoint {
+            target: target.to_owned(),
+            reason: reason.into(),
+        }
+    }
 }
 
 impl From<Failure> for SandboxError {
@@ -69,6 +89,7 @@ impl From<Failure> for SandboxError {
         match failure {
             Failure::Setup { stage, cause } => Self::Setup { stage, cause },
             Failure::WorkingDirectory { cwd, reason } => Self::WorkingDirectory { cwd, reason },
+            Failure::MountPoint { target, reason } => Self::MountPoint { target, reason },
             Failure::ProgramNotFound { program } => Self::ProgramNotFound { program },
             Failure::ProgramNotExecutable { program, reason } => {
                 Self::ProgramNotExecutable { program, reason }

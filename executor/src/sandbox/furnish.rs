@@ -5,11 +5,12 @@
 //! included. So each place is held by the descriptor of the directory that it is in, and nothing is ever looked up by a path again.
 
 use super::broker;
-use super::mounts::NODES;
+use super::error::Failure;
+use super::mounts::{self, NODES};
 use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
 use super::{MountKind, MountSpec, SandboxSpec};
-use crate::sys::{Context as _, Error, Result};
+use crate::sys::{self, Context as _, Error, Result};
 use kiln_cache::Loan;
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_directory;
@@ -78,7 +79,20 @@ const SCRATCH: &str = "tmp";
 
 impl Furnishing {
     /// Puts everything in its place.
-    pub(super) fn place(spec: &SandboxSpec) -> Result<Self> {
+    pub(super) fn place(spec: &SandboxSpec) -> std::result::Result<Self, Failure> {
+        let (mut furnishing, root) = Self::of_the_kernel(spec).map_err(unfurnished)?;
+        let written: Vec<_> = spec.mounts.iter().filter_map(written_source).collect();
+        for mount in &spec.mounts {
+            furnishing.forget_directory_of(&mount.target);
+            let (made, home, kind) = furnishing.piece(mount, &written).map_err(unfurnished)?;
+            let place = furnishing.mount_point(&root, &mount.target, kind)?;
+            furnishing.put(&place, &made, home).map_err(unfurnished)?;
+        }
+        Ok(furnishing)
+    }
+
+    /// What is there without being asked for, and the root.
+    fn of_the_kernel(spec: &SandboxSpec) -> Result<(Self, Root)> {
         let directory = spec.root.changes();
         let beside = directory.parent().unwrap_or(directory);
         let aside = TempDir::new_in(beside).call("mkdir", || beside.display().to_string())?;
@@ -96,12 +110,7 @@ impl Furnishing {
         furnishing.kernel_directory(&root, "/proc", fill_proc)?;
         furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
         furnishing.kernel_directory(&root, "/dev", fill_dev)?;
-        let written: Vec<_> = spec.mounts.iter().filter_map(written_source).collect();
-        for mount in &spec.mounts {
-            furnishing.forget_directory_of(&mount.target);
-            furnishing.mount(&root, mount, &written)?;
-        }
-        Ok(furnishing)
+        Ok((furnishing, root))
     }
 
     /// Takes everything out. The pieces go in the reverse order, as one may stand in another.
@@ -141,9 +150,14 @@ impl Furnishing {
         }
     }
 
-    /// Puts one mount's contents in its place. The sources that any mount of the step lets it write to are `written`.
-    fn mount(&mut self, root: &Root, mount: &MountSpec, written: &[&Path]) -> Result<()> {
-        let (made, home, kind) = match &mount.kind {
+    /// One mount's contents, where they are to go afterwards, if anywhere, and the kind of place they need. The sources that any mount of
+    /// the step lets it write to are `written`.
+    fn piece(
+        &mut self,
+        mount: &MountSpec,
+        written: &[&Path],
+    ) -> Result<(PathBuf, Option<PathBuf>, StubKind)> {
+        Ok(match &mount.kind {
             MountKind::Tmpfs { mode, .. } => {
                 (self.new_directory(*mode)?, None, StubKind::Directory)
             }
@@ -154,7 +168,7 @@ impl Furnishing {
                 gid,
             } => {
                 let file = self.new_path();
-                write_file(&file, contents, *mode, (*uid, *gid))
+                write_file(&file, contents, *mode & 0o777, (*uid, *gid))
                     .call("write", || mount.target.clone())?;
                 (file, None, StubKind::File)
             }
@@ -175,10 +189,21 @@ impl Furnishing {
                 let kind = kind_of(&copied)?;
                 (copied, None, kind)
             }
-        };
+        })
+    }
+
+    fn mount_point(
+        &mut self,
+        root: &Root,
+        target: &str,
+        kind: StubKind,
+    ) -> std::result::Result<OwnedFd, Failure> {
         let missing = Missing::Stub(kind, &mut self.stubs);
-        let place = root.open_or_make(&mount.target, missing)?;
-        self.put(&place, &made, home)
+        let place = root
+            .open_or_make(target, missing)
+            .map_err(|error| Failure::mount_point(target, error.to_string()))?;
+        mounts::check_kinds(target, kind, &place)?;
+        Ok(place)
     }
 
     /// Where something is now that was moved into the root, or that is in something that was.
@@ -461,6 +486,13 @@ fn parent_of(place: &OwnedFd) -> Result<(OwnedFd, OsString)> {
 fn path_of(object: &OwnedFd) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", object.as_raw_fd());
     fs::read_link(&link).call("readlink", || link.clone())
+}
+
+fn unfurnished(cause: sys::Error) -> Failure {
+    Failure::Setup {
+        stage: "furnish the root filesystem of the step".into(),
+        cause,
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

@@ -140,11 +140,7 @@ fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
         mounts::root_filesystem(&spec.root, spec.rung),
     )?;
     for action in plan::plan(spec, unified) {
-        let performed = mounts::perform(&action, spec.rung, &root, &mut workshop, stubs);
-        performed.map_err(|cause| Failure::Setup {
-            stage: action.to_string(),
-            cause,
-        })?;
+        mounts::perform(&action, spec.rung, &root, &mut workshop, stubs)?;
     }
     drop(workshop);
     // From here on the host's files are out of reach.

@@ -79,7 +79,7 @@ impl Launcher {
             true => None,
             false => {
                 keep_to_ourselves();
-                Some(Furnishing::place(spec).map_err(unfurnished)?)
+                Some(Furnishing::place(spec)?)
             }
         };
         let (reports, reporter) = UnixStream::pair()
@@ -273,13 +273,6 @@ fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys:
         RootSpec::Directory(directory) => Some(directory.as_path()),
     };
     Recorder::start(parts, upper)
-}
-
-fn unfurnished(cause: sys::Error) -> SandboxError {
-    SandboxError::Setup {
-        stage: "furnish the root filesystem of the step".into(),
-        cause,
-    }
 }
 
 /// What no kernel could do: relative paths, empty argv, NUL bytes.

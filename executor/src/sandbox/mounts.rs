@@ -1,6 +1,7 @@
 //! Making mounts by descriptor: each filesystem is made or copied detached, given its attributes, and only then attached to a directory that
 //! is already open. No path of the image is involved between the look and the mount.
 
+use super::error::Failure;
 use super::exposed;
 use super::plan::{Action, Filesystem};
 use super::root::{Missing, Root};
@@ -191,8 +192,8 @@ pub(super) fn perform(
     root: &Root,
     workshop: &mut Workshop,
     stubs: &mut Stubs,
-) -> Result<()> {
-    match action {
+) -> std::result::Result<(), Failure> {
+    let done = match action {
         Action::Kernel(filesystem) if filesystem.kind == "proc" => {
             processes(filesystem, root, workshop)
         }
@@ -204,8 +205,15 @@ pub(super) fn perform(
         Action::Mask(path) => mask(path, root, workshop),
         Action::ReadOnly(path) => read_only(path, root),
         Action::Expose => exposed::expose(root, rung),
-        Action::Asked(spec) => asked(spec, root, workshop, stubs),
-    }
+        Action::Asked(spec) => match source(spec, workshop) {
+            Ok(source) => return asked(spec, &source, root, workshop, stubs),
+            Err(error) => Err(error),
+        },
+    };
+    done.map_err(|cause| Failure::Setup {
+        stage: action.to_string(),
+        cause,
+    })
 }
 
 /// What mounts of a step are made from.
@@ -387,8 +395,9 @@ fn read_only(path: &'static str, root: &Root) -> Result<()> {
     attach(&copy, &target, path)
 }
 
-fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stubs) -> Result<()> {
-    let (mounted, kind) = match &spec.kind {
+/// What is to be mounted, and what kind of mount point it needs.
+fn source(spec: &MountSpec, workshop: &mut Workshop) -> Result<(OwnedFd, StubKind)> {
+    Ok(match &spec.kind {
         MountKind::Bind {
             source,
             inside,
@@ -396,15 +405,45 @@ fn asked(spec: &MountSpec, root: &Root, workshop: &mut Workshop, stubs: &mut Stu
         } => bind(source, inside, *writable)?,
         MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
         MountKind::File { .. } => (workshop.next_file(), StubKind::File),
-    };
+    })
+}
+
+/// What can't be done here is the image's or the instruction's fault: a place below a file, a file on a directory.
+fn asked(
+    spec: &MountSpec,
+    (mounted, kind): &(OwnedFd, StubKind),
+    root: &Root,
+    workshop: &Workshop,
+    stubs: &mut Stubs,
+) -> std::result::Result<(), Failure> {
     for path in &workshop.made {
         // A mount point of kiln's own stays, but not if something is asked for on or below it.
         if Path::new(&spec.target).starts_with(path) {
             stubs.remember_made(path);
         }
     }
-    let target = root.open_or_make(&spec.target, Missing::Stub(kind, stubs))?;
-    attach(&mounted, &target, &spec.target)
+    let target = root
+        .open_or_make(&spec.target, Missing::Stub(*kind, stubs))
+        .map_err(|error| Failure::mount_point(&spec.target, error.to_string()))?;
+    check_kinds(&spec.target, *kind, &target)?;
+    attach(mounted, &target, &spec.target).map_err(|cause| Failure::Setup {
+        stage: Action::Asked(spec).to_string(),
+        cause,
+    })
+}
+
+/// A directory is mounted on a directory only, and a file on what is none.
+pub(super) fn check_kinds(
+    target: &str,
+    kind: StubKind,
+    found: &OwnedFd,
+) -> std::result::Result<(), Failure> {
+    let refused = |reason| Err(Failure::mount_point(target, reason));
+    match (kind, is_directory(found)) {
+        (StubKind::Directory, Ok(false)) => refused("a directory can't be mounted on a file"),
+        (StubKind::File, Ok(true)) => refused("a file can't be mounted on a directory"),
+        _ => Ok(()),
+    }
 }
 
 fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKind)> {
