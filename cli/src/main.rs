@@ -37,6 +37,7 @@ mod table;
 mod template;
 mod ulimit;
 mod unsupported;
+mod waste_report;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

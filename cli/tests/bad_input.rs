@@ -164,7 +164,7 @@ fn usage_errors_are_exit_two() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);
     let lines: [&[&str]; 6] = [
         &["build"],
-        &["build", "--squash", "."],
+        &["build", "--fail-if-waste=much", "."],
         &["build", "missing"],
         &["build", "-f", "-", "-"],
         &["build", "-o", "type=local,dest=x", "--iidfile", "id", "."],

@@ -169,3 +169,110 @@ fn images_are_filtered_as_docker_does() {
         2
     );
 }
+
+/// An image whose second step hides and deletes what the first one made, on a base with a file.
+fn wasteful() -> TestEnv {
+    let env = TestEnv::with_files(&[
+        (
+            "base/Dockerfile",
+            "FROM scratch\nCOPY file /etc/file\nADD was.tar /\n",
+        ),
+        ("base/file", "of the base"),
+        (
+            "app/Dockerfile",
+            "FROM base\nCOPY big /srv/big\nCOPY small /srv/big\nCOPY small /srv/.cache/pip/wheel\nLABEL a=b\n",
+        ),
+        ("app/big", &"x".repeat(100_000)),
+        ("app/small", &"y".repeat(1000)),
+    ]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(3);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "srv/hidden", &b"old"[..])
+        .unwrap();
+    std::fs::write(env.work().join("base/was.tar"), tar.into_inner().unwrap()).unwrap();
+    env.kiln(&["build", "-q", "-t", "base", "base"]).succeeds();
+    env
+}
+
+#[test]
+fn waste_is_found_and_stops_a_build() {
+    let env = wasteful();
+    let stopped = env.kiln(&["build", "--fail-if-waste=10%", "-t", "app", "app"]);
+    stopped.fails_with(
+        5,
+        "error[waste]: 98.0% of the image are wasted (100kB of 102kB), more than 10.0%",
+    );
+    let note = "= note: 100kB /srv/big of layer 3: another is in its place since layer 4 (COPY small /srv/big # buildkit)";
+    assert!(stopped.stderr.contains(note), "{}", stopped.stderr);
+    assert_eq!(env.kiln(&["images", "-q", "app"]).succeeds().stdout, "");
+    env.kiln(&["build", "--fail-if-waste=200k", "-t", "app", "app"])
+        .succeeds();
+
+    let told = env.kiln(&["history", "--waste", "app"]).succeeds().stdout;
+    assert!(told.contains("4         1kB       0B (0.0%)"), "{told}");
+    assert!(
+        told.contains("1kB /srv/.cache/pip of layer 5: pip cache left behind"),
+        "{told}"
+    );
+    assert!(told.ends_with("Efficiency 2.0%: 100kB of 102kB are wasted, hidden or deleted by later layers; 0B are there twice, 1kB are caches left behind\n"), "{told}");
+    let json = env
+        .kiln(&["history", "--waste", "--format", "json", "app"])
+        .succeeds()
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["Wasted"], 100_000);
+    assert_eq!(json["Layers"][2]["Shadowed"], 100_000);
+    assert_eq!(json["Files"][0]["By"], 4);
+}
+
+#[test]
+fn squashing_leaves_one_layer_with_the_same_files() {
+    let env = wasteful();
+    env.kiln(&["build", "-q", "-t", "app", "app"]).succeeds();
+    env.kiln(&[
+        "build",
+        "-q",
+        "--squash",
+        "--fail-if-waste=1%",
+        "-t",
+        "over-base",
+        "app",
+    ])
+    .succeeds();
+    env.kiln(&["squash", "-q", "-t", "flat", "app"]).succeeds();
+    env.kiln(&["squash", "-q", "--base", "base", "-t", "by-hand", "app"])
+        .succeeds();
+    let layers = |image: &str| {
+        env.kiln(&["inspect", "-f", "{{len .RootFS.Layers}}", image])
+            .succeeds()
+            .stdout
+    };
+    let counts = ["app", "over-base", "flat", "by-hand"].map(layers);
+    assert_eq!(counts, ["5\n", "3\n", "1\n", "3\n"]);
+    for image in ["over-base", "flat", "by-hand"] {
+        let different = env
+            .kiln(&["diff", "--times", "app", image])
+            .succeeds()
+            .stdout;
+        assert_eq!(different, "", "{image}");
+    }
+    let format = "{{.Size}} {{.CreatedBy}}{{.Comment}}";
+    let history = env
+        .kiln(&["history", "-H=false", "--format", format, "over-base"])
+        .succeeds()
+        .stdout;
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(
+        lines[0].contains(" merge sha256:") && !lines[0].starts_with("0 "),
+        "{history}"
+    );
+    assert!(
+        lines[1..5].iter().all(|line| line.starts_with("0 ")),
+        "{history}"
+    );
+    assert_eq!(lines.len(), 7, "{history}");
+    let other = env.kiln(&["squash", "--base", "flat", "app"]);
+    other.fails_with(2, "error: `app` is not made of `flat`");
+}

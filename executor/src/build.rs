@@ -66,6 +66,8 @@ pub struct Built {
     /// Build arguments that nothing used.
     pub unused_build_args: Vec<String>,
     pub(crate) root: Arc<RootFs>,
+    /// How many of its layers are its base image's.
+    pub(crate) base_layers: usize,
     /// Keys of its steps.
     pub(crate) keys: Vec<CacheKey>,
 }
@@ -376,6 +378,7 @@ fn assemble(
         warnings: plan.diagnostics,
         unused_build_args: plan.unused_build_args,
         root,
+        base_layers: plan.base_layers.len(),
         keys: solved.keys(),
     })
 }

@@ -31,6 +31,7 @@ mod reference;
 mod changeset;
 mod node;
 mod tree;
+mod waste;
 mod written;
 
 pub mod archive;
@@ -57,3 +58,4 @@ pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
 pub use tree::{
     Aspect, Difference, Directory, Entry, Leaf, NodeRef, ResolveError, Resolved, Tree, Walk,
 };
+pub use waste::{LayerWaste, Piece, Reason, Waste};

@@ -10,6 +10,7 @@ mod report;
 mod results;
 pub(crate) mod secret;
 pub(crate) mod ssh;
+mod waste;
 
 use std::io::Write;
 use std::num::NonZero;
@@ -20,7 +21,8 @@ use std::time::SystemTime;
 use kiln_executor::export::{ExportOptions, export};
 use kiln_executor::lock::Lock;
 use kiln_executor::{
-    Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, resolve_bases,
+    Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, images,
+    resolve_bases,
 };
 use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
@@ -108,6 +110,12 @@ pub(crate) struct Args {
     /// The lock file [default: the Dockerfile's name with .lock]
     #[arg(long, value_name = "FILE", requires = "locked")]
     pub(crate) lock_file: Option<PathBuf>,
+    /// Make one layer of all above the base image's; the history stays as it is, with one entry more
+    #[arg(long)]
+    pub(crate) squash: bool,
+    /// Fail with status 5, and hand nothing out, if later layers hide or delete more than this part of the image: 10%, or 50m
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) fail_if_waste: Option<waste::WasteLimit>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -177,7 +185,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         CacheFrom::begin(&caches, &watched, config);
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
-        let made = make(&watched, &request, &args.tags, &outputs, &findings)?;
+        let made = make(&watched, &request, &args, &outputs, &findings)?;
         cache::export(&exports, &made.0, &source, &watched)?;
         Ok(made)
     });
@@ -248,7 +256,7 @@ fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
 fn make(
     watched: &Watched<'_>,
     request: &BuildRequest<'_>,
-    tags: &[Reference],
+    args: &Args,
     outputs: &[Output],
     findings: &OnceLock<Vec<Finding>>,
 ) -> Result<(Vec<Product>, Vec<Results>), Failure> {
@@ -278,11 +286,16 @@ fn make(
     findings.get_or_init(|| found);
     let products =
         build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
+    let products = match args.squash {
+        true => squashed(products, watched)?,
+        false => products,
+    };
+    waste::check(args.fail_if_waste, &products, watched)?;
     let mut results = Vec::new();
     for product in &products {
         let mut result = Results::of(product);
         for output in outputs {
-            let names = outputs::names(tags, output);
+            let names = outputs::names(&args.tags, output);
             if let Some(sink) = outputs::sink(output) {
                 let options = ExportOptions {
                     names: names.clone(),
@@ -296,6 +309,15 @@ fn make(
         results.push(result);
     }
     Ok((products, results))
+}
+
+/// One layer over the base image's, in each image.
+fn squashed(products: Vec<Product>, watched: &Watched<'_>) -> Result<Vec<Product>, Failure> {
+    watched.task("squashing layers".to_owned(), |task| {
+        let squash = |product| images::squash_product(&watched.services, product, task);
+        let squashed: Result<_, _> = products.into_iter().map(squash).collect();
+        squashed.map_err(Failure::from_engine)
+    })
 }
 
 /// What scripts read afterwards: the files asked for, and the id on stdout of a quiet build.

@@ -1,5 +1,7 @@
 //! `kiln history`: how an image came to be, newest step first.
 
+mod waste;
+
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -16,9 +18,7 @@ use crate::human;
 use crate::render::shown;
 use crate::session::Session;
 use crate::stored;
-
-/// Commands are shortened to this many characters.
-const COMMAND_WIDTH: usize = 45;
+use crate::waste_report::shortened;
 
 /// Show the steps an image was made by
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ pub(crate) struct Args {
         action = clap::ArgAction::Set
     )]
     human: bool,
+    /// Show for each layer what it has that no container sees, that is there twice, or that is a cache left behind
+    #[arg(long, conflicts_with_all = ["quiet", "human"])]
+    waste: bool,
     #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
     format: Format,
     /// Name or id of an image
@@ -62,6 +65,9 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
+    if args.waste {
+        return waste::run(args, config);
+    }
     let session = Session::open(config)?;
     let image = stored::find(&session.services()?, &args.image)?;
     let rows = rows(args, &session.store, &image);
@@ -126,15 +132,6 @@ fn row(args: &Args, entry: &History, size: u64) -> Row {
     }
 }
 
-/// At most [`COMMAND_WIDTH`] characters in one line.
-fn shortened(command: &str) -> String {
-    let line = command.replace(['\n', '\t'], " ");
-    match line.chars().count() > COMMAND_WIDTH {
-        true => line.chars().take(COMMAND_WIDTH - 1).chain(['…']).collect(),
-        false => line,
-    }
-}
-
 fn columns(human: bool) -> [Column<Row>; 5] {
     [
         Column::new("IMAGE", "ID", |row| row.id.clone()),
@@ -163,12 +160,5 @@ mod tests {
             .map(|(_, size)| size)
             .collect();
         assert_eq!(sizes, [10, 0, 20, 0]);
-    }
-
-    #[test]
-    fn long_commands_are_shortened() {
-        assert_eq!(shortened("RUN true"), "RUN true");
-        assert_eq!(shortened(&"x".repeat(46)), "x".repeat(44) + "…");
-        assert_eq!(shortened("RUN a\n\tb"), "RUN a  b");
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod squash;
 pub(crate) mod tag;
 pub(crate) mod verify;
 
@@ -53,6 +54,7 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Commit(args) => commit::run(&args, config),
         Command::Diff(args) => diff::run(&args, config),
         Command::Export(args) => export::run(&args, config),
+        Command::Squash(args) => squash::run(&args, config),
         Command::Images(args) => images::run(&args, config),
         Command::History(args) => history::run(&args, config),
         Command::Inspect(args) => inspect::run(&args, config),

@@ -4,7 +4,7 @@ mod annotations;
 mod images;
 mod rootfs;
 
-pub(crate) use rootfs::write_root;
+pub(crate) use rootfs::{changes_over, write_root};
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

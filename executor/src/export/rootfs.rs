@@ -13,6 +13,7 @@ use kiln_image::{
 
 use crate::Services;
 use crate::build::Built;
+use crate::container::root_of;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::{LayerContents, changed_file, changed_source};
@@ -211,6 +212,39 @@ fn whole_tree(
         changeset = not_after(&changeset, Timestamp::from_secs(epoch));
     }
     Ok((changeset, contents))
+}
+
+/// What `root` is over the lowest of its layers, as one layer with the contents of its files.
+pub(crate) fn changes_over(
+    base: &[DiffId],
+    root: &RootFs,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<(Changeset, impl Contents), Cause> {
+    let (whole, contents) = whole_tree(root, None, services, task)?;
+    let below = root_of(base).tree(&services.layers, task)?;
+    let tree = root.tree(&services.layers, task)?;
+    let mut changes = Changeset::new();
+    for difference in below.differences(&tree, true) {
+        let path = difference.path;
+        let change = match difference.new {
+            Some(_) => whole.get(&path).cloned(),
+            // What is below something that is gone, or no directory any more, goes with it.
+            None => path
+                .parent()
+                .is_some_and(|parent| tree.directory(&parent).is_some())
+                .then_some(Change::Remove),
+        };
+        if let Some(change) = change {
+            for parent in path.ancestors().filter(|parent| !parent.is_root()) {
+                if let Some(directory) = whole.get(&parent) {
+                    changes.insert(parent, directory.clone());
+                }
+            }
+            changes.insert(path, change);
+        }
+    }
+    Ok((changes, contents))
 }
 
 /// Hard links hold within a layer only, and two layers may use the same number for theirs.

@@ -12,6 +12,7 @@ mod found;
 mod layout;
 mod pull;
 mod push;
+mod squash;
 mod tree;
 
 pub(crate) use archive::{ArchiveEntry, Output as ArchiveOutput, write_archive};
@@ -23,6 +24,7 @@ pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
 pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;
+pub use squash::{squash, squash_product, waste};
 
 pub(crate) use found::{new_manifest, record};
 pub(crate) use layout::resolve_in_layout;
