@@ -44,6 +44,8 @@ struct Work {
     started: Timestamp,
     /// What was printed of lines that have not ended, by stream.
     rest: [Vec<u8>; 2],
+    /// Whether what is shown of the stream is not all of it.
+    is_clipped: [bool; 2],
 }
 
 /// What is built, as far as it is known before.
@@ -195,11 +197,14 @@ impl<'s> Recorder<'s> {
         }
     }
 
+    /// Whether all that is printed there comes as [`EventKind::Printed`].
+    fn is_clipped(&self, vertex: VertexId, stream: Stream) -> bool {
+        let work = self.running.get(&vertex);
+        work.is_some_and(|work| work.is_clipped[number(stream) - 1])
+    }
+
     fn printed(&mut self, at: Timestamp, vertex: VertexId, stream: Stream, data: &[u8]) {
-        let number = match stream {
-            Stream::Stdout => 1,
-            Stream::Stderr => 2,
-        };
+        let number = number(stream);
         let Some(work) = self.running.get_mut(&vertex) else {
             return;
         };
@@ -254,6 +259,7 @@ impl Witness for Recorder<'_> {
                     name: name.clone(),
                     started: at,
                     rest: [Vec::new(), Vec::new()],
+                    is_clipped: [false; 2],
                 };
                 self.running.insert(*vertex, work);
             }
@@ -263,6 +269,19 @@ impl Witness for Recorder<'_> {
                 data,
             } => {
                 self.begin();
+                if !self.is_clipped(*vertex, *stream) {
+                    self.printed(at, *vertex, *stream, data);
+                }
+            }
+            EventKind::Printed {
+                vertex,
+                stream,
+                data,
+            } => {
+                self.begin();
+                if let Some(work) = self.running.get_mut(vertex) {
+                    work.is_clipped[number(*stream) - 1] = !data.is_empty();
+                }
                 self.printed(at, *vertex, *stream, data);
             }
             EventKind::VertexCached { vertex } | EventKind::VertexDone { vertex, .. } => {
@@ -286,6 +305,14 @@ impl Witness for Recorder<'_> {
             let flushed = log.flush();
             self.error = self.error.take().or(flushed.err());
         }
+    }
+}
+
+/// Which output it is, as programs count them.
+fn number(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
     }
 }
 

@@ -106,7 +106,7 @@ fn marked(place: &Place) -> std::ops::Range<usize> {
     start..start + text[start..end].trim_end().len()
 }
 
-/// A Dockerfile's text with an `x` for each byte of a password in an address, so that spans stay what they are.
+/// A Dockerfile's text with an `x` for each byte of a password or token in an address, so that spans stay what they are.
 pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(text);
     for (at, _) in text.match_indices("://") {
@@ -124,6 +124,10 @@ pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
                 .to_mut()
                 .replace_range(from..from + password.len(), &hidden);
         }
+    }
+    for value in kiln_registry::secret_values(text) {
+        let hidden = "x".repeat(value.len());
+        shown.to_mut().replace_range(value, &hidden);
     }
     shown
 }

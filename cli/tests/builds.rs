@@ -72,3 +72,31 @@ fn sandbox_secrets_are_not_in_the_history() {
         }
     }
 }
+
+#[test]
+fn sandbox_the_history_has_all_that_a_step_prints() {
+    // R-RT-19 is about what is shown.
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let shell = "RUN i=0; while [ $i -lt 300 ]; do printf '%010000d\\n' $i; i=$((i+1)); done; echo the $((1))st end\n";
+    env.write("Dockerfile", &format!("FROM busybox\n{shell}"));
+    let shown = env.kiln(&["build", "--progress=plain", "."]).succeeds();
+    assert!(
+        shown.stderr.contains("[output clipped, log limit"),
+        "not clipped"
+    );
+    assert!(shown.stderr.contains("the 1st end"));
+    let logs = env.kiln(&["builds", "logs"]).succeeds();
+    let printed = format!("{}{}", logs.stdout, logs.stderr);
+    for line in [0, 20, 150, 299] {
+        assert_eq!(
+            printed.matches(&format!("{line:010000}")).count(),
+            1,
+            "{line}"
+        );
+    }
+    assert_eq!(printed.matches("the 1st end\n").count(), 1);
+    assert!(!printed.contains("[output clipped"));
+}

@@ -298,6 +298,71 @@ fn a_folder_is_a_cache_with_tags() {
     assert!(missing.stderr.contains("there is no cache there yet"));
 }
 
+/// The files of a folder's blobs.
+fn blobs(env: &TestEnv) -> Vec<std::path::PathBuf> {
+    test_env::files_below(&env.work().join("cache/blobs"))
+}
+
+#[test]
+fn a_damaged_layer_in_a_folder_is_mended() {
+    let env = runner();
+    let to = "type=local,dest=cache,mode=max";
+    build(&env, &["--cache-to", to]);
+    let is_layer = |path: &&std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() < 200
+    };
+    let all = blobs(&env);
+    let layer = all.iter().find(is_layer).unwrap();
+    let good = std::fs::read(layer).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    std::fs::remove_file(layer).unwrap();
+    std::fs::write(layer, &bad).unwrap();
+    let outcome = build(&env, &["--cache-to", to]);
+    let told = " 1 of 3 layers sent";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    assert_eq!(std::fs::read(layer).unwrap(), good);
+}
+
+#[test]
+fn what_no_tag_of_a_folder_leads_to_goes_once_it_is_old() {
+    let env = runner();
+    let to = |tag: &str| format!("type=local,dest=cache,mode=max,tag={tag}");
+    let write = |tag: &str| {
+        build(&env, &["--cache-to", &to(tag)]);
+    };
+    write("one");
+    env.write("app", "another app");
+    write("two");
+    let both = blobs(&env).len();
+    write("one");
+    env.write("cache/blobs/sha256/other.partial", "half of a blob");
+    env.write("cache/blobs/sha256/README", "somebody's");
+    let young = blobs(&env).len();
+    assert!(young > both, "what was just written stays");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    for blob in blobs(&env) {
+        let file = std::fs::File::open(blob).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    write("one");
+    // Three layers, index, preimages and manifest, the same for both tags; and what is no blob.
+    let left = blobs(&env).len();
+    assert!(left < young && left <= 6 + 3 + 1, "{left} of {young}");
+    assert!(env.work().join("cache/blobs/sha256/README").exists());
+    for tag in ["one", "two"] {
+        let other = runner();
+        other.write("app", "another app");
+        let from = format!(
+            "type=local,src={},tag={tag}",
+            env.work().join("cache").display()
+        );
+        let outcome = build(&other, &["--cache-from", &from]);
+        assert_eq!(cached(&outcome), 3, "{tag}: {}", outcome.stderr);
+    }
+}
+
 #[test]
 fn builds_that_write_to_a_folder_at_once_keep_each_others_tags() {
     let env = runner();

@@ -49,8 +49,18 @@ pub enum EventKind {
         /// The vertex.
         vertex: VertexId,
     },
-    /// Bytes a step printed, as they came: not cut at line ends.
+    /// Bytes a step printed, as they came: not cut at line ends. Of an output that is too long, what is to be shown.
     Log {
+        /// The vertex.
+        vertex: VertexId,
+        /// The output they were printed on.
+        stream: Stream,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Bytes a step printed, for who keeps all of them. From the first that were too many to be shown on, each comes here, and
+    /// what is shown of that output is said again, as [`EventKind::Log`]. None at all: it has ended.
+    Printed {
         /// The vertex.
         vertex: VertexId,
         /// The output they were printed on.
@@ -152,6 +162,15 @@ impl Task<'_> {
     /// Passes on bytes the step printed.
     pub fn log(&self, stream: Stream, data: &[u8]) {
         self.emit(EventKind::Log {
+            vertex: self.vertex,
+            stream,
+            data: data.to_vec(),
+        });
+    }
+
+    /// Passes on bytes of an output that is too long to be shown whole: see [`EventKind::Printed`].
+    pub(crate) fn printed(&self, stream: Stream, data: &[u8]) {
+        self.emit(EventKind::Printed {
             vertex: self.vertex,
             stream,
             data: data.to_vec(),

@@ -52,7 +52,7 @@ pub use bucket::{AccessKey, Bucket, BucketError, BucketSettings, Found, Refusal,
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
 pub use credentials::{Credential, CredentialSource, Credentials, CredentialsError, Kept};
 pub use error::{RegistryError, TransportError};
-pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators};
+pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators, secret_values};
 pub use host::is_loopback;
 pub use options::{Options, Sleep};
 pub use proxy::Proxy;

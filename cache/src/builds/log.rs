@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{BuildEntry, BuildHeader};
 use crate::StoreError;
 
-/// Of what a build prints, so many bytes are kept.
-pub const MOST_LOGGED: u64 = 64 << 20;
+/// Of what a build prints, so many bytes are kept: half of what the history may take.
+pub const MOST_LOGGED: u64 = super::MOST_BYTES / 2;
 
 /// One line of a log file, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,7 +66,10 @@ impl Account {
             EventKind::VertexCanceled { vertex } => {
                 self.running.remove(vertex);
             }
-            EventKind::Progress { .. } | EventKind::Used { .. } | EventKind::SameOutput { .. } => {}
+            EventKind::Printed { .. }
+            | EventKind::Progress { .. }
+            | EventKind::Used { .. }
+            | EventKind::SameOutput { .. } => {}
         }
     }
 

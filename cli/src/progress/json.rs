@@ -117,6 +117,7 @@ impl<W: Write> Json<W> {
                     Some("context canceled".to_owned()),
                 ));
             }
+            EventKind::Printed { .. } => {} // more than is to be shown
             EventKind::SameOutput { vertex } => {
                 if let Some(vertex) = self.running.get_mut(vertex) {
                     vertex.same_output = true;

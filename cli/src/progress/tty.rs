@@ -138,6 +138,7 @@ impl Renderer for Tty {
                 total,
             } => self.progress(*vertex, part, *current, *total),
             EventKind::Used { .. } => {}
+            EventKind::Printed { .. } => {} // more than is to be shown
             EventKind::SameOutput { vertex } => {
                 if let Some(step) = self.running.get_mut(vertex) {
                     step.same_output = true;

@@ -308,9 +308,18 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, limit: LogLimit, task: &Task<'_>) -
                 match file.read(&mut buffer) {
                     Ok(0) => {
                         log(stream, clip.finish());
+                        if clip.has_clipped() {
+                            task.printed(stream, &[]);
+                        }
                         continue;
                     }
-                    Ok(count) => log(stream, clip.push(&buffer[..count], started.elapsed())),
+                    Ok(count) => {
+                        let shown = clip.push(&buffer[..count], started.elapsed());
+                        if clip.has_clipped() {
+                            task.printed(stream, &buffer[..count]);
+                        }
+                        log(stream, shown);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }

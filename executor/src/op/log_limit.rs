@@ -24,6 +24,7 @@ pub(super) struct Clip {
     /// The end of what was left out since the last byte that was passed on.
     tail: VecDeque<u8>,
     clipping: bool,
+    has_clipped: bool,
     at_line_start: bool,
 }
 
@@ -43,6 +44,7 @@ impl Clip {
             passed: 0,
             tail: VecDeque::new(),
             clipping: false,
+            has_clipped: false,
             at_line_start: true,
         }
     }
@@ -62,7 +64,7 @@ impl Clip {
         }
         if !clipped.is_empty() {
             if !self.clipping {
-                self.clipping = true;
+                (self.clipping, self.has_clipped) = (true, true);
                 out.extend(self.notice(&reason));
             }
             self.tail
@@ -70,6 +72,11 @@ impl Clip {
             self.tail.drain(..self.tail.len().saturating_sub(TAIL));
         }
         out
+    }
+
+    /// Whether anything was ever left out.
+    pub(super) fn has_clipped(&self) -> bool {
+        self.has_clipped
     }
 
     /// The end of what was left out: whole lines, unless there is but one.

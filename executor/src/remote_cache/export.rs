@@ -1,26 +1,21 @@
 //! Puts what a build knows where other builds can look it up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::transfer::{INDEX_TYPE, PREIMAGES_TYPE};
 use kiln_cache::{CacheIndex, CacheKey, Preimages};
 use kiln_image::compress::{self, Compression};
-use kiln_image::layout::{
-    Blob, IndexEntry, Layout, LayoutContent, REF_NAME, index_json, write_directory,
-};
 use kiln_image::manifest::manifest_json;
 use kiln_image::media_type::MediaTypes;
 use kiln_image::{Descriptor, DiffId, Digest, Reference};
 use kiln_registry::Pushed;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{CacheExport, CacheMode, CacheTarget, bucket};
+use super::{CacheExport, CacheMode, CacheTarget, bucket, folder};
 use crate::Services;
-use crate::error::{BuildError, Cause, chain};
+use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Stream, Task};
 use crate::images::layer_media_type;
 use crate::layers::{Holder, digest_of};
@@ -60,7 +55,7 @@ pub fn export_cache(
     let sent = prepare(products, export, services, &task).and_then(|ready| {
         let sent = match &export.target {
             CacheTarget::Registry(reference) => push(&ready, reference, services, &task),
-            CacheTarget::Layout { path, tag } => write(&ready, path, tag, services),
+            CacheTarget::Layout { path, tag } => folder::write(&ready, path, tag, services),
             CacheTarget::Bucket(cache) => bucket::put(&ready, cache, services, &task),
         }?;
         let told = format!(
@@ -198,7 +193,7 @@ fn pack(json: &[u8]) -> Result<Vec<u8>, Cause> {
     encoder.finish().map_err(failed)
 }
 
-fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
+pub(super) fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
     descriptor(media_type, bytes.len() as u64, &Digest::of(bytes))
 }
 
@@ -243,91 +238,4 @@ fn push(
         sent: sent.into_inner(),
         bytes: bytes.into_inner(),
     })
-}
-
-/// Into a layout, beside what it has under other tags.
-fn write(
-    ready: &Ready,
-    path: &Path,
-    tag: &str,
-    services: &Services<'_>,
-) -> Result<CacheExported, Cause> {
-    let failed = |error: kiln_image::layout::LayoutError| {
-        Cause::Image(format!(
-            "could not write the cache to `{}`: {}",
-            path.display(),
-            chain(&error)
-        ))
-    };
-    let _alone = alone_in(path)?;
-    let earlier = match path.join("index.json").exists() {
-        true => Some(Layout::open(path).map_err(failed)?),
-        false => None,
-    };
-    let mut missing = Vec::new();
-    for layer in &ready.layers {
-        let digest = digest_of(layer)?;
-        if !earlier
-            .as_ref()
-            .is_some_and(|layout| layout.has_blob(&digest))
-        {
-            missing.push(Blob {
-                digest,
-                size: layer.size(),
-                open: Box::new(move || {
-                    let reader = services.store.cas().open(&digest);
-                    Ok(Box::new(reader.map_err(std::io::Error::other)?))
-                }),
-            });
-        }
-    }
-    let exported = CacheExported {
-        layers: ready.layers.len() as u64,
-        sent: missing.len() as u64,
-        bytes: missing.iter().map(|blob| blob.size).sum(),
-    };
-    let documents = [&ready.preimages.1, &ready.config.1, &ready.manifest];
-    missing.extend(documents.map(|bytes| Blob::of_bytes(bytes)));
-    let content = LayoutContent {
-        index: index_json(&entries(ready, earlier.as_ref(), tag)).map_err(failed)?,
-        docker_manifest: None,
-        blobs: missing,
-        mtime: 0,
-    };
-    write_directory(&content, path).map_err(failed)?;
-    Ok(exported)
-}
-
-/// Holds a folder while it is read and written, so that builds which put their caches there at once find each other's tags. Where
-/// folders can't be locked it goes without.
-fn alone_in(path: &Path) -> Result<File, Cause> {
-    fs::create_dir_all(path).map_err(Cause::file("create the directory", path))?;
-    let folder = File::open(path).map_err(Cause::file("open", path))?;
-    let _ = folder.lock();
-    Ok(folder)
-}
-
-/// The cache under its tag, and what else the layout has.
-fn entries(ready: &Ready, earlier: Option<&Layout>, tag: &str) -> Vec<IndexEntry> {
-    let entry = |descriptor: Descriptor, annotations| IndexEntry {
-        descriptor,
-        platform: None,
-        names: Vec::new(),
-        created: None,
-        annotations,
-    };
-    let others = earlier
-        .into_iter()
-        .flat_map(|layout| layout.index().manifests());
-    let mut entries: Vec<IndexEntry> = others
-        .map(|found| {
-            let annotations = found.annotations().clone().unwrap_or_default();
-            entry(found.clone(), annotations.into_iter().collect())
-        })
-        .filter(|found| found.annotations.get(REF_NAME).map(String::as_str) != Some(tag))
-        .collect();
-    let own = described(MediaTypes::Oci.manifest(), &ready.manifest);
-    let tag = BTreeMap::from([(REF_NAME.to_owned(), tag.to_owned())]);
-    entries.push(entry(own, tag));
-    entries
 }

@@ -14,6 +14,7 @@
 
 mod bucket;
 mod export;
+mod folder;
 mod import;
 mod inline;
 mod load;

@@ -7,11 +7,13 @@
 
 mod body;
 mod error;
+mod secrecy;
 
 use ureq::http::Method;
 
 pub use body::Body;
 pub use error::FetchError;
+pub use secrecy::secret_values;
 
 use crate::Client;
 use crate::error::TransportError;
@@ -147,7 +149,7 @@ struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     fn new(session: &'a Session, download: &Download<'_>) -> Result<Self, FetchError> {
-        let shown = download.address.to_owned();
+        let shown = secrecy::shown(download.address);
         let home = Url::parse(download.address).ok_or_else(|| FetchError::Address {
             address: shown.clone(),
         })?;
