@@ -141,6 +141,14 @@ pub enum RegistryError {
         /// What the mirrors came to.
         mirrors: String,
     },
+    /// A layer that its maker lets nobody pass on (Windows' base layers), and that the registry doesn't have.
+    #[error(
+        "could not {at}: it is a layer that may not be distributed, and the registry does not have it"
+    )]
+    Foreign {
+        /// What was attempted.
+        at: Box<Attempt>,
+    },
     /// This machine's side failed: the blob to push could not be read, or the blob pulled could not be written.
     #[error("could not {at}: {side}")]
     Local {
@@ -195,6 +203,7 @@ impl RegistryError {
             | RegistryError::Protocol { at, .. }
             | RegistryError::Credentials { at, .. }
             | RegistryError::Rules { at, .. }
+            | RegistryError::Foreign { at }
             | RegistryError::Local { at, .. } => at,
             RegistryError::Mirrored { source, .. } => source.attempt(),
         }

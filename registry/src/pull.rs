@@ -195,7 +195,17 @@ pub(crate) fn blob(
         out,
         progress,
     };
-    mirrors::from_any(session, &at, reference, |from| transfer.from(session, from))?;
+    let pulled = mirrors::from_any(session, &at, reference, |from| transfer.from(session, from));
+    pulled.map_err(|error| match error.of_registry() {
+        RegistryError::NotFound { .. }
+            if media_type::is_foreign_layer(descriptor.media_type().as_ref()) =>
+        {
+            RegistryError::Foreign {
+                at: Box::new(at.clone()),
+            }
+        }
+        _ => error,
+    })?;
     let actual = transfer.digester.finish();
     if actual == digest {
         Ok(())

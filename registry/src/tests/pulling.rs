@@ -88,6 +88,37 @@ fn a_manifest_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[test]
+fn dockers_first_format_is_refused_by_its_name() {
+    let registry = TestRegistry::start();
+    let first = br#"{"schemaVersion":1,"name":"app","tag":"1","fsLayers":[]}"#;
+    registry.put_manifest("app", "1", OCI_MANIFEST, first);
+    let error = client()
+        .resolve(&reference(&registry, "app:1"))
+        .unwrap_err();
+    assert!(error.to_string().contains("schema 1"), "{error}");
+}
+
+#[test]
+fn a_layer_that_may_not_be_distributed_is_called_that() {
+    let registry = TestRegistry::start();
+    let mut layer = descriptor(b"windows");
+    layer.set_media_type("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into());
+    let from = reference(&registry, "app:1");
+    let error = client().pull_blob(&from, &layer, &mut Vec::new(), &|_| {});
+    assert!(
+        matches!(error, Err(RegistryError::Foreign { .. })),
+        "{error:?}"
+    );
+    // Some registries have them all the same.
+    registry.put_blob("app", b"windows");
+    let mut out = Vec::new();
+    client()
+        .pull_blob(&from, &layer, &mut out, &|_| {})
+        .unwrap();
+    assert_eq!(out, b"windows");
+}
+
+#[test]
 fn a_huge_manifest_is_not_read() {
     let registry = TestRegistry::start();
     registry.put_manifest("app", "1", OCI_MANIFEST, MANIFEST);

@@ -5,7 +5,7 @@ use kiln_image::media_type::{OCI_INDEX, OCI_MANIFEST};
 
 use super::*;
 use crate::testing::Fault;
-use crate::{BlobSource, ManifestTree, Pushed, RegistryError};
+use crate::{BlobSource, ManifestTree, Pushed, RegistryError, TransportError};
 
 fn push(
     client: &Client,
@@ -384,4 +384,63 @@ fn a_blob_that_fails_ends_the_push_before_any_manifest() {
         .unwrap_err();
     assert!(matches!(error, RegistryError::Local { .. }), "{error}");
     assert!(lines(&registry, "PUT /v2/app/manifests/").is_empty());
+}
+
+/// A registry that agrees to uploads and then reads nothing of them.
+fn deaf() -> std::net::SocketAddr {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = |connection: std::net::TcpStream| {
+        let mut reader = BufReader::new(&connection);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+            let first = std::mem::take(&mut line);
+            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                line.clear();
+            }
+            line.clear();
+            let answer = match first.split(' ').next() {
+                Some("POST") => "202 Accepted\r\nlocation: /up",
+                Some("HEAD") => "404 Not Found",
+                Some("GET") => "200 OK",
+                _ => loop {
+                    std::thread::park();
+                },
+            };
+            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+            (&connection).write_all(answer.as_bytes()).unwrap();
+        }
+    };
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(connection));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_registry_that_does_not_listen_ends_a_push() {
+    let (client, _) = client_with(Options {
+        stall_timeout: Duration::from_secs(1),
+        ..Options::default()
+    });
+    let bytes = noise(8_000_000);
+    let blob = descriptor(&bytes);
+    let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(bytes.clone()))) };
+    let to = format!("{}/app:1", deaf()).parse().unwrap();
+    let error = client
+        .push_blob(&to, &blob, &open, None, &|_| {})
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            RegistryError::Unreachable {
+                source: TransportError::TimedOut(_),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
