@@ -38,6 +38,7 @@ mod options;
 mod proxy;
 mod pull;
 mod push;
+mod referrers;
 mod registries;
 mod retry;
 mod session;

@@ -44,7 +44,8 @@ pub(crate) fn manifest(
     })
 }
 
-fn manifest_from(
+/// The same from this very place.
+pub(crate) fn manifest_from(
     session: &Session,
     at: &Attempt,
     from: &Endpoint,
@@ -101,6 +102,9 @@ fn checked(
              pull it with an old client and push it again",
         ));
     }
+    if let Some(problem) = ambiguity(content_type, &bytes) {
+        return Err(protocol(at, host, problem));
+    }
     let media_type = media_type_of(content_type, &bytes).ok_or_else(|| {
         protocol(
             at,
@@ -131,6 +135,20 @@ fn is_schema_1(content_type: Option<&str>, bytes: &[u8]) -> bool {
         version.and_then(serde_json::Value::as_u64) == Some(1)
     };
     named || is_first()
+}
+
+/// Why it can be read in two ways, which must not be: a manifest to one reader and an index to another is two images under one
+/// digest (CVE-2021-41190).
+fn ambiguity(content_type: Option<&str>, bytes: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let has = |name| value.get(name).is_some_and(|value| !value.is_null());
+    if has("manifests") && (has("layers") || has("config")) {
+        return Some("it is a manifest and an index at once".to_owned());
+    }
+    let header = content_type?.split(';').next()?.trim();
+    let own = value.get("mediaType")?.as_str()?;
+    let differ = header != own && ACCEPTED.contains(&header);
+    differ.then(|| format!("it is sent as `{header}` and says of itself that it is `{own}`"))
 }
 
 /// The type of a manifest: as its header says if that is one we know, else as it says itself, else by its members.
@@ -375,6 +393,35 @@ impl Transfer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        let index = media_type::OCI_INDEX;
+        for (header, body, expected) in [
+            (None, r#"{"manifests":[],"layers":[]}"#, true),
+            (None, r#"{"manifests":[],"config":{}}"#, true),
+            (None, r#"{"manifests":[],"layers":null}"#, false),
+            (Some(index), r#"{"manifests":[]}"#, false),
+            (
+                Some(index),
+                r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#,
+                true,
+            ),
+            (
+                Some("application/vnd.oci.image.index.v1+json; charset=utf-8"),
+                r#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#,
+                false,
+            ),
+            (
+                Some("application/json"),
+                r#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#,
+                false,
+            ),
+        ] {
+            let found = ambiguity(header, body.as_bytes());
+            assert_eq!(found.is_some(), expected, "{header:?} {body} {found:?}");
+        }
+    }
 
     #[test]
     fn a_manifests_type_is_found_where_it_is_written() {

@@ -13,6 +13,7 @@ use crate::client::{MANIFEST_LIMIT, Pushed};
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::pull::{self, blob_digest};
+use crate::referrers;
 use crate::session::{Question, Session};
 use crate::transport::Payload;
 use crate::upload::{self, Begun};
@@ -125,15 +126,19 @@ pub(crate) fn manifest(
         .header("content-type", media_type)
         .payload(Payload::Bytes(bytes));
     let answer = session.ask_for_success(&at, &question)?;
-    match answer
-        .header("docker-content-digest")
-        .and_then(|header| Digest::from_str(header).ok())
-    {
-        Some(actual) if actual != digest => Err(RegistryError::DigestMismatch {
-            at: Box::new(at),
-            expected: digest,
-            actual,
-        }),
-        _ => Ok(digest),
+    let announced = answer.header("docker-content-digest");
+    match announced.and_then(|header| Digest::from_str(header).ok()) {
+        Some(actual) if actual != digest => {
+            return Err(RegistryError::DigestMismatch {
+                at: Box::new(at),
+                expected: digest,
+                actual,
+            });
+        }
+        _ => {}
     }
+    if answer.header("oci-subject").is_none() {
+        referrers::note(session, reference, media_type, bytes)?;
+    }
+    Ok(digest)
 }

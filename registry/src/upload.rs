@@ -95,34 +95,58 @@ pub(crate) fn send(session: &Session, blob: &Blob<'_>, begun: Begun) -> Result<(
         spoiled: false,
         reader: None,
     };
-    let (mut tries, mut most, mut anew) = (0, 0, 0);
-    loop {
-        let (error, asked) = match upload.go_on()? {
-            Outcome::Done => return Ok(()),
-            Outcome::Further => continue,
-            Outcome::Trouble(error, asked) => (error, asked),
-        };
-        if tries >= again(&error, session.options.retries) {
-            return Err(error);
-        }
-        session.wait(tries, asked);
-        tries += 1;
-        if push::holds(session, blob)? {
-            return Ok(());
-        }
-        if !upload.ask_how_far()? {
-            anew += 1;
-            if anew > session.options.retries {
+    let sent = upload.until_done();
+    if let Err(error) = &sent {
+        upload.abandon(error);
+    }
+    sent
+}
+
+impl Upload<'_, '_> {
+    fn until_done(&mut self) -> Result<(), RegistryError> {
+        let (session, blob) = (self.session, self.blob);
+        let (mut tries, mut most, mut anew) = (0, 0, 0);
+        loop {
+            let (error, asked) = match self.go_on()? {
+                Outcome::Done => return Ok(()),
+                Outcome::Further => continue,
+                Outcome::Trouble(error, asked) => (error, asked),
+            };
+            if tries >= again(&error, session.options.retries) {
                 return Err(error);
             }
-            upload.begin_anew()?;
+            session.wait(tries, asked);
+            tries += 1;
+            if push::holds(session, blob)? {
+                return Ok(());
+            }
+            if !self.ask_how_far()? {
+                anew += 1;
+                if anew > session.options.retries {
+                    return Err(error);
+                }
+                if self.spoiled {
+                    self.abandon(&error);
+                }
+                self.begin_anew()?;
+            }
+            if self.done > most {
+                (most, tries) = (self.done, 0);
+            } else if self.manner == Manner::Streamed && tries > 1 {
+                // Gateways that find a body too large often just hang up.
+                self.in_pieces();
+            }
         }
-        if upload.done > most {
-            (most, tries) = (upload.done, 0);
-        } else if upload.manner == Manner::Streamed && tries > 1 {
-            // Gateways that find a body too large often just hang up.
-            upload.in_pieces();
+    }
+
+    /// Tells the registry that nothing more will come, if it can be told. Whether it cares is its own matter.
+    fn abandon(&self, error: &RegistryError) {
+        if matches!(error, RegistryError::Unreachable { .. }) {
+            return;
         }
+        let question = Question::new(&self.blob.to, Method::DELETE, "", self.blob.scopes())
+            .at(self.location.clone());
+        let _ = self.session.ask(&self.blob.at, &question, 0);
     }
 }
 

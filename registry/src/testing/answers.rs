@@ -258,6 +258,10 @@ fn uploads(state: &mut State, request: &Request, repository: &str, id: &str) -> 
             },
             None => error(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown"),
         },
+        "DELETE" => match state.uploads.remove(id) {
+            Some(_) => plain(204),
+            None => error(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown"),
+        },
         "PATCH" | "PUT"
             if request.body.len() > MOST_AT_ONCE && state.faults.contains(&Fault::OnlyChunks) =>
         {

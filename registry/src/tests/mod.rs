@@ -3,6 +3,7 @@
 
 mod access;
 mod bucket;
+mod conformance;
 mod fetching;
 mod mirrors;
 mod pulling;
@@ -43,9 +44,11 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
 
 /// Bytes that differ everywhere.
 fn noise(length: u32) -> Vec<u8> {
-    (0..length)
-        .flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect()
+    let mut bytes = Vec::with_capacity(length as usize * 4);
+    for at in 0..length {
+        bytes.extend_from_slice(&at.wrapping_mul(2_654_435_761).to_le_bytes());
+    }
+    bytes
 }
 
 /// The request lines that start with `method`, in order.
