@@ -7,6 +7,7 @@
 //! A [`LayerStaging`] is the place to make them in: a directory on the store's own file system, so that an upper
 //! directory of a RUN becomes a layer's `fs/` without a byte being copied.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +56,15 @@ pub struct CompressedBlob {
     pub media_type: String,
     /// How it was made, such as `gzip-6`; `None` if it came from elsewhere.
     pub encoder: Option<String>,
+}
+
+/// A layer with other bytes that was made of a layer here, such as one with other times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DerivedLayer {
+    /// Which it is.
+    pub layer: DiffId,
+    /// What descriptors of it say besides, by key.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A place to make a layer in. Dropped without [`LayerStaging::commit`], nothing is left of it.
@@ -183,6 +193,28 @@ impl<'s> Layers<'s> {
             .join(format!("blob-{}", blob.digest.hex()));
         let body = postcard::to_stdvec(blob).map_err(|source| StoreError::Serialise {
             what: "a layer's blob",
+            source: Box::new(source),
+        })?;
+        framed::keep(self.store, &path, &body)
+    }
+
+    /// What was made of the layer under this name, if the store has it still.
+    pub fn derived(&self, layer: &DiffId, name: &str) -> Option<DerivedLayer> {
+        let body = framed::read(&self.dir(layer).join(derived_file(name))).whole()?;
+        let derived: DerivedLayer = postcard::from_bytes(&body).ok()?;
+        self.has_content(&derived.layer).then_some(derived)
+    }
+
+    /// Remembers what was made of the layer. `name` says how: the same name is always the same layer.
+    pub fn put_derived(
+        &self,
+        layer: &DiffId,
+        name: &str,
+        derived: &DerivedLayer,
+    ) -> Result<(), StoreError> {
+        let path = self.make_dir(layer)?.join(derived_file(name));
+        let body = postcard::to_stdvec(derived).map_err(|source| StoreError::Serialise {
+            what: "what a layer became",
             source: Box::new(source),
         })?;
         framed::keep(self.store, &path, &body)
@@ -386,6 +418,10 @@ impl LayerStaging<'_> {
         create_dir(&path)?;
         Ok(path)
     }
+}
+
+fn derived_file(name: &str) -> String {
+    format!("derived-{name}")
 }
 
 /// A digest of the names in a layer's directory; `None` if there is no directory.

@@ -8,6 +8,7 @@
 //!     changeset               what it does, as a value; a digest in front
 //!     meta                    size of its tar
 //!     blob-<hex>              a compressed form that is, or was, in blobs/
+//!     derived-<name>          the layer that was made of it in this way, such as one with clamped times
 //!     fs/                     unpacked, for overlayfs
 //!     damaged/                an fs/ whose files were found changed; not used again
 //!     tar                     the uncompressed tar

@@ -11,6 +11,11 @@
 //! Downloading, decompressing and writing go on at once, and layers of one image beside each other. Nothing is made before it is asked for: a base image that no RUN starts from is never unpacked, and one whose
 //! steps are all cached is not even pulled. Threads that need the same form make it once.
 
+mod blob;
+mod derived;
+
+pub(crate) use derived::{Origin, ReadyLayer};
+
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::panic::resume_unwind;
@@ -19,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use kiln_cache::{BlobWriter, CompressedBlob, Store};
-use kiln_image::compress::{self, Compression};
+use kiln_image::compress;
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
 use kiln_image::tar::{self, ApplyError, Limits, Nothing, TarContents, WriteError};
@@ -330,32 +335,6 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// The layer compressed: the blob it was pulled as if there is one, else one made with `compression`, once.
-    pub(crate) fn blob(
-        &self,
-        layer: DiffId,
-        compression: Compression,
-        task: &Task<'_>,
-    ) -> Result<CompressedBlob, Cause> {
-        self.fetch(layer, task)?;
-        self.in_flight.alone(&layer, || {
-            let encoder = encoder_name(compression);
-            let known = self
-                .store
-                .layers()
-                .meta(&layer)
-                .map(|meta| meta.blobs)
-                .unwrap_or_default();
-            if let Some(blob) = known
-                .into_iter()
-                .find(|blob| blob.encoder.as_ref().is_none_or(|name| *name == encoder))
-            {
-                return Ok(blob);
-            }
-            self.compress(layer, compression, encoder)
-        })
-    }
-
     /// Writes the layer's uncompressed tar from a form the store has.
     fn write_stored_tar(&self, layer: DiffId, out: &mut dyn Write) -> Result<(), Cause> {
         if let Some(mut file) = self.store.layers().tar(&layer)? {
@@ -550,30 +529,6 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    fn compress(
-        &self,
-        layer: DiffId,
-        compression: Compression,
-        encoder: String,
-    ) -> Result<CompressedBlob, Cause> {
-        let writer = self.store.cas().writer()?;
-        let mut compressed =
-            compress::encoder(compression, writer).map_err(Cause::layer("compress", layer))?;
-        self.write_stored_tar(layer, &mut compressed)?;
-        let writer = compressed
-            .finish()
-            .map_err(Cause::layer("compress", layer))?;
-        let (digest, size) = writer.commit(None)?;
-        let blob = CompressedBlob {
-            digest,
-            size,
-            media_type: media_type(compression).to_owned(),
-            encoder: Some(encoder),
-        };
-        self.store.layers().add_blob(&layer, &blob)?;
-        Ok(blob)
-    }
-
     fn stored_blob(&self, layer: DiffId) -> Option<CompressedBlob> {
         self.store.layers().meta(&layer)?.blobs.into_iter().next()
     }
@@ -661,25 +616,6 @@ pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
     let text = descriptor.digest().to_string();
     text.parse()
         .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
-}
-
-/// How a blob made here is remembered, so that the same request finds it again. The compressor is part of it: another one
-/// gives other bytes.
-fn encoder_name(compression: Compression) -> String {
-    match compression {
-        Compression::None => "none".to_owned(),
-        Compression::Gzip { level } => format!("gzip-{level}-libdeflate"),
-        Compression::Zstd { level } => format!("zstd-{level}-w23"),
-    }
-}
-
-fn media_type(compression: Compression) -> &'static str {
-    use kiln_image::media_type;
-    match compression {
-        Compression::None => media_type::OCI_LAYER,
-        Compression::Gzip { .. } => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd { .. } => media_type::OCI_LAYER_ZSTD,
-    }
 }
 
 fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(), Cause> {

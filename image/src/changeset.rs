@@ -16,7 +16,7 @@ use std::collections::btree_map::{self, Entry};
 use serde::{Deserialize, Serialize};
 
 use crate::tree::content;
-use crate::{Digest, Digester, ImagePath, Node};
+use crate::{Digest, Digester, ImagePath, Node, Timestamp};
 
 /// The first byte of a serialised changeset.
 const VERSION: u8 = 1;
@@ -146,6 +146,18 @@ impl Changeset {
         self.changes.iter()
     }
 
+    /// The same with no object newer than `latest` (R-SDE-3).
+    pub fn not_after(&self, latest: Timestamp) -> Self {
+        let clamped = |(path, change): (&ImagePath, &Change)| {
+            let mut change = change.clone();
+            if let Change::Put(node) = &mut change {
+                node.metadata.mtime = node.metadata.mtime.min(latest);
+            }
+            (path.clone(), change)
+        };
+        Self::from_sorted(self.changes.iter().map(clamped).collect())
+    }
+
     /// Sum of the sizes of all files put, each hard-linked file counted once, in bytes.
     pub fn content_size(&self) -> u64 {
         let mut seen = std::collections::HashSet::new();
@@ -242,7 +254,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::{Kind, Metadata, Timestamp};
+    use crate::{Kind, Metadata};
 
     fn path(text: &str) -> ImagePath {
         ImagePath::clean(text.as_bytes())

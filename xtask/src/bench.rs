@@ -6,6 +6,7 @@
 mod builder;
 mod cached;
 mod copy;
+mod export;
 mod loops;
 mod material;
 mod pull;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Size of the large file in MiB
     #[arg(long, default_value_t = 2048, value_name = "MIB")]
     large: u64,
+    /// Size of the layer that is exported in MiB
+    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    layer: u64,
 }
 
 /// What can be measured.
@@ -54,6 +58,8 @@ enum Subject {
     Cached,
     /// 50,000 files and one of 2 GiB copied into images: cold, untouched, with one file changed
     Copy,
+    /// A layer of 1 GiB of programs, text and what can't be compressed, written as gzip and zstd
+    Export,
 }
 
 /// What all subjects share.
@@ -101,6 +107,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if asked(Subject::Copy) {
         rows.extend(copy::measure(&bench, args.large << 20)?);
+    }
+    if asked(Subject::Export) {
+        rows.extend(export::measure(&bench, args.layer << 20)?);
     }
     let names: Vec<&str> = builders.iter().map(Builder::name).collect();
     print_table(&names, &rows);

@@ -8,6 +8,7 @@
 
 mod bounded;
 mod estargz;
+mod format;
 mod gzip;
 mod ordered;
 mod sample;
@@ -22,6 +23,7 @@ use lzma_rust2::XzReader;
 
 pub use bounded::BoundedDecoder;
 pub use estargz::{Estargz, EstargzError, TOC_DIGEST, UNCOMPRESSED_SIZE, write_estargz};
+pub use format::LayerFormat;
 pub use gzip::ParallelGzipWriter;
 
 /// How a blob is compressed, without the level, which can't be read back.

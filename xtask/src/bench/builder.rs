@@ -144,15 +144,7 @@ impl Builder {
                 command.args(["build", "-t", IMAGE]);
                 command
             }
-            Builder::BuildKit => {
-                let mut command = Command::new("buildctl");
-                command.args(["build", "--frontend=dockerfile.v0"]);
-                for name in ["context", "dockerfile"] {
-                    let local = format!("{name}={}", context.display());
-                    command.args(["--local", &local]);
-                }
-                command
-            }
+            Builder::BuildKit => buildkit(context),
         };
         if task.again {
             command.arg("--no-cache");
@@ -165,6 +157,50 @@ impl Builder {
         }
         timed(&mut command)
     }
+}
+
+impl Builder {
+    /// Whether it writes an image as one compressed file.
+    pub(super) fn can_export(&self) -> bool {
+        !matches!(self, Builder::Docker)
+    }
+
+    /// Writes the image that was built of `context` to `file`, as an OCI archive with its layers compressed as `format`.
+    pub(super) fn export(&self, context: &Path, format: &str, file: &Path) -> Result<Cost> {
+        let output = format!("type=oci,dest={},compression={format}", file.display());
+        let mut command = match self {
+            Builder::Kiln { program, store } => {
+                let mut command = Command::new(program);
+                command.args(["build", "--progress=none", "-o", &output, "--root"]);
+                command.arg(store).arg(context);
+                command
+            }
+            Builder::Buildah { storage } => {
+                let mut command = buildah(storage);
+                command.args(["push", "--compression-format", format, IMAGE]);
+                command.arg(format!("oci-archive:{}", file.display()));
+                command
+            }
+            Builder::Docker => bail!("docker writes its layers uncompressed"),
+            Builder::BuildKit => {
+                let mut command = buildkit(context);
+                command.args(["--output", &output]);
+                command
+            }
+        };
+        timed(&mut command)
+    }
+}
+
+/// A build by BuildKit.
+fn buildkit(context: &Path) -> Command {
+    let mut command = Command::new("buildctl");
+    command.args(["build", "--frontend=dockerfile.v0"]);
+    for name in ["context", "dockerfile"] {
+        let local = format!("{name}={}", context.display());
+        command.args(["--local", &local]);
+    }
+    command
 }
 
 fn buildah(storage: &Path) -> Command {

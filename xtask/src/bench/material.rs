@@ -2,7 +2,7 @@
 //! made of, which can be compressed about as well as programs.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -115,6 +115,63 @@ pub(super) fn small(context: &Path) -> Result<Material> {
         }
         Ok(())
     })
+}
+
+/// Of a hundred bytes of mixed content, how many are programs' and how many are text; the rest has no order.
+const PROGRAMS: u64 = 50;
+const TEXT: u64 = 35;
+
+/// `size` bytes of what images are made of: programs and text of this machine, and what is compressed already.
+pub(super) fn mixed(context: &Path, size: u64) -> Result<Material> {
+    make(context, |files| {
+        let (programs, text) = this_machines_files()?;
+        copy_of(&programs, &files.join("programs"), size / 100 * PROGRAMS)?;
+        copy_of(&text, &files.join("text"), size / 100 * TEXT)?;
+        let mut out = create(&files.join("archive"))?;
+        Numbers(0xa7c).write(&mut out, size / 100 * (100 - PROGRAMS - TEXT))?;
+        Ok(out.flush()?)
+    })
+}
+
+/// The machine's programs and libraries, and its texts, each in the order of their names.
+fn this_machines_files() -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut programs, mut text) = (Vec::new(), Vec::new());
+    for entry in walkdir::WalkDir::new("/usr").sort_by_file_name() {
+        let entry = entry?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let mut start = Vec::new();
+        // What can't be read is left out.
+        let read =
+            File::open(entry.path()).and_then(|file| file.take(4096).read_to_end(&mut start));
+        if read.is_err() || start.len() < 512 {
+            continue;
+        }
+        if start.starts_with(b"\x7fELF") {
+            programs.push(entry.into_path());
+        } else if start.is_ascii() && !start.contains(&0) {
+            text.push(entry.into_path());
+        }
+    }
+    Ok((programs, text))
+}
+
+/// Copies files until there are `size` bytes of them, some several times if there are too few.
+fn copy_of(files: &[PathBuf], folder: &Path, size: u64) -> Result<()> {
+    anyhow::ensure!(!files.is_empty(), "there is nothing to copy in `/usr`");
+    let mut left = size;
+    for (number, file) in files.iter().cycle().enumerate() {
+        if left == 0 {
+            break;
+        }
+        let below = folder.join(format!("d{:03}", number / 100));
+        create_dir(&below)?;
+        let mut out = create(&below.join(format!("f{number}")))?;
+        left -= std::io::copy(&mut File::open(file)?.take(left), &mut out)?;
+        out.flush()?;
+    }
+    Ok(())
 }
 
 /// One file of `size` bytes.
