@@ -4,10 +4,14 @@
 //! bare path (the final filesystem as files), and `-` (the final filesystem as a tar on stdout).
 //! Clauses R-EXPORT-1, 5, 6, 7, 11.
 
+mod image;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use kiln_image::{Reference, ReferenceError};
+
+pub(crate) use image::ImageAttributes;
 
 /// One `-o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub(crate) struct Output {
     pub(crate) as_directory: bool,
     /// `platform-split`: whether the files of each platform are in a folder of their own; `None` where there are several.
     pub(crate) platform_split: Option<bool>,
+    /// What is said of the image.
+    pub(crate) image: ImageAttributes,
 }
 
 /// The forms a result can take.
@@ -74,30 +80,34 @@ impl Output {
             names: Vec::new(),
             as_directory: false,
             platform_split: None,
+            image: ImageAttributes::default(),
         }
     }
 
     fn from_fields(fields: &[String]) -> Result<Self, String> {
         let mut kind = None;
         let mut output = Self::new(OutputKind::CacheOnly, None);
+        let mut written = image::Written::default();
+        let mut is_registry = false;
         for field in fields {
             let (key, value) = field
                 .split_once('=')
                 .ok_or_else(|| format!("`{field}` is not `key=value`"))?;
             match key.trim().to_ascii_lowercase().as_str() {
-                "type" => kind = Some(value.parse()?),
+                "type" => {
+                    is_registry = value == "registry";
+                    kind = Some(value.parse()?);
+                }
                 "dest" => output.dest = Some(Destination::from(value)),
                 "name" => output.names = names(value)?,
                 "tar" => output.as_directory = !boolean(value)?,
                 "platform-split" => output.platform_split = Some(boolean(value)?),
-                other => {
-                    return Err(format!(
-                        "kiln has no output attribute `{other}`; it has type, dest, name, tar and platform-split"
-                    ));
-                }
+                key if written.take(key, value) => {}
+                other => return Err(format!("kiln has no output attribute `{other}`")),
             }
         }
         output.kind = kind.ok_or("it has no `type=`")?;
+        output.image = written.read(output.kind, is_registry)?;
         output.checked()
     }
 
@@ -154,6 +164,10 @@ impl FromStr for OutputKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // The same as an image, but that it is pushed.
+        if text == "registry" {
+            return Ok(Self::Image);
+        }
         let all = [
             Self::Oci,
             Self::Docker,
@@ -164,7 +178,7 @@ impl FromStr for OutputKind {
         ];
         all.into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or_else(|| format!("kiln has no output type `{text}`; it has oci, docker, tar, local, image and cacheonly"))
+            .ok_or_else(|| format!("kiln has no output type `{text}`; it has oci, docker, tar, local, image, registry and cacheonly"))
     }
 }
 

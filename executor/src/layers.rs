@@ -173,6 +173,21 @@ impl<'a> Layers<'a> {
         is_meant(&remote.holder).then_some(remote.descriptor)
     }
 
+    /// A repository of this registry that is known to have the blob of a layer.
+    pub(crate) fn repository_with(&self, blob: Digest, registry: &str) -> Option<String> {
+        let remote = locked(&self.remote);
+        let held = remote
+            .values()
+            .filter(|remote| digest_of(&remote.descriptor).is_ok_and(|digest| digest == blob));
+        held.filter_map(|remote| match &remote.holder {
+            Holder::Registry(image) if image.registry() == registry => {
+                Some(image.repository().to_owned())
+            }
+            _ => None,
+        })
+        .min()
+    }
+
     /// The layers that could not be had from elsewhere since this was asked last.
     pub(crate) fn take_lost(&self) -> HashSet<DiffId> {
         let lost = std::mem::take(&mut *locked(&self.lost));

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use kiln_executor::export::{ExportOptions, export};
+use kiln_executor::export::export;
 use kiln_executor::lock::Lock;
 use kiln_executor::{
     Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, images,
@@ -295,15 +295,11 @@ fn make(
     for product in &products {
         let mut result = Results::of(product);
         for output in outputs {
-            let names = outputs::names(&args.tags, output);
             if let Some(sink) = outputs::sink(output) {
-                let options = ExportOptions {
-                    names: names.clone(),
-                    ..ExportOptions::default()
-                };
+                let options = outputs::export_options(args, output);
                 let exported = export(product, &sink, &options, services, reporter)
                     .map_err(|error| Failure::from_build_error(Some(&source), &error))?;
-                result.add(exported, names);
+                result.add(exported, options.names);
             }
         }
         results.push(result);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::NamedImages;
+use kiln_image::compress::LayerFormat;
 use kiln_image::image_index::{IndexedManifest, image_index_json};
 use kiln_image::layout::CREATED;
 use kiln_image::media_type::MediaTypes;
@@ -10,9 +11,8 @@ use kiln_image::{Descriptor, Digest, Platform};
 use kiln_registry::ManifestTree;
 
 use super::annotations::Level;
-use super::{Destination, ExportOptions, Exported};
+use super::{Destination, ExportOptions, Exported, ImageSink, Push, form};
 use crate::Services;
-use crate::build::Built;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::images::{
@@ -20,33 +20,77 @@ use crate::images::{
 };
 use crate::product::Product;
 
-/// Gives the store's names to the images. One image waits for its manifest until somebody needs it, unless it is to say something.
-pub(super) fn store(
+/// Gives the images to the store and to registries. For the store alone an image waits for its manifest until somebody needs
+/// it, unless it is to say something.
+pub(super) fn hand_over(
     product: &Product,
+    sink: ImageSink,
     options: &ExportOptions,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    for built in &product.images {
-        services.layers.fetch_all(built.config.diff_ids(), task)?;
+    let needs_manifest = product.multi_platform
+        || !options.annotations.0.is_empty()
+        || options.wants_manifest
+        || options.format != LayerFormat::default()
+        || options.media_types != MediaTypes::default()
+        || sink.push.is_some();
+    let ready = match needs_manifest {
+        true => Some(Ready::of(product, options, services, task)?),
+        false => None,
+    };
+    let exported = match (&ready, sink.store) {
+        (Some(ready), true) => {
+            keep(ready.put(services)?, sink, options, services, task)?;
+            ready.exported()
+        }
+        (Some(ready), false) => ready.exported(),
+        (None, _) => {
+            let image = form::image_of(product.first(), options, services, task)?;
+            let id = Some(image.record.config);
+            keep(image.record.into(), sink, options, services, task)?;
+            Exported { manifest: None, id }
+        }
+    };
+    if let (Some(push), Some(ready)) = (sink.push, &ready) {
+        for name in &options.names {
+            let reference = match push {
+                Push::ByName => name.clone(),
+                Push::ByDigest => name.by_digest(Digest::of(&ready.tree.bytes)),
+            };
+            images::send_tree(services, &reference, &ready.tree, None, task)?;
+        }
+    }
+    Ok(exported)
+}
+
+/// Gives the store's names to images.
+fn keep(
+    named: NamedImages,
+    sink: ImageSink,
+    options: &ExportOptions,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    for image in named.iter() {
+        let config = images::config_of(services, image)?;
+        services.layers.fetch_all(config.diff_ids(), task)?;
+        if sink.unpack {
+            services.layers.unpack_all(config.diff_ids(), task)?;
+        }
     }
     services.store.sync()?;
     let refs = services.store.refs();
-    let written = product.multi_platform || !options.annotations.0.is_empty();
-    let (named, exported) = if written {
-        let ready = Ready::of(product, options, services, task)?;
-        (ready.put(services)?, ready.exported())
-    } else {
-        let image = stored(product.first(), services)?;
-        (NamedImages::from(image.record), Exported::default())
-    };
     for image in named.iter() {
         refs.set_untagged(image)?;
     }
-    for name in &options.names {
-        refs.set_all(name, &named)?;
+    // What is known by its digest has no tag.
+    if sink.push != Some(Push::ByDigest) {
+        for name in &options.names {
+            refs.set_all(name, &named)?;
+        }
     }
-    Ok(exported)
+    Ok(())
 }
 
 /// Writes a layout, with `docker` one that `docker load` takes.
@@ -70,7 +114,7 @@ pub(super) fn archive(
         platform: ready.platform(),
         created: created.max().filter(|_| !annotations.contains_key(CREATED)),
         annotations,
-        docker: docker.then_some(product.first().id),
+        docker: docker.then_some(ready.id()),
         tree: ready.tree,
     };
     let epoch = product.first().source_date_epoch.unwrap_or(0);
@@ -108,10 +152,9 @@ impl Ready {
         let mut children = Vec::new();
         for built in &product.images {
             let platform = Some(&built.platform);
-            let image = stored(built, services)?;
+            let (image, layers) = form::compressed(built, options, services, task)?;
             let said = options.annotations.at(Level::Manifest, platform);
-            let types = MediaTypes::Oci;
-            let manifest = new_manifest(services, &image, options.compression, types, &said, task)?;
+            let manifest = new_manifest(&image, &layers, options.media_types, &said)?;
             manifests.push(IndexedManifest {
                 descriptor: descriptor(&manifest.media_type, &manifest.bytes),
                 platform: platform.cloned(),
@@ -128,11 +171,11 @@ impl Ready {
             });
         }
         let said = options.annotations.at(Level::Index, None);
-        let bytes = image_index_json(&manifests, MediaTypes::Oci, &said)
+        let bytes = image_index_json(&manifests, options.media_types, &said)
             .map_err(|error| Cause::Image(error.to_string()))?;
         Ok(Ready {
             images,
-            tree: ManifestTree::index(MediaTypes::Oci.index(), bytes, children),
+            tree: ManifestTree::index(options.media_types.index(), bytes, children),
             annotations: options.annotations.at(Level::IndexDescriptor, None),
         })
     }
@@ -180,23 +223,18 @@ impl Ready {
                 platform: self.platform(),
                 annotations: self.annotations.clone(),
             }),
+            id: Some(self.id()),
         }
+    }
+
+    /// The digest of the first image's config.
+    fn id(&self) -> Digest {
+        let image = self.images.first().expect("a product has an image");
+        image.record.config
     }
 }
 
 fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     let digest = Digest::of(bytes).to_oci();
     Descriptor::new(media_type.into(), bytes.len() as u64, digest)
-}
-
-/// The image as the store has it, its config put there.
-fn stored(built: &Built, services: &Services<'_>) -> Result<StoredImage, Cause> {
-    let id = services.store.cas().put(&built.config_bytes)?;
-    Ok(StoredImage {
-        reference: None,
-        named: None,
-        record: images::record(id, &built.config),
-        config: built.config.clone(),
-        config_bytes: built.config_bytes.clone(),
-    })
 }

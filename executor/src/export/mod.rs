@@ -1,6 +1,7 @@
 //! Handing what was built to where it is wanted: a sink for each `--output` type (R-EXPORT).
 
 mod annotations;
+mod form;
 mod images;
 mod rootfs;
 
@@ -10,9 +11,10 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_image::Reference;
-use kiln_image::compress::Compression;
+use kiln_image::compress::LayerFormat;
 use kiln_image::image_index::IndexedManifest;
+use kiln_image::media_type::MediaTypes;
+use kiln_image::{Digest, Reference};
 
 use crate::Services;
 use crate::build::Built;
@@ -25,8 +27,8 @@ pub use annotations::{Annotation, Annotations, Level};
 /// A sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
-    /// The store, under the image's names.
-    Store,
+    /// The store and registries, under the image's names.
+    Image(ImageSink),
     /// An OCI image layout.
     Oci(Destination),
     /// A layout that `docker load` takes, always a tar.
@@ -36,6 +38,36 @@ pub enum Sink {
     /// The root filesystem as files below a directory. Whether each platform has a directory of its own there; `None` where
     /// there are several.
     Local(PathBuf, Option<bool>),
+}
+
+/// Who gets an image that is not written to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSink {
+    /// The store.
+    pub store: bool,
+    /// Whether its layers are unpacked there at once.
+    pub unpack: bool,
+    /// The registries that its names say.
+    pub push: Option<Push>,
+}
+
+/// How registries get an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// Under its names with their tags.
+    ByName,
+    /// Under its digest, in the repositories of its names.
+    ByDigest,
+}
+
+impl Default for ImageSink {
+    fn default() -> Self {
+        Self {
+            store: true,
+            unpack: false,
+            push: None,
+        }
+    }
 }
 
 /// Where the bytes of a sink go.
@@ -54,8 +86,14 @@ pub enum Destination {
 pub struct ExportOptions {
     /// Its names.
     pub names: Vec<Reference>,
-    /// How layers that have no compressed form yet are compressed.
-    pub compression: Compression,
+    /// How layers are compressed.
+    pub format: LayerFormat,
+    /// Which media types manifests name.
+    pub media_types: MediaTypes,
+    /// Whether layers made by this build have no file newer than the build's date (R-SDE-3).
+    pub rewrite_timestamp: bool,
+    /// Whether somebody wants to know the manifest's digest, though nothing else needs it.
+    pub wants_manifest: bool,
     /// What manifests and indexes say besides.
     pub annotations: Annotations,
 }
@@ -65,6 +103,9 @@ pub struct ExportOptions {
 pub struct Exported {
     /// The manifest or index, where one was made, as `index.json` describes it.
     pub manifest: Option<IndexedManifest>,
+    /// The digest of the first image's config, for outputs that are images: an output may have other layers than were built,
+    /// and so another config.
+    pub id: Option<Digest>,
 }
 
 /// Hands what was built to a sink.
@@ -86,7 +127,7 @@ pub fn export(
 /// What progress calls it (R-PROG-3).
 fn name_of(sink: &Sink) -> &'static str {
     match sink {
-        Sink::Store => "exporting to image",
+        Sink::Image(_) => "exporting to image",
         Sink::Oci(_) => "exporting to oci image format",
         Sink::Docker(_) => "exporting to docker image format",
         Sink::Tar(_) => "sending tarball",
@@ -101,11 +142,11 @@ fn write(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    if matches!(sink, Sink::Store | Sink::Oci(_) | Sink::Docker(_)) {
+    if matches!(sink, Sink::Image(_) | Sink::Oci(_) | Sink::Docker(_)) {
         check_images(product, sink, options)?;
     }
     match sink {
-        Sink::Store => images::store(product, options, services, task),
+        Sink::Image(sink) => images::hand_over(product, *sink, options, services, task),
         Sink::Oci(to) => images::archive(product, to, false, options, services, task),
         Sink::Docker(to) => images::archive(product, to, true, options, services, task),
         Sink::Tar(to) => {

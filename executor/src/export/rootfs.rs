@@ -209,7 +209,7 @@ fn whole_tree(
     };
     let mut changeset = single_links(tree.to_changeset(), &tree);
     if let Some(epoch) = epoch {
-        changeset = not_after(&changeset, Timestamp::from_secs(epoch));
+        changeset = changeset.not_after(Timestamp::from_secs(epoch)); // R-SDE-2
     }
     Ok((changeset, contents))
 }
@@ -266,18 +266,6 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
             (path.clone(), change)
         })
         .collect()
-}
-
-/// No file newer than the fixed date (R-SDE-2).
-fn not_after(changeset: &Changeset, latest: Timestamp) -> Changeset {
-    let clamped = |(path, change): (&ImagePath, &Change)| {
-        let mut change = change.clone();
-        if let Change::Put(node) = &mut change {
-            node.metadata.mtime = node.metadata.mtime.min(latest);
-        }
-        (path.clone(), change)
-    };
-    changeset.iter().map(clamped).collect()
 }
 
 fn layers_of(tree: &Tree) -> HashMap<ImagePath, usize> {

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, StoreError};
-use kiln_image::compress::Compression;
+use kiln_image::compress::{Compression, LayerFormat};
 use kiln_image::manifest::{manifest_json, parse_manifest};
 use kiln_image::media_type::MediaTypes;
-use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
+use kiln_image::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Platform, Reference};
 
 use super::pull::read_config;
 use super::push::{config_descriptor, layer_media_type};
 use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::Task;
-use crate::layers::digest_of;
+use crate::layers::{Origin, ReadyLayer, digest_of};
 
 /// Largest manifest that is read, in bytes.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -91,6 +91,16 @@ fn choose<'n>(
             .min_by_key(|(preference, _)| *preference)
             .map(|(_, image)| image),
     }
+}
+
+/// The config of an image of the store.
+pub(crate) fn config_of(
+    services: &Services<'_>,
+    record: &ImageRecord,
+) -> Result<ImageConfig, Cause> {
+    let bytes = services.store.cas().read(&record.config, CONFIG_LIMIT)?;
+    ImageConfig::from_json(&bytes)
+        .map_err(|error| Cause::Image(format!("can't use `{}`: {error}", record.config)))
 }
 
 /// Reads what a record names, and makes the layers known that a registry has.
@@ -186,40 +196,38 @@ pub(crate) fn manifest_of(
     {
         return Ok(pulled);
     }
-    new_manifest(
-        services,
-        image,
+    let format = LayerFormat {
         compression,
-        media_types,
-        &Default::default(),
-        task,
-    )
+        ..LayerFormat::default()
+    };
+    let ready = |layer: &DiffId| services.layers.ready(*layer, Origin::Base, format, task);
+    let layers: Result<Vec<_>, _> = image.config.diff_ids().iter().map(ready).collect();
+    new_manifest(image, &layers?, media_types, &Default::default())
 }
 
-/// A manifest made now, with all its blobs in the store.
+/// A manifest made now, of an image whose layers are these.
 pub(crate) fn new_manifest(
-    services: &Services<'_>,
     image: &StoredImage,
-    compression: Compression,
+    layers: &[ReadyLayer],
     media_types: MediaTypes,
     annotations: &BTreeMap<String, String>,
-    task: &Task<'_>,
 ) -> Result<ReadyManifest, Cause> {
     let config = config_descriptor(
         media_types,
         image.record.config,
         image.config_bytes.len() as u64,
     );
-    let mut layers = Vec::new();
-    for layer in image.config.diff_ids() {
-        let blob = services.layers.blob(*layer, compression, task)?;
+    let descriptor = |ready: &ReadyLayer| {
+        let blob = &ready.blob;
         let media_type = layer_media_type(media_types, &blob.media_type);
-        layers.push(Descriptor::new(
-            media_type.as_str().into(),
-            blob.size,
-            blob.digest.to_oci(),
-        ));
-    }
+        let digest = blob.digest.to_oci();
+        let mut descriptor = Descriptor::new(media_type.as_str().into(), blob.size, digest);
+        if !ready.annotations.is_empty() {
+            descriptor.set_annotations(Some(ready.annotations.clone().into_iter().collect()));
+        }
+        descriptor
+    };
+    let layers: Vec<Descriptor> = layers.iter().map(descriptor).collect();
     let bytes = manifest_json(&config, &layers, media_types, annotations)
         .map_err(|error| Cause::Image(error.to_string()))?;
     Ok(ReadyManifest {

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use kiln_image::media_type::{self, MediaTypes};
 use kiln_image::{Descriptor, Digest, Reference};
-use kiln_registry::BlobSource;
+use kiln_registry::{BlobSource, ManifestTree};
 
 use super::found::{self, StoredImage};
 use super::tree;
@@ -38,18 +38,37 @@ fn send(
     task: &Task<'_>,
 ) -> Result<Digest, Cause> {
     let tree = tree::tree_of(services, image, task)?;
+    send_tree(
+        services,
+        reference,
+        &tree,
+        mount_from(image, reference),
+        task,
+    )
+}
+
+/// Sends a manifest or index whose blobs are in the store; `mount_from` is a repository of the same registry that has them.
+pub(crate) fn send_tree(
+    services: &Services<'_>,
+    reference: &Reference,
+    tree: &ManifestTree,
+    mount_from: Option<String>,
+    task: &Task<'_>,
+) -> Result<Digest, Cause> {
     let stored = Stored {
         services,
         task,
-        mount_from: mount_from(image, reference),
+        registry: reference.registry(),
+        mount_from,
     };
-    Ok(services.registry.push_tree(reference, &tree, &stored)?)
+    Ok(services.registry.push_tree(reference, tree, &stored)?)
 }
 
 /// Blobs of the store on their way to a registry.
 struct Stored<'a> {
     services: &'a Services<'a>,
     task: &'a Task<'a>,
+    registry: &'a str,
     mount_from: Option<String>,
 }
 
@@ -60,8 +79,10 @@ impl BlobSource for Stored<'_> {
         Ok(Box::new(reader.map_err(io::Error::other)?))
     }
 
-    fn mount_from(&self, _: &Descriptor) -> Option<String> {
-        self.mount_from.clone()
+    fn mount_from(&self, blob: &Descriptor) -> Option<String> {
+        let digest = Digest::try_from(blob.digest()).ok()?;
+        let known = || self.services.layers.repository_with(digest, self.registry);
+        self.mount_from.clone().or_else(known)
     }
 
     fn progress(&self, blob: &Descriptor, done: u64) {

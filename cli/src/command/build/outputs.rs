@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use kiln_executor::export::{self, Sink};
+use kiln_executor::export::{self, ExportOptions, Push, Sink};
 use kiln_image::Reference;
 
 use super::Args;
@@ -18,6 +18,7 @@ pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> 
     check_stdout(&outputs, args.quiet, std::io::stdout().is_terminal())?;
     check_id(args, &outputs)?;
     check_tags(args)?;
+    check_push(args, &outputs)?;
     check_index(&outputs, index)?;
     Ok(outputs)
 }
@@ -33,7 +34,7 @@ pub(super) fn sink(output: &Output) -> Option<Sink> {
     };
     Some(match (output.kind, &output.dest) {
         (OutputKind::CacheOnly, _) => return None,
-        (OutputKind::Image, _) => Sink::Store,
+        (OutputKind::Image, _) => Sink::Image(output.image.sink),
         (OutputKind::Oci, _) => Sink::Oci(to()),
         (OutputKind::Docker, _) => Sink::Docker(to()),
         (OutputKind::Local, Some(Destination::Path(path))) => {
@@ -41,6 +42,25 @@ pub(super) fn sink(output: &Output) -> Option<Sink> {
         }
         (OutputKind::Tar | OutputKind::Local, _) => Sink::Tar(to()),
     })
+}
+
+/// How it is to be handed over.
+pub(super) fn export_options(args: &Args, output: &Output) -> ExportOptions {
+    ExportOptions {
+        names: names(&args.tags, output),
+        format: output.image.format,
+        media_types: output.image.media_types,
+        rewrite_timestamp: output.image.rewrite_timestamp,
+        wants_manifest: args.metadata_file.is_some(),
+        ..ExportOptions::default()
+    }
+}
+
+/// The registries that outputs may speak to without TLS.
+pub(super) fn insecure_registries(args: &Args, outputs: &[Output]) -> Vec<String> {
+    let insecure = outputs.iter().filter(|output| output.image.insecure);
+    let names = insecure.flat_map(|output| names(&args.tags, output));
+    names.map(|name| name.registry().to_owned()).collect()
 }
 
 /// The names an output gives the image: those of `-t`, and its own.
@@ -83,6 +103,28 @@ fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
         )),
         false => Ok(()),
     }
+}
+
+/// What is pushed has a name, which says where to. By digest it can't have a tag.
+fn check_push(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
+    for output in outputs {
+        let Some(push) = output.image.sink.push else {
+            continue;
+        };
+        let names = names(&args.tags, output);
+        if names.is_empty() {
+            return Err(Failure::usage("an image without a name can't be pushed")
+                .help("name it with `-t REGISTRY/NAME:TAG`, or `name=` of the output"));
+        }
+        let tagged = |name: &&Reference| name.tag().is_some_and(|tag| tag != "latest");
+        if let (Push::ByDigest, Some(name)) = (push, names.iter().find(tagged)) {
+            return Err(Failure::usage(format!(
+                "can't push tagged ref {} by digest",
+                name.familiar()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// R-EXPORT-4

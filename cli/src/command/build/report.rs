@@ -141,6 +141,7 @@ mod tests {
         let results = [Results {
             id: Digest::of(b""),
             is_index: false,
+            has_image: false,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),
         }];

@@ -17,6 +17,8 @@ pub(super) struct Results {
     pub(super) id: Digest,
     /// Whether it is an index.
     pub(super) is_index: bool,
+    /// Whether the digest is that of an output.
+    pub(super) has_image: bool,
     /// The manifest or index, if an output needed one.
     pub(super) manifest: Option<IndexedManifest>,
     pub(super) names: Vec<Reference>,
@@ -27,6 +29,7 @@ impl Results {
         Self {
             id: product.first().id,
             is_index: product.multi_platform,
+            has_image: false,
             manifest: None,
             names: Vec::new(),
         }
@@ -34,6 +37,11 @@ impl Results {
 
     /// Takes in what one more output made.
     pub(super) fn add(&mut self, exported: Exported, names: Vec<Reference>) {
+        // An output may have other layers than were built; that of the first one counts.
+        if let (false, false, Some(id)) = (self.is_index, self.has_image, exported.id) {
+            self.id = id;
+            self.has_image = true;
+        }
         if self.manifest.is_none()
             && let Some(manifest) = exported.manifest
         {
@@ -101,6 +109,7 @@ mod tests {
         let results = Results {
             id: Digest::of(b"config"),
             is_index: false,
+            has_image: false,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
         };
@@ -117,6 +126,7 @@ mod tests {
         let results = Results {
             id: Digest::of(b""),
             is_index: false,
+            has_image: false,
             manifest: None,
             names: Vec::new(),
         };
