@@ -92,6 +92,18 @@ impl Session {
         })
     }
 
+    /// The same with registries that images are sent to without TLS, or whoever they say they are.
+    #[must_use]
+    pub(crate) fn with_insecure_pushes(mut self, config: &Config, hosts: &[String]) -> Self {
+        if !hosts.is_empty() {
+            self.registry = Client::new(kiln_registry::Options {
+                insecure_pushes: hosts.to_vec(),
+                ..config.registry()
+            });
+        }
+        self
+    }
+
     /// The same with an SSH agent that git may ask.
     #[must_use]
     pub(crate) fn with_agent(mut self, socket: Option<PathBuf>) -> Self {

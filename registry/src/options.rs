@@ -19,6 +19,8 @@ pub struct Options {
     pub tls_verify: Option<bool>,
     /// Mirrors, insecure and blocked registries.
     pub rules: RegistryRules,
+    /// Registries (`host` or `host:port`) that are pushed to as if a rule called them insecure.
+    pub insecure_pushes: Vec<String>,
     /// Folders like `/etc/docker/certs.d`, the most important first.
     pub certificates: Vec<PathBuf>,
     /// Where user names, passwords and tokens come from.
@@ -62,6 +64,7 @@ impl Default for Options {
             user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).to_owned(),
             tls_verify: None,
             rules: RegistryRules::default(),
+            insecure_pushes: Vec::new(),
             certificates: Vec::new(),
             credentials: Credentials::default(),
             proxy: Proxy::default(),

@@ -127,7 +127,10 @@ impl Session {
         image: &Reference,
     ) -> Result<Endpoint, RegistryError> {
         let endpoint = self.rules(at)?.to_push(image);
-        endpoint.map_err(|source| rules_failure(at, source))
+        let mut endpoint = endpoint.map_err(|source| rules_failure(at, source))?;
+        let hosts = &self.options.insecure_pushes;
+        endpoint.insecure |= hosts.iter().any(|host| host == image.registry());
+        Ok(endpoint)
     }
 
     /// Asks, and asks again after passing failures, up to `retries` times. Every status but 401 from the registry itself

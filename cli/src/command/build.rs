@@ -140,10 +140,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let secrets = secret::secrets(&args.secrets, |name| config.variable(name))?;
     let agents = ssh::agents(&args.agents, |name| config.variable(name))?;
+    let insecure = outputs::insecure_registries(&args);
     let session = LazySession::new(|| {
         let session = Session::open_with_files(config, args.sandbox.as_deref())?;
         let default = ssh::default_socket(&agents)?;
-        Ok(session.with_agent(default))
+        Ok(session
+            .with_agent(default)
+            .with_insecure_pushes(config, &insecure))
     });
     let check = |json| check::run_for_build(&args.recipe, &secrets, json, &session, config);
     match args.call {

@@ -57,8 +57,8 @@ pub(super) fn export_options(args: &Args, output: &Output) -> ExportOptions {
 }
 
 /// The registries that outputs may speak to without TLS.
-pub(super) fn insecure_registries(args: &Args, outputs: &[Output]) -> Vec<String> {
-    let insecure = outputs.iter().filter(|output| output.image.insecure);
+pub(super) fn insecure_registries(args: &Args) -> Vec<String> {
+    let insecure = args.outputs.iter().filter(|output| output.image.insecure);
     let names = insecure.flat_map(|output| names(&args.tags, output));
     names.map(|name| name.registry().to_owned()).collect()
 }
