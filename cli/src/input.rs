@@ -68,6 +68,8 @@ pub(crate) struct Input {
     pub(crate) contexts: ContextSources,
     /// What is left out of the build context.
     pub(crate) ignore: IgnoreFile,
+    /// When the commit was made that was fetched as the build context, in seconds since 1970, if dates count.
+    pub(crate) commit_time: Option<i64>,
     /// Whether the Dockerfile is a file of this machine, by its name.
     pub(crate) is_file: bool,
     /// Keeps the empty folder that stands for the context of a Dockerfile from stdin.
@@ -140,6 +142,7 @@ impl Input {
                 modes: ContextModes::Kept,
             })),
             ignore: no_rules(),
+            commit_time: None,
             is_file: false,
             _empty: Some(empty),
         })
@@ -161,6 +164,7 @@ impl Input {
             },
             contexts: of_main(ContextSource::Spooled(Arc::new(spooled))),
             ignore: no_rules(),
+            commit_time: None,
             is_file: false,
             _empty: None,
         })
@@ -223,6 +227,7 @@ impl Input {
             dockerfile,
             ignore: folder.ignore.clone(),
             contexts: of_main(ContextSource::Folder(folder)),
+            commit_time: None,
             is_file,
             _empty: None,
         })

@@ -3,15 +3,15 @@
 
 use std::path::PathBuf;
 
-use kiln_executor::ContextModes;
-use kiln_executor::Secrets;
 use kiln_executor::images::PullPolicy;
+use kiln_executor::{ContextModes, ContextSource, Secrets, head_time};
 use kiln_image::{Platform, PlatformError};
 use kiln_planner::{NoCache, PlanOptions};
 
 use crate::args::{KeyValue, ProgressMode};
 use crate::build_context::{self, BuildContext};
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::input::{Input, Wanted};
 use crate::session::LazySession;
@@ -64,9 +64,13 @@ pub(crate) struct Recipe {
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<BuildContext>,
     /// Mode bits of a folder's files: kept (as on disk), or canonical (0755 for folders and what is executable, else 0644), with which
-    /// machines of different umasks agree
-    #[arg(long, value_enum, default_value_t, value_name = "MODES")]
-    pub(crate) context_modes: Modes,
+    /// machines of different umasks agree [default: kept, with --reproducible canonical]
+    #[arg(long, value_enum, value_name = "MODES")]
+    pub(crate) context_modes: Option<Modes>,
+    /// The same image for the same inputs, whenever and wherever it is built: dates of image and layers are that of the context's
+    /// git commit, or 1970, unless SOURCE_DATE_EPOCH says another; and modes are canonical
+    #[arg(long)]
+    pub(crate) reproducible: bool,
     /// Permission that a step may ask for: network.host, security.insecure; may be repeated
     #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(crate) allowed: Vec<Entitlement>,
@@ -79,9 +83,8 @@ pub(crate) struct Recipe {
 }
 
 /// What `--context-modes` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Modes {
-    #[default]
     Kept,
     Canonical,
 }
@@ -111,11 +114,15 @@ impl Recipe {
             progress,
             secrets,
             keep_git_dir: keeps_git_dir(&self.build_args),
-            has_epoch: has_epoch(&self.build_args, config),
+            has_epoch: self.reproducible || has_epoch(&self.build_args, config),
             session,
         };
         let mut input = Input::read(&wanted)?;
-        input.contexts.set_modes(self.context_modes.into());
+        let modes = self.context_modes.unwrap_or(match self.reproducible {
+            true => Modes::Canonical,
+            false => Modes::Kept,
+        });
+        input.contexts.set_modes(modes.into());
         Ok(input)
     }
 
@@ -160,6 +167,38 @@ impl Recipe {
         options.entitlements = self.steps.entitlements(&self.allowed);
         options.limits = self.steps.limits();
         options
+    }
+
+    /// Dates images as `--reproducible` wants it: by the commit of the build context, or 1970. A date that is given goes before.
+    ///
+    /// # Errors
+    /// When the context is in a repository, and its commit can't be read.
+    pub(crate) fn date(
+        &self,
+        images: &mut [PlanOptions],
+        input: &Input,
+        config: &Config,
+    ) -> Result<(), Failure> {
+        if !self.reproducible || has_epoch(&self.build_args, config) {
+            return Ok(());
+        }
+        let of_folder = || match &input.contexts.main {
+            Some(ContextSource::Folder(_)) if self.context.is_dir() => {
+                head_time(&self.context, &config.git())
+            }
+            _ => Ok(None),
+        };
+        let time = match input.commit_time {
+            Some(time) => Some(time),
+            None => of_folder().map_err(|error| {
+                Failure::from_error(Exit::Environment, None, &error)
+                    .help("give the date with `SOURCE_DATE_EPOCH=SECONDS`")
+            })?,
+        };
+        for image in images {
+            image.source_date_epoch = Some(time.unwrap_or(0));
+        }
+        Ok(())
     }
 
     /// R-CACHE-22, R-CACHE-23

@@ -64,7 +64,7 @@ pub use secrets::{Redactor, SecretSource, Secrets};
 pub use services::Services;
 pub use source::context::{ContextSource, ContextSources};
 pub use source::folder::ContextOptions;
-pub use source::git::GitSettings;
+pub use source::git::{GitSettings, HeadError, head_time};
 pub use source::inventory::{ContextEntry, EntryKind, inventory};
 pub use source::load::{FetchedContext, LONE_FILE, Loader, starts_archive};
 pub use source::modes::ContextModes;

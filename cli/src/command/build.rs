@@ -154,10 +154,11 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         _ if args.check => return check(false),
         _ => {}
     }
-    let images = args.recipe.images(config)?;
+    let mut images = args.recipe.images(config)?;
     let outputs = outputs::outputs(&args, images[0].multi_platform)?;
     let mode = config.progress(args.progress, args.quiet)?;
     let input = args.recipe.read(&secrets, mode, &session, config)?;
+    args.recipe.date(&mut images, &input, config)?;
     let source = Arc::clone(&input.dockerfile);
     if let Some(Call::Print(question)) = args.call {
         return call::run(question, &source, &images[0]);

@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = LazySession::new(|| Session::look_at_files(config, None));
     let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
-    let images = args.recipe.images(config)?;
+    let mut images = args.recipe.images(config)?;
+    args.recipe.date(&mut images, &input, config)?;
     if let Some(question) = args.call {
         return call::run(question, &source, &images[0]);
     }

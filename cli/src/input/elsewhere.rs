@@ -29,13 +29,20 @@ impl Input {
                 loader,
                 is_lone: matches!(address, Address::Http(_)),
             };
-            Ok((text.dockerfile(at), context))
+            let commit_time = match (&context, address) {
+                (ContextSource::Fetched(files), Address::Git(_)) if wanted.has_epoch => {
+                    files.newest(loader.services)?
+                }
+                _ => None,
+            };
+            Ok((text.dockerfile(at), context, commit_time))
         });
-        let (dockerfile, context) = fetched?;
+        let (dockerfile, context, commit_time) = fetched?;
         Ok(Self {
             dockerfile: dockerfile?,
             contexts: of_main(context),
             ignore: no_rules(),
+            commit_time,
             is_file: false,
             _empty: None,
         })

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read, Seek};
 use std::sync::Arc;
 
 use kiln_image::compress::Algorithm;
-use kiln_image::{Kind, tar};
+use kiln_image::{ImagePath, Kind, tar};
 use kiln_planner::{GitSource, HttpSource, HttpUrl};
 
 use super::context::ContextSource;
@@ -187,6 +187,21 @@ impl FetchedContext {
         let layer = self.root.layers[0];
         let bytes = services.layers.read_file(layer, &found, &node, &task);
         bytes.map(Some).map_err(BuildError::new)
+    }
+
+    /// When what is newest in it was changed, in seconds since 1970: in a repository whose files are as old as their commit,
+    /// when that was made.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn newest(&self, services: &Services<'_>) -> Result<Option<i64>, BuildError> {
+        let silent = |_: Event| {};
+        let reporter = Reporter::new(&silent);
+        let task = reporter.start(LONE_FILE);
+        let tree = self.root.tree(&services.layers, &task);
+        let tree = tree.map_err(BuildError::new)?;
+        let files = tree.walk(&ImagePath::root());
+        Ok(files.map(|(_, node)| node.metadata.mtime.secs).max())
     }
 
     /// The names in its root.

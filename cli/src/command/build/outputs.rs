@@ -50,7 +50,7 @@ pub(super) fn export_options(args: &Args, output: &Output) -> ExportOptions {
         names: names(&args.tags, output),
         format: output.image.format,
         media_types: output.image.media_types,
-        rewrite_timestamp: output.image.rewrite_timestamp,
+        rewrite_timestamp: output.image.rewrite_timestamp || args.recipe.reproducible,
         wants_manifest: args.metadata_file.is_some(),
         ..ExportOptions::default()
     }

@@ -11,6 +11,7 @@
 
 mod checkout;
 mod error;
+mod head;
 mod program;
 mod refs;
 mod repository;
@@ -23,6 +24,7 @@ use kiln_image::Digest;
 use kiln_planner::GitSource;
 
 pub(crate) use error::GitError;
+pub use head::{HeadError, head_time};
 pub(crate) use program::GitProgram;
 pub use program::GitSettings;
 pub(crate) use refs::ResolvedRefs;
