@@ -17,10 +17,11 @@ impl Layers<'_> {
         compression: Compression,
         task: &Task<'_>,
     ) -> Result<CompressedBlob, Cause> {
-        self.blob_as(layer, compression, &|_| true, task)
+        let pulled = |blob: &CompressedBlob| blob.encoder.is_none();
+        self.blob_as(layer, compression, &pulled, task)
     }
 
-    /// The layer compressed: a blob it was pulled as that `suits`, else one made with `compression`, once.
+    /// The layer compressed: a blob that `suits`, else one made with `compression`, once.
     pub(super) fn blob_as(
         &self,
         layer: DiffId,
@@ -33,10 +34,8 @@ impl Layers<'_> {
             let encoder = encoder_name(compression);
             let meta = self.store.layers().meta(&layer);
             let known = meta.map(|meta| meta.blobs).unwrap_or_default();
-            let suits = |blob: &&CompressedBlob| match &blob.encoder {
-                Some(name) => *name == encoder,
-                None => suits(blob),
-            };
+            let suits =
+                |blob: &&CompressedBlob| blob.encoder.as_ref() == Some(&encoder) || suits(blob);
             // Other images may have the layer compressed in another way: that of the image at hand goes before.
             let rank =
                 |blob: &&CompressedBlob| (!self.is_of_holder(layer, blob), blob.encoder.is_some());
@@ -48,7 +47,7 @@ impl Layers<'_> {
     }
 
     /// Whether the blob is the one that the image at hand names.
-    fn is_of_holder(&self, layer: DiffId, blob: &CompressedBlob) -> bool {
+    pub(super) fn is_of_holder(&self, layer: DiffId, blob: &CompressedBlob) -> bool {
         let remote = locked(&self.remote);
         let named = remote
             .get(&layer)

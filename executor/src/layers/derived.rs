@@ -56,11 +56,15 @@ impl Layers<'_> {
             return self.estargz(layer, level, task);
         }
         let wanted = format.compression.algorithm();
+        let is_pulled = |found: &CompressedBlob| found.encoder.is_none();
         let is_wanted = |found: &CompressedBlob| {
             let is_table = !self.table_annotations(layer, found).is_empty();
             blob::algorithm(found) == Some(wanted) && !is_table
         };
-        let suits = |found: &CompressedBlob| keeps || is_wanted(found);
+        let suits = |found: &CompressedBlob| match keeps {
+            true => is_pulled(found) || self.is_of_holder(layer, found),
+            false => is_pulled(found) && is_wanted(found),
+        };
         let blob = self.blob_as(layer, format.compression, &suits, task)?;
         Ok(ReadyLayer {
             annotations: self.table_annotations(layer, &blob),
