@@ -73,7 +73,7 @@ fn keep(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     for image in named.iter() {
-        let config = images::config_of(services, image)?;
+        let config = images::stored_config(services, image)?;
         services.layers.fetch_all(config.diff_ids(), task)?;
         if sink.unpack {
             services.layers.unpack_all(config.diff_ids(), task)?;

@@ -94,7 +94,7 @@ fn choose<'n>(
 }
 
 /// The config of an image of the store.
-pub(crate) fn config_of(
+pub(crate) fn stored_config(
     services: &Services<'_>,
     record: &ImageRecord,
 ) -> Result<ImageConfig, Cause> {

@@ -26,7 +26,7 @@ pub use pull::{PullPolicy, pull};
 pub use push::push;
 pub use squash::{squash, squash_product, waste};
 
-pub(crate) use found::{config_of, new_manifest, record};
+pub(crate) use found::{new_manifest, record, stored_config};
 pub(crate) use layout::resolve_in_layout;
 pub(crate) use pull::{choose, put_manifest, resolve};
 pub(crate) use push::{layer_media_type, send_tree};
