@@ -9,6 +9,7 @@ mod image;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kiln_image::compress::{Compression, LayerFormat};
 use kiln_image::{Reference, ReferenceError};
 
 pub(crate) use image::ImageAttributes;
@@ -54,6 +55,8 @@ pub(crate) enum Destination {
     Path(PathBuf),
     /// Standard output.
     Stdout,
+    /// Docker or podman (`--load`).
+    Engine,
 }
 
 impl FromStr for Output {
@@ -113,6 +116,9 @@ impl Output {
 
     /// Refuses combinations that mean nothing, so that no attribute is silently ignored.
     fn checked(self) -> Result<Self, String> {
+        if self.kind == OutputKind::Docker && self.dest.is_none() {
+            return Ok(self.loaded());
+        }
         let to_store = matches!(self.kind, OutputKind::Image | OutputKind::CacheOnly);
         let named = matches!(
             self.kind,
@@ -138,6 +144,15 @@ impl Output {
             return Err(format!("type={} takes no `name=`", self.kind.name()));
         }
         Ok(self)
+    }
+
+    /// The same for Docker or podman, which need nothing compressed: it would only be unpacked again.
+    pub(crate) fn loaded(mut self) -> Self {
+        self.dest = Some(Destination::Engine);
+        if self.image.format == LayerFormat::default() {
+            self.image.format.compression = Compression::None;
+        }
+        self
     }
 
     /// Whether the result is an image, with a config and an id, rather than bare files.

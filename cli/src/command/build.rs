@@ -6,6 +6,7 @@ mod collect;
 mod history;
 mod log_limit;
 mod outputs;
+mod receiver;
 mod report;
 mod results;
 pub(crate) mod secret;
@@ -44,6 +45,7 @@ use crate::recipe::Recipe;
 use crate::recorder::Recorder;
 use crate::resources::{self, ResourceFlags};
 use crate::session::{LazySession, Session, Watched};
+use receiver::Receiver;
 use results::Results;
 
 /// Build an image from a Dockerfile
@@ -116,6 +118,13 @@ pub(crate) struct Args {
     /// Fail with status 5, and hand nothing out, if later layers hide or delete more than this part of the image: 10%, or 50m
     #[arg(long, value_name = "LIMIT")]
     pub(crate) fail_if_waste: Option<waste::WasteLimit>,
+    /// Push the image to the registries that its names say, as `-o type=registry` does
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Load the image into Docker or podman, as `-o type=docker` without `dest=` does [default: Docker if its daemon answers, else
+    /// podman]
+    #[arg(long, value_enum, value_name = "ENGINE", num_args = 0..=1, require_equals = true)]
+    pub(crate) load: Option<Option<receiver::Engine>>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -156,6 +165,10 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     let mut images = args.recipe.images(config)?;
     let outputs = outputs::outputs(&args, images[0].multi_platform)?;
+    let loader = match outputs.iter().any(outputs::is_loaded) {
+        true => Some(Receiver::start(args.load.flatten())?),
+        false => None,
+    };
     let mode = config.progress(args.progress, args.quiet)?;
     let input = args.recipe.read(&secrets, mode, &session, config)?;
     args.recipe.date(&mut images, &input, config)?;
@@ -189,7 +202,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         CacheFrom::begin(&caches, &watched, config);
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
-        let made = make(&watched, &request, &args, &outputs, &findings)?;
+        let made = make(&watched, &request, &args, &outputs, loader, &findings)?;
         cache::export(&exports, &made.0, &source, &watched)?;
         Ok(made)
     });
@@ -262,6 +275,7 @@ fn make(
     request: &BuildRequest<'_>,
     args: &Args,
     outputs: &[Output],
+    loader: Option<Receiver>,
     findings: &OnceLock<Vec<Finding>>,
 ) -> Result<(Vec<Product>, Vec<Results>), Failure> {
     let source = Arc::new(request.source.clone());
@@ -299,14 +313,26 @@ fn make(
     for product in &products {
         let mut result = Results::of(product);
         for output in outputs {
-            if let Some(sink) = outputs::sink(output) {
-                let options = outputs::export_options(args, output);
-                let exported = export(product, &sink, &options, services, reporter)
-                    .map_err(|error| Failure::from_build_error(Some(&source), &error))?;
-                result.add(exported, options.names);
+            if let Some(sink) = outputs::sink(output, loader.as_ref()) {
+                let options = outputs::export_options(args, output, loader.as_ref());
+                let exported = export(product, &sink, &options, services, reporter);
+                drop(sink); // who loads it waits for the end
+                match exported {
+                    Ok(exported) => result.add(exported, options.names),
+                    Err(error) => {
+                        // Whoever takes the image knows best why it stopped.
+                        if let Some(loader) = loader.filter(|_| outputs::is_loaded(output)) {
+                            loader.finish()?;
+                        }
+                        return Err(Failure::from_build_error(Some(&source), &error));
+                    }
+                }
             }
         }
         results.push(result);
+    }
+    if let (Some(loader), Some(result)) = (loader, results.first_mut()) {
+        result.loaded = Some(loader.finish()?);
     }
     Ok((products, results))
 }

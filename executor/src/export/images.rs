@@ -7,7 +7,7 @@ use kiln_image::compress::LayerFormat;
 use kiln_image::image_index::{IndexedManifest, image_index_json};
 use kiln_image::layout::CREATED;
 use kiln_image::media_type::MediaTypes;
-use kiln_image::{Descriptor, Digest, Platform};
+use kiln_image::{Descriptor, DiffId, Digest, Platform};
 use kiln_registry::ManifestTree;
 
 use super::annotations::Level;
@@ -102,8 +102,9 @@ pub(super) fn archive(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    let ready = Ready::of(product, options, services, task)?;
+    let mut ready = Ready::of(product, options, services, task)?;
     let exported = ready.exported();
+    ready.leave_out(&options.known_layers);
     let annotations = ready.annotations.clone();
     let created = product
         .images
@@ -225,6 +226,21 @@ impl Ready {
             }),
             id: Some(self.id()),
         }
+    }
+
+    /// Leaves out the blobs of the lowest layers as far as one of these lists begins with the same layers.
+    fn leave_out(&mut self, known: &[Vec<DiffId>]) {
+        let Some(image) = self.images.first().filter(|_| !self.is_index()) else {
+            return;
+        };
+        let layers = image.config.diff_ids();
+        let common = |list: &Vec<DiffId>| {
+            let pairs = list.iter().zip(layers);
+            pairs.take_while(|(one, other)| one == other).count()
+        };
+        let count = known.iter().map(common).max().unwrap_or(0);
+        // Layers come first among a manifest's blobs.
+        self.tree.blobs.drain(..count);
     }
 
     /// The digest of the first image's config.

@@ -10,11 +10,12 @@ pub(crate) use rootfs::{changes_over, write_root};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln_image::compress::LayerFormat;
 use kiln_image::image_index::IndexedManifest;
 use kiln_image::media_type::MediaTypes;
-use kiln_image::{Digest, Reference};
+use kiln_image::{DiffId, Digest, Reference};
 
 use crate::Services;
 use crate::build::Built;
@@ -79,7 +80,21 @@ pub enum Destination {
     Directory(PathBuf),
     /// Standard output.
     Stdout,
+    /// What is open already, such as the input of a program.
+    Open(OpenFile),
 }
+
+/// A file that is open; equal to itself alone.
+#[derive(Debug, Clone)]
+pub struct OpenFile(pub Arc<File>);
+
+impl PartialEq for OpenFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OpenFile {}
 
 /// How an image is written.
 #[derive(Debug, Clone, Default)]
@@ -94,6 +109,8 @@ pub struct ExportOptions {
     pub rewrite_timestamp: bool,
     /// Whether somebody wants to know the manifest's digest, though nothing else needs it.
     pub wants_manifest: bool,
+    /// Layers of images that who gets an archive of [`Sink::Docker`] has already: their blobs are left out.
+    pub known_layers: Vec<Vec<DiffId>>,
     /// What manifests and indexes say besides.
     pub annotations: Annotations,
 }
@@ -189,8 +206,13 @@ impl Destination {
                 out.flush()
                     .map_err(Cause::file("write to", "standard output"))
             }
-            Destination::File(path) => write_file(path, work),
-            Destination::Directory(path) => write_file(path, work),
+            Destination::Open(OpenFile(file)) => {
+                let mut out = BufWriter::with_capacity(1 << 20, &**file);
+                work(&mut out)?;
+                out.flush()
+                    .map_err(Cause::file("write to", "the program that takes the image"))
+            }
+            Destination::File(path) | Destination::Directory(path) => write_file(path, work),
         }
     }
 }

@@ -2,16 +2,23 @@
 
 use std::io::IsTerminal;
 
-use kiln_executor::export::{self, ExportOptions, Push, Sink};
+use kiln_executor::export::{self, ExportOptions, OpenFile, Push, Sink};
 use kiln_image::Reference;
 
 use super::Args;
+use super::receiver::Receiver;
 use crate::failure::Failure;
 use crate::output::{Destination, Output, OutputKind};
 
 /// All outputs to make; an image in the store if none was asked for. With `index`, images are of several platforms.
 pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.outputs.clone();
+    if args.push {
+        push(&mut outputs);
+    }
+    if args.load.is_some() && !outputs.iter().any(is_loaded) {
+        outputs.push(Output::new(OutputKind::Docker, None).loaded());
+    }
     if outputs.is_empty() {
         outputs.push(Output::new(OutputKind::Image, None));
     }
@@ -19,13 +26,36 @@ pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> 
     check_id(args, &outputs)?;
     check_tags(args)?;
     check_push(args, &outputs)?;
+    check_loaded(&outputs)?;
     check_index(&outputs, index)?;
     Ok(outputs)
 }
 
-/// Where the engine hands the image for this output; `None` when the build itself is all.
-pub(super) fn sink(output: &Output) -> Option<Sink> {
+/// `--push`: images that are made are pushed too, or one that is made for that.
+fn push(outputs: &mut Vec<Output>) {
+    let is_image = |output: &&mut Output| output.kind == OutputKind::Image;
+    let mut images = outputs.iter_mut().filter(is_image).peekable();
+    if images.peek().is_none() {
+        drop(images);
+        outputs.push(Output::new(OutputKind::Image, None));
+    }
+    for output in outputs.iter_mut().filter(is_image) {
+        output.image.sink.push.get_or_insert(Push::ByName);
+    }
+}
+
+/// Whether Docker or podman gets it.
+pub(super) fn is_loaded(output: &Output) -> bool {
+    output.dest == Some(Destination::Engine)
+}
+
+/// Where the engine hands the image for this output; `None` when the build itself is all. `loader` takes what is to be loaded.
+pub(super) fn sink(output: &Output, loader: Option<&Receiver>) -> Option<Sink> {
     let to = || match output.dest.clone() {
+        Some(Destination::Engine) => {
+            let loader = loader.expect("it is started when an output is for it");
+            export::Destination::Open(OpenFile(loader.stdin()))
+        }
         Some(Destination::Path(path)) if output.as_directory => {
             export::Destination::Directory(path)
         }
@@ -45,13 +75,19 @@ pub(super) fn sink(output: &Output) -> Option<Sink> {
 }
 
 /// How it is to be handed over.
-pub(super) fn export_options(args: &Args, output: &Output) -> ExportOptions {
+pub(super) fn export_options(
+    args: &Args,
+    output: &Output,
+    loader: Option<&Receiver>,
+) -> ExportOptions {
+    let known = loader.filter(|_| is_loaded(output)).map(Receiver::known);
     ExportOptions {
         names: names(&args.tags, output),
         format: output.image.format,
         media_types: output.image.media_types,
         rewrite_timestamp: output.image.rewrite_timestamp || args.recipe.reproducible,
         wants_manifest: args.metadata_file.is_some(),
+        known_layers: known.unwrap_or_default().to_vec(),
         ..ExportOptions::default()
     }
 }
@@ -102,6 +138,13 @@ fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
             "`--iidfile` needs an output that is an image, and `tar` and `local` are not",
         )),
         false => Ok(()),
+    }
+}
+
+fn check_loaded(outputs: &[Output]) -> Result<(), Failure> {
+    match outputs.iter().filter(|output| is_loaded(output)).count() {
+        0 | 1 => Ok(()),
+        _ => Err(Failure::usage("an image can be loaded once only")),
     }
 }
 

@@ -111,8 +111,14 @@ fn summary(results: &[Results], outputs: &[Output]) -> String {
         };
         let what = if results.is_index { "index" } else { "image" };
         line(format!("{what} {}{named}", results.id));
+        if let Some(engine) = results.loaded {
+            line(format!("loaded into {engine}"));
+        }
     }
     for output in outputs {
+        if output.image.sink.push.is_some() {
+            line("pushed to the registries of its names".to_owned());
+        }
         if let Some(Destination::Path(path)) = &output.dest {
             line(format!("wrote {} ({})", path.display(), output.kind.name()));
         }
@@ -142,6 +148,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
+            loaded: None,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),
         }];

@@ -19,6 +19,8 @@ pub(super) struct Results {
     pub(super) is_index: bool,
     /// Whether the digest is that of an output.
     pub(super) has_image: bool,
+    /// Who has loaded it.
+    pub(super) loaded: Option<&'static str>,
     /// The manifest or index, if an output needed one.
     pub(super) manifest: Option<IndexedManifest>,
     pub(super) names: Vec<Reference>,
@@ -30,6 +32,7 @@ impl Results {
             id: product.first().id,
             is_index: product.multi_platform,
             has_image: false,
+            loaded: None,
             manifest: None,
             names: Vec::new(),
         }
@@ -110,6 +113,7 @@ mod tests {
             id: Digest::of(b"config"),
             is_index: false,
             has_image: false,
+            loaded: None,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
         };
@@ -127,6 +131,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
+            loaded: None,
             manifest: None,
             names: Vec::new(),
         };
