@@ -65,8 +65,6 @@ pub struct Built {
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that nothing used.
     pub unused_build_args: Vec<String>,
-    /// How many of its layers, the lowest, are the base image's.
-    pub(crate) base_layers: usize,
     pub(crate) root: Arc<RootFs>,
     /// How many of its layers are its base image's.
     pub(crate) base_layers: usize,
@@ -377,7 +375,6 @@ fn assemble(
         config,
         config_bytes,
         source_date_epoch: plan.source_date_epoch,
-        base_layers: plan.base_layers.len(),
         warnings: plan.diagnostics,
         unused_build_args: plan.unused_build_args,
         root,
