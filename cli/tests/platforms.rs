@@ -216,3 +216,29 @@ fn what_can_have_no_index_is_refused() {
     let listed = &json(&layout.join("index.json"))["manifests"][0];
     assert_eq!(platforms(&blob(&layout, listed)), [host()]);
 }
+
+#[test]
+fn a_step_that_cannot_run_here_is_told_before_anything_runs() {
+    // R-RT-17. No machine has an emulator for this.
+    let env = env();
+    env.write(
+        "foreign/Dockerfile",
+        "FROM scratch\nCOPY Dockerfile /\nRUN [\"/x\"]\n",
+    );
+    let outcome = env.kiln(&["build", "--platform=windows/amd64,linux/amd64", "foreign"]);
+    outcome.fails_with(
+        3,
+        &format!(
+            "error[no-emulator]: `RUN [\"/x\"]` is for windows/amd64, and this machine is {}",
+            host()
+        ),
+    );
+    assert!(
+        !outcome.stderr.contains("COPY Dockerfile"),
+        "{}",
+        outcome.stderr
+    );
+    env.write("foreign/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    env.kiln(&["build", "--platform=windows/amd64", "foreign"])
+        .succeeds();
+}

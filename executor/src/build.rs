@@ -13,10 +13,12 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Services;
 use crate::cancel::Cancel;
+use crate::emulation;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
 use crate::images::{self, PullPolicy};
 use crate::journal::Journal;
+use crate::preview;
 use crate::product::Product;
 use crate::remote_cache::inline_value;
 use crate::rootfs::RootFs;
@@ -116,6 +118,9 @@ pub fn build_on(
     if let Some(journal) = request.journal {
         journal.begin(&plans, request);
     }
+    emulation::check(&plans[0], services, || {
+        preview::states(&plans[0], request, services, cancel)
+    })?;
     let contexts = contexts(request, services);
     let solved = loop {
         let options = solve_options(request);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
-use kiln_image::{DiffId, Digest, ImagePath};
+use kiln_image::{DiffId, Digest, ImagePath, Platform};
 use kiln_parser::{Code, Diagnostic, Span};
 use kiln_registry::{BucketError, FetchError, RegistryError, TransportError};
 use thiserror::Error;
@@ -84,6 +84,16 @@ pub enum Cause {
     /// No step can run on this machine as it is.
     #[error("{}", .0.reason)]
     NoSandbox(Unavailable),
+    /// A RUN is for a platform whose programs this machine can't start (R-RT-17).
+    #[error("`{text}` is for {platform}, and this machine is {}", Platform::host())]
+    NoEmulator {
+        /// The instruction.
+        text: String,
+        /// The platform.
+        platform: Box<Platform>,
+        /// The emulator that is registered and not in the step's root filesystem.
+        missing: Option<String>,
+    },
     /// A user or group of `USER` is not in the image (R-RT-9).
     #[error("{0}")]
     User(String),
@@ -291,6 +301,7 @@ impl Cause {
             Cause::Agent(_) => "ssh-agent",
             Cause::Sandbox(error) if is_program(error) => "run-failed",
             Cause::Sandbox(_) | Cause::NoSandbox(_) => "sandbox",
+            Cause::NoEmulator { .. } => "no-emulator",
             Cause::User(_) => "user-not-found",
             Cause::Copy(_) => "copy-failed",
             Cause::Mkdir(_) => "workdir-failed",
@@ -339,6 +350,7 @@ impl Cause {
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
             | Cause::NoSandbox(_)
+            | Cause::NoEmulator { .. }
             | Cause::LayerLost(_)
             | Cause::LayerDamaged { .. }
             | Cause::Store(_)
@@ -411,6 +423,10 @@ impl BuildError {
                     .to_owned(),
             ),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
+            Cause::NoEmulator { platform, .. } => Some(format!(
+                "`apt-get install qemu-user-static` registers emulators, as does `docker run --privileged --rm tonistiigi/binfmt --install {}`",
+                platform.architecture
+            )),
             Cause::Store(error) => error.help(),
             cause if is_full(cause) => Some(
                 "the disk is full: make room, or give the store or the output another place"
@@ -437,6 +453,13 @@ impl BuildError {
                 diagnostic = diagnostic.note(how.clone());
             }
             Cause::TimedOut { how, .. } => diagnostic = diagnostic.note(how.clone()),
+            Cause::NoEmulator { missing, .. } => {
+                let registered = missing.as_ref().map_or_else(
+                    || "the kernel has neither the processor for it nor an emulator".to_owned(),
+                    |missing| format!("the emulator `{missing}` is registered without the flag F, and is not in the image"),
+                );
+                diagnostic = diagnostic.note(registered).note("a stage `FROM --platform=$BUILDPLATFORM` runs here, and stages that only copy need no emulator");
+            }
             Cause::DigestMismatch { url, .. } => {
                 diagnostic = diagnostic.note(format!("what came from `{url}` has another digest"));
             }

@@ -14,6 +14,7 @@ pub mod cancel;
 mod cgroup;
 mod compare;
 pub mod container;
+mod emulation;
 mod error;
 pub mod event;
 pub mod export;

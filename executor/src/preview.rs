@@ -103,7 +103,7 @@ fn sorted(bases: Bases) -> Vec<ResolvedBase> {
 }
 
 /// The states of a plan's vertices. What the steps would report is nobody's business.
-fn states(
+pub(crate) fn states(
     plan: &Plan,
     request: &BuildRequest<'_>,
     services: &Services<'_>,

@@ -25,6 +25,7 @@ use kiln_planner::{
 
 use crate::Services;
 use crate::cancel::Cancel;
+use crate::emulation;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::journal::{self, Journal};
@@ -145,16 +146,20 @@ pub(crate) fn failure(vertex: &Vertex, cause: Cause) -> BuildError {
     }
 }
 
-/// `[build 3/5] RUN x` in words: ``stage `build`, step 3 of 5``.
+/// `[linux/arm64 build 3/5] RUN x` in words: ``stage `build` for linux/arm64, step 3 of 5``.
 fn place(name: &str) -> Option<String> {
     let inside = name.strip_prefix('[')?.split_once(']')?.0;
-    let (stage, step) = inside.rsplit_once(' ').unwrap_or(("", inside));
+    let (before, step) = inside.rsplit_once(' ').unwrap_or(("", inside));
     let (number, of) = step.split_once('/')?;
     let step = format!("step {number} of {of}");
-    Some(if stage.is_empty() {
-        step
-    } else {
-        format!("stage `{stage}`, {step}")
+    // No stage has a slash in its name.
+    let mut words = before.split_whitespace();
+    let platform = words.clone().find(|word| word.contains('/'));
+    let stage = words.find(|word| !word.contains('/'));
+    let platform = platform.map_or_else(String::new, |platform| format!(" for {platform}"));
+    Some(match stage {
+        None => format!("{step}{platform}"),
+        Some(stage) => format!("stage `{stage}`{platform}, {step}"),
     })
 }
 
@@ -696,6 +701,7 @@ impl Solver<'_> {
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let way = self.services.way()?;
+        emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
         let snapshot = Snapshot::prepare(way, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;
         let cgroup = self.limiter.cgroup(op, &self.steps.resources, task)?;

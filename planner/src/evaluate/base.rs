@@ -1,5 +1,7 @@
 //! What a stage starts with (R-FROM-9..16).
 
+use std::collections::BTreeMap;
+
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::Diagnostic;
 
@@ -105,7 +107,10 @@ impl Builder<'_> {
         let platform = self.image_platform(stage, base);
         let name = match &stage.context {
             Some(context) => format!("[context {context}] {}", base.name(reference)),
-            None => naming.next(&format!("FROM {}", base.name(reference)), false),
+            None => {
+                let none = BTreeMap::<String, String>::new(); // what FROM knows tells nothing of the stage
+                naming.next(&format!("FROM {}", base.name(reference)), false, &none)
+            }
         };
         let output = self.image_vertex(&key, base, name, Some(index), &platform);
         let mut config = base.config.clone();

@@ -376,6 +376,7 @@ impl Evaluator<'_, '_> {
 
     /// The name of the step at work.
     fn step_name(&mut self, shown: &str) -> String {
-        self.naming.next(shown, self.here.trigger.is_some())
+        let env = &self.state.environment;
+        self.naming.next(shown, self.here.trigger.is_some(), env)
     }
 }

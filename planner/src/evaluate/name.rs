@@ -1,5 +1,6 @@
 //! What progress calls the steps (R-PROG-2).
 
+use kiln_image::Platform;
 use kiln_parser::{Heredoc, Instruction, Statement, Variables};
 
 use crate::PlanOptions;
@@ -8,8 +9,10 @@ use crate::resolve::{Base, Resolution, ResolvedStage};
 /// Numbers the steps of a stage.
 #[derive(Debug)]
 pub(super) struct Naming {
-    /// Platform and stage, where they are shown.
-    prefix: String,
+    /// The platform, where there are several.
+    platform: Option<Platform>,
+    /// The stage, where it is shown.
+    stage: String,
     index: usize,
     total: usize,
 }
@@ -21,16 +24,14 @@ impl Naming {
         resolution: &Resolution<'_>,
         options: &PlanOptions,
     ) -> Naming {
-        let mut prefix = String::new();
-        if options.multi_platform {
-            prefix.push_str(&format!("{} ", stage.platform));
-        }
-        match stage.stage.name() {
+        let shown = match stage.stage.name() {
             // The only stage goes without saying, as long as it reads nothing from elsewhere.
-            _ if resolution.stages.len() == 1 && !stage.statements().iter().any(has_source) => {}
-            Some(name) => prefix.push_str(&format!("{name} ")),
-            None => prefix.push_str(&format!("stage-{index} ")),
-        }
+            _ if resolution.stages.len() == 1 && !stage.statements().iter().any(has_source) => {
+                String::new()
+            }
+            Some(name) => format!("{name} "),
+            None => format!("stage-{index} "),
+        };
         let from = usize::from(matches!(stage.base, Base::Image(_) | Base::Files(_)));
         let steps = stage
             .statements()
@@ -38,22 +39,49 @@ impl Naming {
             .filter(|statement| is_step(statement))
             .count();
         Naming {
-            prefix,
+            platform: options.multi_platform.then(|| stage.platform.clone()),
+            stage: shown,
             index: 0,
             // All triggers count, those that make no step too.
             total: from + stage.triggers.len() + steps,
         }
     }
 
-    /// The name of the next step.
-    pub(super) fn next(&mut self, shown: &str, triggered: bool) -> String {
+    /// The name of the next step, which knows these variables.
+    pub(super) fn next(&mut self, shown: &str, triggered: bool, env: &dyn Variables) -> String {
         self.index += 1;
         let width = self.total.to_string().len();
         let trigger = if triggered { "ONBUILD " } else { "" };
+        let platform = self.platform.as_ref();
+        let platform = platform.map_or_else(String::new, |platform| {
+            format!("{platform}{} ", arrow(platform, env))
+        });
         format!(
-            "[{}{:>width$}/{}] {trigger}{shown}",
-            self.prefix, self.index, self.total
+            "[{platform}{}{:>width$}/{}] {trigger}{shown}",
+            self.stage, self.index, self.total
         )
+    }
+}
+
+/// `->arm64` in a stage that runs on one platform and knows that it is for another.
+fn arrow(runs_on: &Platform, env: &dyn Variables) -> String {
+    let whole = env.lookup("TARGETPLATFORM");
+    let target = whole.and_then(|whole| whole.parse().ok());
+    let parts = ["TARGETOS", "TARGETARCH", "TARGETVARIANT"].map(|name| env.lookup(name));
+    let target = target.or_else(|| {
+        let [os, architecture, variant] = parts;
+        os.or(architecture).or(variant)?;
+        let os = os.unwrap_or(&runs_on.os);
+        let architecture = architecture.unwrap_or(&runs_on.architecture);
+        Some(Platform::new(os, architecture, variant))
+    });
+    match target {
+        Some(target) if target.os != runs_on.os => format!("->{target}"),
+        Some(target) if target.architecture != runs_on.architecture => {
+            let variant = target.variant.map(|variant| format!("/{variant}"));
+            format!("->{}{}", target.architecture, variant.unwrap_or_default())
+        }
+        _ => String::new(),
     }
 }
 
