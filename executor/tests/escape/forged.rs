@@ -1,6 +1,8 @@
 //! Records of owners and devices stand in an attribute of the files. Whoever writes one of their own has the layer say that a file is root's,
 //! or the machine's disk.
 
+#[cfg(target_arch = "x86_64")]
+use crate::i386::{self, Data};
 use crate::yard::{Image, Yard};
 use kiln_image::record::XATTR;
 use rustix::fs::XattrFlags;
@@ -78,12 +80,20 @@ pub(crate) fn probe_forge() {
     );
 }
 
+/// `setxattr` on i386.
+#[cfg(target_arch = "x86_64")]
+const SET_ATTRIBUTE: u32 = 226;
+
 /// A program of i386, whose calls have other numbers.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sandbox_lets_no_foreign_program_forge_a_record(yard: &Yard) {
     let image = yard.image();
     let program = image.put("forge");
-    std::fs::write(&program, i386_forger(b"/mine/file\0")).unwrap();
+    let name = [XATTR.as_bytes(), b"\0"].concat();
+    let data = Data(&[b"/mine/file\0", &name, FORGED]);
+    let length = u32::try_from(FORGED.len()).unwrap();
+    let arguments = [data.at(0), data.at(1), data.at(2), length, 0];
+    std::fs::write(&program, i386::program(SET_ATTRIBUTE, arguments, &data)).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     image.put_open("mine");
     // It ends with the error number. A kernel without such programs says so: 126.
@@ -103,44 +113,6 @@ pub(crate) fn sandbox_lets_no_foreign_program_forge_a_record(yard: &Yard) {
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn sandbox_lets_no_foreign_program_forge_a_record(_: &Yard) {}
-
-/// An ELF file whose program makes the one call and ends with what went wrong.
-#[cfg(target_arch = "x86_64")]
-fn i386_forger(path: &[u8]) -> Vec<u8> {
-    const BASE: u32 = 0x0804_8000;
-    const HEADERS: u32 = 52 + 32;
-    const CODE: u32 = 37;
-    let name = [XATTR.as_bytes(), b"\0"].concat();
-    let data = BASE + HEADERS + CODE;
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
-    let (name_at, value_at) = (data + length(path), data + length(path) + length(&name));
-    let end = HEADERS + CODE + length(path) + length(&name) + length(FORGED);
-    let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
-    let words = |file: &mut Vec<u8>, words: &[u32]| {
-        file.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-    };
-    words(
-        &mut file,
-        &[1, BASE + HEADERS, 52, 0, 0, 32 << 16 | 52, 1, 0],
-    ); // e_version … e_shstrndx
-    words(&mut file, &[1, 0, BASE, BASE, end, end, 5, 0x1000]); // a segment to be loaded
-    let load = |file: &mut Vec<u8>, register: u8, value: u32| {
-        file.push(0xb8 + register);
-        file.extend(value.to_le_bytes());
-    };
-    for (register, value) in [(0, 226), (3, data), (1, name_at), (2, value_at)] {
-        load(&mut file, register, value);
-    }
-    load(&mut file, 6, length(FORGED));
-    file.extend([0x31, 0xff, 0xcd, 0x80]); // no flags; the call
-    file.extend([0xf7, 0xd8, 0x93]); // the error's number is the first argument
-    file.extend([0x31, 0xc0, 0x40, 0xcd, 0x80]); // of exit
-    assert_eq!(file.len(), usize::try_from(HEADERS + CODE).unwrap());
-    for bytes in [path, &name, FORGED] {
-        file.extend(bytes);
-    }
-    file
-}
 
 pub(crate) fn sandbox_changes_other_attributes_as_the_kernel_does(yard: &Yard) {
     let image = yard.image();

@@ -13,10 +13,13 @@ mod files;
 mod forged;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[cfg(target_arch = "x86_64")]
+mod i386;
 mod kernel;
 mod mounts;
 mod processes;
 mod recorder;
+mod session;
 mod yard;
 
 use harness::Wanted;
@@ -85,6 +88,8 @@ const CASES: &[Case] = cases![
     forged::sandbox_lets_no_user_forge_a_record on RECORDING,
     forged::sandbox_lets_no_foreign_program_forge_a_record on RECORDING,
     forged::sandbox_changes_other_attributes_as_the_kernel_does on RECORDING,
+    session::sandbox_types_nothing_into_the_users_terminal on EVERYWHERE,
+    session::sandbox_reaches_no_key on EVERYWHERE,
 ];
 
 fn main() -> ExitCode {
