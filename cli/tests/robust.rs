@@ -4,6 +4,7 @@
 
 mod test_env;
 
+use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -218,4 +219,138 @@ fn exported_files_are_no_newer_than_the_fixed_date() {
         times,
         [("Dockerfile".to_owned(), 1000), ("old".to_owned(), 7)]
     );
+}
+
+/// Configs that other tools, or nobody, would write. Each gives an image or an error in words.
+#[test]
+fn sandbox_a_base_whose_config_is_malformed_is_told() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM busybox\n")]);
+    if !env.import_busybox() {
+        return;
+    }
+    env.kiln(&["build", "-o", "type=docker,dest=base.tar", "."])
+        .succeeds();
+    env.write("Dockerfile", "FROM bad\nRUN true\n");
+    let long = "x".repeat(300_000);
+    let fields = [
+        ("User", json!(5)),
+        ("User", json!("no\0body")),
+        ("User", json!("nobody:nogroup:x")),
+        ("User", json!("4294967296")),
+        ("User", json!("-1")),
+        ("User", json!(long)),
+        ("Env", json!("A=1")),
+        ("Env", json!([1])),
+        ("Env", json!(["NOTHING", "=x", "", "A=\0", "PATH"])),
+        ("Env", json!([format!("A={long}")])),
+        ("WorkingDir", json!(7)),
+        ("WorkingDir", json!("../../relative")),
+        ("WorkingDir", json!("/a\0b")),
+        ("WorkingDir", json!(format!("/{long}"))),
+        ("Cmd", json!("x")),
+        ("Entrypoint", json!({})),
+        ("Shell", json!([])),
+        ("Shell", json!(["\0"])),
+        ("OnBuild", json!(["NONSENSE"])),
+        ("OnBuild", json!([1])),
+        ("OnBuild", json!(["FROM x", "RUN \0", ""])),
+        ("ExposedPorts", json!([])),
+        ("Labels", json!({"a": 1})),
+        ("Healthcheck", json!({"Interval": -1, "Retries": 1e40})),
+        ("StopSignal", json!(9)),
+        ("Volumes", json!(7)),
+    ];
+    let whole = [
+        ("architecture", json!(5)),
+        ("os", json!(null)),
+        ("created", json!("yesterday")),
+        ("history", json!({})),
+        ("history", json!([{"empty_layer": "x"}])),
+        ("config", json!([1])),
+        ("rootfs", json!(null)),
+        (
+            "rootfs",
+            json!({"type": "layers", "diff_ids": ["sha256:zz"]}),
+        ),
+        ("rootfs", json!({"type": "layers", "diff_ids": []})),
+        ("rootfs", json!({"type": "layers", "diff_ids": -1})),
+    ];
+    let inner = fields.map(|(name, value)| ("config", json!({name: value})));
+    for (name, value) in inner.into_iter().chain(whole) {
+        rewrite_config(&env, name, &value);
+        let loaded = env.kiln(&["load", "-i", "bad.tar"]);
+        let ended = match loaded.code {
+            0 => env.kiln(&["build", "."]),
+            _ => loaded,
+        };
+        let what = format!("{name}: {:.80}", value.to_string());
+        assert!((0..=4).contains(&ended.code), "{what}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{what}: {ended:?}");
+        assert!(
+            ended.code == 0 || ended.stderr.contains("error"),
+            "{what}: {ended:?}"
+        );
+    }
+}
+
+/// `base.tar` as `bad.tar`, with a field of its config exchanged and another name.
+fn rewrite_config(env: &TestEnv, field: &str, value: &serde_json::Value) {
+    let file = std::fs::File::open(env.work().join("base.tar")).unwrap();
+    let mut members = Vec::new();
+    for entry in tar::Archive::new(file).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        members.push((
+            entry.path().unwrap().into_owned(),
+            entry.header().clone(),
+            bytes,
+        ));
+    }
+    let is_manifest = |path: &std::path::Path| path.ends_with("manifest.json");
+    let manifest = members
+        .iter_mut()
+        .find(|(path, ..)| is_manifest(path))
+        .unwrap();
+    let mut list: serde_json::Value = serde_json::from_slice(&manifest.2).unwrap();
+    let config = list[0]["Config"].as_str().unwrap().to_owned();
+    list[0]["RepoTags"] = json!(["bad:latest"]);
+    list[0]["Config"] = json!("config.json");
+    manifest.2 = serde_json::to_vec(&list).unwrap();
+    let found = members
+        .iter()
+        .find(|(path, ..)| path.ends_with(&config))
+        .unwrap();
+    let mut changed: serde_json::Value = serde_json::from_slice(&found.2).unwrap();
+    changed[field] = value.clone();
+    let header = manifest_header(&members);
+    members.push((
+        "config.json".into(),
+        header,
+        serde_json::to_vec(&changed).unwrap(),
+    ));
+    let keeps = |path: &std::path::Path| {
+        !path.ends_with("repositories")
+            && !path.ends_with("index.json")
+            && !path.ends_with("oci-layout")
+    };
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, mut header, bytes) in members.into_iter().filter(|(path, ..)| keeps(path)) {
+        header.set_size(bytes.len() as u64);
+        match header.link_name().unwrap() {
+            Some(link) => archive
+                .append_link(&mut header.clone(), &path, link)
+                .unwrap(),
+            None => archive.append_data(&mut header, &path, &bytes[..]).unwrap(),
+        }
+    }
+    std::fs::write(env.work().join("bad.tar"), archive.into_inner().unwrap()).unwrap();
+}
+
+/// A header for a file like the manifest.
+fn manifest_header(members: &[(std::path::PathBuf, tar::Header, Vec<u8>)]) -> tar::Header {
+    let found = members
+        .iter()
+        .find(|(path, ..)| path.ends_with("manifest.json"));
+    found.unwrap().1.clone()
 }

@@ -5,9 +5,10 @@
 mod test_env;
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use test_env::TestEnv;
+use test_env::{TestEnv, is_running, number_of_its_own};
 
 #[test]
 fn sandbox_a_run_step_is_built_cached_and_run() {
@@ -124,6 +125,46 @@ fn sandbox_an_interrupt_stops_the_build_and_leaves_a_good_store() {
         .unwrap();
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    env.write("Dockerfile", "FROM busybox\nRUN true\n");
+    env.kiln(&["build", "."]).succeeds();
+}
+
+/// What the first asks for may take its time, as a server that says nothing does. The second ends kiln, and its steps with it.
+#[test]
+fn sandbox_a_second_interrupt_ends_kiln_and_leaves_a_good_store() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/file", silent.local_addr().unwrap());
+    let step = number_of_its_own();
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        &format!(
+            "FROM busybox AS a\nRUN echo started; sleep {step}\nFROM busybox\nADD {url} /\nCOPY --from=a /x /\n"
+        ),
+    )]);
+    if !env.import_busybox() {
+        return;
+    }
+    let mut child = env
+        .command(&["build", "--progress=plain", "."])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asked = silent.accept().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with(" started")));
+    for _ in 0..2 {
+        let kill = ["-INT", &child.id().to_string()].map(str::to_owned);
+        Command::new("kill").args(kill).status().unwrap();
+    }
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    drop(asked);
+    // The sandbox hears of kiln's end by itself.
+    while is_running(&step) {
+        std::thread::yield_now();
+    }
     env.write("Dockerfile", "FROM busybox\nRUN true\n");
     env.kiln(&["build", "."]).succeeds();
 }

@@ -7,7 +7,7 @@ mod test_env;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
-use test_env::{Outcome, TestEnv, files_below};
+use test_env::{Outcome, TestEnv, files_below, is_running, number_of_its_own};
 
 /// A place with `busybox` in its store and this Dockerfile; `None` where nothing can run.
 fn with_dockerfile(text: &str) -> Option<TestEnv> {
@@ -289,6 +289,11 @@ fn sandbox_limits_of_processes_hold() {
         return eprintln!("*** SKIPPED: there is no cgroup to limit processes with ***");
     }
     assert!(limited.stderr.contains("can't fork"), "{}", limited.stderr);
+    let bomb = number_of_its_own();
+    let explode = format!("FROM busybox\nRUN bomb() {{ bomb {bomb} | bomb & }}; bomb; sleep 0.1\n");
+    env.write("Dockerfile", &explode);
+    build(&env, "--resource pids-limit=50"); // ends, one way or the other
+    assert!(!is_running(&bomb));
     env.write("Dockerfile", "FROM busybox\nRUN true\n");
     build(&env, "--resource pids-limit=10").succeeds();
     assert!(was_cached(&build(&env, "--memory 64m").succeeds()));

@@ -11,10 +11,9 @@ mod test_env;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use cases::archive::ArchivedImage;
-use test_env::{Outcome, TestEnv};
+use test_env::{Outcome, TestEnv, is_running, number_of_its_own};
 
 /// What goes wrong first where ids, mounts or `/proc` are not what they are for root.
 const DOCKERFILE: &str = r#"FROM busybox
@@ -194,22 +193,7 @@ fn check_in(name: &str, expected: &str, env: &TestEnv, kiln: impl Fn(&[&str]) ->
     .unwrap();
     kiln(&["import", "busybox.tar", "busybox"]).succeeds();
     assert_eq!(image(env, &kiln), wanted, "{name}");
-    assert!(!has_left(&seconds), "{name}");
-}
-
-/// By which a step's process is known from those of tests beside this one.
-fn number_of_its_own() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("7{:07}{number:02}", std::process::id())
-}
-
-/// Whether a step's process with this number is still there.
-fn has_left(number: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let commands = processes.flat_map(|process| std::fs::read(process.path().join("cmdline")));
-    let mut commands = commands.map(|command| String::from_utf8_lossy(&command).into_owned());
-    commands.any(|command| command.contains(number))
+    assert!(!is_running(&seconds), "{name}");
 }
 
 /// Runs kiln in a container of kiln's own. Its place and the libraries of the machine are volumes of that.

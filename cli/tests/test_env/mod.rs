@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -277,6 +278,21 @@ fn not_found(mut stream: TcpStream) {
     }
     let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let _ = stream.write_all(answer.as_bytes());
+}
+
+/// A number among a step's words by which its processes are known from those of tests beside this one.
+pub fn number_of_its_own() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("7{:07}{number:02}", std::process::id())
+}
+
+/// Whether a process with this number is there.
+pub fn is_running(number: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let commands = processes.flat_map(|process| std::fs::read(process.path().join("cmdline")));
+    let mut commands = commands.map(|command| String::from_utf8_lossy(&command).into_owned());
+    commands.any(|command| command.contains(number))
 }
 
 /// All files below a folder.

@@ -304,7 +304,7 @@ fn expect(layer: DiffId, found: DiffId) -> Result<(), Cause> {
 
 fn read_config(bytes: &[u8]) -> Result<ImageConfig, Cause> {
     ImageConfig::from_json(bytes)
-        .map_err(|error| Cause::Image(format!("can't use the archive: {error}")))
+        .map_err(|error| Cause::Image(format!("can't use the archive: {}", chain(&error))))
 }
 
 /// Puts an image whose layers are in the store under its names, or under none.
