@@ -98,16 +98,47 @@ pub(super) fn require(
     let held = rustix::thread::capabilities(None).map_or(KernelSet::empty(), |sets| sets.effective);
     let lacking = needed.iter().filter(|(set, _)| !held.contains(*set));
     let lacking: Vec<&str> = lacking.map(|(_, name)| *name).collect();
-    if lacking.is_empty() {
-        return Ok(());
+    match lacking.len() {
+        0 => Ok(()),
+        1..MANY => Err(without(&lacking, purpose)),
+        _ => Err(without_most(&lacking, purpose)),
     }
+}
+
+/// From so many on capabilities are not named one by one.
+const MANY: usize = 5;
+
+/// Which of those that root may lack no container has by default.
+const EXTRA: &str = "SYS_ADMIN";
+
+fn without(lacking: &[&str], purpose: &str) -> Unavailable {
     let (names, flags) = (lacking.join(", "), lacking.join(" --cap-add "));
-    Err(Unavailable::new(
+    Unavailable::new(
         format!("this process is root but lacks the capabilities {names}, which {purpose}"),
         format!(
             "start the container with `--cap-add {flags}`, or in Kubernetes with `securityContext: {{capabilities: {{add: [{names}]}}}}`"
         ),
-    ))
+    )
+}
+
+/// As after `--cap-drop all`.
+fn without_most(lacking: &[&str], purpose: &str) -> Unavailable {
+    let (named, flag, added) = match lacking.contains(&EXTRA) {
+        true => (
+            format!(", and {EXTRA}"),
+            format!(" and with `--cap-add {EXTRA}`"),
+            format!(" and with `add: [{EXTRA}]`"),
+        ),
+        false => Default::default(),
+    };
+    Unavailable::new(
+        format!(
+            "this process is root but lacks capabilities that containers have by default{named}, which {purpose}"
+        ),
+        format!(
+            "start the container without `--cap-drop`{flag}, or in Kubernetes without `capabilities: {{drop: [ALL]}}`{added}"
+        ),
+    )
 }
 
 /// Whether a seccomp filter or a security module's profile limits this process: then being allowed something does not mean being able to.
@@ -266,6 +297,32 @@ fn forbidden(error: &Error) -> Unavailable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_capabilities_are_not_named_one_by_one() {
+        let few = without(&["MKNOD", "SYS_ADMIN"], "x needs");
+        assert!(
+            few.reason
+                .contains("capabilities MKNOD, SYS_ADMIN, which x needs")
+        );
+        assert!(few.remedy.contains("`--cap-add MKNOD --cap-add SYS_ADMIN`"));
+        let all = FOR_ROOT.map(|(_, name)| name);
+        let most = without_most(&all, "x needs");
+        assert!(
+            most.reason.len() < 130 && most.remedy.len() < 160,
+            "{most:?}"
+        );
+        assert!(
+            most.remedy
+                .contains("without `--cap-drop` and with `--cap-add SYS_ADMIN`")
+        );
+        let chroot = FOR_CHROOT.map(|(_, name)| name);
+        assert!(
+            !without_most(&chroot, "x needs")
+                .remedy
+                .contains("SYS_ADMIN")
+        );
+    }
 
     #[test]
     fn what_is_the_filesystems_alone_is_no_refusal() {

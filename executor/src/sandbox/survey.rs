@@ -128,6 +128,7 @@ fn facts(place: &Path) -> Vec<(&'static str, String)> {
         false => "one of its own",
     };
     vec![
+        ("container around kiln", container().to_owned()),
         ("kernel", uname.release().to_string_lossy().into_owned()),
         ("user", format!("{} (group {})", uid.as_raw(), gid.as_raw())),
         ("user namespace", namespace.to_owned()),
@@ -159,6 +160,16 @@ fn facts(place: &Path) -> Vec<(&'static str, String)> {
         ("control groups", control_groups().to_owned()),
         ("the store's filesystem", filesystem(place)),
     ]
+}
+
+/// The boundary of the sandbox `chroot`, which root can leave otherwise (chroot(2)).
+fn container() -> &'static str {
+    match super::surroundings::is_contained() {
+        true => "yes",
+        false => {
+            "none seen; so a step in the sandbox `chroot` that runs as root can reach all of this machine"
+        }
+    }
 }
 
 fn control_groups() -> &'static str {
