@@ -7,6 +7,7 @@
 mod address;
 mod archive_file;
 mod args;
+mod attest_flags;
 mod bucket_flag;
 mod build_context;
 mod cache_flags;

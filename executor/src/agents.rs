@@ -21,6 +21,11 @@ pub enum Agent {
 }
 
 impl Agents {
+    /// What they are called, sorted.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// The socket of an agent; `None` if it was not given.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Services;
+use crate::attest::{Attest, Attestation, Facts};
 use crate::cancel::Cancel;
 use crate::emulation;
 use crate::error::{BuildError, Cause};
@@ -46,6 +47,8 @@ pub struct BuildRequest<'a> {
     pub steps: StepOptions,
     /// Whether the image's config tells what is known of its steps (R-CEXP-2).
     pub inline_cache: bool,
+    /// What is said about the images beside them.
+    pub attest: Attest,
     /// Where to note what is done, if anybody wants to know.
     pub journal: Option<&'a Journal>,
 }
@@ -67,6 +70,8 @@ pub struct Built {
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that nothing used.
     pub unused_build_args: Vec<String>,
+    /// What is said about it.
+    pub attestations: Vec<Attestation>,
     pub(crate) root: Arc<RootFs>,
     /// How many of its layers are its base image's.
     pub(crate) base_layers: usize,
@@ -150,7 +155,12 @@ pub fn build_on(
             true => Some(inline_cache(&plan, &solved, services)?),
             false => None,
         };
-        let built = assemble(plan, &solved, inline)?;
+        let mut built = assemble(&plan, &solved, inline)?;
+        if request.attest.is_asked() {
+            let facts = Facts::of(&plan, options, request, built.id, services);
+            let said = request.attest.say(&facts, &built.root, services, reporter);
+            built.attestations = said.map_err(BuildError::new)?;
+        }
         match products.last_mut() {
             Some(product) if product.target == options.target => product.images.push(built),
             _ => products.push(Product {
@@ -340,17 +350,17 @@ fn resolve_base(
 
 /// Puts the image together: layers, history with its dates, config.
 fn assemble(
-    plan: Plan,
+    plan: &Plan,
     solved: &Solved,
     inline: Option<serde_json::Value>,
 ) -> Result<Built, BuildError> {
     let mut config = plan.config.clone();
-    let layers = layers_of(&plan, solved);
+    let layers = layers_of(plan, solved);
     config.other.remove(INLINE); // a base image's is about other layers
     config
         .other
         .extend(inline.map(|value| (INLINE.to_owned(), value)));
-    let new = dated_history(&plan, solved);
+    let new = dated_history(plan, solved);
     if !new.is_empty() || config.history.is_some() {
         config.history.get_or_insert_default().extend(new);
     }
@@ -375,13 +385,14 @@ fn assemble(
         .expect("the target is a root filesystem")
         .clone();
     Ok(Built {
-        platform: plan.platform,
+        platform: plan.platform.clone(),
         id: Digest::of(&config_bytes),
         config,
         config_bytes,
         source_date_epoch: plan.source_date_epoch,
-        warnings: plan.diagnostics,
-        unused_build_args: plan.unused_build_args,
+        warnings: plan.diagnostics.clone(),
+        unused_build_args: plan.unused_build_args.clone(),
+        attestations: Vec::new(),
         root,
         base_layers: plan.base_layers.len(),
         keys: solved.keys(),

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use kiln_cache::builds::{
     ArgumentRecord, BuildHeader, BuildId, GraphRecord, IgnoreRecord, Miss, RecipeId, ShownRecord,
     SourceRecord, StageRecord, StepEnd, StepRecord, StepState,
@@ -32,6 +33,7 @@ pub struct Journal {
     id: BuildId,
     recipe: RecipeId,
     began: Instant,
+    started: Timestamp,
     graph: OnceLock<GraphRecord>,
     no_cache: OnceLock<NoCache>,
     notes: Mutex<Vec<Note>>,
@@ -56,6 +58,7 @@ impl Journal {
             id: header.id.clone(),
             recipe: header.recipe.clone(),
             began: Instant::now(),
+            started: header.started,
             graph: OnceLock::new(),
             no_cache: OnceLock::new(),
             notes: Mutex::new(Vec::new()),
@@ -86,6 +89,11 @@ impl Journal {
             step.elsewhere = note.elsewhere;
         }
         Some(graph)
+    }
+
+    /// When the build began.
+    pub(crate) fn started(&self) -> Timestamp {
+        self.started
     }
 
     /// The build's name, for what its steps leave in the store.

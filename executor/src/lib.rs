@@ -9,6 +9,7 @@
 //! [`sandbox`] runs a process in namespaces; [`sys`] is the only place with unsafe code.
 
 mod agents;
+pub mod attest;
 pub mod build;
 pub mod cancel;
 mod cgroup;

@@ -15,6 +15,13 @@ pub struct Product {
 }
 
 impl Product {
+    /// Whether its images are exported as an index: several platforms, or something that is said about an image beside it.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        let is_attested = |image: &Built| !image.attestations.is_empty();
+        self.multi_platform || self.images.iter().any(is_attested)
+    }
+
     /// The first image: the only one, most of the time.
     #[must_use]
     pub fn first(&self) -> &Built {

@@ -27,6 +27,11 @@ pub enum SecretSource {
 pub struct Secrets(Arc<BTreeMap<String, SecretSource>>);
 
 impl Secrets {
+    /// What they are called, sorted.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// The value of a secret; `None` if it was not given.
     pub(crate) fn read(&self, id: &str) -> Result<Option<Vec<u8>>, Cause> {
         match self.0.get(id) {

@@ -35,6 +35,7 @@ mod waste;
 mod written;
 
 pub mod archive;
+pub mod attestation;
 pub mod compress;
 pub mod contents;
 pub mod image_index;

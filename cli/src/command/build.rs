@@ -30,6 +30,7 @@ use kiln_parser::{Parsed, Source};
 use kiln_planner::lint::Finding;
 
 use crate::args::ProgressMode;
+use crate::attest_flags::AttestFlags;
 use crate::cache_flags::{CacheFrom, CacheTo};
 use crate::command::call::{self, Call};
 use crate::command::check;
@@ -125,6 +126,8 @@ pub(crate) struct Args {
     /// podman]
     #[arg(long, value_enum, value_name = "ENGINE", num_args = 0..=1, require_equals = true)]
     pub(crate) load: Option<Option<receiver::Engine>>,
+    #[command(flatten)]
+    pub(crate) attest: AttestFlags,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -164,7 +167,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         _ => {}
     }
     let mut images = args.recipe.images(config)?;
-    let outputs = outputs::outputs(&args, images[0].multi_platform)?;
+    let attest = args.attest.attest();
+    let outputs = outputs::outputs(&args, images[0].multi_platform, &attest)?;
     let loader = match outputs.iter().any(outputs::is_loaded) {
         true => Some(Receiver::start(args.load.flatten())?),
         false => None,
@@ -191,6 +195,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         pull: args.recipe.pull_policy(),
         steps: steps(&args, config, secrets, &agents)?,
         inline_cache: cache::is_inline(&args),
+        attest,
         journal: Some(&journal),
     };
     let limits = config.gc(args.gc)?;
@@ -338,7 +343,10 @@ fn make(
 }
 
 /// One layer over the base image's, in each image.
-fn squashed(products: Vec<Product>, watched: &Watched<'_>) -> Result<Vec<Product>, Failure> {
+pub(crate) fn squashed(
+    products: Vec<Product>,
+    watched: &Watched<'_>,
+) -> Result<Vec<Product>, Failure> {
     watched.task("squashing layers".to_owned(), |task| {
         let squash = |product| images::squash_product(&watched.services, product, task);
         let squashed: Result<_, _> = products.into_iter().map(squash).collect();

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use kiln_executor::attest::Attest;
 use kiln_executor::event::Reporter;
 use kiln_executor::images::PullPolicy;
 use kiln_executor::{BuildError, BuildRequest, Secrets, StepOptions, resolve_known_bases};
@@ -233,6 +234,7 @@ impl Request {
             pull: self.pull,
             steps: StepOptions::default(),
             inline_cache: false,
+            attest: Attest::default(),
             journal: None,
         };
         let silent = |_| {};

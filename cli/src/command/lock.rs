@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kiln_executor::attest::Attest;
 use kiln_executor::images::PullPolicy;
 use kiln_executor::lock::{self, Lock};
 use kiln_executor::{BuildFailure, BuildRequest, StepOptions};
@@ -76,6 +77,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             ..StepOptions::default()
         },
         inline_cache: false,
+        attest: Attest::default(),
         journal: None,
     };
     let (found, _) = session.opened()?.watch(mode, |watched| {

@@ -8,6 +8,7 @@ mod text;
 use std::io::Write;
 use std::sync::Arc;
 
+use kiln_executor::attest::Attest;
 use kiln_executor::{BuildFailure, BuildRequest, Secrets, StepOptions, preview};
 use kiln_parser::{Parsed, Source};
 
@@ -77,6 +78,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             ..StepOptions::default()
         },
         inline_cache: false,
+        attest: Attest::default(),
         journal: None,
     };
     let caches = CacheFrom::resolve_all(&args.cache_from, config)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use kiln_cache::builds::{BuildEntry, BuildOutcome, BuildRecord, Invocation, KnownBuild};
+use kiln_executor::attest::Attest;
 use kiln_executor::event::{Event, Reporter};
 use kiln_executor::lock::Lock;
 use kiln_executor::{BuildFailure, BuildRequest, Journal, build};
@@ -147,6 +148,7 @@ fn again(
         pull: recipe.pull_policy(),
         steps: build_command::steps(asked, config, secrets, &agents)?,
         inline_cache: false,
+        attest: Attest::default(),
         journal: Some(&journal),
     };
     let sources = record.graph.iter().flat_map(|graph| &graph.sources);
@@ -154,14 +156,17 @@ fn again(
     let (made, _) = session.watch(mode, |watched| {
         let (services, reporter) = (&watched.services, &watched.reporter);
         services.hold_to(lock);
-        build(&request, services, reporter, &watched.interrupt.cancel).map_err(|failure| {
-            match failure {
-                BuildFailure::Dockerfile(diagnostics) => {
-                    Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
-                }
-                BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
+        let made = build(&request, services, reporter, &watched.interrupt.cancel);
+        let made = made.map_err(|failure| match failure {
+            BuildFailure::Dockerfile(diagnostics) => {
+                Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
             }
-        })
+            BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
+        })?;
+        match asked.squash {
+            true => build_command::squashed(made, &watched),
+            false => Ok(made),
+        }
     });
     let made = made?;
     drop(request);
@@ -174,6 +179,7 @@ fn again(
         now,
         id: image,
         made: made[0].first(),
+        is_only: made.len() == 1 && made[0].images.len() == 1,
     };
     let silent = |_: Event| {};
     let services = session.services()?;

@@ -11,6 +11,7 @@ use kiln_image::{Descriptor, DiffId, Digest, Platform};
 use kiln_registry::ManifestTree;
 
 use super::annotations::Level;
+use super::attested::attested;
 use super::{Destination, ExportOptions, Exported, ImageSink, Push, form};
 use crate::Services;
 use crate::error::Cause;
@@ -29,7 +30,7 @@ pub(super) fn hand_over(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    let needs_manifest = product.multi_platform
+    let needs_manifest = product.is_index()
         || !options.annotations.0.is_empty()
         || options.wants_manifest
         || options.format != LayerFormat::default()
@@ -151,25 +152,33 @@ impl Ready {
         let mut images = Vec::new();
         let mut manifests = Vec::new();
         let mut children = Vec::new();
+        let mut attestations = Vec::new();
         for built in &product.images {
             let platform = Some(&built.platform);
             let (image, layers) = form::compressed(built, options, services, task)?;
             let said = options.annotations.at(Level::Manifest, platform);
             let manifest = new_manifest(&image, &layers, options.media_types, &said)?;
+            let described = descriptor(&manifest.media_type, &manifest.bytes);
+            attestations.extend(attested(built, &options.names, &described, services)?);
             manifests.push(IndexedManifest {
-                descriptor: descriptor(&manifest.media_type, &manifest.bytes),
+                descriptor: described,
                 platform: platform.cloned(),
                 annotations: options.annotations.at(Level::ManifestDescriptor, platform),
             });
             children.push(leaf(manifest));
             images.push(image);
         }
-        if !product.multi_platform {
+        if !product.is_index() {
             return Ok(Ready {
                 images,
                 tree: children.pop().expect("a product has an image"),
                 annotations: manifests.pop().expect("there too").annotations,
             });
+        }
+        // After all images (R-MAN-6).
+        for (indexed, tree) in attestations {
+            manifests.push(indexed);
+            children.push(tree);
         }
         let said = options.annotations.at(Level::Index, None);
         let bytes = image_index_json(&manifests, options.media_types, &said)
@@ -201,6 +210,9 @@ impl Ready {
             false => (None, std::slice::from_ref(&self.tree)),
         };
         let mut records = Vec::new();
+        for attestation in manifests.iter().skip(self.images.len()) {
+            put(attestation)?;
+        }
         for (image, manifest) in self.images.iter().zip(manifests) {
             let mut record = image.record.clone();
             record.manifest = Some(put(manifest)?);

@@ -1,6 +1,7 @@
 //! Handing what was built to where it is wanted: a sink for each `--output` type (R-EXPORT).
 
 mod annotations;
+mod attested;
 mod form;
 mod images;
 mod rootfs;
@@ -183,7 +184,7 @@ fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Resu
     if product.images.iter().any(no_config) {
         return Err(Cause::NoConfig); // R-CTX-5
     }
-    if product.multi_platform && matches!(sink, Sink::Docker(_)) {
+    if product.is_index() && matches!(sink, Sink::Docker(_)) {
         // R-EXPORT-4
         let refusal = "docker exporter does not currently support exporting manifest lists";
         return Err(Cause::Export(refusal.to_owned()));
@@ -192,7 +193,7 @@ fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Resu
     let platforms: Vec<_> = platforms.collect();
     options
         .annotations
-        .check(&platforms, product.multi_platform)
+        .check(&platforms, product.is_index())
         .map_err(Cause::Export)
 }
 

@@ -63,6 +63,7 @@ fn refused(source: &Arc<Source>, findings: &[Finding]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_executor::attest::Attest;
     use kiln_executor::images::PullPolicy;
     use kiln_executor::{ContextSources, StepOptions};
     use kiln_planner::PlanOptions;
@@ -84,6 +85,7 @@ mod tests {
             pull: PullPolicy::Missing,
             steps: StepOptions::default(),
             inline_cache: false,
+            attest: Attest::default(),
             journal: None,
         };
         let findings = enforced(&request, &source, &Bases::new());

@@ -104,8 +104,8 @@ pub(super) fn keep(
     config: &Config,
 ) -> Result<(), Failure> {
     let outcome = match result {
-        Ok((_, results)) => BuildOutcome::Done {
-            image: results[0].id,
+        Ok((products, _)) => BuildOutcome::Done {
+            image: products[0].first().id,
         },
         Err(failure) if matches!(failure.exit, Exit::Signal(_)) => BuildOutcome::Canceled,
         Err(failure) => BuildOutcome::Failed {

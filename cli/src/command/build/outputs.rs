@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use kiln_executor::attest::Attest;
 use kiln_executor::export::{self, ExportOptions, OpenFile, Push, Sink};
 use kiln_image::Reference;
 
@@ -10,8 +11,9 @@ use super::receiver::Receiver;
 use crate::failure::Failure;
 use crate::output::{Destination, Output, OutputKind};
 
-/// All outputs to make; an image in the store if none was asked for. With `index`, images are of several platforms.
-pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> {
+/// All outputs to make; an image in the store if none was asked for. With `index`, images are of several platforms; with something
+/// that is to be said about them, there is an index too.
+pub(super) fn outputs(args: &Args, index: bool, attest: &Attest) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.outputs.clone();
     if args.push {
         push(&mut outputs);
@@ -28,6 +30,7 @@ pub(super) fn outputs(args: &Args, index: bool) -> Result<Vec<Output>, Failure> 
     check_push(args, &outputs)?;
     check_loaded(&outputs)?;
     check_index(&outputs, index)?;
+    check_attest(&outputs, attest)?;
     Ok(outputs)
 }
 
@@ -168,6 +171,28 @@ fn check_push(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is said about an image stands beside it in an index, which not every output can be.
+fn check_attest(outputs: &[Output], attest: &Attest) -> Result<(), Failure> {
+    if !attest.is_asked() {
+        return Ok(());
+    }
+    let can = |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Oci);
+    if outputs
+        .iter()
+        .any(|output| output.kind == OutputKind::Docker)
+    {
+        let message = "an archive of `type=docker` can't have attestations";
+        return Err(Failure::usage(message).help("`type=oci` can"));
+    }
+    match outputs.iter().any(can) {
+        true => Ok(()),
+        false => Err(
+            Failure::usage("attestations need an output that is an image")
+                .help("`-o type=image` or `-o type=oci,dest=FILE` besides"),
+        ),
+    }
 }
 
 /// R-EXPORT-4

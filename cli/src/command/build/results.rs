@@ -30,7 +30,7 @@ impl Results {
     pub(super) fn of(product: &Product) -> Self {
         Self {
             id: product.first().id,
-            is_index: product.multi_platform,
+            is_index: product.is_index(),
             has_image: false,
             loaded: None,
             manifest: None,

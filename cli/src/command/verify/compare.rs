@@ -22,6 +22,8 @@ pub(super) struct Sides<'a> {
     pub(super) id: Digest,
     /// That of now.
     pub(super) made: &'a Built,
+    /// Whether there is no other image. Of several the history knows the id of the first alone, so all steps must be the same.
+    pub(super) is_only: bool,
 }
 
 /// How they compare.
@@ -56,7 +58,7 @@ impl Sides<'_> {
         services: &Services<'_>,
         reporter: &Reporter<'_>,
     ) -> Result<Compared, Failure> {
-        if self.id == self.made.id {
+        if self.is_only && self.id == self.made.id {
             return Ok(Compared::Same);
         }
         let mut times = None;
@@ -82,6 +84,7 @@ impl Sides<'_> {
         }
         Ok(match times {
             Some(found) => found,
+            None if self.id == self.made.id => Compared::Same,
             None => Compared::Config {
                 then: config(services.store, self.id),
                 now: serde_json::from_slice(&self.made.config_bytes).ok(),
