@@ -5,7 +5,7 @@ mod checks;
 mod collect;
 mod history;
 mod log_limit;
-mod outputs;
+pub(crate) mod outputs;
 mod receiver;
 mod report;
 mod results;

@@ -11,6 +11,7 @@ use clap::Parser;
 use kiln_cache::builds::{BuildEntry, BuildOutcome, BuildRecord, Invocation, KnownBuild};
 use kiln_executor::attest::Attest;
 use kiln_executor::event::{Event, Reporter};
+use kiln_executor::export::image_id;
 use kiln_executor::lock::Lock;
 use kiln_executor::{BuildFailure, BuildRequest, Journal, build};
 use kiln_image::Digest;
@@ -135,6 +136,7 @@ fn again(
     let source = source_of_then(invocation, &input.dockerfile);
     let parsed = plan::parse(&source)?;
     let mut images = recipe.images(config)?;
+    recipe.date(&mut images, &input, config)?;
     for image in &mut images {
         image.no_cache = NoCache::All;
     }
@@ -163,12 +165,15 @@ fn again(
             }
             BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
         })?;
-        match asked.squash {
-            true => build_command::squashed(made, &watched),
-            false => Ok(made),
-        }
+        let made = match asked.squash {
+            true => build_command::squashed(made, &watched)?,
+            false => made,
+        };
+        let form = build_command::outputs::form(asked);
+        let id = image_id(&made[0], &form, services, reporter).map_err(Failure::from_engine)?;
+        Ok((made, id))
     });
-    let made = made?;
+    let (made, id) = made?;
     drop(request);
     let (Some(graph), Some(now)) = (&record.graph, journal.into_graph()) else {
         return Err(impossible("its steps were not kept"));
@@ -178,7 +183,8 @@ fn again(
         graph,
         now,
         id: image,
-        made: made[0].first(),
+        made: id,
+        built: made[0].first(),
         is_only: made.len() == 1 && made[0].images.len() == 1,
     };
     let silent = |_: Event| {};

@@ -126,6 +126,25 @@ pub struct Exported {
     pub id: Option<Digest>,
 }
 
+/// The id of the image that an output with these options makes of the first one that was built.
+///
+/// # Errors
+/// If its layers can't be read.
+pub fn image_id(
+    product: &Product,
+    options: &ExportOptions,
+    services: &Services<'_>,
+    reporter: &Reporter<'_>,
+) -> Result<Digest, BuildError> {
+    if !options.rewrite_timestamp {
+        return Ok(product.first().id);
+    }
+    let task = reporter.start("giving layers their times");
+    let image = form::image_of(product.first(), options, services, &task);
+    let image = task.end_with(image).map_err(BuildError::new)?;
+    Ok(image.record.config)
+}
+
 /// Hands what was built to a sink.
 ///
 /// # Errors

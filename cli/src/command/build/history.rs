@@ -104,8 +104,8 @@ pub(super) fn keep(
     config: &Config,
 ) -> Result<(), Failure> {
     let outcome = match result {
-        Ok((products, _)) => BuildOutcome::Done {
-            image: products[0].first().id,
+        Ok((products, results)) => BuildOutcome::Done {
+            image: results[0].image.unwrap_or(products[0].first().id),
         },
         Err(failure) if matches!(failure.exit, Exit::Signal(_)) => BuildOutcome::Canceled,
         Err(failure) => BuildOutcome::Failed {

@@ -95,6 +95,16 @@ pub(super) fn export_options(
     }
 }
 
+/// How the first output that is an image writes it, as far as that makes it another image.
+pub(crate) fn form(args: &Args) -> ExportOptions {
+    let first = args.outputs.iter().find(|output| output.is_image());
+    let rewrites = first.is_some_and(|output| output.image.rewrite_timestamp);
+    ExportOptions {
+        rewrite_timestamp: rewrites || args.recipe.reproducible,
+        ..ExportOptions::default()
+    }
+}
+
 /// The registries that outputs may speak to without TLS.
 pub(super) fn insecure_registries(args: &Args) -> Vec<String> {
     let insecure = args.outputs.iter().filter(|output| output.image.insecure);

@@ -148,6 +148,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
+            image: None,
             loaded: None,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),

@@ -19,6 +19,8 @@ pub(super) struct Results {
     pub(super) is_index: bool,
     /// Whether the digest is that of an output.
     pub(super) has_image: bool,
+    /// The digest of the first image's config, once an output made it.
+    pub(super) image: Option<Digest>,
     /// Who has loaded it.
     pub(super) loaded: Option<&'static str>,
     /// The manifest or index, if an output needed one.
@@ -32,6 +34,7 @@ impl Results {
             id: product.first().id,
             is_index: product.is_index(),
             has_image: false,
+            image: None,
             loaded: None,
             manifest: None,
             names: Vec::new(),
@@ -40,6 +43,7 @@ impl Results {
 
     /// Takes in what one more output made.
     pub(super) fn add(&mut self, exported: Exported, names: Vec<Reference>) {
+        self.image = self.image.or(exported.id);
         // An output may have other layers than were built; that of the first one counts.
         if let (false, false, Some(id)) = (self.is_index, self.has_image, exported.id) {
             self.id = id;
@@ -113,6 +117,7 @@ mod tests {
             id: Digest::of(b"config"),
             is_index: false,
             has_image: false,
+            image: None,
             loaded: None,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
@@ -131,6 +136,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
+            image: None,
             loaded: None,
             manifest: None,
             names: Vec::new(),

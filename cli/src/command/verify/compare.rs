@@ -21,7 +21,9 @@ pub(super) struct Sides<'a> {
     /// The image of then.
     pub(super) id: Digest,
     /// That of now.
-    pub(super) made: &'a Built,
+    pub(super) made: Digest,
+    /// It as it was built.
+    pub(super) built: &'a Built,
     /// Whether there is no other image. Of several the history knows the id of the first alone, so all steps must be the same.
     pub(super) is_only: bool,
 }
@@ -58,7 +60,7 @@ impl Sides<'_> {
         services: &Services<'_>,
         reporter: &Reporter<'_>,
     ) -> Result<Compared, Failure> {
-        if self.is_only && self.id == self.made.id {
+        if self.is_only && self.id == self.made {
             return Ok(Compared::Same);
         }
         let mut times = None;
@@ -84,10 +86,10 @@ impl Sides<'_> {
         }
         Ok(match times {
             Some(found) => found,
-            None if self.id == self.made.id => Compared::Same,
+            None if self.id == self.made => Compared::Same,
             None => Compared::Config {
                 then: config(services.store, self.id),
-                now: serde_json::from_slice(&self.made.config_bytes).ok(),
+                now: serde_json::from_slice(&self.built.config_bytes).ok(),
             },
         })
     }
