@@ -145,9 +145,10 @@ impl<'s> Recorder<'s> {
                 for word in &mut asked.words {
                     *word = render::without_passwords(&redactor.redact(word)).into_owned();
                 }
-                asked.dockerfile = asked
-                    .dockerfile
-                    .filter(|text| redactor.redact(text) == *text);
+                let hides_nothing = |text: &String| {
+                    redactor.redact(text) == *text && render::without_passwords(text) == *text
+                };
+                asked.dockerfile = asked.dockerfile.filter(hides_nothing);
                 asked
             }),
             ended: Timestamp::now(),

@@ -126,6 +126,7 @@ pub fn build_on(
     emulation::check(&plans[0], services, || {
         preview::states(&plans[0], request, services, cancel)
     })?;
+    services.uploads.expect(&plans);
     let contexts = contexts(request, services);
     let solved = loop {
         let options = solve_options(request);

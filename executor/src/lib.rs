@@ -59,7 +59,7 @@ pub use op::LogLimit;
 pub use preview::{KeyState, Preview, ResolvedBase, preview};
 pub use product::Product;
 pub use remote_cache::{
-    BucketCache, CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports,
+    BucketCache, CacheExport, CacheExported, CacheMode, CacheSource, CacheTarget, Imports, Uploads,
     export_cache,
 };
 pub use secrets::{Redactor, SecretSource, Secrets};

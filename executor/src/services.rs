@@ -10,7 +10,7 @@ use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
-use crate::remote_cache::Imports;
+use crate::remote_cache::{Imports, Uploads};
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::{Copies, MountPoints};
 use crate::source::git::{GitSettings, ResolvedRefs};
@@ -29,6 +29,8 @@ pub struct Services<'a> {
     pub layers: Layers<'a>,
     /// Caches elsewhere.
     pub imports: Imports,
+    /// What goes to caches elsewhere.
+    pub uploads: Uploads,
     /// What the `git` program may know of this machine.
     pub(crate) git: GitSettings,
     pub(crate) resolved_refs: ResolvedRefs,
@@ -58,6 +60,7 @@ impl<'a> Services<'a> {
             footing,
             layers: Layers::new(store, registry, footing),
             imports: Imports::default(),
+            uploads: Uploads::default(),
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
             hold: Hold::default(),

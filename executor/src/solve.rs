@@ -373,6 +373,9 @@ impl Solver<'_> {
         } else {
             task.done();
         }
+        if let Some(layer) = step.result.layer {
+            self.services.uploads.offer(id, layer);
+        }
         let _ = self.solved.results[id.index()].set(step.result);
         Ok(output)
     }

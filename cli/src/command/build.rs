@@ -205,6 +205,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let findings = OnceLock::new();
     let (result, account) = session.watch_with(mode, Some(&mut recorder), |watched| {
         CacheFrom::begin(&caches, &watched, config);
+        cache::begin(&exports, &watched, config);
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
         let made = make(&watched, &request, &args, &outputs, loader, &findings)?;

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kiln_cache::Store;
 use kiln_image::{Descriptor, Digest};
 use kiln_registry::{Bucket, BucketSettings, Found, Refusal, Upload};
 
@@ -94,13 +95,13 @@ pub(super) fn put(
     let bucket = services.registry.bucket(&cache.settings)?;
     let (sent, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let send = |blob: &Descriptor| -> Result<(), Cause> {
-        if put_layer(blob, cache, &bucket, services, task)? {
+        if put_layer(blob, cache, &bucket, services.store, task)? {
             sent.fetch_add(1, Ordering::Relaxed);
             bytes.fetch_add(blob.size(), Ordering::Relaxed);
         }
         Ok(())
     };
-    some_at_once(&ready.layers, cache.parallelism, send)?;
+    some_at_once(&ready.unsent, cache.parallelism, send)?;
     for (blob, content) in [&ready.preimages, &ready.config] {
         bucket.put(&cache.blob_key(&digest_of(blob)?), content)?;
     }
@@ -115,11 +116,11 @@ pub(super) fn put(
 }
 
 /// Sends a layer that isn't there; returns whether it had to be.
-fn put_layer(
+pub(super) fn put_layer(
     blob: &Descriptor,
     cache: &BucketCache,
     bucket: &Bucket<'_>,
-    services: &Services<'_>,
+    store: &Store,
     task: &Task<'_>,
 ) -> Result<bool, Cause> {
     let digest = digest_of(blob)?;
@@ -132,7 +133,7 @@ fn put_layer(
         }
         return Ok(false);
     }
-    let path = services.store.cas().path(&digest);
+    let path = store.cas().path(&digest);
     let part = digest.to_string();
     let uploaded = bucket.upload(&Upload {
         key: &key,
@@ -147,7 +148,7 @@ fn put_layer(
     });
     if let Err(Refusal::Digest { .. }) = uploaded.as_ref().map_err(|error| &*error.why) {
         // Read to its end it is found to be damaged, and is out of the store.
-        let _ = io::copy(&mut services.store.cas().open(&digest)?, &mut io::sink());
+        let _ = io::copy(&mut store.cas().open(&digest)?, &mut io::sink());
     }
     uploaded?;
     Ok(true)

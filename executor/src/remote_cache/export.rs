@@ -5,17 +5,17 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::transfer::{INDEX_TYPE, PREIMAGES_TYPE};
-use kiln_cache::{CacheIndex, CacheKey, Preimages};
+use kiln_cache::{CacheIndex, CacheKey, Preimages, Store};
 use kiln_image::compress::{self, Compression};
 use kiln_image::manifest::manifest_json;
 use kiln_image::media_type::MediaTypes;
 use kiln_image::{Descriptor, DiffId, Digest, Reference};
-use kiln_registry::Pushed;
+use kiln_registry::{Client, Pushed};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{CacheExport, CacheMode, CacheTarget, bucket, folder};
 use crate::Services;
-use crate::error::{BuildError, Cause};
+use crate::error::{BuildError, Cause, chain};
 use crate::event::{Reporter, Stream, Task};
 use crate::images::layer_media_type;
 use crate::layers::{Holder, digest_of};
@@ -38,6 +38,8 @@ pub(super) struct Ready {
     pub(super) config: (Descriptor, Vec<u8>),
     pub(super) preimages: (Descriptor, Vec<u8>),
     pub(super) layers: Vec<Descriptor>,
+    /// Those of them that were not sent while the build went on.
+    pub(super) unsent: Vec<Descriptor>,
 }
 
 /// Puts what the build knows of its steps somewhere.
@@ -52,12 +54,24 @@ pub fn export_cache(
         CacheTarget::Layout { .. } => "exporting cache to client directory",
         CacheTarget::Bucket(_) => "exporting cache to Amazon S3",
     });
-    let sent = prepare(products, export, services, &task).and_then(|ready| {
-        let sent = match &export.target {
+    let early = services.uploads.finish(export);
+    let sent = early.and_then(|early| {
+        let mut ready = prepare(products, export, services, &task)?;
+        ready.unsent.retain(|layer| {
+            let digest = digest_of(layer);
+            !digest.is_ok_and(|digest| early.contains_key(&digest))
+        });
+        let before = ready
+            .layers
+            .iter()
+            .filter(|layer| !ready.unsent.contains(layer));
+        let mut sent = match &export.target {
             CacheTarget::Registry(reference) => push(&ready, reference, services, &task),
             CacheTarget::Layout { path, tag } => folder::write(&ready, path, tag, services),
             CacheTarget::Bucket(cache) => bucket::put(&ready, cache, services, &task),
         }?;
+        sent.sent += before.clone().count() as u64;
+        sent.bytes += before.map(Descriptor::size).sum::<u64>();
         let told = format!(
             "{} of {} layers sent, {} bytes\n",
             sent.sent, sent.layers, sent.bytes
@@ -65,6 +79,10 @@ pub fn export_cache(
         task.log(Stream::Stderr, told.as_bytes());
         Ok(sent)
     });
+    if let Err(cause) = &sent {
+        // All of it: whoever goes on without the cache is told nothing else.
+        task.log(Stream::Stderr, format!("{}\n", chain(cause)).as_bytes());
+    }
     task.end_with(sent).map_err(BuildError::new)
 }
 
@@ -146,6 +164,7 @@ fn prepare(
         manifest,
         config,
         preimages,
+        unsent: layers.clone(),
         layers,
     })
 }
@@ -197,8 +216,27 @@ pub(super) fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
     descriptor(media_type, bytes.len() as u64, &Digest::of(bytes))
 }
 
-fn descriptor(media_type: &str, size: u64, digest: &Digest) -> Descriptor {
+pub(super) fn descriptor(media_type: &str, size: u64, digest: &Digest) -> Descriptor {
     Descriptor::new(media_type.into(), size, digest.to_oci())
+}
+
+/// Sends a layer that isn't there; returns whether it had to be.
+pub(super) fn push_layer(
+    blob: &Descriptor,
+    reference: &Reference,
+    registry: &Client,
+    store: &Store,
+    task: &Task<'_>,
+) -> Result<bool, Cause> {
+    let digest = digest_of(blob)?;
+    let part = digest.to_string();
+    let open = || -> std::io::Result<Box<dyn Read>> {
+        let reader = store.cas().open(&digest);
+        Ok(Box::new(reader.map_err(std::io::Error::other)?))
+    };
+    let told = |done| task.progress(&part, done, Some(blob.size()));
+    let pushed = registry.push_blob(reference, blob, &open, None, &told)?;
+    Ok(pushed == Pushed::Uploaded)
 }
 
 /// Layers first, the manifest last: nobody finds a cache that isn't whole. What is there is not sent.
@@ -211,21 +249,13 @@ fn push(
     let (sent, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let registry = services.registry;
     let send = |blob: &Descriptor| -> Result<(), Cause> {
-        let digest = digest_of(blob)?;
-        let part = digest.to_string();
-        let open = || -> std::io::Result<Box<dyn Read>> {
-            let reader = services.store.cas().open(&digest);
-            Ok(Box::new(reader.map_err(std::io::Error::other)?))
-        };
-        let told = |done| task.progress(&part, done, Some(blob.size()));
-        let pushed = registry.push_blob(reference, blob, &open, None, &told)?;
-        if pushed == Pushed::Uploaded {
+        if push_layer(blob, reference, registry, services.store, task)? {
             sent.fetch_add(1, Ordering::Relaxed);
             bytes.fetch_add(blob.size(), Ordering::Relaxed);
         }
         Ok(())
     };
-    ready.layers.par_iter().try_for_each(send)?;
+    ready.unsent.par_iter().try_for_each(send)?;
     for (blob, content) in [&ready.preimages, &ready.config] {
         let open = || -> std::io::Result<Box<dyn Read>> {
             Ok(Box::new(std::io::Cursor::new(content.clone())))

@@ -5,8 +5,9 @@
 //!                          │
 //! step not in the store ─find─▶ result ─▶ its layer is known to be elsewhere ─needed?─▶ fetched
 //!                                                                   └─missing, damaged─▶ forgotten: the build solves again
+//! step ended ──offer─▶ its layer is sent                (threads of their own, --cache-to)
 //! build ended ─keep─▶ records whose layers came into the store
-//!             └─export─▶ layers that are missing there, index, manifest   (--cache-to)
+//!             └─export─▶ layers that are still missing there, index, manifest
 //! ```
 //!
 //! What is elsewhere may be gone, damaged or far away, and none of that stops a build: it is a miss. The format is
@@ -18,6 +19,7 @@ mod folder;
 mod import;
 mod inline;
 mod load;
+mod uploads;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ pub use bucket::BucketCache;
 pub use export::{CacheExported, export_cache};
 pub use import::Imports;
 pub(crate) use inline::inline_value;
+pub use uploads::Uploads;
 
 /// Where a cache is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

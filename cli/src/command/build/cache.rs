@@ -1,18 +1,30 @@
-//! Caches elsewhere, written when a build has ended.
+//! Caches elsewhere, written while a build goes on and when it has ended.
 
 use std::sync::Arc;
 
-use kiln_executor::{Product, export_cache};
+use kiln_executor::{CacheExport, Product, export_cache};
 use kiln_parser::Source;
+use kiln_registry::Client;
 
 use super::Args;
 use crate::cache_flags::{CacheTo, Export};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::session::Watched;
 
 /// Whether the image itself tells what is known of its steps.
 pub(super) fn is_inline(args: &Args) -> bool {
     args.cache_to.contains(&CacheTo::Inline)
+}
+
+/// Has layers sent to where `--cache-to` says as steps end.
+pub(super) fn begin(exports: &[Export], watched: &Watched<'_>, config: &Config) {
+    let exports: Vec<CacheExport> = exports.iter().map(|to| to.export.clone()).collect();
+    let services = &watched.services;
+    let client = || Client::new(config.registry());
+    services
+        .uploads
+        .begin(&exports, services.store, services.footing, client);
 }
 
 /// Writes what `--cache-to` asks for (R-CEXP-7).
