@@ -31,13 +31,20 @@ pub(crate) fn write(store: &Store, path: &Path, body: &[u8]) -> Result<(), Store
     store.write_file(path, &[MAGIC, digest.as_bytes(), body], false)
 }
 
+/// As [`write`], but what is there goes first: for a moment, or if this is where kiln is killed, there is nothing. For what is no loss: a file
+/// that is put in the place of another has to be brought to the disk at once, as ext4 sees it.
+pub(crate) fn renew(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
+    let _ = std::fs::remove_file(path);
+    write(store, path, body)
+}
+
 /// As [`write`], but if just that is there it only gets a new time: to replace a file costs ten times as much.
 pub(crate) fn keep(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
     if read(path).whole().is_some_and(|found| found == body) {
         touch(path);
         return Ok(());
     }
-    write(store, path, body)
+    renew(store, path, body)
 }
 
 /// Reads what [`write`] wrote.

@@ -147,6 +147,7 @@ impl<'s> Layers<'s> {
     /// beside, where a step that stands on it finds its files still, and goes with the layer.
     pub fn discard_unpacked(&self, layer: &DiffId) -> Result<(), StoreError> {
         let _alone = self.store.lock_layer(layer)?;
+        self.store.forget_committed(layer.0);
         let dir = self.dir(layer);
         let (fs, damaged) = (dir.join("fs"), dir.join("damaged"));
         let earlier = self.store.tmp_path()?;
@@ -339,6 +340,13 @@ impl<'s> Layers<'s> {
         Ok(dir)
     }
 
+    /// Whether this process has put the layer into the store in these forms, and nothing of it was taken away since.
+    fn has_committed(&self, layer: &DiffId, forms: &[&'static str]) -> bool {
+        let dir = self.dir(layer);
+        let mut files = forms.iter().chain(&["changeset"]);
+        self.store.has_committed(layer.0, forms) && files.all(|file| dir.join(file).exists())
+    }
+
     /// Gives the forms made in `staging` their names. What is there already stays, unless it is what a power loss
     /// left.
     fn publish(&self, layer: &DiffId, staging: &Path) -> Result<(), StoreError> {
@@ -357,6 +365,13 @@ impl<'s> Layers<'s> {
             .into_iter()
             .filter(|(from, to)| from.exists() && !to.exists());
         let made: Vec<_> = made.collect();
+        // An empty directory is there or it isn't.
+        if is_empty_alone(staging) && sure {
+            for (from, to) in made {
+                fs::rename(from, &to).map_err(StoreError::io("rename into place", to))?;
+            }
+            return Ok(());
+        }
         if !made.is_empty() {
             let boot = self.store.boot_id();
             self.store
@@ -407,10 +422,19 @@ impl LayerStaging<'_> {
         size: u64,
     ) -> Result<(), StoreError> {
         let layers = self.store.layers();
-        if FORMS.iter().any(|form| self.path().join(form).exists()) {
+        let made: Vec<_> = FORMS
+            .into_iter()
+            .filter(|form| self.path().join(form).exists())
+            .collect();
+        if layers.has_committed(layer, &made) {
+            return Ok(()); // steps that change nothing all give the same
+        }
+        if !made.is_empty() {
             layers.publish(layer, self.path())?;
         }
-        layers.put_changeset(layer, changeset, size)
+        layers.put_changeset(layer, changeset, size)?;
+        self.store.note_committed(layer.0, &made);
+        Ok(())
     }
 
     fn create(&self, name: &str) -> Result<PathBuf, StoreError> {
@@ -422,6 +446,12 @@ impl LayerStaging<'_> {
 
 fn derived_file(name: &str) -> String {
     format!("derived-{name}")
+}
+
+/// Whether a directory without anything in it is all that was made.
+fn is_empty_alone(staging: &Path) -> bool {
+    let mut entries = fs::read_dir(staging.join("fs")).into_iter().flatten();
+    !staging.join("tar").exists() && staging.join("fs").exists() && entries.next().is_none()
 }
 
 /// A digest of the names in a layer's directory; `None` if there is no directory.

@@ -52,7 +52,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_image::Digest;
 
@@ -101,6 +101,8 @@ struct Inner {
     session: OnceLock<Session>,
     session_begins: Mutex<()>,
     unsynced: Mutex<HashSet<Digest>>,
+    /// Forms of layers that this process has put there.
+    committed: Mutex<HashSet<(Digest, &'static str)>>,
     grown: AtomicBool,
     boot: OnceLock<Option<String>>,
 }
@@ -117,6 +119,7 @@ impl Store {
                 session: OnceLock::new(),
                 session_begins: Mutex::new(()),
                 unsynced: Mutex::new(HashSet::new()),
+                committed: Mutex::new(HashSet::new()),
                 grown: AtomicBool::new(false),
                 boot: OnceLock::new(),
             }),
@@ -290,12 +293,30 @@ impl Store {
         waiting.contains(layer)
     }
 
+    pub(crate) fn note_committed(&self, layer: Digest, forms: &[&'static str]) {
+        let forms = forms.iter().map(|form| (layer, *form));
+        locked(&self.inner.committed).extend(forms);
+    }
+
+    pub(crate) fn has_committed(&self, layer: Digest, forms: &[&'static str]) -> bool {
+        let committed = locked(&self.inner.committed);
+        !forms.is_empty() && forms.iter().all(|form| committed.contains(&(layer, *form)))
+    }
+
+    pub(crate) fn forget_committed(&self, layer: Digest) {
+        locked(&self.inner.committed).retain(|(known, _)| *known != layer);
+    }
+
     /// The id of this run of the kernel; empty where there is no telling.
     pub(crate) fn boot_id(&self) -> &str {
         let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let id = self.inner.boot.get_or_init(read);
         id.as_deref().unwrap_or("").trim_end()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory for a while; removed when dropped.

@@ -14,6 +14,7 @@ use kiln_executor::sandbox::{
 };
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ const CASES: &[Case] = cases![
     sandbox_sets_limits,
     sandbox_has_its_host_name,
     sandbox_without_network_has_only_loopback,
-    sandbox_never_shows_kilns_binary,
+    sandbox_never_opens_kilns_binary_for_writing,
     sandbox_refuses_a_cwd_outside,
     sandbox_makes_the_cwd_for_the_user,
     sandbox_gives_read_only_hosts,
@@ -83,8 +84,13 @@ fn main() -> ExitCode {
     init_main_if_asked();
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some("print-exe") => {
-            println!("{}", fs::read_link("/proc/self/exe").unwrap().display());
+        Some("write-exe") => {
+            let write = |path: &str| File::options().write(true).open(path);
+            // Opened for reading first, it is not busy for being executed.
+            let read = File::open("/proc/self/exe").unwrap();
+            let again = write(&format!("/proc/self/fd/{}", read.as_raw_fd()));
+            let errors = [write("/proc/self/exe").err(), again.err()];
+            println!("{:?}", errors.map(|error| error.map(|it| it.kind())));
             ExitCode::SUCCESS
         }
         Some("print-effective-user") => {
@@ -799,14 +805,21 @@ fn sandbox_without_network_has_only_loopback() {
 // ---------------------------------------------------------------------------------------------------------------------------
 // What a hostile image tries.
 
-/// CVE-2019-5736: executing `/proc/self/exe` must not reach kiln's file on the disk.
-fn sandbox_never_shows_kilns_binary() {
+/// CVE-2019-5736: executing `/proc/self/exe` must not give a way to write to kiln's file on the disk. The file is read-only for good, or a
+/// sealed copy.
+fn sandbox_never_opens_kilns_binary_for_writing() {
     let image = Image::new();
-    let mut spec = image.spec(&["/proc/self/exe", "print-exe"]);
+    let mut spec = image.spec(&["/proc/self/exe", "write-exe"]);
     bind_libraries(&image, &mut spec);
     let ran = run(&spec).unwrap();
+    let refused = [
+        "ReadOnlyFilesystem",
+        "PermissionDenied",
+        "ExecutableFileBusy",
+    ];
+    let errors = ran.output.matches("Some(").count();
     assert!(
-        ran.output.starts_with("/memfd:kiln-sandbox"),
+        errors == 2 && refused.iter().any(|kind| ran.output.contains(kind)),
         "{}",
         ran.output
     );

@@ -2,7 +2,7 @@
 
 use super::message::{self, Answer, Socket};
 use super::surroundings::share_processes;
-use super::{Network, SandboxSpec, init, minder};
+use super::{Network, SandboxSpec, init, minder, seccomp};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -85,6 +85,9 @@ fn start(
     fds: Vec<OwnedFd>,
     steps: &mut Vec<Running>,
 ) {
+    if spec.seccomp {
+        seccomp::default_profile(spec.capabilities); // made once, here
+    }
     let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
         Ok(Cloned::New) if is_minded(spec) => minder::run(spec, fds, proof),
         Ok(Cloned::New) => init::run(spec, fds, None),

@@ -2,16 +2,15 @@
 
 use super::furnish::Furnishing;
 use super::message::{self, Answer, Report, Socket};
+use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::Step;
 use super::stub::Stubs;
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::Shutdown;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -136,7 +135,7 @@ impl Helper {
     fn start() -> sys::Result<Self> {
         let (ours, theirs) = UnixStream::pair().call("socketpair", || "AF_UNIX".into())?;
         let (started, outcome) = mpsc::sync_channel(1);
-        let keep = move || match execute_copy_of_self(theirs) {
+        let keep = move || match execute_own_binary(theirs) {
             Ok(mut child) => {
                 let _ = started.send(Ok(()));
                 let _ = child.wait();
@@ -194,19 +193,28 @@ pub fn init_main_if_asked() {
     }
 }
 
-/// Executes our own binary, from a sealed copy in memory, as the helper with `socket` as its standard input.
-fn execute_copy_of_self(socket: UnixStream) -> sys::Result<Child> {
-    let binary = sealed_copy_of_self()?;
-    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
-    let mut command = Command::new(&path);
+/// Executes our own binary as the helper with `socket` as its standard input.
+fn execute_own_binary(socket: UnixStream) -> sys::Result<Child> {
+    let socket = OwnedFd::from(socket);
+    let read_only = OwnBinary::read_only().and_then(|binary| {
+        let socket = socket.try_clone().ok()?;
+        execute(&binary, socket).ok()
+    });
+    match read_only {
+        Some(child) => Ok(child),
+        None => execute(&OwnBinary::sealed_copy()?, socket),
+    }
+}
+
+fn execute(binary: &OwnBinary, socket: OwnedFd) -> sys::Result<Child> {
+    let mut command = Command::new(binary.path());
     command.arg0(helper::NAME).env_clear().current_dir("/");
     command
-        .stdin(OwnedFd::from(socket))
+        .stdin(socket)
         .stdout(ProcessStdio::null())
         .stderr(ProcessStdio::null());
-    command.spawn().call("execve", || {
-        format!("{path}, sealed copy of /proc/self/exe")
-    })
+    let args = || format!("{}, kiln's own binary", binary.path().display());
+    command.spawn().call("execve", args)
 }
 
 /// Closes this process's memory and environment, which may hold a job's keys, to steps that know of it, should the kernel have no
@@ -214,21 +222,6 @@ fn execute_copy_of_self(socket: UnixStream) -> sys::Result<Child> {
 fn keep_to_ourselves() {
     let behaviour = rustix::process::DumpableBehavior::NotDumpable;
     let _ = rustix::process::set_dumpable_behavior(behaviour);
-}
-
-/// A memory file with our own binary, which nobody can change any more.
-fn sealed_copy_of_self() -> sys::Result<OwnedFd> {
-    let mut binary = File::open("/proc/self/exe").call("open", || "/proc/self/exe".into())?;
-    let copy = rustix::fs::memfd_create(
-        "kiln-sandbox",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )
-    .call("memfd_create", || "kiln-sandbox".into())?;
-    let mut copy = File::from(copy);
-    io::copy(&mut binary, &mut copy).call("copy", || "/proc/self/exe, memfd".into())?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&copy, seals).call("fcntl", || "F_ADD_SEALS".into())?;
-    Ok(copy.into())
 }
 
 /// What became of the set-up.

@@ -24,11 +24,11 @@
 //!      └──────────────── "ready" or a failure as data, then end of file at exec ───────────────────────────┘
 //! ```
 //!
-//! - **[`Launcher`]** lives in kiln. At the first step it copies kiln's own binary into a sealed memory file and executes that
-//!   as the helper. The engine has threads and may be large, so it must not fork itself: after a fork in a threaded process
+//! - **[`Launcher`]** lives in kiln. At the first step it executes kiln's own binary, read-only for good or as a sealed copy (`own_binary`), as
+//!   the helper. The engine has threads and may be large, so it must not fork itself: after a fork in a threaded process
 //!   almost nothing may be called, and fork copies page tables. The helper has one thread and is small, so a clone of it is
-//!   cheap and may call what it likes. Because it runs from the sealed copy, `/proc/self/exe` inside a step can never lead to
-//!   the real binary (CVE-2019-5736).
+//!   cheap and may call what it likes. Because of how it is run, `/proc/self/exe` inside a step can never lead to
+//!   a binary that can be written to (CVE-2019-5736).
 //! - **The helper** answers one kind of request: it clones a step as a child *of kiln*, so kiln waits for it through a pidfd
 //!   like for any child. When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
@@ -66,6 +66,7 @@ mod launcher;
 mod message;
 mod minder;
 mod mounts;
+mod own_binary;
 mod plan;
 mod probe;
 mod recorder;

@@ -4,6 +4,7 @@ use crate::yard::Yard;
 use kiln_executor::sandbox::{MountSpec, Rung};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 
 /// What a step could take the machine over with (CVE-2022-0492 and many tricks). Written is what is there already, but for a harmless request.
@@ -133,17 +134,25 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Opened for reading first, the binary can't be written to for another reason than that it is being executed.
 fn probe_exe() {
+    let read = fs::File::open("/proc/self/exe").unwrap();
+    let write = |path: &str| fs::File::options().write(true).open(path).is_ok();
+    let again = format!("/proc/self/fd/{}", read.as_raw_fd());
+    let is_elsewhere = |link: &str| link.starts_with("/memfd:") || is_read_only(&read);
     let link = fs::read_link("/proc/self/exe").unwrap();
     let path = link.to_str().unwrap();
-    let writable = fs::File::options()
-        .write(true)
-        .open("/proc/self/exe")
-        .is_ok();
-    match path.starts_with("/memfd:") && !writable {
-        true => println!("a copy in memory, which can't be written to"),
+    let writable = write("/proc/self/exe") || write(&again);
+    match is_elsewhere(path) && !writable {
+        true => println!("a binary that can't be written to"),
         false => println!("{path}, can be written to: {writable}"),
     }
+}
+
+/// Whether the filesystem itself is read-only.
+fn is_read_only(file: &fs::File) -> bool {
+    let found = rustix::fs::fstatvfs(file).unwrap();
+    found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)
 }
 
 /// Asked of the kernel itself, as `/proc` may be anything.

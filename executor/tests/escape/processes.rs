@@ -37,7 +37,7 @@ pub(crate) fn sandbox_keeps_kilns_binary(yard: &Yard) {
     let mut spec = image.spec(&["/proc/self/exe", "probe", "exe"]);
     spec.env.push(("LD_LIBRARY_PATH".into(), "/probe".into()));
     if let Ok(ran) = image.run(&spec) {
-        ran.prints("a copy in memory, which can't be written to\n");
+        ran.prints("a binary that can't be written to\n");
     } else {
         assert!(!yard.has_namespaces());
     }

@@ -17,6 +17,7 @@ pub(super) use network::no_network;
 use nix::libc;
 pub(super) use notify::notifying;
 pub(super) use paths::asking;
+use std::sync::{Arc, Mutex, PoisonError};
 use table::{Argument, NEWEST, REFUSED, When};
 
 /// Whether there is a filter for this machine's architecture. Where there is none, steps run without.
@@ -50,8 +51,23 @@ const ALLOW: Instruction = returns(libc::SECCOMP_RET_ALLOW);
 const REFUSE: Instruction = returns(libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned());
 const ABSENT: Instruction = returns(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned());
 
+/// The filter that was asked for last. The helper asks before it clones a step, which has it then.
+static LAST: Mutex<Option<(CapabilitySet, Arc<[Instruction]>)>> = Mutex::new(None);
+
 /// The filter for a step with these capabilities; empty where there is none for the architecture.
-pub(super) fn default_profile(capabilities: CapabilitySet) -> Vec<Instruction> {
+pub(super) fn default_profile(capabilities: CapabilitySet) -> Arc<[Instruction]> {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((known, program)) if *known == capabilities => program.clone(),
+        _ => {
+            let program: Arc<[Instruction]> = make_default_profile(capabilities).into();
+            *last = Some((capabilities, program.clone()));
+            program
+        }
+    }
+}
+
+fn make_default_profile(capabilities: CapabilitySet) -> Vec<Instruction> {
     if !SUPPORTED {
         return Vec::new();
     }
