@@ -695,6 +695,16 @@ impl Solver<'_> {
         Ok(())
     }
 
+    /// Whether more than one RUN has no result yet.
+    fn has_other_steps(&self) -> bool {
+        let graph = &self.plan.graph;
+        let steps = graph.node_indices().filter(|id| {
+            let is_step = matches!(graph[*id].op, Op::Exec(_));
+            is_step && self.solved.outputs[id.index()].get().is_none()
+        });
+        steps.take(2).count() == 2
+    }
+
     fn run(
         &self,
         vertex: &Vertex,
@@ -717,6 +727,7 @@ impl Solver<'_> {
         let conduct = Conduct {
             log_limit: self.steps.log_limit,
             timeout: vertex.policy.timeout.or(self.steps.timeout),
+            others_follow: self.has_other_steps(),
         };
         let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt)?;
         if ended.status != ExitStatus::Code(0) {

@@ -957,7 +957,7 @@ fn sandbox_refuses_a_proc_that_is_a_link() {
     let error = chain(&refusal(&image.spec(&["true"])));
     assert_eq!(
         error,
-        "could not mount proc on `/proc`: openat2(/proc): too many symbolic links encountered (ELOOP)"
+        "could not mount on `/proc`: openat2(/proc): too many symbolic links encountered (ELOOP)"
     );
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Conduct {
     pub log_limit: LogLimit,
     /// How long it may take.
     pub timeout: Option<Duration>,
+    /// Whether there are other steps that have not run.
+    pub others_follow: bool,
 }
 
 /// How a step ended.

@@ -1,7 +1,8 @@
-//! The helper process: one thread, one socket, one kind of request.
+//! The helper process: one thread, one socket, and requests for steps and for what waits to become one.
 
-use super::message::{self, Answer, Socket};
+use super::message::{self, Answer, Request, Socket};
 use super::surroundings::share_processes;
+use super::waiting::{self, Kind};
 use super::{Network, SandboxSpec, init, minder, seccomp};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
@@ -48,8 +49,8 @@ fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
     let mut steps: Vec<Running> = Vec::new();
     loop {
         forget_ended(socket, &mut steps);
-        match message::receive::<SandboxSpec>(socket) {
-            Ok(Some((spec, fds))) => start(socket, proof, &spec, fds, &mut steps),
+        match message::receive::<Request<Box<SandboxSpec>>>(socket) {
+            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps),
             Ok(None) | Err(_) => break,
         }
     }
@@ -77,23 +78,27 @@ fn forget_ended(socket: Socket<'_>, steps: &mut Vec<Running>) {
     }
 }
 
-/// Clones the step. In the step this does not return.
+/// Clones what is asked for. In the clone this does not return.
 fn start(
     socket: Socket<'_>,
     proof: &SingleThreaded,
-    spec: &SandboxSpec,
+    request: &Request<Box<SandboxSpec>>,
     fds: Vec<OwnedFd>,
     steps: &mut Vec<Running>,
 ) {
-    if spec.seccomp {
+    let (kind, end) = match request {
+        Request::Step(spec) => (Kind::of(spec), end_signal(spec)),
+        Request::Waiting(kind) => (*kind, Signal::KILL),
+    };
+    if let Request::Step(spec) = request
+        && spec.seccomp
+    {
         seccomp::default_profile(spec.capabilities); // made once, here
     }
-    let answer: Answer = match sys::clone_process(proof, namespaces(spec)) {
-        Ok(Cloned::New) if is_minded(spec) => minder::run(spec, fds, proof),
-        Ok(Cloned::New) => init::run(spec, fds, None),
+    let answer: Answer = match sys::clone_process(proof, namespaces(kind)) {
+        Ok(Cloned::New) => become_clone(request, fds, proof),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
-            let end = end_signal(spec);
             steps.push(Running { pidfd, end });
             Ok(())
         }
@@ -104,6 +109,18 @@ fn start(
         .then(|| steps.last().map(|step| step.pidfd.as_fd()))
         .flatten();
     let _ = message::send(socket, &answer, pidfd.as_slice());
+}
+
+fn become_clone(
+    request: &Request<Box<SandboxSpec>>,
+    fds: Vec<OwnedFd>,
+    proof: &SingleThreaded,
+) -> ! {
+    match request {
+        Request::Waiting(kind) => waiting::wait(*kind, fds),
+        Request::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
+        Request::Step(spec) => init::run(spec, fds, None),
+    }
 }
 
 /// What ends a step and all that it started.
@@ -120,18 +137,18 @@ fn is_minded(spec: &SandboxSpec) -> bool {
 }
 
 /// The namespaces of a step (R-RT-4).
-fn namespaces(spec: &SandboxSpec) -> i32 {
-    if !spec.rung.has_namespaces() {
+fn namespaces(kind: Kind) -> i32 {
+    if !kind.rung.has_namespaces() {
         return 0;
     }
     let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if !is_minded(spec) {
+    if !kind.shares_processes {
         own |= libc::CLONE_NEWPID;
     }
-    if spec.cgroup.is_empty() {
+    if !kind.joins_cgroup {
         own |= libc::CLONE_NEWCGROUP; // else once it is in its cgroup, which is to be the top of what it sees
     }
-    match spec.network {
+    match kind.network {
         Network::Host => own,
         Network::None => own | libc::CLONE_NEWNET,
     }

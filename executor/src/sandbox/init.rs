@@ -1,11 +1,13 @@
 //! The step before its program: what a freshly cloned process does, in kernel order, to become a container's process 1.
 
 use super::error::Failure;
+use super::kernel_trees::KernelTrees;
 use super::message::{self, Report, Socket};
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
 use super::surroundings::share_processes;
+use super::waiting::Kind;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _};
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +15,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 /// Where a step without mounts hands over its listener.
 #[derive(Debug)]
@@ -22,14 +25,29 @@ pub(super) struct ToBroker {
     pub(super) needed: bool,
 }
 
+/// What a step can have done before anything but its kind is known.
+pub(super) type Ready = Result<Option<KernelTrees>, Failure>;
+
 /// Sets the step up and becomes its program. The four descriptors are the streams and the socket for reports.
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
+    let ready = get_ready(Kind::of(spec), &spec.cgroup);
+    go_on_with(spec, fds, broker, ready)
+}
+
+/// The same for a process in namespaces of its own that is ready.
+pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, ready: Ready) -> ! {
+    go_on_with(spec, fds, None, ready)
+}
+
+fn go_on_with(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>, ready: Ready) -> ! {
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
         std::process::exit(1);
     };
     let mut stubs = Stubs::default();
     let streams = [stdin, stdout, stderr];
-    let failure = match prepare(spec, streams, broker, &mut stubs, &reporter) {
+    let prepared =
+        ready.and_then(|trees| prepare(spec, streams, broker, trees, &mut stubs, &reporter));
+    let failure = match prepared {
         Ok(listener) => {
             report(&reporter, &stubs, listener.as_ref(), None);
             exec::execute(&spec.argv, &spec.env)
@@ -50,26 +68,47 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<&OwnedFd>, failure
     let _ = message::send(Socket(reporter.as_fd()), &report, &listener);
 }
 
-/// Everything between the clone and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
+/// What comes first, in a process that was just cloned. Joins the cgroups by the files given.
+pub(super) fn get_ready(kind: Kind, cgroup: &[PathBuf]) -> Ready {
+    // This process ends with kiln.
+    stage("tie the step to kiln", die_with_parent())?;
+    let session = rustix::process::setsid().call("setsid", String::new);
+    stage("start a session", session)?;
+    stage("leave the session keyring", leave_keyring())?;
+    if !cgroup.is_empty() {
+        let entered = enter_cgroup(cgroup, kind.rung.has_namespaces());
+        stage("enter the step's cgroup", entered)?;
+    }
+    if !kind.rung.has_namespaces() {
+        return Ok(None);
+    }
+    // Mounts made from here on are seen by nobody else.
+    stage("make mounts private", make_mounts_private())?;
+    if kind.network == Network::None {
+        stage("bring up the loopback interface", sys::bring_up_loopback())?;
+    }
+    // Asked of the surroundings: which cgroup hierarchy is there?
+    let actions = plan::kernel_plan(&kind, has_unified_cgroups());
+    KernelTrees::make(&actions, kind.rung).map(Some)
+}
+
+/// Everything between that and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
 fn prepare(
     spec: &SandboxSpec,
     stdio: [OwnedFd; 3],
     broker: Option<ToBroker>,
+    trees: Option<KernelTrees>,
     stubs: &mut Stubs,
     reporter: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Failure> {
-    // This process ends with kiln.
-    stage("tie the step to kiln", die_with_parent())?;
-    // Its own streams, session and, if asked for, terminal.
+    // Its own streams and, if asked for, terminal.
     stage("set up the standard streams", set_streams(stdio))?;
-    stage("start a session", start_session(spec.terminal))?;
-    stage("leave the session keyring", leave_keyring())?;
-    if !spec.cgroup.is_empty() {
-        stage("enter the step's cgroup", enter_cgroup(spec))?;
+    if spec.terminal {
+        stage("take the terminal", take_terminal())?;
     }
-    let root = match spec.rung.has_namespaces() {
-        true => isolate(spec, stubs)?,
-        false => stage("change the root", change_root(spec))?,
+    let root = match trees {
+        Some(trees) => isolate(spec, trees, stubs)?,
+        None => stage("change the root", change_root(spec))?,
     };
     // No descriptor of the helper or of ours survives the exec.
     stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
@@ -124,11 +163,7 @@ fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
 }
 
 /// Makes the root filesystem in the step's own namespaces, and leaves the host behind.
-fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
-    // Mounts made from here on are seen by nobody else.
-    stage("make mounts private", make_mounts_private())?;
-    // Asked before the root is exchanged: which cgroup hierarchy does the host have?
-    let unified = has_unified_cgroups();
+fn isolate(spec: &SandboxSpec, trees: KernelTrees, stubs: &mut Stubs) -> Result<Root, Failure> {
     // Files in memory first, as they need the host's root for a moment.
     let mut workshop = stage(
         "make the files to be mounted",
@@ -139,7 +174,8 @@ fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
         "mount the root filesystem",
         mounts::root_filesystem(&spec.root, spec.rung),
     )?;
-    for action in plan::plan(spec, unified) {
+    trees.move_into(&root, &mut workshop)?;
+    for action in plan::plan(spec) {
         mounts::perform(&action, spec.rung, &root, &mut workshop, stubs)?;
     }
     drop(workshop);
@@ -147,9 +183,6 @@ fn isolate(spec: &SandboxSpec, stubs: &mut Stubs) -> Result<Root, Failure> {
     stage("exchange the root", exchange_root(&root))?;
     // The namespaces' own settings.
     stage("set the host name", set_hostname(&spec.hostname))?;
-    if spec.network == Network::None {
-        stage("bring up the loopback interface", sys::bring_up_loopback())?;
-    }
     Ok(root)
 }
 
@@ -224,13 +257,8 @@ fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> sys::Result<()> {
     rustix::stdio::dup2_stderr(&stderr).call("dup2", || "stderr".into())
 }
 
-fn start_session(terminal: bool) -> sys::Result<()> {
-    rustix::process::setsid().call("setsid", String::new)?;
-    if terminal {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
-            .call("ioctl", || "TIOCSCTTY".into())?;
-    }
-    Ok(())
+fn take_terminal() -> sys::Result<()> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).call("ioctl", || "TIOCSCTTY".into())
 }
 
 /// A kernel without keyrings, or a filter around kiln that refuses them, has nothing to leave.
@@ -242,11 +270,11 @@ fn leave_keyring() -> sys::Result<()> {
 }
 
 /// Joins the cgroups, and hides from the step what is above them.
-fn enter_cgroup(spec: &SandboxSpec) -> sys::Result<()> {
-    for join in &spec.cgroup {
+fn enter_cgroup(joins: &[PathBuf], has_namespaces: bool) -> sys::Result<()> {
+    for join in joins {
         std::fs::write(join, "0").call("write", || format!("0, {}", join.display()))?;
     }
-    if !spec.rung.has_namespaces() {
+    if !has_namespaces {
         return Ok(());
     }
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)

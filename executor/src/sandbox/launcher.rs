@@ -1,11 +1,12 @@
 //! Kiln's side of the launcher: start the helper at the first step, ask it for steps.
 
 use super::furnish::Furnishing;
-use super::message::{self, Answer, Report, Socket};
+use super::message::{self, Answer, Report, Request, Socket};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::Step;
 use super::stub::Stubs;
+use super::waiting::{Kind, Waiting};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
@@ -24,6 +25,7 @@ use std::thread::JoinHandle;
 #[derive(Debug, Default)]
 pub struct Launcher {
     helper: Mutex<Option<Helper>>,
+    waiting: Mutex<Option<Waiting>>,
 }
 
 /// The three standard streams of a step.
@@ -85,10 +87,11 @@ impl Launcher {
             .call("socketpair", String::new)
             .map_err(SandboxError::Launcher)?;
         let reporter = OwnedFd::from(reporter);
-        let pidfd = self.request(
-            spec,
-            [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter],
-        )?;
+        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter];
+        let pidfd = match self.become_step(spec, fds) {
+            Some(pidfd) => pidfd,
+            None => self.request(&Request::Step(spec), &fds)?,
+        };
         drop((stdio, reporter));
         let mut recorder = None;
         let words = last_words(&reports, |listener| {
@@ -112,18 +115,60 @@ impl Launcher {
         }
     }
 
+    /// Has a process made that waits to become a step like this one, if none waits. For whoever has time while a step runs, and others to
+    /// run after it. Where that fails, the next step is made when it is asked for.
+    pub fn make_ready(&self, spec: &SandboxSpec) {
+        let kind = Kind::of(spec);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_none() && kind.can_wait() {
+            *waiting = self.waiting_process(kind);
+        }
+    }
+
+    fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
+        let (socket, theirs) = UnixStream::pair().ok()?;
+        let pidfd = self.request(&Request::Waiting(kind), &[&theirs.into()]);
+        Some(Waiting {
+            kind,
+            pidfd: pidfd.ok()?,
+            socket,
+        })
+    }
+
+    /// Lets who waits become the step, if it can.
+    fn become_step(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Option<OwnedFd> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let suited = waiting.take_if(|waiting| waiting.kind == Kind::of(spec));
+        drop(waiting);
+        suited?.become_step(spec, fds)
+    }
+
     /// Sends the request and receives the pidfd, one thread at a time.
-    fn request(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Result<OwnedFd, SandboxError> {
+    fn request(
+        &self,
+        request: &Request<&SandboxSpec>,
+        fds: &[&OwnedFd],
+    ) -> Result<OwnedFd, SandboxError> {
         let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         let helper = match slot.as_mut() {
             Some(helper) => helper,
             None => slot.insert(Helper::start().map_err(SandboxError::Launcher)?),
         };
-        let answered = helper.request(spec, fds);
+        let answered = helper.request(request, fds);
         if matches!(answered, Err(SandboxError::LauncherGone)) {
             *slot = None; // the next step gets a new one
         }
         answered
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let waiting = self.waiting.get_mut();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiting) = waiting {
+            waiting.end();
+        }
     }
 }
 
@@ -157,10 +202,15 @@ impl Helper {
         })
     }
 
-    fn request(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Result<OwnedFd, SandboxError> {
+    fn request(
+        &self,
+        request: &Request<&SandboxSpec>,
+        fds: &[&OwnedFd],
+    ) -> Result<OwnedFd, SandboxError> {
         let gone = |_| SandboxError::LauncherGone;
         let socket = Socket(self.socket.as_fd());
-        message::send(socket, spec, &fds.map(|fd| fd.as_fd())).map_err(gone)?;
+        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        message::send(socket, request, &fds).map_err(gone)?;
         let (answer, mut fds) = message::receive::<Answer>(socket)
             .map_err(gone)?
             .ok_or(SandboxError::LauncherGone)?;

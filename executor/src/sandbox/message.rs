@@ -1,13 +1,14 @@
 //! What kiln, the helper and the step say to each other: typed values in frames of four length bytes and postcard.
 //!
-//! The order is fixed. Kiln sends a [`SandboxSpec`](super::SandboxSpec) with four descriptors (the three streams and a socket for
-//! reports). The helper answers with one [`Answer`], which carries the step's pidfd when it is good. The step itself sends
+//! The order is fixed. Kiln sends a [`Request`] with its descriptors. The helper answers with one [`Answer`], which carries the pidfd of the
+//! new process when it is good. One that waits to become a step gets what else would be in the request from kiln itself. The step itself sends
 //! [`Report`]s: one when everything is ready, one more if the program then could not be executed. The socket closes by itself at exec,
 //! so its end without a failure means that the program is running. A report that carries a descriptor brings the listener at which the
 //! step's calls wait for a recorder from then on.
 
 use super::error::Failure;
 use super::stub::Stubs;
+use super::waiting::Kind;
 use crate::sys;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -24,6 +25,15 @@ const MAX_FRAME: usize = 64 << 20;
 
 /// How many descriptors a frame may carry.
 const MAX_FDS: usize = 4;
+
+/// What the helper is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Request<Spec> {
+    /// A step, with the three streams and a socket for reports.
+    Step(Spec),
+    /// A process that will be a step of this kind, with the socket from which it hears of it.
+    Waiting(Kind),
+}
 
 /// The helper's answer to a request.
 pub(super) type Answer = Result<(), sys::Error>;

@@ -30,7 +30,7 @@
 //!   cheap and may call what it likes. Because of how it is run, `/proc/self/exe` inside a step can never lead to
 //!   a binary that can be written to (CVE-2019-5736).
 //! - **The helper** answers one kind of request: it clones a step as a child *of kiln*, so kiln waits for it through a pidfd
-//!   like for any child. When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
+//!   like for any child. While one step runs, the process that the next will be waits already, in its namespaces (`waiting`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
 //!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind. On a rung without namespaces
@@ -62,6 +62,7 @@ mod furnish;
 mod helper;
 mod identity;
 mod init;
+mod kernel_trees;
 mod launcher;
 mod message;
 mod minder;
@@ -83,6 +84,7 @@ mod survey;
 pub mod terminal;
 mod trial;
 mod userns;
+mod waiting;
 
 pub use capability::CapabilitySet;
 pub use error::SandboxError;

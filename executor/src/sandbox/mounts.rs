@@ -3,7 +3,7 @@
 
 use super::error::Failure;
 use super::exposed;
-use super::plan::{Action, Filesystem};
+use super::plan::Action;
 use super::root::{Missing, Root};
 use super::stub::{StubKind, Stubs};
 use super::{MountKind, MountSpec, RootSpec, Rung};
@@ -31,18 +31,6 @@ pub(super) const NODES: [(&str, u32, u32); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
-
-/// Links of `/dev` (R-RT-7).
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Directories of `/dev` that filesystems are mounted on.
-const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
 /// Makes the root filesystem and attaches it above the host's root, where pivot_root(2) wants it.
 pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
@@ -185,7 +173,7 @@ pub(super) fn escape(path: &Path) -> Vec<u8> {
         .collect()
 }
 
-/// Does one action of the plan.
+/// Does one action of the plan for the root filesystem.
 pub(super) fn perform(
     action: &Action<'_>,
     rung: Rung,
@@ -194,16 +182,7 @@ pub(super) fn perform(
     stubs: &mut Stubs,
 ) -> std::result::Result<(), Failure> {
     let done = match action {
-        Action::Kernel(filesystem) if filesystem.kind == "proc" => {
-            processes(filesystem, root, workshop)
-        }
-        Action::Kernel(filesystem) => kernel_filesystem(filesystem, root, workshop),
-        Action::System => system(root, workshop),
-        Action::Devices if rung.is_in_user_namespace() => bound_devices(root),
-        Action::Devices => devices(root),
         Action::Console => console(root),
-        Action::Mask(path) => mask(path, root, workshop),
-        Action::ReadOnly(path) => read_only(path, root),
         Action::Expose => exposed::expose(root, rung),
         Action::Asked(spec) => match source(spec, workshop) {
             Ok(source) => return asked(spec, &source, root, workshop, stubs),
@@ -219,8 +198,6 @@ pub(super) fn perform(
 /// What mounts of a step are made from.
 #[derive(Debug, Default)]
 pub(super) struct Workshop {
-    /// An empty read-only directory, where it was first mounted.
-    nothing: Option<OwnedFd>,
     /// Mount points at the top that the image lacks.
     made: Vec<&'static str>,
     /// The files in memory that the spec asks for, each a detached read-only mount, in the order in which they are mounted.
@@ -228,7 +205,11 @@ pub(super) struct Workshop {
 }
 
 /// A directory that no link of the image may lead to.
-fn mount_point(root: &Root, path: &'static str, workshop: &mut Workshop) -> Result<OwnedFd> {
+pub(super) fn mount_point(
+    root: &Root,
+    path: &'static str,
+    workshop: &mut Workshop,
+) -> Result<OwnedFd> {
     match root.open_without_links(path) {
         Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
             workshop.made.push(path);
@@ -236,104 +217,6 @@ fn mount_point(root: &Root, path: &'static str, workshop: &mut Workshop) -> Resu
         }
         opened => opened,
     }
-}
-
-fn kernel_filesystem(filesystem: &Filesystem, root: &Root, workshop: &mut Workshop) -> Result<()> {
-    let target = mount_point(root, filesystem.target, workshop)?;
-    let mounted = new_filesystem(filesystem.kind, &filesystem.options, filesystem.attributes)?;
-    attach(&mounted, &target, filesystem.target)
-}
-
-/// `/proc`. In a user namespace a new one is refused where parts of the surrounding one are hidden, as in most containers: it would show
-/// them. Then a step sees the surrounding one, read-only: there are more processes in it than the step's own, and by other numbers, if the
-/// step has a pid namespace all the same ([`super::surroundings`]).
-fn processes(filesystem: &Filesystem, root: &Root, workshop: &mut Workshop) -> Result<()> {
-    let target = mount_point(root, filesystem.target, workshop)?;
-    let attributes = filesystem.attributes;
-    let mounted = match new_filesystem(filesystem.kind, &filesystem.options, attributes) {
-        // A file system of a pid namespace that is not ours can't even be made.
-        Err(error) if error.errno == Errno::PERM.raw_os_error() => {
-            let copy = copy_tree(CWD, Path::new("/proc"))?;
-            let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
-            sys::mount_setattr(&copy, attributes, Reach::Tree)?;
-            copy
-        }
-        mounted => mounted?,
-    };
-    attach(&mounted, &target, filesystem.target)
-}
-
-/// `/sys`. Whoever mounts a new one must be root of the user namespace that the network namespace belongs to, and the host's network
-/// is not ours inside of a user namespace. Then the host's own is shown, read-only and without its control groups.
-fn system(root: &Root, workshop: &mut Workshop) -> Result<()> {
-    let target = mount_point(root, "/sys", workshop)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC
-        | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    match new_filesystem("sysfs", &[], attributes) {
-        Err(error) if error.errno == Errno::PERM.raw_os_error() => {}
-        mounted => return attach(mounted?, target, "/sys"),
-    }
-    let copy = copy_tree(CWD, Path::new("/sys"))?;
-    sys::mount_setattr(&copy, attributes, Reach::Tree)?;
-    attach(&copy, target, "/sys")?;
-    let Some(groups) = if_there(root, "/sys/fs/cgroup")? else {
-        return Ok(());
-    };
-    let nothing = new_filesystem("tmpfs", &[("size", "0".into())], attributes)?;
-    attach(nothing, groups, "/sys/fs/cgroup")
-}
-
-/// The nodes of `/dev` where none can be made: each is the host's own, bound on an empty file.
-fn bound_devices(root: &Root) -> Result<()> {
-    let dev = root.open_without_links("/dev")?;
-    for (name, ..) in NODES {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&dev, name, flags, Mode::from_raw_mode(0o666))
-            .call("openat", || format!("/dev/{name}"))?;
-        let path = format!("/dev/{name}");
-        let node = copy_tree(CWD, Path::new(&path))?;
-        attach(node, root.open_without_links(&path)?, &path)?;
-    }
-    links_and_directories(&dev)?;
-    sys::mount_setattr(&dev, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Mount)
-}
-
-fn devices(root: &Root) -> Result<()> {
-    let dev = root.open_without_links("/dev")?;
-    for (name, major, minor) in NODES {
-        let mode = Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(
-            &dev,
-            name,
-            FileType::CharacterDevice,
-            mode,
-            rustix::fs::makedev(major, minor),
-        )
-        .call("mknodat", || format!("/dev/{name}, c {major}:{minor}"))?;
-    }
-    links_and_directories(&dev)?;
-    // A step may make device nodes, as an image may have them, but only these can be opened: each is a mount of its own,
-    // and everything else is `nodev`. Otherwise `mknod` and `cat` would read the host's disks.
-    for (name, ..) in NODES {
-        let path = format!("/dev/{name}");
-        let node = root.open_without_links(&path)?;
-        attach(copy_tree(&node, Path::new(""))?, &node, &path)?;
-    }
-    sys::mount_setattr(&dev, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Mount)
-}
-
-fn links_and_directories(dev: &OwnedFd) -> Result<()> {
-    for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, dev, name)
-            .call("symlinkat", || format!("{target}, /dev/{name}"))?;
-    }
-    for name in DIRECTORIES {
-        rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))
-            .call("mkdirat", || format!("/dev/{name}"))?;
-    }
-    Ok(())
 }
 
 /// The terminal that is standard input. Its descriptor belongs to kiln's mounts, of which ours are a copy, so it is found again by name;
@@ -361,38 +244,6 @@ fn console(root: &Root) -> Result<()> {
         root.open_without_links("/dev/console")?,
         "/dev/console",
     )
-}
-
-fn mask(path: &'static str, root: &Root, workshop: &mut Workshop) -> Result<()> {
-    let Some(target) = if_there(root, path)? else {
-        return Ok(());
-    };
-    if !is_directory(&target)? {
-        let null = copy_tree(root.open_without_links("/dev/null")?, Path::new(""))?;
-        return attach(&null, &target, path);
-    }
-    match &workshop.nothing {
-        Some(nothing) => attach(copy_tree(nothing, Path::new(""))?, &target, path),
-        None => {
-            let nothing = new_filesystem(
-                "tmpfs",
-                &[("size", "0".into())],
-                MountAttrFlags::MOUNT_ATTR_RDONLY,
-            )?;
-            attach(&nothing, &target, path)?;
-            workshop.nothing = Some(nothing);
-            Ok(())
-        }
-    }
-}
-
-fn read_only(path: &'static str, root: &Root) -> Result<()> {
-    let Some(target) = if_there(root, path)? else {
-        return Ok(());
-    };
-    let copy = copy_tree(&target, Path::new(""))?;
-    sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
-    attach(&copy, &target, path)
 }
 
 /// What is to be mounted, and what kind of mount point it needs.
@@ -542,7 +393,7 @@ fn file(place: &OwnedFd, number: usize, kind: &MountKind, rung: Rung) -> Result<
     Ok(copy)
 }
 
-fn new_filesystem(
+pub(super) fn new_filesystem(
     kind: &str,
     options: &[(&str, String)],
     attributes: MountAttrFlags,
@@ -591,7 +442,7 @@ fn detach(fs: &OwnedFd, kind: &str, attributes: MountAttrFlags) -> Result<OwnedF
 }
 
 /// A detached copy of the mounts from `path` on; an empty path is the descriptor itself.
-fn copy_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+pub(super) fn copy_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
     let at = if path.as_os_str().is_empty() {
         AtFlags::EMPTY_PATH
     } else {
@@ -604,7 +455,7 @@ fn copy_tree(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
     open_tree(dir, path, flags).call("open_tree", || path.display().to_string())
 }
 
-fn attach(mounted: impl AsFd, target: impl AsFd, name: &str) -> Result<()> {
+pub(super) fn attach(mounted: impl AsFd, target: impl AsFd, name: &str) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mounted, "", target, "", flags).call("move_mount", || name.into())
 }
@@ -637,14 +488,7 @@ fn open_host(path: &Path) -> Result<OwnedFd> {
     }
 }
 
-fn if_there(root: &Root, path: &str) -> Result<Option<OwnedFd>> {
-    match root.open_without_links(path) {
-        Err(error) if error.errno == Errno::NOENT.raw_os_error() => Ok(None),
-        opened => opened.map(Some),
-    }
-}
-
-fn is_directory(fd: &OwnedFd) -> Result<bool> {
+pub(super) fn is_directory(fd: &OwnedFd) -> Result<bool> {
     let stat = rustix::fs::fstat(fd).call("fstat", String::new)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }

@@ -2,25 +2,31 @@
 //!
 //! Kept apart from the making so that the order can be read, and tested without root.
 
+use super::waiting::Kind;
 use super::{MountSpec, Rung, SandboxSpec};
 use rustix::mount::MountAttrFlags;
 use std::fmt;
 
-/// One thing to mount, or to do to a mount.
+/// One of the kernel's filesystems to mount, or something to do to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action<'a> {
+pub(super) enum KernelAction {
     /// A new filesystem of the kernel on a directory that no link of the image may lead to.
-    Kernel(Filesystem),
+    New(Filesystem),
     /// `/sys`.
     System,
     /// The nodes and links of `/dev`.
     Devices,
-    /// The step's terminal on `/dev/console`.
-    Console,
     /// Hide a file or directory, if it is there.
     Mask(&'static str),
     /// Make a file or directory read-only, if it is there.
     ReadOnly(&'static str),
+}
+
+/// What follows once these are in a root filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action<'a> {
+    /// The step's terminal on `/dev/console`.
+    Console,
     /// Take the protections of the ones before away.
     Expose,
     /// A mount that the spec asks for.
@@ -60,29 +66,36 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// Everything to mount for a step once its root is there (R-RT-7, R-RT-8).
+/// The kernel's filesystems of a step (R-RT-7, R-RT-8).
 ///
 /// `unified_cgroups` says whether the machine has the cgroup2 hierarchy at `/sys/fs/cgroup`. On others that directory stays empty:
 /// kiln makes no cgroups, and the old hierarchies can't be shown without showing the host's.
-pub(super) fn plan(spec: &SandboxSpec, unified_cgroups: bool) -> Vec<Action<'_>> {
-    let mut actions = standard(spec.shm_size, spec.rung);
+pub(super) fn kernel_plan(kind: &Kind, unified_cgroups: bool) -> Vec<KernelAction> {
+    let mut actions = standard(kind.shm_size, kind.rung);
     if unified_cgroups {
-        actions.push(Action::Kernel(cgroup()));
+        actions.push(KernelAction::New(cgroup()));
     }
+    if !kind.exposed {
+        actions.extend(MASKED.map(KernelAction::Mask));
+        actions.extend(READ_ONLY.map(KernelAction::ReadOnly));
+    }
+    actions
+}
+
+/// Everything to mount for a step once its root is there.
+pub(super) fn plan(spec: &SandboxSpec) -> Vec<Action<'_>> {
+    let mut actions = Vec::new();
     if spec.terminal {
         actions.push(Action::Console);
     }
     if spec.exposed {
         actions.push(Action::Expose);
-    } else {
-        actions.extend(MASKED.map(Action::Mask));
-        actions.extend(READ_ONLY.map(Action::ReadOnly));
     }
     actions.extend(spec.mounts.iter().map(Action::Asked));
     actions
 }
 
-fn standard(shm_size: u64, rung: Rung) -> Vec<Action<'static>> {
+fn standard(shm_size: u64, rung: Rung) -> Vec<KernelAction> {
     let (nosuid, nodev, noexec) = (
         MountAttrFlags::MOUNT_ATTR_NOSUID,
         MountAttrFlags::MOUNT_ATTR_NODEV,
@@ -104,11 +117,11 @@ fn standard(shm_size: u64, rung: Rung) -> Vec<Action<'static>> {
     vec![
         filesystem("proc", "/proc", all, Vec::new()),
         filesystem("tmpfs", "/dev", nosuid, dev),
-        Action::Devices,
+        KernelAction::Devices,
         filesystem("devpts", "/dev/pts", nosuid | noexec, pts),
         filesystem("tmpfs", "/dev/shm", all, shm),
         filesystem("mqueue", "/dev/mqueue", all, Vec::new()),
-        Action::System,
+        KernelAction::System,
     ]
 }
 
@@ -117,8 +130,8 @@ fn filesystem(
     target: &'static str,
     attributes: MountAttrFlags,
     options: Vec<(&'static str, String)>,
-) -> Action<'static> {
-    Action::Kernel(Filesystem {
+) -> KernelAction {
+    KernelAction::New(Filesystem {
         kind,
         target,
         attributes,
@@ -140,17 +153,24 @@ fn cgroup() -> Filesystem {
 }
 
 /// What is being done, to be read after "could not".
-impl fmt::Display for Action<'_> {
+impl fmt::Display for KernelAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(filesystem) => {
+            Self::New(filesystem) => {
                 write!(f, "mount {} on `{}`", filesystem.kind, filesystem.target)
             }
             Self::System => f.write_str("mount sysfs on `/sys`"),
             Self::Devices => f.write_str("make the nodes and links of `/dev`"),
-            Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Mask(path) => write!(f, "hide `{path}`"),
             Self::ReadOnly(path) => write!(f, "make `{path}` read-only"),
+        }
+    }
+}
+
+impl fmt::Display for Action<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Expose => f.write_str("open up devices and kernel filesystems"),
             Self::Asked(mount) => write!(f, "mount on `{}`", mount.target),
         }
@@ -162,6 +182,14 @@ mod tests {
     use super::*;
     use crate::sandbox::RootSpec;
 
+    /// All that is mounted, in order.
+    fn listing(spec: &SandboxSpec, unified_cgroups: bool) -> Vec<String> {
+        let kernel = kernel_plan(&Kind::of(spec), unified_cgroups);
+        let kernel = kernel.iter().map(ToString::to_string);
+        let rest = plan(spec);
+        kernel.chain(rest.iter().map(ToString::to_string)).collect()
+    }
+
     /// Each mount comes after the one it stands on, and what the spec asks for comes last, so that it may stand anywhere.
     #[test]
     fn the_order_of_mounts() {
@@ -169,7 +197,7 @@ mod tests {
         spec.terminal = true;
         spec.mounts
             .push(MountSpec::file("/etc/hosts", "127.0.0.1\tlocalhost\n"));
-        let listing: Vec<_> = plan(&spec, true).iter().map(ToString::to_string).collect();
+        let listing = listing(&spec, true);
         let expected = "
             mount proc on `/proc`
             mount tmpfs on `/dev`
@@ -179,7 +207,6 @@ mod tests {
             mount mqueue on `/dev/mqueue`
             mount sysfs on `/sys`
             mount cgroup2 on `/sys/fs/cgroup`
-            mount the terminal on `/dev/console`
             hide `/proc/acpi`
             hide `/proc/asound`
             hide `/proc/kcore`
@@ -196,6 +223,7 @@ mod tests {
             make `/proc/irq` read-only
             make `/proc/sys` read-only
             make `/proc/sysrq-trigger` read-only
+            mount the terminal on `/dev/console`
             mount on `/etc/hosts`"; // R-RT-7, R-RT-8
         assert_eq!(
             listing,
@@ -207,7 +235,7 @@ mod tests {
     fn an_insecure_step_has_nothing_masked() {
         // R-RT-6
         let spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]).insecure();
-        let listing: Vec<_> = plan(&spec, true).iter().map(ToString::to_string).collect();
+        let listing = listing(&spec, true);
         let is_kept = |line: &&String| line.starts_with("hide") || line.ends_with("read-only");
         assert_eq!(listing.iter().filter(is_kept).count(), 0);
         assert_eq!(
@@ -220,9 +248,9 @@ mod tests {
     fn machines_without_unified_cgroups_get_no_cgroup_mount() {
         let spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
         assert!(
-            !plan(&spec, false)
+            !listing(&spec, false)
                 .iter()
-                .any(|action| action.to_string().contains("cgroup"))
+                .any(|action| action.contains("cgroup"))
         );
     }
 }
