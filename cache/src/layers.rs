@@ -74,6 +74,12 @@ pub struct LayerStaging<'s> {
     tmp: TmpPath,
 }
 
+/// A directory in which a layer will be made. Dropped, nothing is left of it.
+#[derive(Debug)]
+pub struct LayerPlace {
+    tmp: TmpPath,
+}
+
 impl<'s> Layers<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
         Self { store }
@@ -223,12 +229,22 @@ impl<'s> Layers<'s> {
 
     /// A place to make a layer in.
     pub fn stage(&self) -> Result<LayerStaging<'s>, StoreError> {
+        self.place().map(|place| self.stage_at(place))
+    }
+
+    /// A place that is not used yet.
+    pub fn place(&self) -> Result<LayerPlace, StoreError> {
         let tmp = self.store.tmp_path()?;
         tmp.create_dir()?;
-        Ok(LayerStaging {
+        Ok(LayerPlace { tmp })
+    }
+
+    /// Uses a place.
+    pub fn stage_at(&self, place: LayerPlace) -> LayerStaging<'s> {
+        LayerStaging {
             store: self.store,
-            tmp,
-        })
+            tmp: place.tmp,
+        }
     }
 
     /// All layers the store knows something of, in no order.
@@ -392,18 +408,9 @@ impl LayerStaging<'_> {
         self.tmp.as_path()
     }
 
-    /// Makes the directory that becomes the layer's unpacked form; an overlay's upper directory. Its mode is 0755,
-    /// whatever the umask: an overlay shows it as the mode of `/`.
+    /// See [`LayerPlace::create_fs`].
     pub fn create_fs(&self) -> Result<PathBuf, StoreError> {
-        let path = self.create("fs")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-            .map_err(StoreError::io("set the mode of", &path))?;
-        Ok(path)
-    }
-
-    /// Makes an overlay's work directory. It is no part of the layer.
-    pub fn create_work(&self) -> Result<PathBuf, StoreError> {
-        self.create("work")
+        create_fs(self.path())
     }
 
     /// Creates the file that becomes the layer's uncompressed tar. Its digest must be the diff id.
@@ -436,9 +443,18 @@ impl LayerStaging<'_> {
         self.store.note_committed(layer.0, &made);
         Ok(())
     }
+}
 
-    fn create(&self, name: &str) -> Result<PathBuf, StoreError> {
-        let path = self.path().join(name);
+impl LayerPlace {
+    /// Makes the directory that becomes the layer's unpacked form; an overlay's upper directory. Its mode is 0755,
+    /// whatever the umask: an overlay shows it as the mode of `/`.
+    pub fn create_fs(&self) -> Result<PathBuf, StoreError> {
+        create_fs(self.tmp.as_path())
+    }
+
+    /// Makes an overlay's work directory. It is no part of the layer.
+    pub fn create_work(&self) -> Result<PathBuf, StoreError> {
+        let path = self.tmp.as_path().join("work");
         create_dir(&path)?;
         Ok(path)
     }
@@ -446,6 +462,14 @@ impl LayerStaging<'_> {
 
 fn derived_file(name: &str) -> String {
     format!("derived-{name}")
+}
+
+fn create_fs(place: &Path) -> Result<PathBuf, StoreError> {
+    let path = place.join("fs");
+    create_dir(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+        .map_err(StoreError::io("set the mode of", &path))?;
+    Ok(path)
 }
 
 /// Whether a directory without anything in it is all that was made.
@@ -489,7 +513,7 @@ mod tests {
     fn commit_fs(store: &Store, content: &str) {
         let staging = store.layers().stage().unwrap();
         let fs = staging.create_fs().unwrap();
-        staging.create_work().unwrap();
+        fs::create_dir(staging.path().join("work")).unwrap();
         fs::write(fs.join("f"), content).unwrap();
         staging.commit(&layer(), &changes(), 1024).unwrap();
     }

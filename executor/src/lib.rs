@@ -42,6 +42,7 @@ mod step_options;
 mod stream;
 pub mod sys;
 pub mod ulimit;
+mod unwritten;
 mod usage;
 
 pub use agents::{Agent, Agents};

@@ -12,7 +12,7 @@ use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
 use crate::remote_cache::{Imports, Uploads};
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
-use crate::snapshot::{Copies, MountPoints};
+use crate::snapshot::{Copies, MountPoints, Places};
 use crate::source::git::{GitSettings, ResolvedRefs};
 
 /// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
@@ -39,6 +39,8 @@ pub struct Services<'a> {
     /// Root filesystems that ended steps left.
     pub(crate) copies: Copies,
     pub(crate) mount_points: MountPoints,
+    /// Directories for the changes of steps to come.
+    pub(crate) places: Places,
     pub(crate) shared_files: SharedFiles,
     way: OnceLock<Result<Way, Unavailable>>,
     _held: StoreLock,
@@ -66,6 +68,7 @@ impl<'a> Services<'a> {
             hold: Hold::default(),
             copies: Copies::default(),
             mount_points: MountPoints::default(),
+            places: Places::default(),
             shared_files: SharedFiles::default(),
             way: OnceLock::new(),
         })

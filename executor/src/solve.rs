@@ -42,6 +42,7 @@ use crate::source::context::{Context, Contexts};
 use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
 use crate::step_options::StepOptions;
+use crate::unwritten::Unwritten;
 use crate::usage::OutOfMemory;
 
 /// What a vertex gave.
@@ -83,6 +84,7 @@ pub(crate) struct Solver<'a> {
     pub steps: StepOptions,
     pub limiter: Limiter,
     pub journal: Option<&'a Journal>,
+    unwritten: Unwritten,
     halt: Cancel,
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn solve(
             solver.halt.request();
         })
     });
+    let written = solver.unwritten.finish(services.store);
     match first_failure
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)
@@ -132,6 +135,7 @@ pub(crate) fn solve(
         Some(failure) => Err(failure),
         None => {
             ended.expect("every failure has been noted");
+            written.map_err(BuildError::new)?;
             Ok(solver.solved)
         }
     }
@@ -217,6 +221,7 @@ impl<'a> Solver<'a> {
             steps: options.steps,
             limiter: Limiter::default(),
             journal: options.journal,
+            unwritten: Unwritten::default(),
             halt,
         }
     }
@@ -238,6 +243,9 @@ impl Solver<'_> {
             return Err(Cause::Canceled);
         }
         let vertex = &self.plan.graph[id];
+        if !matches!(vertex.op, Op::Exec(_)) {
+            self.unwritten.write(self.services.store)?; // it may take long
+        }
         let output = match &vertex.op {
             Op::Source(source) => self.source(vertex, source).inspect(|output| {
                 if let Some(journal) = self.journal {
@@ -585,6 +593,8 @@ impl Solver<'_> {
         let usable =
             |result: &ActionResult| result.layer.is_some() && expired(vertex, result).is_none();
         let Services { store, imports, .. } = self.services;
+        let written = self.unwritten.write_for(key, store);
+        written.ok()?; // told at the end
         let here = store.actions().get_with_key(key);
         let here = here.filter(|(_, result)| usable(result));
         let elsewhere = || imports.find(key, &self.services.layers, self.reporter, &self.halt);
@@ -613,7 +623,7 @@ impl Solver<'_> {
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
-        let _alone = self.hold(&key)?;
+        let alone = self.hold(&key)?;
         if let Some(step) = self.look_up(vertex, &key) {
             return Ok(step);
         }
@@ -625,7 +635,12 @@ impl Solver<'_> {
             created: Timestamp::now(),
             duration_ms: milliseconds(task.elapsed()),
         };
-        self.services.store.actions().put(&key, &result, preimage)?;
+        if matches!(vertex.op, Op::Exec(_)) && self.has_other_steps() {
+            let preimage = preimage.clone();
+            self.unwritten.add(key, result.clone(), preimage, alone);
+        } else {
+            self.services.store.actions().put(&key, &result, preimage)?;
+        }
         self.solved.note_key(key);
         Ok(Step {
             key,
@@ -636,7 +651,10 @@ impl Solver<'_> {
 
     /// Holds a key, which another process may be working on.
     fn hold(&self, key: &CacheKey) -> Result<KeyLock, Cause> {
-        self.until(|| Ok(self.services.store.try_lock_key(key)?))
+        self.until(|| match self.unwritten.hand_over(key) {
+            Some(held) => Ok(Some(held)),
+            None => Ok(self.services.store.try_lock_key(key)?),
+        })
     }
 
     /// Waits until what another process holds can be had, or for the build to be stopped.
@@ -669,6 +687,9 @@ impl Solver<'_> {
         let by_output = self.exec_key_by_output(id, vertex, op, root);
         if let Some(step) = by_output.and_then(|key| self.look_up(vertex, &key)) {
             return Ok(step);
+        }
+        if !op.mounts.is_empty() {
+            self.unwritten.write(self.services.store)?; // they may have to be read first
         }
         let sources = mounts::sources(self, id, vertex, op, task)?;
         let preimage = self.exec_key(vertex, op, root, &mounts::by_content(&sources));
@@ -723,6 +744,12 @@ impl Solver<'_> {
             root: snapshot.root_spec(),
             mounts: &mounts,
             cgroup: &cgroup,
+            meanwhile: &|| {
+                self.unwritten.write_meanwhile(self.services.store);
+                if self.has_other_steps() {
+                    self.services.places.make_one(self.services.store);
+                }
+            },
         };
         let conduct = Conduct {
             log_limit: self.steps.log_limit,

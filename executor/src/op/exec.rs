@@ -42,6 +42,8 @@ pub(crate) struct Place<'a> {
     pub mounts: &'a Mounts,
     /// What limits it.
     pub cgroup: &'a StepCgroup,
+    /// What there is to do besides while it runs.
+    pub meanwhile: &'a dyn Fn(),
 }
 
 /// What is to be minded while it runs.
@@ -101,7 +103,7 @@ pub(crate) fn run(
         Security::Sandbox => spec,
         Security::Insecure => spec.insecure(),
     };
-    let ended = run_to_end(&spec, services, conduct, task, cancel)?;
+    let ended = run_to_end(&spec, services, conduct, place.meanwhile, task, cancel)?;
     task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
     Ok(ended)
 }
@@ -233,6 +235,7 @@ fn run_to_end(
     spec: &SandboxSpec,
     services: &Services<'_>,
     conduct: Conduct,
+    meanwhile: &dyn Fn(),
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<Ended, Cause> {
@@ -248,6 +251,7 @@ fn run_to_end(
         move || step.kill()
     });
     let deadline = deadline(conduct, &step)?;
+    meanwhile();
     pass_on(stdout, stderr, conduct.log_limit, task)
         .map_err(Cause::file("read the output of", "the step"))?;
     let status = step.wait()?;

@@ -25,6 +25,7 @@ use overlay::Overlay;
 
 pub(crate) use copy::Copies;
 pub(crate) use mount_points::MountPoints;
+pub(crate) use overlay::Places;
 
 /// A root filesystem made for one step. What is left of it goes when this is dropped.
 pub(crate) enum Snapshot<'s> {

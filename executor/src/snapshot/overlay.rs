@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_cache::LayerStaging;
+use kiln_cache::{LayerPlace, LayerStaging, Store, StoreError};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
 use kiln_image::{Changeset, DiffId, Tree, tar};
@@ -24,6 +24,49 @@ pub(crate) struct Overlay<'s> {
     staging: LayerStaging<'s>,
 }
 
+/// The directories that a step's changes go to.
+struct Place {
+    upper: PathBuf,
+    work: PathBuf,
+    place: LayerPlace,
+}
+
+/// Such directories for steps to come, made while there is time.
+#[derive(Default)]
+pub(crate) struct Places {
+    made: Mutex<Option<Place>>,
+}
+
+impl Places {
+    /// Makes them for the next step. Where that fails, the step will see to it, and tell.
+    pub(crate) fn make_one(&self, store: &Store) {
+        let mut made = self.made();
+        if made.is_none() {
+            *made = Place::make(store).ok();
+        }
+    }
+
+    fn take(&self, store: &Store) -> Result<Place, StoreError> {
+        let made = self.made().take();
+        made.map_or_else(|| Place::make(store), Ok)
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Place>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn make(store: &Store) -> Result<Self, StoreError> {
+        let place = store.layers().place()?;
+        Ok(Self {
+            upper: place.create_fs()?,
+            work: place.create_work()?,
+            place,
+        })
+    }
+}
+
 impl<'s> Overlay<'s> {
     pub(super) fn prepare(
         root: &RootFs,
@@ -37,14 +80,13 @@ impl<'s> Overlay<'s> {
             let below = services.mount_points.below(&tree, services.store);
             lowers.splice(0..0, below);
         }
-        let staging = services.store.layers().stage()?;
-        let (upper, work) = (staging.create_fs()?, staging.create_work()?);
+        let Place { upper, work, place } = services.places.take(services.store)?;
         dress(&upper, &tree.root().metadata, services.footing)?;
         Ok(Self {
             lowers,
             upper,
             work,
-            staging,
+            staging: services.store.layers().stage_at(place),
         })
     }
 
