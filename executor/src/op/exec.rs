@@ -251,6 +251,9 @@ fn run_to_end(
         move || step.kill()
     });
     let deadline = deadline(conduct, &step)?;
+    if conduct.others_follow {
+        services.launcher.make_ready(spec);
+    }
     meanwhile();
     pass_on(stdout, stderr, conduct.log_limit, task)
         .map_err(Cause::file("read the output of", "the step"))?;
