@@ -77,9 +77,7 @@ pub use file_digest::{FileDigest, FileFacts, FileKind, ShortDigest};
 pub use gc::{Freed, Limits, Plan, Policy, Verdict};
 pub use inventory::{Detail, Entry, EntryKind, Inventory};
 pub use key::{CacheKey, Field, InputId, OutputId, Preimage, Selected, Value};
-pub use layers::{
-    CompressedBlob, DerivedLayer, LayerMeta, LayerPlace, LayerStaging, Layers,
-};
+pub use layers::{CompressedBlob, DerivedLayer, LayerMeta, LayerPlace, LayerStaging, Layers};
 pub use loan::Loan;
 pub use locks::{KeyLock, StoreLock};
 pub use miss::{Closest, Difference, FileChange, MissReason};
