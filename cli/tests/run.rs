@@ -168,3 +168,107 @@ fn sandbox_a_second_interrupt_ends_kiln_and_leaves_a_good_store() {
     env.write("Dockerfile", "FROM busybox\nRUN true\n");
     env.kiln(&["build", "."]).succeeds();
 }
+
+#[test]
+fn sandbox_run_has_files_of_variables_mounts_in_memory_and_a_host_name() {
+    let env = TestEnv::with_files(&[
+        ("env", "# no\nA=from the file\nB=x\n"),
+        ("shared/file", "shared"),
+    ]);
+    if !env.import_busybox() {
+        return;
+    }
+    let run = |flags: &[&str], script: &str| {
+        let args: Vec<&str> = ["run", "--rm"]
+            .into_iter()
+            .chain(flags.iter().copied())
+            .chain(["busybox", "sh", "-c", script])
+            .collect();
+        env.kiln(&args)
+    };
+    let told = run(&["--env-file", "env", "-e", "B=y"], "echo $A, $B");
+    assert_eq!(told.succeeds().stdout, "from the file, y\n");
+    let mount = "type=bind,source=shared,target=/s,readonly";
+    let told = run(&["--mount", mount], "cat /s/file; touch /s/new");
+    let refused = if env.rung_name() == "chroot" { 0 } else { 1 };
+    assert_eq!((told.stdout.as_str(), told.code), ("shared", refused));
+    assert_eq!(
+        run(&["-h", "web"], "echo $HOSTNAME").succeeds().stdout,
+        "web\n"
+    );
+    run(&["--mount", "type=volume,target=/x"], "true").fails(2);
+    run(&["--env-file", "none"], "true").fails(125);
+    if env.rung_name() == "chroot" {
+        run(&["--read-only"], "true").fails(125);
+        return;
+    }
+    let script = "touch /tmp/x /run/y && echo made; touch /etc/z || echo kept";
+    let told = run(
+        &["--read-only", "--tmpfs", "/tmp:size=1m", "--tmpfs", "/run"],
+        script,
+    );
+    assert_eq!(told.succeeds().stdout, "made\nkept\n");
+}
+
+#[test]
+fn sandbox_signals_do_what_they_do_outside() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    if env.rung_name() == "chroot" {
+        return; // there they end it in any case
+    }
+    let handles = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let ignores = "trap '' HUP; trap 'exit 8' USR1; echo ready; while :; do sleep 0.1; done";
+    let cases: [(&str, &[&str], i32); 4] = [
+        (handles, &["-TERM"], 7),
+        (handles, &["-INT"], 130),
+        ("echo ready; exec sleep 1000", &["-TERM"], 143),
+        (ignores, &["-HUP", "-USR1"], 8),
+    ];
+    for (script, signals, expected) in cases {
+        let mut command = env.command(&["run", "--rm", "busybox", "sh", "-c", script]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        for signal in signals {
+            let id = child.id().to_string();
+            Command::new("kill").args([*signal, &id]).status().unwrap();
+        }
+        assert_eq!(
+            child.wait().unwrap().code(),
+            Some(expected),
+            "{script} {signals:?}"
+        );
+    }
+}
+
+#[test]
+fn sandbox_a_container_has_a_terminal_only_if_that_is_asked_for() {
+    let env = TestEnv::new();
+    if !env.import_busybox() || !std::path::Path::new("/usr/bin/script").exists() {
+        return;
+    }
+    let script = "for n in 0 1 2; do test -t $n && echo -n tty. || echo -n none.; done";
+    let kiln = env!("CARGO_BIN_EXE_kiln");
+    for (flags, expected) in [
+        ("", "none.none.none."),
+        ("-i", "none.none.none."),
+        ("-it", "tty.tty.tty."),
+    ] {
+        let line = format!("{kiln} run --rm {flags} busybox sh -c '{script}'");
+        // `script` gives it a terminal of its own.
+        let mut shown = env.command(&[]);
+        let mut outer = Command::new("script");
+        outer
+            .args(["-qec", &line, "/dev/null"])
+            .env_clear()
+            .current_dir(env.work());
+        for (name, value) in shown.stdin(Stdio::null()).get_envs() {
+            outer.envs(value.map(|value| (name, value)));
+        }
+        let shown = env.outcome(outer.stdin(Stdio::null()));
+        assert!(shown.stdout.contains(expected), "{flags}: {shown:?}");
+    }
+}

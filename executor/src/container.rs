@@ -1,6 +1,7 @@
 //! Running a program in an image, in the foreground. What it changed is kept if that is asked for.
 
 mod kept;
+mod receiver;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::usage::OutOfMemory;
 
 pub(crate) use kept::root_of;
 pub use kept::{Difference, differences, export, export_image, find};
+pub use receiver::Receiver;
 
 /// What to run, where it differs from what the image says.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct RunOptions {
     pub user: Option<String>,
     /// Files and directories of the host, after the standard mounts.
     pub mounts: Vec<MountSpec>,
+    /// Whether the root filesystem can't be written to.
+    pub read_only: bool,
     /// The host name inside.
     pub hostname: String,
     /// Whether standard input is a terminal for the program.
@@ -92,9 +96,11 @@ pub fn run(
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
+    signals: &Receiver,
 ) -> Result<RunEnd, BuildError> {
     let task = reporter.start("run");
-    let ended = run_in(image, options, stdio, services, &task, cancel).map_err(BuildError::new)?;
+    let ended = run_in(image, options, stdio, services, &task, cancel, signals);
+    let ended = ended.map_err(BuildError::new)?;
     task.done();
     Ok(ended)
 }
@@ -106,9 +112,17 @@ fn run_in(
     services: &Services<'_>,
     task: &Task<'_>,
     cancel: &Cancel,
+    signals: &Receiver,
 ) -> Result<RunEnd, Cause> {
     let way = services.way()?;
     refuse_to_lose(&options.mounts, way.rung)?;
+    if options.read_only && !way.rung.has_namespaces() {
+        let refused = format!(
+            "the sandbox `{}` can't keep its root from being written to",
+            way.rung
+        );
+        return Err(SandboxError::Invalid(refused).into());
+    }
     let argv = argv(&image.config, options)?;
     let root = root_of(image.config.diff_ids());
     let tree = root.tree(&services.layers, task)?;
@@ -141,6 +155,7 @@ fn run_in(
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: cgroup.joins(),
         terminal: options.terminal,
+        read_only: options.read_only,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
     };
     let started = jiff::Timestamp::now();
@@ -149,7 +164,8 @@ fn run_in(
         let step = step.clone();
         move || step.kill()
     });
-    let status = step.wait()?;
+    signals.begin(&step);
+    let status = signals.end(step.wait()?);
     let kept = match &options.keep {
         Some(keep) => {
             let owners = match step.recorded() {

@@ -1,8 +1,13 @@
 //! `kiln rmi`: take names of images away.
 
+use std::collections::HashSet;
 use std::io::Write;
 
-use kiln_executor::images;
+use kiln_executor::Services;
+use kiln_executor::images::{self, Removed};
+use kiln_image::Reference;
+
+use super::images::repository;
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -13,7 +18,7 @@ use crate::stored;
 /// Remove names of images; an image without a name is gone
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Do not mind images that are not there
+    /// Do not mind images that are not there, nor that an id has names in several repositories
     #[arg(short, long)]
     force: bool,
     /// Names, or ids to remove with all their names
@@ -21,23 +26,56 @@ pub(crate) struct Args {
     images: Vec<String>,
 }
 
-/// Runs the command.
+/// Runs the command. What can't be removed is told at the end, and the rest is removed all the same.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
     let services = session.services()?;
     let mut out = std::io::stdout().lock();
+    let mut failed: Option<Failure> = None;
     for text in &args.images {
-        match stored::find(&services, text) {
-            Err(failure) if args.force && failure.exit == Exit::Failed => continue,
-            found => found?,
-        };
-        let removed = images::remove(&services, text).map_err(Failure::from_engine)?;
-        for name in &removed.untagged {
-            writeln!(out, "Untagged: {}", name.familiar())?;
-        }
-        for id in &removed.deleted {
-            writeln!(out, "Deleted: {id}")?;
+        match remove(args, text, &services) {
+            Ok(Some(removed)) => {
+                for name in &removed.untagged {
+                    writeln!(out, "Untagged: {}", name.familiar())?;
+                }
+                for id in removed.deleted {
+                    writeln!(out, "Deleted: {id}")?;
+                }
+            }
+            Ok(None) => {}
+            Err(failure) => match &mut failed {
+                Some(known) => known.reports.extend(failure.reports),
+                None => failed = Some(failure),
+            },
         }
     }
-    Ok(Exit::Done)
+    failed.map_or(Ok(Exit::Done), Err)
+}
+
+/// `None` if it is not there and nobody minds.
+fn remove(args: &Args, text: &str, services: &Services<'_>) -> Result<Option<Removed>, Failure> {
+    let image = match stored::find(services, text) {
+        Err(failure) if args.force && failure.exit == Exit::Failed => return Ok(None),
+        found => found?,
+    };
+    let names = stored::names(services, image.record.config)?;
+    let by_name = text
+        .parse::<Reference>()
+        .is_ok_and(|name| names.contains(&name));
+    let repositories: HashSet<String> = names.iter().map(repository).collect();
+    if !by_name && repositories.len() > 1 && !args.force {
+        let names = names.iter().map(Reference::familiar).collect::<Vec<_>>();
+        return Err(Failure::new(
+            Exit::Failed,
+            "image",
+            format!(
+                "`{text}` has names in several repositories: {}",
+                names.join(", ")
+            ),
+        )
+        .help("remove the names one by one, or all of them with `--force`"));
+    }
+    images::remove(services, text)
+        .map(Some)
+        .map_err(Failure::from_engine)
 }

@@ -1,10 +1,13 @@
 //! `kiln run`: a command in a new container of an image, in the foreground.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
+mod environment;
+mod mounts;
+mod streams;
 
-use kiln_executor::container::{self, Keep, RunEnd, RunOptions};
+use std::io;
+use std::path::PathBuf;
+
+use kiln_executor::container::{self, Keep, Receiver, RunEnd, RunOptions};
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
 use kiln_executor::sandbox::{MountSpec, SandboxError, Stdio};
@@ -19,13 +22,20 @@ use crate::resources::ResourceFlags;
 use crate::session::Session;
 use crate::step_flags::StepFlags;
 use crate::stored;
+use environment::environment;
+use mounts::{Mount, Volume};
+use streams::streams;
 
 /// What a container is called inside.
 const HOSTNAME: &str = "kiln";
 
 /// Run a command in a new container, in the foreground
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Args {
+    /// Print help; `-h` is the host name, as Docker has it
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Pass stdin on
     #[arg(short, long)]
     pub(crate) interactive: bool,
@@ -38,6 +48,21 @@ pub(crate) struct Args {
     /// Make a folder or file of this machine visible
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
     pub(crate) volumes: Vec<Volume>,
+    /// File with a variable a line, KEY[=VALUE]; may be repeated
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// type=bind,source=PATH,target=PATH[,readonly] or type=tmpfs,target=PATH[,tmpfs-size=BYTES][,tmpfs-mode=MODE]; may be repeated
+    #[arg(long = "mount", value_name = "MOUNT")]
+    pub(crate) mounts: Vec<Mount>,
+    /// Directory in memory; may be repeated
+    #[arg(long = "tmpfs", value_name = "PATH[:size=BYTES,mode=MODE]", value_parser = Mount::tmpfs)]
+    pub(crate) tmpfs: Vec<Mount>,
+    /// The root filesystem can't be written to; mounts can
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Host name
+    #[arg(short = 'h', long, value_name = "NAME", default_value = HOSTNAME, value_parser = hostname)]
+    pub(crate) hostname: String,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -87,6 +112,10 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let image = find_or_pull(&session, config, &args.image)?;
     let options = options(args, config, &image)?;
     let (ended, _) = session.watch(ProgressMode::None, |watched| {
+        let receiver = Receiver::default();
+        let taker = receiver.clone();
+        let handed = watched.interrupt.hand_to(move |signal| taker.take(signal));
+        handed.map_err(no_terminal)?;
         let start = |stdio| {
             let cancel = &watched.interrupt.cancel;
             container::run(
@@ -96,18 +125,17 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
                 &watched.services,
                 &watched.reporter,
                 cancel,
+                &receiver,
             )
             .map_err(|error| could_not_run(&error))
         };
-        let ended = if args.tty {
-            in_terminal(start)
-        } else {
-            start(streams(args.interactive).map_err(no_terminal)?)
-        }?;
-        match watched.interrupt.signal() {
-            Some(signal) => Err(Failure::interrupted(signal)),
-            None => Ok(ended),
+        if args.tty {
+            return in_terminal(start);
         }
+        let (stdio, relays) = streams(args.interactive).map_err(no_terminal)?;
+        let ended = start(stdio);
+        relays.finish();
+        ended
     });
     let ended = ended?;
     if let Some(warning) = &ended.warning {
@@ -208,15 +236,12 @@ fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptio
                 .collect()
         }),
         command: args.command.clone(),
-        env: environment(&args.env, |name| config.variable(name)),
+        env: environment(&args.env_files, &args.env, |name| config.variable(name))?,
         workdir: args.workdir.clone(),
         user: args.user.clone(),
-        mounts: args
-            .volumes
-            .iter()
-            .map(Volume::mount)
-            .collect::<Result<_, _>>()?,
-        hostname: HOSTNAME.to_owned(),
+        mounts: mounts(args)?,
+        read_only: args.read_only,
+        hostname: args.hostname.clone(),
         terminal: args.tty,
         extra_hosts: args.steps.extra_hosts(),
         network: args.steps.network(),
@@ -229,16 +254,21 @@ fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptio
     })
 }
 
-/// `-e K=V` as it is; `-e K` with the environment's value if it has one.
-fn environment(
-    given: &[KeyValue],
-    client: impl Fn(&str) -> Option<String>,
-) -> Vec<(String, String)> {
-    let value = |variable: &KeyValue| variable.value.clone().or_else(|| client(&variable.key));
-    given
-        .iter()
-        .filter_map(|variable| Some((variable.key.clone(), value(variable)?)))
-        .collect()
+/// Those of all flags, each below the ones that it may be in.
+fn mounts(args: &Args) -> Result<Vec<MountSpec>, Failure> {
+    let volumes = args.volumes.iter().map(Volume::mount);
+    let others = args.mounts.iter().chain(&args.tmpfs).map(Mount::mount);
+    let mut mounts = volumes.chain(others).collect::<Result<Vec<_>, _>>()?;
+    mounts.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(mounts)
+}
+
+fn hostname(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    match !text.is_empty() && text.len() <= 64 && text.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err("a host name has up to 64 letters, digits, `-` and `.`".to_owned()),
+    }
 }
 
 /// As Docker has it: letters, digits and `_.-`, more than one character.
@@ -252,15 +282,6 @@ fn container_name(text: &str) -> Result<String, String> {
                 .to_owned(),
         ),
     }
-}
-
-/// kiln's own streams; without `-i` there is nothing to read.
-fn streams(interactive: bool) -> io::Result<Stdio> {
-    let mut stdio = Stdio::inherit()?;
-    if !interactive {
-        stdio.stdin = File::open("/dev/null")?.into();
-    }
-    Ok(stdio)
 }
 
 /// As a shell has it: 127 for a program that is not there, 126 for one that cannot be started.
@@ -279,95 +300,29 @@ fn could_not_run(error: &BuildError) -> Failure {
     }
 }
 
-/// `-v SOURCE:TARGET[:ro]`: something of this machine made visible in the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Volume {
-    pub(crate) source: String,
-    pub(crate) target: String,
-    pub(crate) writable: bool,
-}
-
-impl std::str::FromStr for Volume {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (source, target, writable) = match *text.split(':').collect::<Vec<_>>() {
-            [source, target] | [source, target, "rw"] => (source, target, true),
-            [source, target, "ro"] => (source, target, false),
-            [_, _, mode] => return Err(format!("its mode is `{mode}`, not `ro` or `rw`")),
-            _ => return Err("it is not SOURCE:TARGET[:ro]".to_owned()),
-        };
-        if !source.contains('/') && source != "." {
-            return Err(format!(
-                "`{source}` is the name of a volume; kiln has none, give a path such as `./{source}`"
-            ));
-        }
-        if !target.starts_with('/') {
-            return Err(format!("`{target}` is not an absolute path"));
-        }
-        Ok(Self {
-            source: source.to_owned(),
-            target: target.to_owned(),
-            writable,
-        })
-    }
-}
-
-impl Volume {
-    fn mount(&self) -> Result<MountSpec, Failure> {
-        let source = Path::new(&self.source)
-            .canonicalize()
-            .map_err(|error| Failure::unreadable(Path::new(&self.source), &error))?;
-        Ok(MountSpec::bind(source, &self.target, self.writable))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_alone_takes_the_environment() {
-        let given = |key: &str, value: Option<&str>| KeyValue {
-            key: key.to_owned(),
-            value: value.map(str::to_owned),
-        };
-        let client = |name: &str| (name == "HERE").then(|| "there".to_owned());
-        let env = environment(
-            &[
-                given("A", Some("")),
-                given("HERE", None),
-                given("GONE", None),
-            ],
-            client,
-        );
-        assert_eq!(
-            env,
-            [
-                ("A".to_owned(), String::new()),
-                ("HERE".to_owned(), "there".to_owned())
-            ]
-        );
-    }
-
-    #[test]
-    fn volumes_are_paths() {
-        let volume = |source: &str, target: &str, writable| Volume {
-            source: source.into(),
-            target: target.into(),
-            writable,
-        };
-        let cases = [
-            ("/a:/b", Some(volume("/a", "/b", true))),
-            ("./a:/b:ro", Some(volume("./a", "/b", false))),
-            (".:/b:rw", Some(volume(".", "/b", true))),
-            ("name:/b", None),
-            ("/a:b", None),
-            ("/a:/b:z", None),
-            ("/a", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(text.parse().ok(), expected, "{text}");
+    fn names_and_host_names_are_checked() {
+        for (text, good) in [
+            ("a1", true),
+            ("a", false),
+            ("-a", false),
+            ("a b", false),
+            ("x_.-y", true),
+        ] {
+            assert_eq!(container_name(text).is_ok(), good, "{text}");
+        }
+        for (text, good) in [
+            ("web", true),
+            ("", false),
+            ("a.b-c", true),
+            ("a b", false),
+            (&"x".repeat(65), false),
+        ] {
+            assert_eq!(hostname(text).is_ok(), good, "{text}");
         }
     }
 }

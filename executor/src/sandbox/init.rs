@@ -9,9 +9,9 @@ use super::stub::Stubs;
 use super::surroundings::share_processes;
 use super::waiting::Kind;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
-use crate::sys::{self, Context as _};
+use crate::sys::{self, Context as _, Reach};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -113,6 +113,12 @@ fn prepare(
     // No descriptor of the helper or of ours survives the exec.
     stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
     enter_working_directory(&root, spec)?;
+    if spec.read_only {
+        // Now that nothing more is made in it.
+        let only_read =
+            sys::mount_setattr(root.fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Mount);
+        stage("make the root read-only", only_read)?;
+    }
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
     if !spec.rung.has_namespaces() {

@@ -37,6 +37,8 @@ pub struct SandboxSpec {
     pub cgroup: Vec<PathBuf>,
     /// Limits that differ from the engine's own (R-RT-14).
     pub rlimits: Vec<Rlimit>,
+    /// Whether the root filesystem itself can't be written to, where there are namespaces.
+    pub read_only: bool,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
     pub terminal: bool,
     /// Owners of symlinks and FIFOs in the image that are not root's, by path without the first slash, for a rung that records owners: a
@@ -70,6 +72,7 @@ impl SandboxSpec {
             exposed: false,
             cgroup: Vec::new(),
             rlimits: Vec::new(),
+            read_only: false,
             terminal: false,
             links: HashMap::new(),
             own: None,

@@ -7,7 +7,7 @@ use super::{SandboxError, SandboxSpec, helper};
 use crate::sys::{self, ChildEnd};
 use crate::usage::Usage;
 use rustix::process::{Signal, pidfd_send_signal};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -103,6 +103,27 @@ impl Step {
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = pidfd_send_signal(&self.pidfd, signal); // it may have ended already
         }
+    }
+
+    /// Whether the program does something about a signal, or says that it is to be ignored; if not, the signal is to end it.
+    pub fn minds(&self, signal: i32) -> bool {
+        let information = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().to_owned())
+        };
+        let status = std::fs::read_to_string(information)
+            .ok()
+            .and_then(|text| field(&text, "Pid:"))
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
+            .unwrap_or_default();
+        let bit = 1_u64 << (signal - 1).clamp(0, 63);
+        ["SigCgt:", "SigIgn:"].iter().any(|name| {
+            let mask = field(&status, name);
+            mask.is_some_and(|mask| {
+                u64::from_str_radix(&mask, 16).is_ok_and(|mask| mask & bit != 0)
+            })
+        })
     }
 
     fn reap(&self) -> Result<(ExitStatus, Usage), SandboxError> {
