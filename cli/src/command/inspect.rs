@@ -87,6 +87,7 @@ fn fill_empty(object: &mut Value) {
     let lists = LISTS.map(|name| (name, json!([])));
     let maps = MAPS.map(|name| (name, json!({})));
     let texts = TEXTS.map(|name| (name, json!("")));
+    config.entry("Healthcheck").or_insert(Value::Null);
     for (name, empty) in lists.into_iter().chain(maps).chain(texts) {
         let value = config.entry(name).or_insert(Value::Null);
         if value.is_null() {

@@ -367,6 +367,8 @@ pub(super) fn printed(value: &Value) -> String {
 fn printed_within(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
+        // The ports and volumes of a config are keys with nothing to them.
+        Value::Object(entries) if entries.is_empty() => "{}".to_owned(),
         other => printed(other),
     }
 }

@@ -79,6 +79,7 @@ mod tests {
                 "Env": ["A=1", "B=two words"],
                 "Labels": {"z": "26", "a.b": "first"},
                 "Volumes": {},
+                "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
             },
         })
     }
@@ -143,6 +144,7 @@ mod tests {
                 "<no value> 0.5 false",
             ),
             ("{{`raw \\n`}} {{\"esc\\t\\\"\"}}", "raw \\n esc\t\""),
+            ("{{.Config.ExposedPorts}}", "map[53/udp:{} 80/tcp:{}]"),
             ("{{or .Config.Volumes .Tag}}", "1.2"),
             (
                 "{{range .Config.Env}}{{with $x := .}}{{$x}},{{end}}{{end}}",
@@ -180,7 +182,7 @@ mod tests {
         let cases = [
             (
                 "{{.Config.Nope}}",
-                "there is no field `Nope` in `.Config.Nope`, only `Cmd`, `Env`, `Labels`, `Volumes`",
+                "there is no field `Nope` in `.Config.Nope`, only `Cmd`, `Env`, `ExposedPorts`, `Labels`, `Volumes`",
             ),
             ("{{.Tag.More}}", "`.Tag.More` asks for a field of a string"),
             ("{{index .Config.Cmd 9}}", "`index` asks for number 9 of 3"),

@@ -51,7 +51,14 @@ pub fn commit(
         services.layers.fetch_all(&container.all_layers(), task)?;
         let entry = History {
             author: commit.author.clone(),
-            created_by: container.argv.join(" "),
+            created_by: container
+                .config
+                .cmd
+                .iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" "),
             comment: commit.message,
             empty_layer: container.changes.is_none(),
             ..History::default()
