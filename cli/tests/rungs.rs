@@ -96,6 +96,42 @@ fn same_on_all(dockerfile: &str, told: impl Fn(&ArchivedImage) -> Vec<String>) {
     }
 }
 
+/// Steps that leave owners, links and directories of their own.
+const DATED: &str = "FROM busybox\nWORKDIR /srv/x\nCOPY file /srv/\nRUN echo a > /made && mkdir -p -m 777 /d/e && chown 5:6 /made && ln -s made /l\nUSER 1000:1000\nRUN id -u > /d/e/id\n";
+
+#[test]
+fn sandbox_rungs_give_the_same_reproducible_image() {
+    use std::os::unix::fs::PermissionsExt;
+    // R-SDE-2, R-SDE-3
+    let mut first: Option<(String, TestEnv)> = None;
+    for (number, rung) in rungs().into_iter().enumerate() {
+        let env = TestEnv::on_rung(&rung);
+        env.write("app/Dockerfile", DATED);
+        env.write("app/file", "content");
+        // As another umask would have it.
+        let file = env.work().join("app/file");
+        let mode = [0o644, 0o600][number % 2];
+        fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
+        // An image that is imported has the date of that.
+        match &first {
+            None if !env.import_busybox() => return,
+            None => drop(env.kiln(&["save", "-o", "base.tar", "busybox"]).succeeds()),
+            Some((_, other)) => {
+                let base = other.work().join("base.tar");
+                env.kiln(&["load", "-i", base.to_str().unwrap()]).succeeds();
+            }
+        }
+        let args = ["build", "--reproducible", "-o=type=oci,dest=out.tar", "app"];
+        env.kiln(&args).succeeds();
+        let Some((other, expected)) = &first else {
+            first = Some((rung, env));
+            continue;
+        };
+        let read = |env: &TestEnv| fs::read(env.work().join("out.tar")).unwrap();
+        assert!(read(&env) == read(expected), "{rung} and {other}");
+    }
+}
+
 #[test]
 fn a_sandbox_that_is_none_or_impossible_is_told() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);
