@@ -67,7 +67,16 @@ pub(crate) fn blob(
     blob: &Blob<'_>,
     mount_from: Option<&str>,
 ) -> Result<Pushed, RegistryError> {
-    match begin(session, blob, mount_from)? {
+    let begun = match begin(session, blob, mount_from) {
+        // Who may push here need not be let in there.
+        Err(RegistryError::Unauthorized { .. } | RegistryError::Denied { .. })
+            if mount_from.is_some() =>
+        {
+            begin(session, blob, None)
+        }
+        begun => begun,
+    };
+    match begun? {
         None => Ok(Pushed::Mounted),
         Some(begun) => upload::send(session, blob, begun).map(|()| Pushed::Uploaded),
     }

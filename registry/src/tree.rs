@@ -1,5 +1,6 @@
 //! A manifest or index with all that it names, sent in the order that a registry asks for: blobs, manifests, what names them.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,10 +165,16 @@ fn send(
     source: &dyn BlobSource,
 ) -> Result<(), RegistryError> {
     let open = || source.open(blob);
-    let progress = |done| source.progress(blob, done);
+    // That all of it is there is known more than once, and told once.
+    let last = Cell::new(None);
+    let progress = |done| {
+        if last.replace(Some(done)) != Some(done) {
+            source.progress(blob, done);
+        }
+    };
     let ready = push::Blob::new(session, reference, blob, &open, &progress)?;
     push::blob(session, &ready, source.mount_from(blob).as_deref())?;
-    source.progress(blob, blob.size());
+    progress(blob.size());
     Ok(())
 }
 

@@ -59,7 +59,7 @@ pub(super) fn hand_over(
                 Push::ByName => name.clone(),
                 Push::ByDigest => name.by_digest(Digest::of(&ready.tree.bytes)),
             };
-            images::send_tree(services, &reference, &ready.tree, None, task)?;
+            images::send_tree(services, &reference, &ready.tree, task)?;
         }
     }
     Ok(exported)

@@ -1,12 +1,15 @@
 //! Sending an image to its registry.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 
+use kiln_cache::ManifestRecord;
+use kiln_image::manifest::parse_manifest;
 use kiln_image::media_type::{self, MediaTypes};
-use kiln_image::{Descriptor, Digest, Reference};
+use kiln_image::{Descriptor, Digest, Manifest, Reference};
 use kiln_registry::{BlobSource, ManifestTree};
 
-use super::found::{self, StoredImage};
+use super::found::{self, MANIFEST_LIMIT, StoredImage};
 use super::tree;
 use crate::Services;
 use crate::error::{BuildError, Cause};
@@ -38,28 +41,21 @@ fn send(
     task: &Task<'_>,
 ) -> Result<Digest, Cause> {
     let tree = tree::tree_of(services, image, task)?;
-    send_tree(
-        services,
-        reference,
-        &tree,
-        mount_from(image, reference),
-        task,
-    )
+    send_tree(services, reference, &tree, task)
 }
 
-/// Sends a manifest or index whose blobs are in the store; `mount_from` is a repository of the same registry that has them.
+/// Sends a manifest or index whose blobs are in the store.
 pub(crate) fn send_tree(
     services: &Services<'_>,
     reference: &Reference,
     tree: &ManifestTree,
-    mount_from: Option<String>,
     task: &Task<'_>,
 ) -> Result<Digest, Cause> {
     let stored = Stored {
         services,
         task,
         registry: reference.registry(),
-        mount_from,
+        elsewhere: known_elsewhere(services, reference, tree)?,
     };
     Ok(services.registry.push_tree(reference, tree, &stored)?)
 }
@@ -69,7 +65,8 @@ struct Stored<'a> {
     services: &'a Services<'a>,
     task: &'a Task<'a>,
     registry: &'a str,
-    mount_from: Option<String>,
+    /// For mounts: blobs and the repositories that have them.
+    elsewhere: HashMap<String, String>,
 }
 
 impl BlobSource for Stored<'_> {
@@ -81,8 +78,9 @@ impl BlobSource for Stored<'_> {
 
     fn mount_from(&self, blob: &Descriptor) -> Option<String> {
         let digest = Digest::try_from(blob.digest()).ok()?;
+        let named = self.elsewhere.get(&digest.to_string()).cloned();
         let known = || self.services.layers.repository_with(digest, self.registry);
-        self.mount_from.clone().or_else(known)
+        named.or_else(known)
     }
 
     fn progress(&self, blob: &Descriptor, done: u64) {
@@ -91,11 +89,57 @@ impl BlobSource for Stored<'_> {
     }
 }
 
-/// The repository the image came from, when the same registry has it.
-fn mount_from(image: &StoredImage, to: &Reference) -> Option<String> {
-    let from = image.reference.as_ref()?;
-    (from.registry() == to.registry() && from.repository() != to.repository())
-        .then(|| from.repository().to_owned())
+/// Repositories of the registry of `to` that have blobs, by those blobs, as far as names in the store tell: an image that is
+/// pushed beside the one it was made from, or under one more name, finds its layers there. What isn't there after all is sent.
+fn known_elsewhere(
+    services: &Services<'_>,
+    to: &Reference,
+    tree: &ManifestTree,
+) -> Result<HashMap<String, String>, Cause> {
+    let mut known = HashMap::new();
+    for (name, images) in services.store.refs().list()? {
+        if name.registry() != to.registry() || name.repository() == to.repository() {
+            continue;
+        }
+        for image in images.iter() {
+            let blobs = match &image.manifest {
+                Some(manifest) => &blobs_of(services, manifest),
+                None => blobs_with(tree, &image.config.to_string()),
+            };
+            let repository = name.repository();
+            known.extend(
+                blobs
+                    .iter()
+                    .map(|blob| (blob.digest().to_string(), repository.to_owned())),
+            );
+        }
+    }
+    Ok(known)
+}
+
+/// The blobs of the manifest with this config.
+fn blobs_with<'a>(tree: &'a ManifestTree, config: &str) -> &'a [Descriptor] {
+    let has = |blob: &Descriptor| blob.digest().to_string() == config;
+    if tree.blobs.iter().any(has) {
+        return &tree.blobs;
+    }
+    let mut children = tree.children.iter();
+    let found =
+        children.find_map(|child| Some(blobs_with(child, config)).filter(|b| !b.is_empty()));
+    found.unwrap_or_default()
+}
+
+/// Those of a manifest in the store. One that is damaged is no reason not to push another image.
+fn blobs_of(services: &Services<'_>, manifest: &ManifestRecord) -> Vec<Descriptor> {
+    let read = services.store.cas().read(&manifest.digest, MANIFEST_LIMIT);
+    let Ok(bytes) = read else { return Vec::new() };
+    match parse_manifest(&bytes, &manifest.media_type) {
+        Ok(Manifest::Image(parsed)) => {
+            let blobs = parsed.layers().iter().chain([parsed.config()]);
+            blobs.cloned().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What a config of this size and digest is called in a manifest.

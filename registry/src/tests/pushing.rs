@@ -71,6 +71,21 @@ fn a_mount_that_does_not_happen_becomes_an_upload() {
 }
 
 #[test]
+fn a_mount_that_is_denied_becomes_an_upload() {
+    let registry = TestRegistry::start();
+    registry.order(Fault::Answer {
+        method: Some("POST"),
+        status: 403,
+        retry_after: None,
+    });
+    assert_eq!(
+        push(&client(), &registry, b"bytes", Some("base")).unwrap(),
+        Pushed::Uploaded
+    );
+    assert_eq!(lines(&registry, "POST").len(), 2);
+}
+
+#[test]
 fn a_broken_or_refused_upload_is_begun_anew() {
     let registry = TestRegistry::start();
     registry.order(Fault::CutUpload);

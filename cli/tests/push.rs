@@ -1,0 +1,76 @@
+//! `kiln push` and `kiln pull` with rules about registries: what goes where, and what needn't go.
+
+#![allow(clippy::unwrap_used)]
+
+mod test_env;
+
+use kiln_registry::testing::TestRegistry;
+use test_env::TestEnv;
+
+const FILES: [(&str, &str); 2] = [
+    ("Dockerfile", "FROM scratch\nCOPY file /\n"),
+    ("file", "content"),
+];
+
+/// The requests that sent a blob, and those that mounted one.
+fn sent_and_mounted(registry: &TestRegistry) -> (usize, usize) {
+    let received = registry.received();
+    let count = |test: fn(&str) -> bool| received.iter().filter(|r| test(&r.line)).count();
+    (
+        count(|line| line.starts_with("PUT") && line.contains("/blobs/uploads/")),
+        count(|line| line.starts_with("POST") && line.contains("?mount=sha256:")),
+    )
+}
+
+#[test]
+fn what_the_registry_has_in_another_repository_is_not_sent_again() {
+    let (env, registry) = (TestEnv::with_files(&FILES), TestRegistry::start());
+    let name = |rest: &str| format!("{}/{rest}", registry.host());
+    let (first, second) = (name("team/app:1"), name("other/app:2"));
+    env.kiln(&["build", "-t", &first, "."]).succeeds();
+    let pushed = env.kiln(&["push", &first]).succeeds().stdout;
+    assert_eq!(sent_and_mounted(&registry), (2, 0));
+    env.kiln(&["push", &first]).succeeds();
+    assert_eq!(sent_and_mounted(&registry), (2, 0));
+    env.kiln(&["tag", &first, &second]).succeeds();
+    let again = env.kiln(&["push", &second]).succeeds().stdout;
+    assert_eq!(sent_and_mounted(&registry), (2, 2));
+    let digest = |line: &str| line.split('@').nth(1).unwrap().to_owned();
+    assert_eq!(digest(&pushed), digest(&again));
+    // A name that says the registry has it, which it hasn't: it is sent.
+    let other = TestRegistry::start();
+    let third = format!("{}/third/app:3", other.host());
+    let fourth = format!("{}/fourth/app:4", other.host());
+    env.kiln(&["tag", &first, &third]).succeeds();
+    env.kiln(&["tag", &first, &fourth]).succeeds();
+    env.kiln(&["push", &fourth]).succeeds();
+    assert_eq!(sent_and_mounted(&other), (2, 2));
+}
+
+#[test]
+fn rules_of_the_user_name_mirrors_and_forbid_registries() {
+    let (env, mirror) = (TestEnv::with_files(&FILES), TestRegistry::start());
+    let there = format!("{}/hub/app:1", mirror.host());
+    env.kiln(&["build", "-t", &there, "."]).succeeds();
+    env.kiln(&["push", &there]).succeeds();
+    let rules = format!(
+        "[[registry]]\nlocation = \"images.example\"\n[[registry.mirror]]\nlocation = \"{}/hub\"\n\
+         [[registry]]\nlocation = \"bad.example\"\nblocked = true\n",
+        mirror.host()
+    );
+    env.write("../home/.config/kiln/registries.conf", &rules);
+    env.kiln(&["pull", "images.example/app:1"]).succeeds();
+    env.write("From", "FROM images.example/app:1\nCOPY file /more\n");
+    env.kiln(&["build", "--pull", "-f", "From", "-t", "x", "."])
+        .succeeds();
+    let blocked = env.kiln(&["pull", "bad.example/app"]);
+    blocked.fails_with(
+        4,
+        "error[registry]: could not resolve `bad.example/app:latest`",
+    );
+    assert!(
+        blocked
+            .stderr
+            .contains("registries.conf` blocks `bad.example`")
+    );
+}
