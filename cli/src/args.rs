@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(
             args.tags
                 .iter()
-                .map(ToString::to_string)
+                .map(|tag| tag.name.to_string())
                 .collect::<Vec<_>>()
                 .len(),
             2

@@ -5,6 +5,7 @@
 //! logic. Progress and messages go to stderr; only results go to stdout.
 
 mod address;
+mod annotation;
 mod archive_file;
 mod args;
 mod attest_flags;
@@ -35,6 +36,7 @@ mod signal;
 mod step_flags;
 mod stored;
 mod table;
+mod tag;
 mod template;
 mod ulimit;
 mod unsupported;

@@ -9,8 +9,11 @@ mod image;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kiln_executor::export::Annotation;
 use kiln_image::compress::{Compression, LayerFormat};
 use kiln_image::{Reference, ReferenceError};
+
+use crate::annotation;
 
 pub(crate) use image::ImageAttributes;
 
@@ -29,6 +32,10 @@ pub(crate) struct Output {
     pub(crate) platform_split: Option<bool>,
     /// What is said of the image.
     pub(crate) image: ImageAttributes,
+    /// `target`: of which of several targets it is; `None` for all of them.
+    pub(crate) target: Option<String>,
+    /// `annotation.…`: what manifests and indexes say besides.
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// The forms a result can take.
@@ -84,6 +91,8 @@ impl Output {
             as_directory: false,
             platform_split: None,
             image: ImageAttributes::default(),
+            target: None,
+            annotations: Vec::new(),
         }
     }
 
@@ -96,7 +105,12 @@ impl Output {
             let (key, value) = field
                 .split_once('=')
                 .ok_or_else(|| format!("`{field}` is not `key=value`"))?;
+            if let Some(annotation) = annotation::of_field(key.trim(), value) {
+                output.annotations.push(annotation?);
+                continue;
+            }
             match key.trim().to_ascii_lowercase().as_str() {
+                "target" => output.target = Some(value.to_owned()),
                 "type" => {
                     is_registry = value == "registry";
                     kind = Some(value.parse()?);
@@ -139,6 +153,9 @@ impl Output {
         }
         if self.platform_split.is_some() && self.kind != OutputKind::Local {
             return Err("`platform-split` is for type=local".to_owned());
+        }
+        if !self.annotations.is_empty() && !named {
+            return Err(format!("type={} takes no annotations", self.kind.name()));
         }
         if !self.names.is_empty() && !named {
             return Err(format!("type={} takes no `name=`", self.kind.name()));
@@ -310,6 +327,8 @@ mod tests {
             "type=oci,dest=x,compression=lz4",
             "type=tar,dest=x,name=a",
             "type=tar,dest=x,platform-split=true",
+            "type=tar,dest=x,annotation.a=b",
+            "type=oci,dest=x,annotation-layer.a=b",
             "type=image,name=Not A Name",
             "dest=x",
             "type=oci,dest",

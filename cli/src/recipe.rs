@@ -23,9 +23,9 @@ pub(crate) struct Recipe {
     /// The Dockerfile, `-` for stdin, or its URL; within CONTEXT if that is no folder [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Stage to build [default: the last]
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
+    /// Stage to build; may be repeated, for an image of each [default: the last]
+    #[arg(long = "target", value_name = "STAGE")]
+    pub(crate) targets: Vec<String>,
     /// Stage to build besides the target, without an image of it: tests, say; its failure fails the build; may be repeated
     #[arg(long = "also-target", value_name = "STAGE")]
     pub(crate) also_targets: Vec<String>,
@@ -140,13 +140,35 @@ impl Recipe {
         let mut options = self.plan_options(config);
         options.multi_platform = multi_platform(&options, platforms.len())?;
         if platforms.is_empty() {
-            return Ok(vec![options]);
+            platforms.push(options.target_platform.clone());
         }
-        let for_platform = |platform| PlanOptions {
-            target_platform: platform,
-            ..options.clone()
-        };
-        Ok(platforms.into_iter().map(for_platform).collect())
+        let mut targets: Vec<Option<String>> = self.each_target().into_iter().map(Some).collect();
+        if targets.is_empty() {
+            targets.push(None);
+        }
+        let mut images = Vec::new();
+        for target in targets {
+            images.extend(platforms.iter().map(|platform| PlanOptions {
+                target: target.clone(),
+                target_platform: platform.clone(),
+                ..options.clone()
+            }));
+        }
+        Ok(images)
+    }
+
+    /// The targets, each once, as they were given.
+    pub(crate) fn each_target(&self) -> Vec<String> {
+        let mut targets: Vec<String> = Vec::new();
+        for target in &self.targets {
+            if !targets
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(target))
+            {
+                targets.push(target.clone()); // R-STG-1
+            }
+        }
+        targets
     }
 
     /// What the plan depends on besides the Dockerfile: for the first of the platforms.
@@ -154,7 +176,7 @@ impl Recipe {
         let machine = Platform::host();
         let first = self.platforms.first();
         let mut options = PlanOptions::new(first.unwrap_or(&machine).clone());
-        options.target = self.target.clone();
+        options.target = self.targets.first().cloned();
         options.also_targets = self.also_targets.clone();
         options.build_args = build_args(&self.build_args, |name| config.variable(name));
         options.labels = labels(&self.labels);

@@ -25,10 +25,10 @@ use kiln_executor::{
     Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, images,
     resolve_bases,
 };
-use kiln_image::Reference;
 use kiln_parser::{Parsed, Source};
 use kiln_planner::lint::Finding;
 
+use crate::annotation::AnnotationFlag;
 use crate::args::ProgressMode;
 use crate::attest_flags::AttestFlags;
 use crate::cache_flags::{CacheFrom, CacheTo};
@@ -46,15 +46,17 @@ use crate::recipe::Recipe;
 use crate::recorder::Recorder;
 use crate::resources::{self, ResourceFlags};
 use crate::session::{LazySession, Session, Watched};
+use crate::tag::Tag;
+use outputs::TargetOutputs;
 use receiver::Receiver;
 use results::Results;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name of the image; may be repeated
+    /// Name of the image; may be repeated. With several targets STAGE=NAME[:TAG]
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
-    pub(crate) tags: Vec<Reference>,
+    pub(crate) tags: Vec<Tag>,
     #[command(flatten)]
     pub(crate) recipe: Recipe,
     /// What to do: build, check, outline (print what the target takes from outside) or targets (print what can be built), with
@@ -68,6 +70,10 @@ pub(crate) struct Args {
     /// [default: type=image]
     #[arg(short = 'o', long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<Output>,
+    /// What the image's manifest says besides, as KEY=VALUE, or TYPE[PLATFORM],…:KEY=VALUE where TYPE is manifest, manifest-descriptor, index or
+    /// index-descriptor; may be repeated
+    #[arg(long = "annotation", value_name = "[TYPE:]KEY=VALUE")]
+    pub(crate) annotations: Vec<AnnotationFlag>,
     /// Secret for `RUN --mount=type=secret`, or a token for sources elsewhere (GIT_AUTH_TOKEN, HTTP_AUTH_TOKEN_<host>):
     /// id=ID[,src=FILE|,env=VARIABLE]; may be repeated [default: the variable ID, else the file ID]
     #[arg(long = "secret", value_name = "SECRET")]
@@ -168,8 +174,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     }
     let mut images = args.recipe.images(config)?;
     let attest = args.attest.attest();
-    let outputs = outputs::outputs(&args, images[0].multi_platform, &attest)?;
-    let loader = match outputs.iter().any(outputs::is_loaded) {
+    let outputs = outputs::outputs(&args, &images, &attest)?;
+    let loader = match outputs::flat(&outputs).any(outputs::is_loaded) {
         true => Some(Receiver::start(args.load.flatten())?),
         false => None,
     };
@@ -280,7 +286,7 @@ fn make(
     watched: &Watched<'_>,
     request: &BuildRequest<'_>,
     args: &Args,
-    outputs: &[Output],
+    outputs: &[TargetOutputs],
     loader: Option<Receiver>,
     findings: &OnceLock<Vec<Finding>>,
 ) -> Result<(Vec<Product>, Vec<Results>), Failure> {
@@ -316,11 +322,11 @@ fn make(
     };
     waste::check(args.fail_if_waste, &products, watched)?;
     let mut results = Vec::new();
-    for product in &products {
+    for (product, outputs) in products.iter().zip(outputs) {
         let mut result = Results::of(product);
-        for output in outputs {
+        for output in &outputs.outputs {
             if let Some(sink) = outputs::sink(output, loader.as_ref()) {
-                let options = outputs::export_options(args, output, loader.as_ref());
+                let options = outputs::export_options(args, outputs, output, loader.as_ref());
                 let exported = export(product, &sink, &options, services, reporter);
                 drop(sink); // who loads it waits for the end
                 match exported {
@@ -361,7 +367,7 @@ fn leave(args: &Args, results: &[Results]) -> Result<Exit, Failure> {
         results[0].write_id(path)?;
     }
     if let Some(path) = &args.metadata_file {
-        results[0].write_metadata(path)?;
+        results::write_metadata(results, path)?;
     }
     if args.quiet {
         for result in results {

@@ -30,11 +30,12 @@ pub(super) fn header(args: &Args) -> BuildHeader {
         Some(file) => context.join(file),
         None => explain::default_dockerfile(context),
     };
-    let tags = args.tags.iter().map(|tag| tag.familiar().to_string());
+    let tags = args.tags.iter().map(|tag| tag.name.familiar());
+    let targets = args.recipe.each_target().join(",");
     recorder::header(
         context,
         Path::new(&dockerfile),
-        args.recipe.target.as_deref(),
+        Some(targets.as_str()).filter(|targets| !targets.is_empty()),
         tags.collect(),
     )
 }

@@ -3,35 +3,154 @@
 use std::io::IsTerminal;
 
 use kiln_executor::attest::Attest;
-use kiln_executor::export::{self, ExportOptions, OpenFile, Push, Sink};
-use kiln_image::Reference;
+use kiln_executor::export::{self, Annotations, ExportOptions, OpenFile, Push, Sink};
+use kiln_image::{Platform, Reference};
+use kiln_planner::PlanOptions;
 
 use super::Args;
 use super::receiver::Receiver;
 use crate::failure::Failure;
 use crate::output::{Destination, Output, OutputKind};
 
-/// All outputs to make; an image in the store if none was asked for. With `index`, images are of several platforms; with something
-/// that is to be said about them, there is an index too.
-pub(super) fn outputs(args: &Args, index: bool, attest: &Attest) -> Result<Vec<Output>, Failure> {
-    let mut outputs = args.outputs.clone();
-    if args.push {
-        push(&mut outputs);
+/// What is made of one target.
+#[derive(Debug, Clone)]
+pub(super) struct TargetOutputs {
+    /// The outputs.
+    pub(super) outputs: Vec<Output>,
+    /// The names that `-t` gives.
+    pub(super) tags: Vec<Reference>,
+}
+
+/// The outputs of each target: an image in the store where none was asked for. All images are of the same platforms.
+pub(super) fn outputs(
+    args: &Args,
+    images: &[PlanOptions],
+    attest: &Attest,
+) -> Result<Vec<TargetOutputs>, Failure> {
+    let mut targets: Vec<Option<&str>> = Vec::new();
+    for image in images {
+        if !targets.contains(&image.target.as_deref()) {
+            targets.push(image.target.as_deref());
+        }
     }
-    if args.load.is_some() && !outputs.iter().any(is_loaded) {
-        outputs.push(Output::new(OutputKind::Docker, None).loaded());
+    let several = targets.len() > 1;
+    check_targets(args, &targets)?;
+    let mut all = Vec::new();
+    for target in targets {
+        let mine = |named: &Option<String>| match (named, target) {
+            (Some(named), Some(target)) => named.eq_ignore_ascii_case(target),
+            (named, _) => named.is_none(),
+        };
+        let mut outputs = args.outputs.clone();
+        outputs.retain(|output| mine(&output.target));
+        if args.push {
+            push(&mut outputs);
+        }
+        if args.load.is_some() && !outputs.iter().any(is_loaded) {
+            outputs.push(Output::new(OutputKind::Docker, None).loaded());
+        }
+        if outputs.is_empty() {
+            outputs.push(Output::new(OutputKind::Image, None));
+        }
+        let tags = args.tags.iter().filter(|tag| mine(&tag.target));
+        let tags = tags.map(|tag| tag.name.clone()).collect();
+        all.push(TargetOutputs { outputs, tags });
     }
-    if outputs.is_empty() {
-        outputs.push(Output::new(OutputKind::Image, None));
-    }
+    let outputs: Vec<Output> = flat(&all).cloned().collect();
     check_stdout(&outputs, args.quiet, std::io::stdout().is_terminal())?;
-    check_id(args, &outputs)?;
+    check_id(args, &outputs, several)?;
     check_tags(args)?;
-    check_push(args, &outputs)?;
+    check_push(&all)?;
     check_loaded(&outputs)?;
-    check_index(&outputs, index)?;
+    check_index(&outputs, images[0].multi_platform)?;
     check_attest(&outputs, attest)?;
-    Ok(outputs)
+    let index = images[0].multi_platform || attest.is_asked();
+    check_annotations(args, &all, images, index)?;
+    Ok(all)
+}
+
+impl TargetOutputs {
+    fn each(&self) -> impl Iterator<Item = (&Self, &Output)> {
+        self.outputs.iter().map(move |output| (self, output))
+    }
+}
+
+/// All outputs of all targets.
+pub(super) fn flat(all: &[TargetOutputs]) -> impl Iterator<Item = &Output> {
+    all.iter().flat_map(|target| &target.outputs)
+}
+
+/// With several targets it must be clear what is of which.
+fn check_targets(args: &Args, targets: &[Option<&str>]) -> Result<(), Failure> {
+    let of_outputs = args.outputs.iter().map(|output| &output.target);
+    let named = of_outputs.chain(args.tags.iter().map(|tag| &tag.target));
+    for named in named.flatten() {
+        let is_it = |target: &&str| named.eq_ignore_ascii_case(target);
+        if !targets.iter().flatten().any(is_it) {
+            let failure = Failure::usage(format!("no `--target` is `{named}`"));
+            return Err(
+                match kiln_parser::suggest(named, targets.iter().flatten().copied()) {
+                    Some(near) => failure.help(format!("did you mean `{near}`?")),
+                    None => failure,
+                },
+            );
+        }
+    }
+    let [Some(first), _, ..] = targets else {
+        return Ok(());
+    };
+    if let Some(tag) = args.tags.iter().find(|tag| tag.target.is_none()) {
+        let name = tag.name.familiar();
+        let failure = Failure::usage(format!("`-t {name}` does not say which target it names"));
+        return Err(failure.help(format!("write it as `-t {first}={name}`")));
+    }
+    let is_one = |output: &&Output| {
+        output.target.is_none() && (output.dest.is_some() || !output.names.is_empty())
+    };
+    match args.outputs.iter().find(is_one) {
+        Some(output) => Err(Failure::usage(format!(
+            "`-o type={}` does not say which target it is of",
+            output.kind.name()
+        ))
+        .help(format!("add `target={first}` to its fields"))),
+        None => Ok(()),
+    }
+}
+
+/// What an output's manifests say besides: its own outrank those of all.
+fn annotations(args: &Args, output: &Output) -> Annotations {
+    let of_all = args.annotations.iter().flat_map(|flag| &flag.0);
+    let of_all = of_all.filter(|_| is_written(output));
+    Annotations(of_all.chain(&output.annotations).cloned().collect())
+}
+
+/// Whether a manifest is made for it.
+fn is_written(output: &Output) -> bool {
+    output.is_image() && output.kind != OutputKind::CacheOnly
+}
+
+/// R-MAN-8
+fn check_annotations(
+    args: &Args,
+    all: &[TargetOutputs],
+    images: &[PlanOptions],
+    index: bool,
+) -> Result<(), Failure> {
+    let written = flat(all).filter(|output| is_written(output));
+    let written: Vec<_> = written.collect();
+    if !args.annotations.is_empty() && written.is_empty() {
+        let message = "`--annotation` needs an output that is an image";
+        return Err(Failure::usage(message));
+    }
+    let platforms: Vec<Platform> = images
+        .iter()
+        .map(|image| image.target_platform.clone())
+        .collect();
+    for output in written {
+        let checked = annotations(args, output).check(&platforms, index);
+        checked.map_err(Failure::usage)?;
+    }
+    Ok(())
 }
 
 /// `--push`: images that are made are pushed too, or one that is made for that.
@@ -80,12 +199,14 @@ pub(super) fn sink(output: &Output, loader: Option<&Receiver>) -> Option<Sink> {
 /// How it is to be handed over.
 pub(super) fn export_options(
     args: &Args,
+    target: &TargetOutputs,
     output: &Output,
     loader: Option<&Receiver>,
 ) -> ExportOptions {
     let known = loader.filter(|_| is_loaded(output)).map(Receiver::known);
     ExportOptions {
-        names: names(&args.tags, output),
+        names: names(&target.tags, output),
+        annotations: annotations(args, output),
         format: output.image.format,
         media_types: output.image.media_types,
         rewrite_timestamp: output.image.rewrite_timestamp || args.recipe.reproducible,
@@ -108,12 +229,13 @@ pub(crate) fn form(args: &Args) -> ExportOptions {
 /// The registries that outputs may speak to without TLS.
 pub(super) fn insecure_registries(args: &Args) -> Vec<String> {
     let insecure = args.outputs.iter().filter(|output| output.image.insecure);
-    let names = insecure.flat_map(|output| names(&args.tags, output));
+    let tags: Vec<Reference> = args.tags.iter().map(|tag| tag.name.clone()).collect();
+    let names = insecure.flat_map(|output| names(&tags, output));
     names.map(|name| name.registry().to_owned()).collect()
 }
 
 /// The names an output gives the image: those of `-t`, and its own.
-pub(super) fn names(tags: &[Reference], output: &Output) -> Vec<Reference> {
+fn names(tags: &[Reference], output: &Output) -> Vec<Reference> {
     let mut names = Vec::new();
     for name in tags.iter().chain(&output.names) {
         if output.is_image() && !names.contains(name) {
@@ -145,7 +267,11 @@ fn check_stdout(outputs: &[Output], quiet: bool, terminal: bool) -> Result<(), F
 }
 
 /// Bare files have no image id to write down (R-EXPORT-10).
-fn check_id(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
+fn check_id(args: &Args, outputs: &[Output], several: bool) -> Result<(), Failure> {
+    if args.iidfile.is_some() && several {
+        let message = "`--iidfile` holds one id, and each target has its own";
+        return Err(Failure::usage(message).help("`--metadata-file` has all of them"));
+    }
     match args.iidfile.is_some() && !outputs.iter().any(Output::is_image) {
         true => Err(Failure::usage(
             "`--iidfile` needs an output that is an image, and `tar` and `local` are not",
@@ -162,12 +288,12 @@ fn check_loaded(outputs: &[Output]) -> Result<(), Failure> {
 }
 
 /// What is pushed has a name, which says where to. By digest it can't have a tag.
-fn check_push(args: &Args, outputs: &[Output]) -> Result<(), Failure> {
-    for output in outputs {
+fn check_push(all: &[TargetOutputs]) -> Result<(), Failure> {
+    for (target, output) in all.iter().flat_map(TargetOutputs::each) {
         let Some(push) = output.image.sink.push else {
             continue;
         };
-        let names = names(&args.tags, output);
+        let names = names(&target.tags, output);
         if names.is_empty() {
             return Err(Failure::usage("an image without a name can't be pushed")
                 .help("name it with `-t REGISTRY/NAME:TAG`, or `name=` of the output"));
@@ -221,7 +347,12 @@ fn check_index(outputs: &[Output], index: bool) -> Result<(), Failure> {
 }
 
 fn check_tags(args: &Args) -> Result<(), Failure> {
-    match args.tags.iter().find(|tag| tag.digest().is_some()) {
+    match args
+        .tags
+        .iter()
+        .map(|tag| &tag.name)
+        .find(|tag| tag.digest().is_some())
+    {
         Some(tag) => Err(Failure::usage(format!(
             "`{}` has a digest, and what is built cannot be named by one",
             tag.familiar()

@@ -8,6 +8,7 @@ use kiln_image::Reference;
 use kiln_parser::{Severity, Source};
 use kiln_planner::lint::Finding;
 
+use super::outputs::{TargetOutputs, flat};
 use super::results::Results;
 use crate::args::ProgressMode;
 use crate::config::Config;
@@ -92,17 +93,19 @@ pub(super) fn unused_build_args(mode: ProgressMode, config: &Config, product: &P
 }
 
 /// The image and where it went.
-pub(super) fn made(mode: ProgressMode, results: &[Results], outputs: &[Output]) {
+pub(super) fn made(mode: ProgressMode, results: &[Results], outputs: &[TargetOutputs]) {
     if is_for_people(mode) {
         crate::say(&summary(results, outputs));
     }
 }
 
-fn summary(results: &[Results], outputs: &[Output]) -> String {
+fn summary(results: &[Results], outputs: &[TargetOutputs]) -> String {
     let mut text = String::new();
     let mut line = |args| writeln!(text, "{args}").expect("writing to a string never fails");
-    let is_image = outputs.iter().any(Output::is_image);
-    for results in results.iter().filter(|_| is_image) {
+    for (results, outputs) in results.iter().zip(outputs) {
+        if !outputs.outputs.iter().any(Output::is_image) {
+            continue;
+        }
         let names: Vec<_> = results.names.iter().map(Reference::familiar).collect();
         let named = if names.is_empty() {
             String::new()
@@ -115,7 +118,7 @@ fn summary(results: &[Results], outputs: &[Output]) -> String {
             line(format!("loaded into {engine}"));
         }
     }
-    for output in outputs {
+    for output in flat(outputs) {
         if output.image.sink.push.is_some() {
             line("pushed to the registries of its names".to_owned());
         }
@@ -144,7 +147,14 @@ mod tests {
             .into_iter()
             .flat_map(str::parse)
             .collect();
+        let of = |outputs: &[Output]| {
+            [TargetOutputs {
+                outputs: outputs.to_vec(),
+                tags: Vec::new(),
+            }]
+        };
         let results = [Results {
+            target: None,
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
@@ -157,7 +167,7 @@ mod tests {
             "image {} named a:1\nwrote x.tar (oci)\nwrote out (local)\n",
             Digest::of(b"")
         );
-        assert_eq!(summary(&results, &outputs), expected);
-        assert_eq!(summary(&results, &outputs[2..]), "wrote out (local)\n");
+        assert_eq!(summary(&results, &of(&outputs)), expected);
+        assert_eq!(summary(&results, &of(&outputs[2..])), "wrote out (local)\n");
     }
 }

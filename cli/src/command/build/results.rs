@@ -13,6 +13,8 @@ use crate::failure::Failure;
 /// What is known of the image, or index, that was built of one target.
 #[derive(Debug, Clone)]
 pub(super) struct Results {
+    /// The target, as it was asked for.
+    pub(super) target: Option<String>,
     /// The config's digest, or the index's once an output made one.
     pub(super) id: Digest,
     /// Whether it is an index.
@@ -31,6 +33,7 @@ pub(super) struct Results {
 impl Results {
     pub(super) fn of(product: &Product) -> Self {
         Self {
+            target: product.target.clone(),
             id: product.first().id,
             is_index: product.is_index(),
             has_image: false,
@@ -70,11 +73,6 @@ impl Results {
         write(path, self.id.to_string().as_bytes())
     }
 
-    /// Writes an indented JSON object.
-    pub(super) fn write_metadata(&self, path: &Path) -> Result<(), Failure> {
-        write(path, format!("{:#}", self.metadata()).as_bytes())
-    }
-
     /// Keys in the order buildx writes them.
     fn metadata(&self) -> Value {
         let mut object = Map::new();
@@ -101,6 +99,21 @@ impl Results {
     }
 }
 
+/// Writes an indented JSON object; with several targets one that has theirs under their names, as buildx bake does.
+pub(super) fn write_metadata(results: &[Results], path: &Path) -> Result<(), Failure> {
+    let metadata = match results {
+        [only] => only.metadata(),
+        several => {
+            let of_each = several.iter().map(|results| {
+                let target = results.target.clone().unwrap_or_default();
+                (target, results.metadata())
+            });
+            Value::Object(of_each.collect())
+        }
+    };
+    write(path, format!("{metadata:#}").as_bytes())
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     std::fs::write(path, bytes).map_err(|error| Failure::unwritable(path, &error))
 }
@@ -114,6 +127,7 @@ mod tests {
     fn metadata_names_config_and_images() {
         // R-EXPORT-9
         let results = Results {
+            target: None,
             id: Digest::of(b"config"),
             is_index: false,
             has_image: false,
@@ -133,6 +147,7 @@ mod tests {
     fn the_id_file_is_the_id_alone() {
         // R-EXPORT-10
         let results = Results {
+            target: None,
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
