@@ -22,7 +22,7 @@ impl FromStr for AnnotationFlag {
             Some((places, key)) if is_places(places) => (places, key),
             _ => ("manifest", key),
         };
-        let places = places.split(',').map(|text| place(text));
+        let places = places.split(',').map(place);
         let annotations = places.map(|place| annotation(place?, key, value));
         annotations.collect::<Result<_, _>>().map(Self)
     }

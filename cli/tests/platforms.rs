@@ -242,3 +242,115 @@ fn a_step_that_cannot_run_here_is_told_before_anything_runs() {
     env.kiln(&["build", "--platform=windows/amd64", "foreign"])
         .succeeds();
 }
+
+#[test]
+fn annotations_go_where_they_are_sent() {
+    // R-MAN-8
+    let env = env();
+    let build = |platforms: &str, annotation: &str| {
+        env.kiln(&[
+            "build",
+            platforms,
+            "--annotation",
+            "a=all",
+            "--annotation",
+            annotation,
+            "-o",
+            "type=oci,dest=layout,tar=false,annotation-manifest[linux/arm64].m=one,annotation-manifest-descriptor.d=beside",
+            ".",
+        ])
+    };
+    build(
+        "--platform=linux/amd64,linux/arm64",
+        "index,index-descriptor:i=top",
+    )
+    .succeeds();
+    let layout = env.work().join("layout");
+    let listed = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(listed["annotations"]["i"], "top");
+    let index = blob(&layout, listed);
+    assert_eq!(index["annotations"], serde_json::json!({"i": "top"}));
+    let said = |at: usize| {
+        let descriptor = &index["manifests"][at];
+        assert_eq!(
+            descriptor["annotations"],
+            serde_json::json!({"d": "beside"})
+        );
+        blob(&layout, descriptor)["annotations"].clone()
+    };
+    assert_eq!(said(0), serde_json::json!({"a": "all"}));
+    assert_eq!(said(1), serde_json::json!({"a": "all", "m": "one"}));
+    let one = "--platform=linux/arm64";
+    let told = build(one, "index:i=top").fails(2).stderr;
+    assert!(
+        told.contains("index annotations not supported for single platform export"),
+        "{told}"
+    );
+    let told = build("--platform=linux/amd64", "b=c").fails(2).stderr;
+    assert!(told.contains("no platform linux/arm64"), "{told}");
+    build(one, "b=c").succeeds();
+    let output = ["-o", "out"];
+    env.kiln(&["build", "--annotation", "a=b", output[0], output[1], "."])
+        .fails(2);
+}
+
+#[test]
+fn each_target_has_its_image() {
+    let env = env();
+    let text = "FROM base AS common\nCOPY both /\nFROM common AS one\nCOPY for-amd64 /\nFROM common AS two\nCOPY for-arm64 /\n";
+    env.write("Dockerfile", text);
+    let outcome = env
+        .kiln(&[
+            "build",
+            "--progress=plain",
+            "--target=one",
+            "--target=TWO",
+            "-t",
+            "one=first:1",
+            "-t",
+            "two=second:2",
+            "--metadata-file=metadata",
+            "-q",
+            ".",
+        ])
+        .succeeds();
+    let ids: Vec<&str> = outcome.stdout.lines().collect();
+    let metadata = json(&env.work().join("metadata"));
+    for ((target, name), id) in [("one", "first:1"), ("TWO", "second:2")].iter().zip(&ids) {
+        assert_eq!(metadata[target]["containerimage.config.digest"], *id);
+        assert_eq!(
+            metadata[target]["image.name"],
+            format!("docker.io/library/{name}")
+        );
+        let listed = env.kiln(&["images", "-q", "--no-trunc", name]).succeeds();
+        assert_eq!(listed.stdout.trim(), *id);
+    }
+    assert!(ids.len() == 2 && ids[0] != ids[1]);
+    // What both need is done once.
+    let two = ["build", "--no-cache", "--target=one", "--target=two"];
+    let outputs = [
+        "-o",
+        "type=local,dest=1,target=one",
+        "-o",
+        "type=local,dest=2,target=two",
+    ];
+    let args: Vec<&str> = two.into_iter().chain(outputs).chain(["."]).collect();
+    let outcome = env.kiln(&args).succeeds();
+    assert_eq!(
+        outcome.stderr.matches("COPY both /\n").count(),
+        1,
+        "{}",
+        outcome.stderr
+    );
+    assert!(env.work().join("1/for-amd64").exists() && env.work().join("2/for-arm64").exists());
+    for unclear in [
+        ["-t", "app"],
+        ["-t", "three=app"],
+        ["-o", "out"],
+        ["-o", "type=image,name=app"],
+        ["--iidfile", "id"],
+    ] {
+        let args: Vec<&str> = two.into_iter().chain(unclear).chain(["."]).collect();
+        env.kiln(&args).fails(2);
+    }
+}

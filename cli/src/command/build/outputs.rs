@@ -212,7 +212,6 @@ pub(super) fn export_options(
         rewrite_timestamp: output.image.rewrite_timestamp || args.recipe.reproducible,
         wants_manifest: args.metadata_file.is_some(),
         known_layers: known.unwrap_or_default().to_vec(),
-        ..ExportOptions::default()
     }
 }
 
