@@ -57,7 +57,7 @@ pub(super) fn tell(
             if is_dates {
                 writeln!(
                     out,
-                    "    with `--build-arg SOURCE_DATE_EPOCH=…` they are the same every time"
+                    "    built with `--reproducible` they are the same every time"
                 )?;
             }
             Ok(Exit::Check)
