@@ -59,7 +59,15 @@ pub(crate) enum Place<'a> {
 /// Why a question has no answer: for good, or perhaps not the next time.
 pub(crate) enum Trouble {
     Final(RegistryError),
-    Transport { host: String, error: TransportError },
+    Transport {
+        host: String,
+        error: TransportError,
+    },
+    /// An answer that may be another one later, after as long as it says.
+    Busy {
+        error: RegistryError,
+        asked: Option<Duration>,
+    },
 }
 
 impl<'a> Question<'a> {
@@ -151,6 +159,7 @@ impl Session {
                 Err(Trouble::Transport { error, .. }) if tries < retry::limit(&error, retries) => {
                     None
                 }
+                Err(Trouble::Busy { asked, .. }) if tries < retries => asked,
                 Err(trouble) => return Err(trouble.into_error(at)),
             };
             self.wait(tries, asked);
@@ -223,21 +232,17 @@ impl Session {
         let to = self.rules(&at)?.registry(registry);
         let mut tries = 0;
         loop {
-            let error = match self.log_in_once(&at, &to, credential) {
+            let asked = match self.log_in_once(&at, &to, credential) {
                 Ok(kept) => return Ok(kept),
                 Err(Trouble::Transport { error, .. })
                     if tries < retry::limit(&error, self.options.retries) =>
                 {
                     None
                 }
-                Err(Trouble::Final(RegistryError::Status { status, .. }))
-                    if retry::passing_status(status) && tries < self.options.retries =>
-                {
-                    None
-                }
+                Err(Trouble::Busy { asked, .. }) if tries < self.options.retries => asked,
                 Err(trouble) => return Err(trouble.into_error(&at)),
             };
-            self.wait(tries, error);
+            self.wait(tries, asked);
             tries += 1;
         }
     }
@@ -261,7 +266,7 @@ impl Session {
             return Ok(None);
         }
         if answer.status != 401 {
-            return Err(Trouble::Final(refused(at, answer)));
+            return Err(Trouble::refused(at, answer));
         }
         let way = choose(
             &challenges(&answer),
@@ -282,7 +287,7 @@ impl Session {
         match answer.status {
             401 => Err(Trouble::Final(unauthorized(at, answer, true))),
             _ if answer.is_success() => Ok(refresh.map(Credential::IdentityToken)),
-            _ => Err(Trouble::Final(refused(at, answer))),
+            _ => Err(Trouble::refused(at, answer)),
         }
     }
 
@@ -434,9 +439,9 @@ impl Session {
                 }
                 status if retry::passing_status(status) => {
                     let error = TransportError::Cut(format!("its token service answered {status}"));
-                    return Err(Trouble::Transport {
-                        host: wanted.host().to_owned(),
-                        error,
+                    return Err(Trouble::Busy {
+                        error: unreachable(at, wanted.host(), error),
+                        asked: retry::asked_pause(&answer.headers),
                     });
                 }
                 _ => return Err(Trouble::Final(refused(at, answer))),
@@ -547,9 +552,21 @@ impl Trouble {
         }
     }
 
+    /// Of an answer that is not a success.
+    fn refused(at: &Attempt, answer: Answer) -> Self {
+        let asked = retry::asked_pause(&answer.headers);
+        match retry::passing_status(answer.status) {
+            true => Trouble::Busy {
+                error: refused(at, answer),
+                asked,
+            },
+            false => Trouble::Final(refused(at, answer)),
+        }
+    }
+
     fn into_error(self, at: &Attempt) -> RegistryError {
         match self {
-            Trouble::Final(error) => error,
+            Trouble::Final(error) | Trouble::Busy { error, .. } => error,
             Trouble::Transport { host, error } => unreachable(at, &host, error),
         }
     }

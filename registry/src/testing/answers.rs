@@ -16,7 +16,11 @@ const MOST_AT_ONCE: usize = 8 * 1024 * 1024;
 /// The answer to a request, faults included.
 pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
     if request.path() == "/token" {
-        return token(state, request);
+        let busy = state.take_if(|fault| matches!(fault, Fault::BusyTokenService(_)));
+        return match busy {
+            Some(Fault::BusyTokenService(seconds)) => ordered_error(429, Some(seconds)),
+            _ => token(state, request),
+        };
     }
     let ordered = state.take_if(|fault| matches!(fault, Fault::Answer { method, .. } if method.is_none_or(|m| m == request.method())));
     if let Some(Fault::Answer {
@@ -25,11 +29,7 @@ pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
         ..
     }) = ordered
     {
-        let mut answer = error(status, "ORDERED", "as ordered");
-        answer
-            .headers
-            .extend(retry_after.map(|seconds| ("retry-after", seconds.to_string())));
-        return answer;
+        return ordered_error(status, retry_after);
     }
     let path = request.path().to_owned();
     let Some(rest) = path.strip_prefix("/v2/") else {
@@ -54,6 +54,14 @@ pub(crate) fn answer(state: &mut State, request: &Request) -> Answer {
         }
     }
     error(404, "UNSUPPORTED", "no such end point")
+}
+
+fn ordered_error(status: u16, retry_after: Option<u64>) -> Answer {
+    let mut answer = error(status, "ORDERED", "as ordered");
+    answer
+        .headers
+        .extend(retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+    answer
 }
 
 fn plain(status: u16) -> Answer {

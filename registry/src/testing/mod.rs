@@ -68,6 +68,8 @@ pub enum Fault {
         /// Value of `Retry-After`.
         retry_after: Option<u64>,
     },
+    /// The next request for a token is answered with 429, and `Retry-After` in seconds.
+    BusyTokenService(u64),
     /// The next blob's answer ends after so many bytes of its body, without notice.
     CutBlobAfter(u64),
     /// The next blob comes with its first byte changed.

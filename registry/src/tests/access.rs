@@ -103,6 +103,20 @@ fn an_anonymous_token_is_fetched_once_for_a_repository_and_scope() {
 }
 
 #[test]
+fn a_busy_token_service_is_asked_again_when_it_says() {
+    let registry = filled(Access::Bearer { user: None });
+    let (client, pauses) = client_with(Options::default());
+    registry.order(Fault::BusyTokenService(7));
+    client.resolve(&reference(&registry, "app:1")).unwrap();
+    registry.order(Fault::BusyTokenService(9));
+    let credential = Credential::IdentityToken("any".to_owned());
+    client.log_in(&registry.host(), &credential).unwrap();
+    let pauses = pauses.lock().unwrap();
+    let seconds: Vec<u64> = pauses.iter().map(Duration::as_secs).collect();
+    assert_eq!(seconds, [7, 9]);
+}
+
+#[test]
 fn a_token_is_fetched_with_password_or_identity_token() {
     let registry = filled(Access::Bearer { user: Some(user()) });
     let app = reference(&registry, "app:1");
