@@ -5,6 +5,7 @@
 
 mod test_env;
 
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -172,4 +173,51 @@ fn sandbox_equal_steps_of_several_processes_run_once() {
             format!("{name}\n")
         );
     }
+}
+
+/// A stage with a step that goes on when whoever listens at `port` hangs up.
+fn stage_that_waits(name: &str, port: u16) -> String {
+    format!("FROM busybox AS {name}\nRUN echo {name} > /own; nc 127.0.0.1 {port} < /dev/null\n")
+}
+
+#[test]
+fn sandbox_builds_with_each_other_s_steps_in_another_order_both_end() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let builds = [("p", "q"), ("q", "p")].map(|(first, second)| {
+        let stages = [first, second].map(|name| stage_that_waits(name, port));
+        let last = format!("FROM {first}\nCOPY --from={second} /own /other\n");
+        env.write(&format!("{first}/Dockerfile"), &(stages.concat() + &last));
+        started(&mut env.command(&["build", "--progress=plain", "-j", "1", first]))
+    });
+    // Each runs its first step, which is the other's second.
+    let both = [listener.accept().unwrap(), listener.accept().unwrap()];
+    drop((both, listener));
+    for build in builds {
+        let outcome = ended(build).succeeds();
+        assert!(outcome.stderr.contains(" CACHED\n"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn sandbox_what_has_ended_is_there_for_others_while_another_step_runs() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let quick = "FROM busybox AS quick\nRUN echo quick > /own\n";
+    let last = "FROM long\nCOPY --from=quick /own /other\n";
+    let text = [quick, &stage_that_waits("long", port), last].concat();
+    env.write("Dockerfile", &text);
+    let whole = started(&mut env.command(&["build", "-j", "2", "."]));
+    let long = listener.accept().unwrap();
+    env.kiln(&["build", "--target", "quick", "."]).succeeds();
+    drop(long);
+    ended(whole).succeeds();
 }

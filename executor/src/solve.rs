@@ -10,6 +10,7 @@
 //! that was done again with the same outcome does not disturb the ones after it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub(crate) struct Solver<'a> {
     pub limiter: Limiter,
     pub journal: Option<&'a Journal>,
     unwritten: Unwritten,
+    /// How many vertices are worked on.
+    working: AtomicUsize,
     halt: Cancel,
 }
 
@@ -222,6 +225,7 @@ impl<'a> Solver<'a> {
             limiter: Limiter::default(),
             journal: options.journal,
             unwritten: Unwritten::default(),
+            working: AtomicUsize::new(0),
             halt,
         }
     }
@@ -239,6 +243,13 @@ impl Solver<'_> {
     }
 
     fn vertex(&self, id: VertexId) -> Result<(), Cause> {
+        self.working.fetch_add(1, Ordering::SeqCst);
+        let done = self.work_on(id);
+        self.working.fetch_sub(1, Ordering::SeqCst);
+        done
+    }
+
+    fn work_on(&self, id: VertexId) -> Result<(), Cause> {
         if self.halt.requested() {
             return Err(Cause::Canceled);
         }
@@ -638,6 +649,10 @@ impl Solver<'_> {
         if matches!(vertex.op, Op::Exec(_)) && self.has_other_steps() {
             let preimage = preimage.clone();
             self.unwritten.add(key, result.clone(), preimage, alone);
+            // Whoever else is at work may be past writing it, and take long.
+            if self.working.load(Ordering::SeqCst) > 1 {
+                self.unwritten.write(self.services.store)?;
+            }
         } else {
             self.services.store.actions().put(&key, &result, preimage)?;
         }
@@ -657,9 +672,16 @@ impl Solver<'_> {
         })
     }
 
-    /// Waits until what another process holds can be had, or for the build to be stopped.
+    /// Waits until what another process holds can be had, or for the build to be stopped. The other may be waiting for a key
+    /// that is held for a record, so those are written first.
     pub(crate) fn until<T>(&self, ask: impl Fn() -> Result<Option<T>, Cause>) -> Result<T, Cause> {
-        self.halt.until(ask)
+        self.halt.until(|| {
+            let held = ask()?;
+            if held.is_none() {
+                self.unwritten.write(self.services.store)?;
+            }
+            Ok(held)
+        })
     }
 
     fn mkdir(
