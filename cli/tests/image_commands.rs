@@ -4,7 +4,7 @@
 
 mod test_env;
 
-use test_env::TestEnv;
+use test_env::{TestEnv, files_below};
 
 /// Two images: `team/base:1` with a file, and `app` made of it, with a label and a command.
 fn two_images() -> TestEnv {
@@ -275,4 +275,20 @@ fn squashing_leaves_one_layer_with_the_same_files() {
     assert_eq!(lines.len(), 7, "{history}");
     let other = env.kiln(&["squash", "--base", "flat", "app"]);
     other.fails_with(2, "error: `app` is not made of `flat`");
+}
+
+#[test]
+fn squashing_what_has_no_layers_of_its_own_makes_none_and_says_so() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nENV A=1\n")]);
+    let output = "type=oci,dest=layout,tar=false";
+    env.kiln(&["build", "-q", "--squash", "-o", output, "."])
+        .succeeds();
+    let config = files_below(&env.work().join("layout/blobs"))
+        .iter()
+        .filter_map(|blob| serde_json::from_slice(&std::fs::read(blob).unwrap()).ok())
+        .find(|blob: &serde_json::Value| blob.get("history").is_some())
+        .unwrap();
+    let history = config["history"].as_array().unwrap();
+    assert_eq!(history.len(), 2);
+    assert!(history.iter().all(|entry| entry["empty_layer"] == true));
 }

@@ -26,7 +26,8 @@ pub fn squash(
 ) -> Result<StoredImage, BuildError> {
     let make = || -> Result<StoredImage, Cause> {
         let layers = squashed(services, image.config.diff_ids(), kept, task)?;
-        let (config, entry) = retold(&image.config, image.record.config, kept);
+        let (config, mut entry) = retold(&image.config, image.record.config, kept);
+        entry.empty_layer = layers.len() <= kept;
         keep_with(services, config, layers, entry, name)
     };
     make().map_err(BuildError::new)
@@ -56,6 +57,7 @@ fn squash_built(
     let make = || -> Result<Built, Cause> {
         let layers = squashed(services, built.config.diff_ids(), built.base_layers, task)?;
         let (mut config, mut entry) = retold(&built.config, built.id, built.base_layers);
+        entry.empty_layer = layers.len() <= built.base_layers;
         entry.created = config.created.clone();
         config.history.get_or_insert_default().push(entry);
         config.rootfs.diff_ids = (!layers.is_empty()).then(|| layers.clone());
@@ -118,8 +120,8 @@ fn squashed(
     Ok(squashed)
 }
 
-/// The config with a history in which only the lowest `kept` entries have layers, and the entry of the layer that took the place of the
-/// others.
+/// The config with a history in which only the lowest `kept` entries have layers, and the entry of what took the place of the
+/// others: a layer, unless they come to nothing.
 fn retold(config: &ImageConfig, id: Digest, kept: usize) -> (ImageConfig, History) {
     let mut config = config.clone();
     let mut with_layers = 0;
