@@ -25,17 +25,10 @@ pub(crate) enum Framed {
     Damaged,
 }
 
-/// Writes `body` with its digest in front; it appears whole.
+/// Writes `body` with its digest in front; it appears whole, or what was there stays.
 pub(crate) fn write(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
     let digest = Digest::of(body);
-    store.write_file(path, &[MAGIC, digest.as_bytes(), body], false)
-}
-
-/// As [`write`], but what is there goes first: for a moment, or if this is where kiln is killed, there is nothing. For what is no loss: a file
-/// that is put in the place of another has to be brought to the disk at once, as ext4 sees it.
-pub(crate) fn renew(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreError> {
-    let _ = std::fs::remove_file(path);
-    write(store, path, body)
+    store.renew_file(path, &[MAGIC, digest.as_bytes(), body])
 }
 
 /// As [`write`], but if just that is there it only gets a new time: to replace a file costs ten times as much.
@@ -44,7 +37,7 @@ pub(crate) fn keep(store: &Store, path: &Path, body: &[u8]) -> Result<(), StoreE
         touch(path);
         return Ok(());
     }
-    renew(store, path, body)
+    write(store, path, body)
 }
 
 /// Reads what [`write`] wrote.

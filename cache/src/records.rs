@@ -256,7 +256,7 @@ impl<'s> ActionCache<'s> {
 
     fn write(&self, key: &CacheKey, record: &Record) -> Result<(), StoreError> {
         let body = postcard::to_stdvec(record).map_err(serialise("a cache record"))?;
-        framed::renew(self.store, &self.record_path(key), &body)
+        framed::write(self.store, &self.record_path(key), &body)
     }
 
     fn record_path(&self, key: &CacheKey) -> PathBuf {

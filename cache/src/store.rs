@@ -259,11 +259,7 @@ impl Store {
         parts: &[&[u8]],
         durable: bool,
     ) -> Result<(), StoreError> {
-        let tmp = self.tmp_path()?;
-        let mut file = tmp.create_file()?;
-        for part in parts {
-            file.write_all(part).map_err(StoreError::io("write", to))?;
-        }
+        let (tmp, file) = self.made_file(to, parts)?;
         if durable {
             file.sync_data().map_err(StoreError::io("sync", to))?;
         }
@@ -272,6 +268,21 @@ impl Store {
             sync_parent(to)?;
         }
         Ok(())
+    }
+
+    /// The same for a file that knows when it is damaged, and often takes the place of another.
+    pub(crate) fn renew_file(&self, to: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+        let (tmp, _) = self.made_file(to, parts)?;
+        tmp.exchange(to)
+    }
+
+    fn made_file(&self, to: &Path, parts: &[&[u8]]) -> Result<(TmpPath, File), StoreError> {
+        let tmp = self.tmp_path()?;
+        let mut file = tmp.create_file()?;
+        for part in parts {
+            file.write_all(part).map_err(StoreError::io("write", to))?;
+        }
+        Ok((tmp, file))
     }
 
     pub(crate) fn note_unsynced(&self, layer: Digest) {
