@@ -88,6 +88,12 @@ impl Store {
             .map(|lock| lock.expect("a lock that waits ends up with it"))
     }
 
+    /// Holds the name of a container from its start to when it is kept; `None` if another process has it.
+    pub fn try_lock_container_name(&self, name: &str) -> Result<Option<KeyLock>, StoreError> {
+        let name = format!("container-{}", Digest::of(name.as_bytes()).hex());
+        self.lock_name(&name, FlockOperation::NonBlockingLockExclusive)
+    }
+
     fn lock_file(&self) -> Result<(File, PathBuf), StoreError> {
         let path = self.locks_dir().join("store");
         Ok((open(&path)?, path))

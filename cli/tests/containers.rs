@@ -4,6 +4,9 @@
 
 mod test_env;
 
+use std::net::TcpListener;
+use std::process::Stdio;
+
 use test_env::TestEnv;
 
 /// A store with busybox in it and a container `work` that changed some of its files.
@@ -54,6 +57,26 @@ fn sandbox_a_container_is_kept_looked_at_and_removed() {
         .fails_with(1, "error[container]: there is no container `work`");
     env.kiln(&["rm", "-f", "work"]).succeeds();
     assert_eq!(env.kiln(&["ps", "-q"]).succeeds().stdout, "");
+}
+
+#[test]
+fn sandbox_the_name_of_a_running_container_is_taken() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("nc 127.0.0.1 {port}");
+    let run = ["run", "--name", "work", "busybox", "sh", "-c", &script];
+    let mut first = env.command(&run).stdin(Stdio::null()).spawn().unwrap();
+    let running = listener.accept().unwrap();
+    let second = env.kiln(&["run", "--name", "work", "busybox", "true"]);
+    second.fails_with(125, "error[container]: a container `work` is running");
+    drop(running);
+    assert!(first.wait().unwrap().success());
+    let names = env.kiln(&["ps", "-a", "--format", "{{.Names}}"]);
+    assert_eq!(names.succeeds().stdout, "work\n");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod streams;
 use std::io;
 use std::path::PathBuf;
 
+use kiln_cache::KeyLock;
 use kiln_executor::container::{self, Keep, Receiver, RunEnd, RunOptions};
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
@@ -108,7 +109,7 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
 
 fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, args.sandbox.as_deref())?;
-    check_name(args, &session)?;
+    let _name = hold_name(args, &session)?;
     let image = find_or_pull(&session, config, &args.image)?;
     let options = options(args, config, &image)?;
     let (ended, _) = session.watch(ProgressMode::None, |watched| {
@@ -148,21 +149,27 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Program(u8::try_from(status).unwrap_or(u8::MAX)))
 }
 
-/// No two containers have one name.
-fn check_name(args: &Args, session: &Session) -> Result<(), Failure> {
+/// No two containers have one name, be they kept or running.
+fn hold_name(args: &Args, session: &Session) -> Result<Option<KeyLock>, Failure> {
     let Some(name) = args.name.as_ref().filter(|_| !args.rm) else {
-        return Ok(());
+        return Ok(None);
+    };
+    let taken = |message, help| Err(Failure::new(Exit::Failed, "container", message).help(help));
+    let held = session.store.try_lock_container_name(name);
+    let Some(held) = held.map_err(|error| Failure::from_store(&error))? else {
+        return taken(
+            format!("a container `{name}` is running"),
+            "choose another name, or wait for its end".to_owned(),
+        );
     };
     let kept = session.store.containers().list();
     let kept = kept.map_err(|error| Failure::from_store(&error))?;
     match kept.iter().any(|container| container.name == *name) {
-        true => Err(Failure::new(
-            Exit::Failed,
-            "container",
+        true => taken(
             format!("there is a container `{name}` already"),
-        )
-        .help(format!("`kiln rm {name}` removes it"))),
-        false => Ok(()),
+            format!("`kiln rm {name}` removes it"),
+        ),
+        false => Ok(Some(held)),
     }
 }
 
