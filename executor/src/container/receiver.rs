@@ -1,5 +1,6 @@
 //! Signals for a container's program, as if they had come to it.
 
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::sandbox::{ExitStatus, Step};
@@ -13,6 +14,8 @@ pub struct Receiver {
 #[derive(Default)]
 struct State {
     step: Option<Arc<Step>>,
+    /// What came before the program was known to run.
+    early: Vec<i32>,
     /// The signal that ended it, because it had no handler.
     ended_by: Option<i32>,
 }
@@ -22,24 +25,17 @@ impl Receiver {
     /// and all it started.
     pub fn take(&self, signal: i32) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(step) = state.step.clone() else {
-            state.ended_by = Some(signal);
-            return;
-        };
-        match step.minds(signal) {
-            true => step.signal(signal),
-            false => {
-                state.ended_by = Some(signal);
-                step.kill();
-            }
+        match state.step.clone() {
+            Some(step) => state.pass_on(signal, &step),
+            None => state.early.push(signal),
         }
     }
 
-    /// The program has started; one that was to end before it began ends now.
+    /// The program has started. What came before is for it, too: it may have said already that it waits for signals.
     pub(super) fn begin(&self, step: &Arc<Step>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.ended_by.is_some() {
-            step.kill();
+        for signal in mem::take(&mut state.early) {
+            state.pass_on(signal, step);
         }
         state.step = Some(step.clone());
     }
@@ -50,6 +46,17 @@ impl Receiver {
         match (status, state.ended_by) {
             (ExitStatus::Signal(_), Some(signal)) => ExitStatus::Signal(signal),
             _ => status,
+        }
+    }
+}
+
+impl State {
+    fn pass_on(&mut self, signal: i32, step: &Step) {
+        if step.minds(signal) {
+            step.signal(signal);
+        } else {
+            self.ended_by = Some(signal);
+            step.kill();
         }
     }
 }
