@@ -5,39 +5,14 @@
 mod test_env;
 
 use kiln_registry::testing::{BUCKET, KEY_ID, REGION, Reply, SECRET, TestBucket, failure};
-use test_env::{Outcome, TestEnv};
-
-const FILES: [(&str, &str); 3] = [
-    (
-        "Dockerfile",
-        "FROM scratch AS tools\nCOPY tool /\nFROM scratch\nCOPY --from=tools /tool /bin/\nCOPY app /\n",
-    ),
-    ("tool", "a tool"),
-    ("app", "an app"),
-];
-
-/// A machine of its own with the same checkout.
-fn runner() -> TestEnv {
-    TestEnv::with_files(&FILES)
-}
+use test_env::Outcome;
+use test_env::runner::{build, built, cached, runner};
 
 fn place(server: &TestBucket) -> String {
     format!(
         "type=s3,bucket={BUCKET},region={REGION},endpoint_url={},use_path_style=true,prefix=ci/,name=main;tip,access_key_id={KEY_ID},secret_access_key={SECRET}",
         server.endpoint()
     )
-}
-
-fn built(env: &TestEnv, flags: &[&str]) -> Outcome {
-    env.kiln(&[&["build", "--progress=plain", "-t", "x"], flags, &["."]].concat())
-}
-
-fn build(env: &TestEnv, flags: &[&str]) -> Outcome {
-    built(env, flags).succeeds()
-}
-
-fn cached(outcome: &Outcome) -> usize {
-    outcome.stderr.matches(" CACHED\n").count()
 }
 
 fn filled() -> TestBucket {

@@ -6,7 +6,7 @@ mod test_env;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use test_env::{TestEnv, is_running, number_of_its_own};
 
@@ -103,13 +103,8 @@ fn sandbox_run_passes_status_stdin_environment_and_volumes() {
     assert_eq!(missing.code, 127, "{}", missing.stderr);
 }
 
-#[test]
-fn sandbox_an_interrupt_stops_the_build_and_leaves_a_good_store() {
-    let env =
-        TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo started; sleep 1000\n")]);
-    if !env.import_busybox() {
-        return;
-    }
+/// A build whose step has said that it started, and what it says from then on.
+fn started(env: &TestEnv) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = env
         .command(&["build", "--progress=plain", "."])
         .stderr(Stdio::piped())
@@ -119,6 +114,17 @@ fn sandbox_an_interrupt_stops_the_build_and_leaves_a_good_store() {
         .lines()
         .map_while(Result::ok);
     assert!(lines.any(|line| line.ends_with(" started")));
+    (child, lines)
+}
+
+#[test]
+fn sandbox_an_interrupt_stops_the_build_and_leaves_a_good_store() {
+    let env =
+        TestEnv::with_files(&[("Dockerfile", "FROM busybox\nRUN echo started; sleep 1000\n")]);
+    if !env.import_busybox() {
+        return;
+    }
+    let (mut child, lines) = started(&env);
     Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()
@@ -144,16 +150,8 @@ fn sandbox_a_second_interrupt_ends_kiln_and_leaves_a_good_store() {
     if !env.import_busybox() {
         return;
     }
-    let mut child = env
-        .command(&["build", "--progress=plain", "."])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (mut child, lines) = started(&env);
     let asked = silent.accept().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    assert!(lines.any(|line| line.ends_with(" started")));
     for _ in 0..2 {
         let kill = ["-INT", &child.id().to_string()].map(str::to_owned);
         Command::new("kill").args(kill).status().unwrap();

@@ -5,30 +5,8 @@
 mod test_env;
 
 use kiln_registry::testing::{Fault, TestRegistry};
+use test_env::runner::{build, cached, runner};
 use test_env::{Outcome, TestEnv};
-
-const FILES: [(&str, &str); 3] = [
-    (
-        "Dockerfile",
-        "FROM scratch AS tools\nCOPY tool /\nFROM scratch\nCOPY --from=tools /tool /bin/\nCOPY app /\n",
-    ),
-    ("tool", "a tool"),
-    ("app", "an app"),
-];
-
-/// A machine of its own with the same checkout.
-fn runner() -> TestEnv {
-    TestEnv::with_files(&FILES)
-}
-
-fn build(env: &TestEnv, flags: &[&str]) -> Outcome {
-    let args = [&["build", "--progress=plain", "-t", "x"], flags, &["."]].concat();
-    env.kiln(&args).succeeds()
-}
-
-fn cached(outcome: &Outcome) -> usize {
-    outcome.stderr.matches(" CACHED\n").count()
-}
 
 /// Builds with this registry's cache in a new store.
 fn rebuilt(registry: &TestRegistry) -> Outcome {

@@ -3,26 +3,20 @@
 //! `cargo xtask test` starts the registry and names it in `KILN_TEST_REGISTRY` (`127.0.0.1:port`).
 #![allow(clippy::unwrap_used)]
 
+mod real;
+
 use std::io::{self, Cursor, Read};
-use std::process::Command;
 
 use kiln_image::media_type::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::{Client, Options, Pushed, RegistryError};
-use oci_spec::image::MediaType;
+use real::material::{descriptor, layer};
+use real::skopeo;
 
 fn reference(rest: &str) -> Reference {
     let host = std::env::var("KILN_TEST_REGISTRY")
         .expect("`KILN_TEST_REGISTRY` names the registry; `cargo xtask test` sets it");
     format!("{host}/registry-crate/{rest}").parse().unwrap()
-}
-
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor::new(
-        MediaType::from(media_type),
-        bytes.len() as u64,
-        Digest::of(bytes).to_oci(),
-    )
 }
 
 fn push(
@@ -35,35 +29,6 @@ fn push(
     let copy = bytes.to_vec();
     let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(copy.clone()))) };
     client.push_blob(to, blob, &open, from, &|_| {}).unwrap()
-}
-
-/// A layer with one empty file, padded to `blocks` blocks of 512 bytes so that transfers take more than one read.
-fn layer(name: &str, blocks: usize) -> Vec<u8> {
-    let mut header = [0_u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
-    header[108..115].copy_from_slice(b"0000000");
-    header[116..123].copy_from_slice(b"0000000");
-    header[124..135].copy_from_slice(b"00000000000");
-    header[136..147].copy_from_slice(b"00000000000");
-    header[148..156].copy_from_slice(b"        ");
-    header[156] = b'0';
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let mut tar = header.to_vec();
-    tar.resize(512 * blocks.max(3), 0);
-    tar
-}
-
-fn skopeo(arguments: &[&str]) -> String {
-    let output = Command::new("skopeo").args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "skopeo {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]

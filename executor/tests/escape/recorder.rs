@@ -1,7 +1,6 @@
 //! The recorder of owners acts for the step with kiln's own rights, in the rung `userns-single`. What it is asked for is a step's word.
 
-use crate::yard::Yard;
-use kiln_executor::sandbox::terminal::Pty;
+use crate::yard::{Yard, a_terminal};
 use rustix::fs::{Mode, OFlags};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,13 +58,7 @@ pub(crate) fn sandbox_opens_nothing_exchanged_while_it_is_made(yard: &Yard) {
 
 /// Makes a terminal the controlling one of this process, as a user's is.
 fn give_kiln_a_terminal() {
-    let size = rustix::termios::Winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let pty = Pty::with_size(size).unwrap();
+    let pty = a_terminal();
     rustix::process::setsid().unwrap();
     rustix::process::ioctl_tiocsctty(&pty.slave).unwrap();
     std::mem::forget(pty); // who hangs up kills

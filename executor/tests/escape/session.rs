@@ -4,8 +4,7 @@
     expect(unused_imports, dead_code, reason = "the programs are i386's")
 )]
 
-use crate::yard::Yard;
-use kiln_executor::sandbox::terminal::Pty;
+use crate::yard::{Yard, a_terminal};
 use kiln_executor::sandbox::{ExitStatus, Stdio};
 use rustix::io::Errno;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,13 +32,7 @@ pub(crate) fn sandbox_types_nothing_into_the_users_terminal(yard: &Yard) {
         std::fs::write(&path, program(CONTROL, [0, request, argument, 0, 0], &data)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let size = rustix::termios::Winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let pty = Pty::with_size(size).unwrap();
+    let pty = a_terminal();
     for (script, refused) in [
         ("/take", vec![Errno::PERM]),
         ("/take; /type", vec![Errno::PERM, Errno::IO]), // the latter by `dev.tty.legacy_tiocsti`

@@ -1,5 +1,6 @@
 //! What cases are made of: an image with a shell, something outside of it that must stay as it is, and steps with a time limit.
 
+use kiln_executor::sandbox::terminal::Pty;
 use kiln_executor::sandbox::{
     ExitStatus, Launcher, MountKind, MountSpec, RootSpec, Rung, SandboxError, SandboxSpec, Stdio,
 };
@@ -445,4 +446,15 @@ pub(crate) fn race(one: &Path, other: &Path, rounds: usize, mut round: impl FnMu
             }
         }
     });
+}
+
+/// A terminal as a user has one.
+pub(crate) fn a_terminal() -> Pty {
+    let size = rustix::termios::Winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Pty::with_size(size).unwrap()
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod fault_proxy;
+pub mod material;
 pub mod tokens;
 
 use std::io::{BufRead, BufReader};
