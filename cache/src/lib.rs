@@ -86,4 +86,4 @@ pub use refs::{ImageRecord, ManifestRecord, NamedImages, Refs};
 pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};
 pub use tar_file::TarFile;
-pub use transfer::{CacheIndex, Preimages};
+pub use transfer::{CacheIndex, Preimages, SavedMount};

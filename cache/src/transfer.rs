@@ -5,6 +5,7 @@
 //!   config       application/vnd.kiln.cache.config.v1+json        [`CacheIndex`]: key -> result, and which layer is which
 //!   layers[0]    application/vnd.kiln.cache.preimages.v1+gzip     [`Preimages`]: what the keys were made of
 //!   layers[1..]  application/vnd.oci.image.layer.v1.tar+…         the layers, in the order of the index
+//!   …            application/vnd.kiln.cache.mount.v1.tar          cache mounts ([`SavedMount`]), compressed as the layers are
 //! ```
 //!
 //! A build reads manifest and config, which are small. Layers are fetched when somebody needs them, and the preimages when
@@ -15,7 +16,8 @@
 
 use std::collections::BTreeMap;
 
-use kiln_image::DiffId;
+use jiff::Timestamp;
+use kiln_image::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::key::{CacheKey, Preimage};
@@ -26,6 +28,8 @@ use crate::{ActionCache, StoreError};
 pub const INDEX_TYPE: &str = "application/vnd.kiln.cache.config.v1+json";
 /// Media type of [`Preimages`], compressed with gzip.
 pub const PREIMAGES_TYPE: &str = "application/vnd.kiln.cache.preimages.v1+gzip";
+/// Media type of what a cache mount has in it.
+pub const MOUNT_TYPE: &str = "application/vnd.kiln.cache.mount.v1.tar";
 /// The key of an image's config under which its records are.
 pub const INLINE: &str = "dev.kiln.cache.v1";
 
@@ -41,9 +45,27 @@ pub struct CacheIndex {
     pub aliases: BTreeMap<CacheKey, CacheKey>,
     /// The layers that come with it, in the manifest's order.
     pub layers: Vec<DiffId>,
+    /// The cache mounts that come with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<SavedMount>,
     /// What the keys were made of, where that is not a blob of its own.
     #[serde(default, skip_serializing_if = "Preimages::is_empty")]
     pub preimages: Preimages,
+}
+
+/// A directory of `RUN --mount=type=cache` as it travels. It is in no key, and whoever can't have it begins with an empty one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMount {
+    /// The mount's id.
+    pub id: String,
+    /// Which of the id's directories: sixteen hexadecimal digits that stand for mode, owner and first content.
+    pub variant: String,
+    /// The tar of what is in it, perhaps compressed.
+    pub blob: Digest,
+    /// Size of that tar without compression, in bytes.
+    pub size: u64,
+    /// When a step used it last.
+    pub used: Timestamp,
 }
 
 /// What keys were made of. The steps they belong to are named without the Dockerfile, which is elsewhere on another machine.
@@ -120,9 +142,6 @@ impl ActionCache<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use jiff::Timestamp;
-    use kiln_image::Digest;
-
     use super::*;
     use crate::OutputId;
 
@@ -147,6 +166,13 @@ mod tests {
         index.aliases.insert(key("c"), key("lost"));
         index.aliases.insert(key("d"), key("d"));
         index.layers.push(DiffId(Digest::of(b"layer")));
+        index.mounts.push(SavedMount {
+            id: "/root/.cache".to_owned(),
+            variant: "0123456789abcdef".to_owned(),
+            blob: Digest::of(b"blob"),
+            size: 512,
+            used: Timestamp::UNIX_EPOCH,
+        });
         let preimage = Preimage::new("exec").of_step("/home/me/app Dockerfile [build 1/3");
         index.preimages.add(key("a"), preimage);
         let json = serde_json::to_vec(&index).unwrap();

@@ -78,6 +78,7 @@ pub(crate) struct Export {
 pub(crate) struct Conditions {
     mode: CacheMode,
     compression: Compression,
+    mounts: bool,
     ignore_error: bool,
 }
 
@@ -108,6 +109,7 @@ impl FromStr for CacheFrom {
                 // The same text may serve both flags.
                 attributes.mode()?;
                 attributes.flag("ignore-error")?;
+                attributes.mounts_of_source()?;
                 attributes.end()?;
                 return Ok(Self::Bucket(flag));
             }
@@ -118,6 +120,7 @@ impl FromStr for CacheFrom {
             }
             kind => return Err(unsupported(kind)),
         };
+        attributes.mounts_of_source()?;
         attributes.end()?;
         Ok(Self::Sources(vec![source]))
     }
@@ -185,6 +188,7 @@ impl Conditions {
                 target,
                 mode: self.mode,
                 compression: self.compression,
+                mounts: self.mounts,
             },
             ignore_error: self.ignore_error,
         }
@@ -320,12 +324,22 @@ impl Attributes {
         Ok(Conditions {
             mode: self.mode()?,
             compression: self.compression()?,
+            mounts: self.flag("cache-mounts")?.unwrap_or(false),
             ignore_error: self.flag("ignore-error")?.unwrap_or(false),
         })
     }
 
     pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>, String> {
         self.take(key).map(|value| boolean(&value)).transpose()
+    }
+
+    /// Mounts that aren't here begin with what a cache has.
+    fn mounts_of_source(&mut self) -> Result<(), String> {
+        self.only(
+            "cache-mounts",
+            true,
+            "what a cache has for cache mounts is used",
+        )
     }
 
     /// An attribute that can have but one value here.
@@ -374,11 +388,12 @@ mod tests {
 
     #[test]
     fn targets_are_read_as_buildx_reads_them() {
-        let text = "type=registry,ref=a:c,mode=max,compression=zstd,compression-level=9,image-manifest=true,oci-mediatypes=true,ignore-error=true";
+        let text = "type=registry,ref=a:c,mode=max,compression=zstd,compression-level=9,image-manifest=true,oci-mediatypes=true,ignore-error=true,cache-mounts=true";
         let export = CacheExport {
             target: CacheTarget::Registry("a:c".parse().unwrap()),
             mode: CacheMode::Max,
             compression: Compression::Zstd { level: 9 },
+            mounts: true,
         };
         let expected = CacheTo::Export(Export {
             export,

@@ -127,6 +127,7 @@ pub fn build_on(
         preview::states(&plans[0], request, services, cancel)
     })?;
     services.uploads.expect(&plans);
+    services.mounts.expect(&plans);
     let contexts = contexts(request, services);
     let solved = loop {
         let options = solve_options(request);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +32,17 @@ impl Secrets {
         self.0.keys().cloned().collect()
     }
 
+    /// The values of all that can be read, but for short ones.
+    pub(crate) fn values(&self) -> Values {
+        let values = self.0.keys().filter_map(|id| self.read(id).ok()?);
+        let trimmed = values.map(|value| value.trim_ascii().to_vec());
+        Values(
+            trimmed
+                .filter(|value| value.len() >= SHORTEST_IN_FILES)
+                .collect(),
+        )
+    }
+
     /// The value of a secret; `None` if it was not given.
     pub(crate) fn read(&self, id: &str) -> Result<Option<Vec<u8>>, Cause> {
         match self.0.get(id) {
@@ -45,12 +56,82 @@ impl Secrets {
     }
 }
 
+/// Values of secrets, to be looked for in bytes that leave the machine.
+#[derive(Default)]
+pub(crate) struct Values(Vec<Vec<u8>>);
+
+/// Passes bytes on and looks for values in them.
+pub(crate) struct Searched<'a, W> {
+    inner: W,
+    values: &'a Values,
+    /// The end of what went by, where a value may have begun.
+    tail: Vec<u8>,
+    found: bool,
+}
+
+impl Values {
+    /// Passes bytes on to `inner`, and looks for the values in them.
+    pub(crate) fn searched<W: Write>(&self, inner: W) -> Searched<'_, W> {
+        Searched {
+            inner,
+            values: self,
+            tail: Vec::new(),
+            found: false,
+        }
+    }
+
+    fn are_in(&self, bytes: &[u8]) -> bool {
+        let is_in = |value: &Vec<u8>| {
+            bytes
+                .windows(value.len())
+                .any(|window| window[0] == value[0] && window == value.as_slice())
+        };
+        self.0.iter().any(is_in)
+    }
+}
+
+impl<W> Searched<'_, W> {
+    /// Whether a value went by.
+    pub(crate) fn has_found(&self) -> bool {
+        self.found
+    }
+}
+
+impl<W: Write> Write for Searched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        let longest = self.values.0.iter().map(Vec::len).max().unwrap_or(0);
+        if longest == 0 || self.found {
+            return Ok(written);
+        }
+        let new = &bytes[..written];
+        let before = self.tail.len();
+        self.tail
+            .extend_from_slice(&new[..new.len().min(longest - 1)]);
+        self.found = self.values.are_in(&self.tail) || self.values.are_in(new);
+        if new.len() >= longest {
+            self.tail = new[new.len() - (longest - 1)..].to_vec();
+        } else {
+            let excess = (before + new.len()).saturating_sub(longest - 1);
+            self.tail.drain(..excess);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 /// Takes secrets out of texts that are kept.
 #[derive(Default)]
 pub struct Redactor(Vec<String>);
 
 /// Shorter values, or lines of values, are not looked for: they stand in texts by chance.
 const SHORTEST: usize = 4;
+
+/// The same for files, of which there are many more bytes.
+const SHORTEST_IN_FILES: usize = 8;
 
 impl Redactor {
     /// Of all secrets, and more values that are to be hidden. A secret that can't be read can't have been used either.
@@ -113,6 +194,35 @@ impl fmt::Debug for Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_found_wherever_they_are_cut() {
+        let all = ["a-long-secret\n", "short"].map(|value| {
+            let source = SecretSource::Value(value.as_bytes().to_vec());
+            (value.to_owned(), source)
+        });
+        let secrets: Secrets = all.into_iter().collect();
+        let values = secrets.values();
+        let cases = [
+            ("x a-long-secret y", true),
+            ("a-long-secre", false),
+            ("short", false),
+        ];
+        for (text, expected) in cases {
+            for piece in 1..=text.len() {
+                let mut searched = values.searched(io::sink());
+                let pieces = text.as_bytes().chunks(piece);
+                for piece in pieces {
+                    assert!(searched.write_all(piece).is_ok());
+                }
+                assert_eq!(
+                    searched.has_found(),
+                    expected,
+                    "{text} in pieces of {piece}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn values_are_taken_out_line_by_line() {

@@ -10,7 +10,7 @@ use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
-use crate::remote_cache::{Imports, Uploads};
+use crate::remote_cache::{BuildMounts, Imports, Uploads};
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::{Copies, MountPoints, Places};
 use crate::source::git::{GitSettings, ResolvedRefs};
@@ -31,6 +31,8 @@ pub struct Services<'a> {
     pub imports: Imports,
     /// What goes to caches elsewhere.
     pub uploads: Uploads,
+    /// Cache mounts that steps have.
+    pub(crate) mounts: BuildMounts,
     /// What the `git` program may know of this machine.
     pub(crate) git: GitSettings,
     pub(crate) resolved_refs: ResolvedRefs,
@@ -63,6 +65,7 @@ impl<'a> Services<'a> {
             layers: Layers::new(store, registry, footing),
             imports: Imports::default(),
             uploads: Uploads::default(),
+            mounts: BuildMounts::default(),
             git: GitSettings::default(),
             resolved_refs: ResolvedRefs::new(),
             hold: Hold::default(),

@@ -10,6 +10,7 @@
 //! that was done again with the same outcome does not disturb the ones after it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::op::exec::{self, Conduct, Ended, Place};
 use crate::op::limits::Limiter;
 use crate::op::mounts::{self, Source};
 use crate::op::{cache_mount, copy, mkdir, retry};
+use crate::remote_cache;
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
 use crate::schedule;
@@ -237,6 +239,7 @@ impl Solver<'_> {
         for vertex in self.plan.graph.node_weights() {
             if let (true, Op::Exec(op)) = (vertex.no_cache, &vertex.op) {
                 cache_mount::empty_all(self.services.store, op)?;
+                self.services.mounts.note_emptied(op);
             }
         }
         Ok(())
@@ -524,6 +527,18 @@ impl Solver<'_> {
         let (key, earlier) = imports.closest(preimage, self.reporter, &self.halt)?;
         let differences = preimage.clone().concealed().differences(&earlier);
         Some((Closest { key, differences }, earlier))
+    }
+
+    /// What a cache elsewhere has for a cache mount that isn't here, unpacked below `directory`.
+    pub(crate) fn saved_mount(&self, id: &str, name: &str, directory: &Path) -> Option<PathBuf> {
+        remote_cache::bring_mount(
+            id,
+            name,
+            directory,
+            self.services,
+            self.reporter,
+            &self.halt,
+        )
     }
 
     /// Whether there is no use in looking for an earlier result: this step was never done, or must be done again.

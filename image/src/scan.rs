@@ -70,7 +70,12 @@ pub fn scan_upper(upper: &Path, owners: &Owners) -> Result<Draft, ScanError> {
 
 /// Reads a plain directory: everything in it, and the directory's own metadata as the entry of the root.
 pub fn scan_directory(directory: &Path) -> Result<Draft, ScanError> {
-    Scan::of(directory, Marks::None, &Owners::Own)
+    scan_owned(directory, &Owners::Own)
+}
+
+/// The same where the owners of files are found elsewhere.
+pub fn scan_owned(directory: &Path, owners: &Owners) -> Result<Draft, ScanError> {
+    Scan::of(directory, Marks::None, owners)
 }
 
 /// Reads a plain directory and the content of all its files.

@@ -103,8 +103,8 @@ pub(crate) struct Args {
     pub(crate) cache_from: Vec<CacheFrom>,
     /// Where to put what this build knows: user/app:cache, type=registry,ref=NAME, type=local,dest=DIR[,tag=TAG] or
     /// type=s3,bucket=NAME[,region=NAME][,name=NAME][,prefix=TEXT][,endpoint_url=URL][,use_path_style=BOOL], with
-    /// mode=min|max, compression=gzip|zstd|uncompressed, compression-level=N, ignore-error=BOOL; or type=inline (in the image); may be
-    /// repeated
+    /// mode=min|max, cache-mounts=BOOL, compression=gzip|zstd|uncompressed, compression-level=N, ignore-error=BOOL; or type=inline (in
+    /// the image); may be repeated
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<CacheTo>,
     /// How much space the cache may take when the build has ended: off, or max-used=SIZE,min-free=SIZE,keep-storage=SIZE,
@@ -215,7 +215,8 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
         let made = make(&watched, &request, &args, &outputs, loader, &findings)?;
-        cache::export(&exports, &made.0, &source, &watched)?;
+        let secrets = &request.steps.secrets;
+        cache::export(&exports, &made.0, secrets, &source, &watched)?;
         Ok(made)
     });
     let found = findings.get().map_or(&[][..], Vec::as_slice);

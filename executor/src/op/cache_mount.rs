@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use kiln_cache::Store;
 use kiln_image::Digest;
 use kiln_planner::{CacheMount, ExecOp, Mount, Sharing};
@@ -41,6 +42,29 @@ pub(crate) fn name(mount: &CacheMount, content: Option<Digest>) -> String {
 
 fn id_name(id: &str) -> String {
     Digest::of(id.as_bytes()).hex()[..32].to_owned()
+}
+
+/// The path below `mounts/` of one of an id's directories, but for the number.
+pub(crate) fn name_of(id: &str, variant: &str) -> String {
+    format!("{}/{variant}", id_name(id))
+}
+
+/// Which directories an id has that are not for one user beside others, sorted.
+pub(crate) fn variants(store: &Store, id: &str) -> Vec<String> {
+    let entries = fs::read_dir(store.mounts_dir().join(id_name(id)));
+    let names = entries.into_iter().flatten().flatten();
+    let mut variants: Vec<String> = names
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix("-0")?.to_owned()))
+        .collect();
+    variants.sort();
+    variants
+}
+
+/// Holds a directory beside those who share it; `None` while somebody has it alone.
+pub(crate) fn hold_to_read(store: &Store, name: &str) -> Result<Option<CacheDir>, Cause> {
+    let path = store.mounts_dir().join(format!("{name}-0"));
+    hold(&path, FlockOperation::NonBlockingLockShared)
 }
 
 /// Takes hold of a directory as the mount's sharing says; `None` when it has to wait for another user.
@@ -132,6 +156,13 @@ impl CacheDir {
         &self.path
     }
 
+    /// When a step took hold of it last.
+    pub(crate) fn last_used(&self) -> Timestamp {
+        let modified = self.lock.metadata().and_then(|lock| lock.modified());
+        let used = modified.map(Timestamp::try_from);
+        used.map_or(Timestamp::UNIX_EPOCH, Result::unwrap_or_default)
+    }
+
     /// Where `source`, a path of the cache, is on the machine now, links followed inside the cache.
     pub(crate) fn find(&self, source: &str) -> Result<PathBuf, Cause> {
         let missing = |errno: Errno| Cause::CacheSource {
@@ -147,13 +178,14 @@ impl CacheDir {
         fs::read_link(&name).map_err(Cause::file("read", name))
     }
 
-    /// Makes the directory if it is not there: with what `content` puts into the directory that it is given and returns
-    /// the place of, else empty, with the mount's mode and owner (R-MNT-9).
+    /// Makes the directory if it is not there: with what `saved` or `content` puts into the directory that it is given and
+    /// returns the place of, else empty, with the mount's mode and owner (R-MNT-9).
     pub(crate) fn fill(
         &self,
         store: &Store,
         footing: &Footing,
         mount: &CacheMount,
+        saved: impl FnOnce(&Path) -> Option<PathBuf>,
         content: impl FnOnce(&Path) -> Result<Option<PathBuf>, Cause>,
     ) -> Result<(), Cause> {
         let mut found = fs::symlink_metadata(&self.path);
@@ -171,9 +203,9 @@ impl CacheDir {
             fs::rename(&self.path, old).map_err(Cause::file("remove", &self.path))?;
         }
         let chosen = mount.mode.is_some() || mount.uid.is_some() || mount.gid.is_some();
-        let made = match chosen && mount.source == "/" {
-            true => None,
-            false => content(scratch.path())?,
+        let made = match saved(scratch.path()) {
+            None if !chosen || mount.source != "/" => content(scratch.path())?,
+            made => made,
         };
         let made = match made {
             Some(made) => made,

@@ -227,10 +227,12 @@ impl Mounts {
         let rung = services.rung()?;
         for (name, (cache, source)) in wanted {
             let held = solver.until(|| cache_mount::take(services.store, &name, cache, rung))?;
+            services.mounts.note_use(&name);
             held.fill(
                 services.store,
                 services.footing,
                 cache,
+                |directory| solver.saved_mount(&cache.id, &name, directory),
                 |directory| match source {
                     Some(source) => source.copy_to(directory, solver, task).map(Some),
                     None => Ok(None),

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -102,6 +103,10 @@ pub(super) fn put(
         Ok(())
     };
     some_at_once(&ready.unsent, cache.parallelism, send)?;
+    for (blob, path) in &ready.mounts.unsent {
+        send_file(blob, path, cache, &bucket, task)?;
+        bytes.fetch_add(blob.size(), Ordering::Relaxed);
+    }
     for (blob, content) in [&ready.preimages, &ready.config] {
         bucket.put(&cache.blob_key(&digest_of(blob)?), content)?;
     }
@@ -133,25 +138,38 @@ pub(super) fn put_layer(
         }
         return Ok(false);
     }
-    let path = store.cas().path(&digest);
+    let uploaded = send_file(blob, &store.cas().path(&digest), cache, bucket, task);
+    if let Err(Cause::Bucket(error)) = &uploaded
+        && let Refusal::Digest { .. } = *error.why
+    {
+        // Read to its end it is found to be damaged, and is out of the store.
+        let _ = io::copy(&mut store.cas().open(&digest)?, &mut io::sink());
+    }
+    uploaded.map(|()| true)
+}
+
+/// Sends what is in a file.
+fn send_file(
+    blob: &Descriptor,
+    path: &Path,
+    cache: &BucketCache,
+    bucket: &Bucket<'_>,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    let (digest, size) = (digest_of(blob)?, blob.size());
     let part = digest.to_string();
-    let uploaded = bucket.upload(&Upload {
-        key: &key,
+    bucket.upload(&Upload {
+        key: &cache.blob_key(&digest),
         size,
         digest,
         open: &|from| -> io::Result<Box<dyn Read>> {
-            let mut file = File::open(&path)?;
+            let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(from))?;
             Ok(Box::new(file))
         },
         progress: &|done| task.progress(&part, done, Some(size)),
-    });
-    if let Err(Refusal::Digest { .. }) = uploaded.as_ref().map_err(|error| &*error.why) {
-        // Read to its end it is found to be damaged, and is out of the store.
-        let _ = io::copy(&mut store.cas().open(&digest)?, &mut io::sink());
-    }
-    uploaded?;
-    Ok(true)
+    })?;
+    Ok(())
 }
 
 fn is_older(found: &Found, limit: Duration) -> bool {

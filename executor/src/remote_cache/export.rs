@@ -1,18 +1,21 @@
 //! Puts what a build knows where other builds can look it up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::transfer::{INDEX_TYPE, PREIMAGES_TYPE};
 use kiln_cache::{CacheIndex, CacheKey, Preimages, Store};
 use kiln_image::compress::{self, Compression};
+use kiln_image::layout::Layout;
 use kiln_image::manifest::manifest_json;
 use kiln_image::media_type::MediaTypes;
 use kiln_image::{Descriptor, DiffId, Digest, Reference};
 use kiln_registry::{Client, Pushed};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::save_mounts::SavedMounts;
 use super::{CacheExport, CacheMode, CacheTarget, bucket, folder};
 use crate::Services;
 use crate::error::{BuildError, Cause, chain};
@@ -20,6 +23,7 @@ use crate::event::{Reporter, Stream, Task};
 use crate::images::layer_media_type;
 use crate::layers::{Holder, digest_of};
 use crate::product::Product;
+use crate::secrets::Secrets;
 
 /// What an export moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,12 +44,15 @@ pub(super) struct Ready {
     pub(super) layers: Vec<Descriptor>,
     /// Those of them that were not sent while the build went on.
     pub(super) unsent: Vec<Descriptor>,
+    /// What cache mounts have in them.
+    pub(super) mounts: SavedMounts,
 }
 
-/// Puts what the build knows of its steps somewhere.
+/// Puts what the build knows of its steps somewhere. What has the value of one of `secrets` in it stays here.
 pub fn export_cache(
     products: &[Product],
     export: &CacheExport,
+    secrets: &Secrets,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<CacheExported, BuildError> {
@@ -56,7 +63,11 @@ pub fn export_cache(
     });
     let early = services.uploads.finish(export);
     let sent = early.and_then(|early| {
-        let mut ready = prepare(products, export, services, &task)?;
+        let mounts = match export.mounts {
+            true => SavedMounts::collect(export, secrets, services, reporter, &task)?,
+            false => SavedMounts::default(),
+        };
+        let mut ready = prepare(products, export, mounts, services, &task)?;
         ready.unsent.retain(|layer| {
             let digest = digest_of(layer);
             !digest.is_ok_and(|digest| early.contains_key(&digest))
@@ -72,8 +83,12 @@ pub fn export_cache(
         }?;
         sent.sent += before.clone().count() as u64;
         sent.bytes += before.map(Descriptor::size).sum::<u64>();
+        let mounts = match (ready.mounts.unsent.len(), ready.mounts.saved.len()) {
+            (_, 0) => String::new(),
+            (unsent, all) => format!(", {unsent} of {all} cache mounts"),
+        };
         let told = format!(
-            "{} of {} layers sent, {} bytes\n",
+            "{} of {} layers sent{mounts}, {} bytes\n",
             sent.sent, sent.layers, sent.bytes
         );
         task.log(Stream::Stderr, told.as_bytes());
@@ -115,6 +130,7 @@ pub(super) fn collect_index(services: &Services<'_>, keys: &[CacheKey]) -> (Cach
 fn prepare(
     products: &[Product],
     export: &CacheExport,
+    mounts: SavedMounts,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Ready, Cause> {
@@ -152,12 +168,17 @@ fn prepare(
         layers.push(descriptor(&media_type, blob.size, &blob.digest));
         index.layers.push(layer);
     }
+    index.mounts.clone_from(&mounts.saved);
     let unwritable = |error: serde_json::Error| Cause::Image(error.to_string());
     let config = serde_json::to_vec(&index).map_err(unwritable)?;
     let config = (described(INDEX_TYPE, &config), config);
     let preimages = pack(&serde_json::to_vec(&preimages).map_err(unwritable)?)?;
     let preimages = (described(PREIMAGES_TYPE, &preimages), preimages);
-    let all: Vec<Descriptor> = [&preimages.0].into_iter().chain(&layers).cloned().collect();
+    let all = [&preimages.0]
+        .into_iter()
+        .chain(&layers)
+        .chain(&mounts.blobs);
+    let all: Vec<Descriptor> = all.cloned().collect();
     let manifest = manifest_json(&config.0, &all, MediaTypes::Oci, &BTreeMap::new())
         .map_err(|error| Cause::Image(error.to_string()))?;
     Ok(Ready {
@@ -166,6 +187,7 @@ fn prepare(
         preimages,
         unsent: layers.clone(),
         layers,
+        mounts,
     })
 }
 
@@ -182,15 +204,21 @@ fn already_there(
         .layers
         .blob_at(layer, |holder| is_same_place(holder, target))?;
     let digest = digest_of(&found).ok()?;
-    let holds = match target {
+    holds(target, &digest, services).then_some(found)
+}
+
+/// Whether a blob needn't be sent.
+pub(super) fn holds(target: &CacheTarget, blob: &Digest, services: &Services<'_>) -> bool {
+    match target {
         CacheTarget::Registry(reference) => {
-            let holds = services.registry.has_blob(reference, &digest);
+            let holds = services.registry.has_blob(reference, blob);
             holds.is_ok_and(|holds| holds)
         }
-        CacheTarget::Bucket(cache) => bucket::holds(cache, &digest, services),
-        CacheTarget::Layout { .. } => false,
-    };
-    holds.then_some(found)
+        CacheTarget::Bucket(cache) => bucket::holds(cache, blob, services),
+        CacheTarget::Layout { path, .. } => {
+            Layout::open(path).is_ok_and(|layout| layout.has_blob(blob))
+        }
+    }
 }
 
 /// Whether what is there needn't be sent to the target.
@@ -256,6 +284,13 @@ fn push(
         Ok(())
     };
     ready.unsent.par_iter().try_for_each(send)?;
+    for (blob, path) in &ready.mounts.unsent {
+        let open = || -> std::io::Result<Box<dyn Read>> { Ok(Box::new(File::open(path)?)) };
+        let part = digest_of(blob)?.to_string();
+        let told = |done| task.progress(&part, done, Some(blob.size()));
+        registry.push_blob(reference, blob, &open, None, &told)?;
+        bytes.fetch_add(blob.size(), Ordering::Relaxed);
+    }
     for (blob, content) in [&ready.preimages, &ready.config] {
         let open = || -> std::io::Result<Box<dyn Read>> {
             Ok(Box::new(std::io::Cursor::new(content.clone())))

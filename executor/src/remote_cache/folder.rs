@@ -48,10 +48,12 @@ pub(super) fn write(
     };
     let is_missing = |layer: &&Descriptor| !earlier.as_ref().is_some_and(|it| has(it, layer));
     let missing: Vec<&Descriptor> = ready.layers.par_iter().filter(is_missing).collect();
+    let mounts = ready.mounts.unsent.iter().map(|(blob, _)| blob);
+    let written = missing.iter().copied().chain(mounts);
     let exported = CacheExported {
         layers: ready.layers.len() as u64,
         sent: missing.len() as u64,
-        bytes: missing.iter().map(|layer| layer.size()).sum(),
+        bytes: written.map(Descriptor::size).sum(),
     };
     let mut blobs = Vec::new();
     for layer in missing {
@@ -63,6 +65,13 @@ pub(super) fn write(
                 let reader = services.store.cas().open(&digest);
                 Ok(Box::new(reader.map_err(io::Error::other)?))
             }),
+        });
+    }
+    for (blob, path) in &ready.mounts.unsent {
+        blobs.push(Blob {
+            digest: digest_of(blob)?,
+            size: blob.size(),
+            open: Box::new(move || Ok(Box::new(File::open(path)?))),
         });
     }
     let documents = [&ready.preimages.1, &ready.config.1, &ready.manifest];

@@ -6,12 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_cache::{ActionResult, CacheKey, Preimage, Store};
-use kiln_image::DiffId;
+use kiln_cache::{ActionResult, CacheKey, Preimage, SavedMount, Store};
+use kiln_image::{Descriptor, DiffId};
 use kiln_registry::Client;
 
 use super::CacheSource;
-use super::load::{Imported, NoCache, load};
+use super::load::{Holder, Imported, NoCache, load};
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::{Reporter, Stream};
@@ -49,6 +49,13 @@ struct Hit {
     found: CacheKey,
     result: ActionResult,
     cache: Arc<Imported>,
+}
+
+/// A cache mount that a cache has.
+pub(super) struct FoundMount {
+    pub saved: SavedMount,
+    pub blob: Descriptor,
+    pub holder: Holder,
 }
 
 /// A cache being read.
@@ -135,6 +142,30 @@ impl Imports {
             return Some((found, result.clone()));
         }
         None
+    }
+
+    /// What caches have of an id's cache mounts, those of the first cache first.
+    pub(super) fn mounts_of(
+        &self,
+        id: &str,
+        reporter: &Reporter<'_>,
+        halt: &Cancel,
+    ) -> Vec<FoundMount> {
+        let caches = self.loaded(reporter, halt).iter();
+        let found = caches.flat_map(|cache| {
+            let saved = cache.index.mounts.iter().filter(|saved| saved.id == id);
+            saved.filter_map(|saved| {
+                let digest = saved.blob.to_string();
+                let mut blobs = cache.mounts.iter();
+                let blob = blobs.find(|blob| blob.digest().to_string() == digest)?;
+                Some(FoundMount {
+                    saved: saved.clone(),
+                    blob: blob.clone(),
+                    holder: cache.holder.clone(),
+                })
+            })
+        });
+        found.collect()
     }
 
     /// The key and preimage that the same step had where a cache was made.

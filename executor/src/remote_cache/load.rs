@@ -1,10 +1,10 @@
 //! Reads what a cache says: its manifest and index, and the preimages when somebody wants them.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use kiln_cache::explain::Places;
-use kiln_cache::transfer::{INDEX_TYPE, INLINE, PREIMAGES_TYPE};
+use kiln_cache::transfer::{INDEX_TYPE, INLINE, MOUNT_TYPE, PREIMAGES_TYPE};
 use kiln_cache::{CacheIndex, CacheKey, Preimage, Preimages};
 use kiln_image::compress;
 use kiln_image::layout::{Layout, REF_NAME};
@@ -30,6 +30,8 @@ pub(super) struct Imported {
     pub index: CacheIndex,
     /// The layers that can be had, in the index's order.
     pub blobs: Vec<Descriptor>,
+    /// What cache mounts have in them.
+    pub mounts: Vec<Descriptor>,
     pub holder: Holder,
     preimages: Option<Descriptor>,
     read: OnceLock<Preimages>,
@@ -159,10 +161,16 @@ fn of_buildkit() -> NoCache {
 fn of_cache(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCache> {
     let index = holder.blob(manifest.config(), INDEX_LIMIT)?;
     let index: CacheIndex = serde_json::from_slice(&index).map_err(failed)?;
-    let is_preimages = |blob: &&Descriptor| blob.media_type().to_string() == PREIMAGES_TYPE;
-    let preimages = manifest.layers().iter().find(is_preimages).cloned();
-    let blobs = manifest.layers().iter().filter(|blob| !is_preimages(blob));
-    Imported::new(index, blobs.cloned().collect(), holder, preimages)
+    let of_type = |wanted: &str| -> Vec<Descriptor> {
+        let blobs = manifest.layers().iter();
+        let found = blobs.filter(|blob| blob.media_type().to_string() == wanted);
+        found.cloned().collect()
+    };
+    let (preimages, mounts) = (of_type(PREIMAGES_TYPE), of_type(MOUNT_TYPE));
+    let mut blobs = manifest.layers().clone();
+    blobs.retain(|blob| !preimages.contains(blob) && !mounts.contains(blob));
+    let preimages = preimages.into_iter().next();
+    Imported::new(index, blobs, mounts, holder, preimages)
 }
 
 /// R-CEXP-2, under a key of our own.
@@ -176,13 +184,14 @@ fn of_image(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCach
     };
     let mut index: CacheIndex = serde_json::from_value(value).map_err(failed)?;
     index.layers = config.diff_ids().to_vec();
-    Imported::new(index, manifest.layers().clone(), holder, None)
+    Imported::new(index, manifest.layers().clone(), Vec::new(), holder, None)
 }
 
 impl Imported {
     fn new(
         index: CacheIndex,
         blobs: Vec<Descriptor>,
+        mounts: Vec<Descriptor>,
         holder: Holder,
         preimages: Option<Descriptor>,
     ) -> Result<Self, NoCache> {
@@ -196,6 +205,7 @@ impl Imported {
         Ok(Self {
             index,
             blobs,
+            mounts,
             holder,
             preimages,
             read: OnceLock::new(),
@@ -264,26 +274,30 @@ impl Holder {
                 descriptor.size()
             )));
         }
+        let mut bytes = Vec::new();
+        self.fetch(descriptor, &mut bytes, &|_| ())?;
+        Ok(bytes)
+    }
+
+    /// A blob, verified when it has come to its end; `told` hears how many bytes of it are there.
+    pub(super) fn fetch(
+        &self,
+        blob: &Descriptor,
+        out: &mut dyn Write,
+        told: &dyn Fn(u64),
+    ) -> Result<(), NoCache> {
         match self {
-            Self::Registry(client, reference) => {
-                let mut bytes = Vec::new();
-                client.pull_blob(reference, descriptor, &mut bytes, &|_| ())?;
-                Ok(bytes)
-            }
+            Self::Registry(client, reference) => client.pull_blob(reference, blob, out, told)?,
             Self::Layout(layout) => {
-                let mut bytes = Vec::new();
-                let mut blob = layout.open_blob(descriptor).map_err(failed)?;
-                blob.read_to_end(&mut bytes).map_err(failed)?;
-                Ok(bytes)
+                let mut blob = layout.open_blob(blob).map_err(failed)?;
+                io::copy(&mut blob, out).map_err(failed)?;
             }
             Self::Bucket(client, cache) => {
-                let mut bytes = Vec::new();
-                let digest = Digest::try_from(descriptor.digest()).map_err(failed)?;
-                let (key, size) = (cache.blob_key(&digest), descriptor.size());
+                let digest = Digest::try_from(blob.digest()).map_err(failed)?;
                 let bucket = client.bucket(&cache.settings)?;
-                bucket.download(&key, size, &digest, &mut bytes, &|_| ())?;
-                Ok(bytes)
+                bucket.download(&cache.blob_key(&digest), blob.size(), &digest, out, told)?;
             }
         }
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@
 //!             └─export─▶ layers that are still missing there, index, manifest
 //! ```
 //!
+//! Cache mounts travel too where that is asked for (`mounts.rs`): a step whose mount isn't here yet begins with what a cache has.
+//!
 //! What is elsewhere may be gone, damaged or far away, and none of that stops a build: it is a miss. The format is
 //! `kiln_cache::transfer`'s.
 
@@ -19,6 +21,8 @@ mod folder;
 mod import;
 mod inline;
 mod load;
+mod mounts;
+mod save_mounts;
 mod uploads;
 
 use std::fmt;
@@ -31,6 +35,7 @@ pub use bucket::BucketCache;
 pub use export::{CacheExported, export_cache};
 pub use import::Imports;
 pub(crate) use inline::inline_value;
+pub(crate) use mounts::{BuildMounts, bring_mount};
 pub use uploads::Uploads;
 
 /// Where a cache is looked for.
@@ -86,6 +91,8 @@ pub struct CacheExport {
     pub mode: CacheMode,
     /// How layers that have no compressed form yet are compressed.
     pub compression: Compression,
+    /// Whether what steps have in their cache mounts goes along.
+    pub mounts: bool,
 }
 
 impl fmt::Display for CacheSource {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_executor::{CacheExport, Product, export_cache};
+use kiln_executor::{CacheExport, Product, Secrets, export_cache};
 use kiln_parser::Source;
 use kiln_registry::Client;
 
@@ -31,6 +31,7 @@ pub(super) fn begin(exports: &[Export], watched: &Watched<'_>, config: &Config) 
 pub(super) fn export(
     exports: &[Export],
     products: &[Product],
+    secrets: &Secrets,
     source: &Arc<Source>,
     watched: &Watched<'_>,
 ) -> Result<(), Failure> {
@@ -39,7 +40,8 @@ pub(super) fn export(
         ignore_error,
     } in exports
     {
-        let exported = export_cache(products, export, &watched.services, &watched.reporter);
+        let (services, reporter) = (&watched.services, &watched.reporter);
+        let exported = export_cache(products, export, secrets, services, reporter);
         match exported {
             Err(error) if !ignore_error => {
                 return Err(Failure::from_build_error(Some(source), &error));
