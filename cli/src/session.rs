@@ -142,14 +142,18 @@ impl Session {
                 return (Err(failure), Account::default());
             }
         };
-        let (result, account) = progress::watch(mode, self.color, witness, |sink| {
-            let watched = Watched {
-                services: self.services()?,
-                reporter: Reporter::new(sink),
-                interrupt: &interrupt,
-            };
-            work(watched)
-        });
+        let stopper = self.registry.stopper();
+        let _end_transfers = interrupt.cancel.on_request(move || stopper.stop());
+        let registries = &self.registry;
+        let (result, account) =
+            progress::watch(mode, self.color, witness, registries, |reporter| {
+                let watched = Watched {
+                    services: self.services()?,
+                    reporter,
+                    interrupt: &interrupt,
+                };
+                work(watched)
+            });
         // Whatever else failed while stopping, the reason is the signal.
         let result =
             result.map_err(|failure| interrupt.signal().map_or(failure, Failure::interrupted));

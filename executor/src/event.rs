@@ -5,6 +5,7 @@
 //! promise: one that is dropped without an ending was canceled.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -118,24 +119,37 @@ pub enum EventKind {
 /// Where events go. Called from many threads.
 pub type Sink<'a> = &'a (dyn Fn(Event) + Sync);
 
+/// Numbers for vertices, each given once. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers(Arc<AtomicU32>);
+
+impl Numbers {
+    /// The next one.
+    pub fn next(&self) -> VertexId {
+        VertexId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
 /// Numbers vertices and hands their events to a [`Sink`].
 pub struct Reporter<'a> {
     sink: Sink<'a>,
-    last: AtomicU32,
+    numbers: Numbers,
 }
 
 impl<'a> Reporter<'a> {
     /// A reporter whose first vertex is number 1.
     pub fn new(sink: Sink<'a>) -> Self {
-        Reporter {
-            sink,
-            last: AtomicU32::new(0),
-        }
+        Self::numbered(sink, Numbers::default())
+    }
+
+    /// A reporter that shares its numbers with somebody else.
+    pub fn numbered(sink: Sink<'a>, numbers: Numbers) -> Self {
+        Reporter { sink, numbers }
     }
 
     /// Starts a vertex.
     pub fn start(&self, name: impl Into<String>) -> Task<'_> {
-        let vertex = VertexId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let vertex = self.numbers.next();
         let task = Task {
             sink: self.sink,
             vertex,

@@ -1,6 +1,7 @@
 //! The client: one object for all registries, shared by threads.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use kiln_image::{Digest, Reference};
 use oci_spec::image::Descriptor;
@@ -11,6 +12,8 @@ use crate::credentials::Credential;
 use crate::error::RegistryError;
 use crate::options::Options;
 use crate::session::Session;
+use crate::stop::Stopper;
+use crate::waits::Waiting;
 use crate::{pull, push};
 
 /// Largest manifest or index that is read or sent, in bytes (4 MiB, as the distribution specification asks).
@@ -49,6 +52,16 @@ impl Client {
         Client {
             session: Session::new(options),
         }
+    }
+
+    /// What ends all that this client does, from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.session.wire.stopper.clone()
+    }
+
+    /// Hosts that have let this client wait for at least `least`.
+    pub fn waits_for(&self, least: Duration) -> Vec<Waiting> {
+        self.session.wire.waits.longer_than(least)
     }
 
     /// Whether `registry` (`host` or `host:port`) lets in who shows `credential`. Gives the credential to keep in its place, if

@@ -172,8 +172,14 @@ pub enum TransportError {
     #[error("host name not found")]
     UnknownHost,
     /// Connecting, or waiting for the next bytes, took too long.
-    #[error("timed out ({0})")]
+    #[error("timed out: {0}")]
     TimedOut(String),
+    /// Somebody takes connections there, and never said a word.
+    #[error("it takes connections and does not answer: {0}")]
+    Silent(String),
+    /// This side was asked to stop.
+    #[error("stopped")]
+    Stopped,
     /// The TLS handshake failed; most often an unknown certificate authority.
     #[error("TLS: {0}")]
     Tls(String),

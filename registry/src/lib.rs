@@ -42,11 +42,14 @@ mod referrers;
 mod registries;
 mod retry;
 mod session;
+mod socket;
+mod stop;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod transport;
 mod tree;
 mod upload;
+mod waits;
 
 pub use attempt::{Act, Attempt, Subject};
 pub use bucket::{AccessKey, Bucket, BucketError, BucketSettings, Found, Refusal, Upload};
@@ -58,7 +61,9 @@ pub use host::is_loopback;
 pub use options::{Options, Sleep};
 pub use proxy::Proxy;
 pub use registries::{RegistryRules, RulesError};
+pub use stop::Stopper;
 pub use tree::{BlobSource, ManifestTree};
+pub use waits::Waiting;
 
 #[cfg(test)]
 mod tests;

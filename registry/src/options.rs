@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::credentials::Credentials;
 use crate::proxy::Proxy;
 use crate::registries::RegistryRules;
+use crate::stop::Stopper;
 
 /// Settings of a client. `Options::default()` is anonymous, strict about TLS and patient.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct Options {
     pub proxy: Proxy,
     /// Longest time to find and connect to a host.
     pub connect_timeout: Duration,
-    /// Longest time without a byte moving in either direction.
+    /// Longest time without a byte moving in either direction. The end of a large upload may take longer.
     pub stall_timeout: Duration,
     /// How often a request is tried again after a broken connection, a 429 or a 5xx.
     pub retries: u32,
@@ -37,18 +38,22 @@ pub struct Options {
     pub sleep: Sleep,
 }
 
-/// A function that waits. Tests hand in one that only takes note.
-#[derive(Clone)]
-pub struct Sleep(Arc<dyn Fn(Duration) + Send + Sync>);
+/// How pauses are made. Tests hand in a function that only takes note.
+#[derive(Clone, Default)]
+pub struct Sleep(Option<Arc<dyn Fn(Duration) + Send + Sync>>);
 
 impl Sleep {
     /// Waits by calling `sleep`.
     pub fn new(sleep: impl Fn(Duration) + Send + Sync + 'static) -> Self {
-        Sleep(Arc::new(sleep))
+        Sleep(Some(Arc::new(sleep)))
     }
 
-    pub(crate) fn wait(&self, duration: Duration) {
-        (self.0)(duration);
+    /// Waits, at the longest until the stop.
+    pub(crate) fn wait(&self, duration: Duration, stopper: &Stopper) {
+        match &self.0 {
+            Some(sleep) => sleep(duration),
+            None => stopper.pause(duration),
+        }
     }
 }
 
@@ -68,10 +73,10 @@ impl Default for Options {
             certificates: Vec::new(),
             credentials: Credentials::default(),
             proxy: Proxy::default(),
-            connect_timeout: Duration::from_secs(15),
-            stall_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
             retries: 4,
-            sleep: Sleep::new(std::thread::sleep),
+            sleep: Sleep::default(),
         }
     }
 }

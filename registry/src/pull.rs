@@ -71,7 +71,7 @@ pub(crate) fn manifest_from(
             Err(BodyError::Transport(error))
                 if tries < retry::limit(&error, session.options.retries) =>
             {
-                session.wait(tries, None);
+                session.wait(&host, tries, None);
                 tries += 1;
             }
             Err(error) => return Err(body_failure(at, &host, MANIFEST_LIMIT, error)),
@@ -284,7 +284,7 @@ impl Transfer<'_> {
             if tries >= retry::limit(&error, session.options.retries) {
                 return Err(unreachable(self.at, &host, error));
             }
-            session.wait(tries, None);
+            session.wait(&host, tries, None);
             tries += 1;
         }
     }

@@ -46,7 +46,11 @@ pub(crate) fn passing_status(status: u16) -> bool {
 /// How often a request may be tried again after such a failure.
 pub(crate) fn limit(error: &TransportError, retries: u32) -> u32 {
     match error {
-        TransportError::Tls(_) | TransportError::Proxy(_) | TransportError::Other(_) => 0,
+        TransportError::Tls(_)
+        | TransportError::Proxy(_)
+        | TransportError::Other(_)
+        | TransportError::Silent(_)
+        | TransportError::Stopped => 0,
         TransportError::Refused | TransportError::UnknownHost => retries.min(REFUSED_RETRIES),
         TransportError::TimedOut(_) => retries.min(STALL_RETRIES),
         TransportError::Cut(_) => retries,

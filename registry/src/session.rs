@@ -45,6 +45,8 @@ pub(crate) struct Question<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) payload: Payload<'a>,
     pub(crate) scopes: Scopes,
+    /// How much longer than usual the answer may take.
+    pub(crate) grace: Duration,
 }
 
 /// Where a question goes.
@@ -79,6 +81,7 @@ impl<'a> Question<'a> {
             headers: Vec::new(),
             payload: Payload::None,
             scopes,
+            grace: Duration::ZERO,
         }
     }
 
@@ -89,6 +92,11 @@ impl<'a> Question<'a> {
 
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -111,12 +119,11 @@ impl Session {
         }
     }
 
-    /// Waits before try number `tries` + 1, as long as `asked` or as kiln thinks best.
-    pub(crate) fn wait(&self, tries: u32, asked: Option<Duration>) {
-        let pause = retry::pause(tries, asked);
-        self.options
-            .sleep
-            .wait(retry::spread(pause, asked.is_some()));
+    /// Waits before try number `tries` + 1 of asking `host`, as long as `asked` or as kiln thinks best.
+    pub(crate) fn wait(&self, host: &str, tries: u32, asked: Option<Duration>) {
+        let pause = retry::spread(retry::pause(tries, asked), asked.is_some());
+        let _told = self.wire.waits.pause(host, pause);
+        self.options.sleep.wait(pause, &self.wire.stopper);
     }
 
     /// The rules about registries, read now if they are not.
@@ -151,18 +158,17 @@ impl Session {
     ) -> Result<Answer, RegistryError> {
         let mut tries = 0;
         loop {
-            let asked = match self.once(at, question) {
+            let (host, asked) = match self.once(at, question) {
                 Ok(answer) if retry::passing_status(answer.status) && tries < retries => {
-                    retry::asked_pause(&answer.headers)
+                    let host = answer.url.authority().to_owned();
+                    (host, retry::asked_pause(&answer.headers))
                 }
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Transport { error, .. }) if tries < retry::limit(&error, retries) => {
-                    None
-                }
-                Err(Trouble::Busy { asked, .. }) if tries < retries => asked,
-                Err(trouble) => return Err(trouble.into_error(at)),
+                Err(trouble) => trouble
+                    .passes(tries, retries)
+                    .map_err(|t| t.into_error(at))?,
             };
-            self.wait(tries, asked);
+            self.wait(&host, tries, asked);
             tries += 1;
         }
     }
@@ -202,6 +208,7 @@ impl Session {
             headers: question.headers.clone(),
             payload: question.payload,
             unverified: self.is_unverified(to),
+            grace: question.grace,
         };
         let known = self.remembered.find(to, &question.scopes);
         let answer = self.follow(at, &home, request(), known.as_ref())?;
@@ -232,17 +239,13 @@ impl Session {
         let to = self.rules(&at)?.registry(registry);
         let mut tries = 0;
         loop {
-            let asked = match self.log_in_once(&at, &to, credential) {
+            let (host, asked) = match self.log_in_once(&at, &to, credential) {
                 Ok(kept) => return Ok(kept),
-                Err(Trouble::Transport { error, .. })
-                    if tries < retry::limit(&error, self.options.retries) =>
-                {
-                    None
-                }
-                Err(Trouble::Busy { asked, .. }) if tries < self.options.retries => asked,
-                Err(trouble) => return Err(trouble.into_error(&at)),
+                Err(trouble) => trouble
+                    .passes(tries, self.options.retries)
+                    .map_err(|trouble| trouble.into_error(&at))?,
             };
-            self.wait(tries, asked);
+            self.wait(&host, tries, asked);
             tries += 1;
         }
     }
@@ -260,6 +263,7 @@ impl Session {
             headers: Vec::new(),
             payload: Payload::None,
             unverified: self.is_unverified(to),
+            grace: Duration::ZERO,
         };
         let answer = self.follow(at, &home, request(), None)?;
         if answer.is_success() {
@@ -348,6 +352,13 @@ impl Session {
                     locked(&self.schemes).insert(server.to_owned(), *scheme);
                     return Ok(home);
                 }
+                // Whoever says nothing in the clear doesn't wait for TLS.
+                Err(error @ (TransportError::Silent(_) | TransportError::TimedOut(_)))
+                    if *scheme == Scheme::Http =>
+                {
+                    last_error = Some(error);
+                    break;
+                }
                 Err(error) => last_error = Some(error),
             }
         }
@@ -383,6 +394,7 @@ impl Session {
             headers: Vec::new(),
             payload: Payload::None,
             unverified,
+            grace: Duration::ZERO,
         };
         match self.wire.send(&request, None) {
             // What servers that expect TLS say to plain HTTP.
@@ -462,6 +474,7 @@ impl Session {
             headers: Vec::new(),
             payload: Payload::None,
             unverified: self.is_unverified(to),
+            grace: Duration::ZERO,
         };
         let Some(form) = &ask.form else {
             return self.follow(at, &ask.url, request, ask.secret.as_ref());
@@ -549,6 +562,19 @@ impl Trouble {
                 side: "reading it here failed",
                 source,
             }),
+        }
+    }
+
+    /// Who may be asked again after `tries` tries, and when, if that is worth it.
+    fn passes(self, tries: u32, retries: u32) -> Result<(String, Option<Duration>), Self> {
+        match self {
+            Trouble::Transport { host, error } if tries < retry::limit(&error, retries) => {
+                Ok((host, None))
+            }
+            Trouble::Busy { error, asked } if tries < retries => {
+                Ok((error.attempt().registry().to_owned(), asked))
+            }
+            trouble => Err(trouble),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One HTTP exchange: a request goes out, an answer comes back, nothing is followed, retried or authenticated here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,16 @@ use std::time::Duration;
 use thiserror::Error;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, SendBody};
+use ureq::{Agent, AsSendBody, SendBody, Timeout};
 
 use crate::certificates::HostCertificates;
 use crate::error::TransportError;
 use crate::host::{Scheme, Url};
 use crate::options::Options;
 use crate::proxy::Proxy;
+use crate::socket::{Names, connector};
+use crate::stop::Stopper;
+use crate::waits::{Wait, WaitedFor, Waits};
 
 /// Largest part of an error body that is read, in bytes.
 const ERROR_BODY_LIMIT: u64 = 64 * 1024;
@@ -30,6 +33,8 @@ pub(crate) struct Request<'a> {
     pub(crate) payload: Payload<'a>,
     /// Whether any certificate will do.
     pub(crate) unverified: bool,
+    /// How much longer than usual its answer may take.
+    pub(crate) grace: Duration,
 }
 
 /// What a request carries. A stream is opened anew each time it is sent.
@@ -50,6 +55,8 @@ pub(crate) struct Answer {
     /// Where it came from.
     pub(crate) url: Url,
     body: ureq::Body,
+    wait: Wait,
+    stall_timeout: Duration,
 }
 
 /// Why an exchange gave no answer.
@@ -67,6 +74,10 @@ pub(crate) struct Wire {
     user_agent: String,
     connect_timeout: Duration,
     stall_timeout: Duration,
+    pub(crate) stopper: Stopper,
+    pub(crate) waits: Waits,
+    /// Hosts that have answered.
+    known: Mutex<HashSet<String>>,
     proxy: Proxy,
     certificates: Vec<PathBuf>,
     agents: Mutex<HashMap<Kind, Agent>>,
@@ -95,6 +106,9 @@ impl Wire {
             user_agent: options.user_agent.clone(),
             connect_timeout: options.connect_timeout,
             stall_timeout: options.stall_timeout,
+            stopper: Stopper::default(),
+            waits: Waits::default(),
+            known: Mutex::default(),
             proxy: options.proxy.clone(),
             certificates: options.certificates.clone(),
             agents: Mutex::default(),
@@ -109,6 +123,8 @@ impl Wire {
         authorization: Option<&str>,
     ) -> Result<Answer, ExchangeError> {
         let agent = self.agent_for(request)?;
+        let host = request.url.authority();
+        let wait = self.waits.begin(host);
         let mut http = HttpRequest::builder()
             .method(request.method.clone())
             .uri(request.url.to_string());
@@ -119,35 +135,93 @@ impl Wire {
             http = http.header("authorization", authorization);
         }
         let response = match request.payload {
-            Payload::None => agent
-                .run(http.body(()).map_err(malformed)?)
-                .map_err(transport_error)?,
-            Payload::Bytes(bytes) => agent
-                .run(http.body(bytes).map_err(malformed)?)
-                .map_err(transport_error)?,
+            Payload::None => self.run(&agent, request, http.body(()))?,
+            Payload::Bytes(bytes) => self.run(&agent, request, http.body(bytes))?,
             Payload::Stream { open, length } => {
                 let http = http.header("content-length", length);
-                let mut source = Source::open(open, length)?;
-                let body = http
-                    .body(SendBody::from_reader(&mut source))
-                    .map_err(malformed)?;
-                let result = agent.run(body);
+                let mut source = Source::open(open, length, &wait)?;
+                let body = http.body(SendBody::from_reader(&mut source));
+                let result = self.run(&agent, request, body);
                 if let Some(failure) = source.failure {
                     return Err(ExchangeError::Payload(failure));
                 }
-                result.map_err(transport_error)?
+                result?
             }
         };
+        self.heard(host);
+        wait.rest();
         let (parts, body) = response.into_parts();
         Ok(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             url: request.url.clone(),
             body,
+            wait,
+            stall_timeout: self.stall_timeout,
         })
     }
 
+    /// Notes that a host answers.
+    pub(crate) fn heard(&self, host: &str) {
+        let mut known = locked(&self.known);
+        if !known.contains(host) {
+            known.insert(host.to_owned());
+        }
+    }
+
+    fn run(
+        &self,
+        agent: &Agent,
+        request: &Request<'_>,
+        http: Result<HttpRequest<impl AsSendBody>, ureq::http::Error>,
+    ) -> Result<ureq::http::Response<ureq::Body>, ExchangeError> {
+        let mut http = http.map_err(malformed)?;
+        if request.grace > Duration::ZERO {
+            let limit = self.stall_timeout + request.grace;
+            let configured = agent.configure_request(http);
+            http = configured
+                .timeout_per_read(Some(limit))
+                .timeout_recv_response(Some(limit.max(self.head_timeout())))
+                .build();
+        }
+        let answered = agent.run(http);
+        answered.map_err(|error| self.no_answer(request, error).into())
+    }
+
+    /// How long the head of an answer may take, however it comes.
+    fn head_timeout(&self) -> Duration {
+        self.stall_timeout * 2
+    }
+
+    fn no_answer(&self, request: &Request<'_>, error: ureq::Error) -> TransportError {
+        if self.stopper.is_asked() {
+            return TransportError::Stopped;
+        }
+        let within = |limit: Duration| format!("within {}s", limit.as_secs_f64());
+        let stall = within(self.stall_timeout + request.grace);
+        let stalled = match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                let limit = within(self.connect_timeout);
+                return TransportError::TimedOut(format!("no connection {limit}"));
+            }
+            ureq::Error::Timeout(Timeout::PerRead) => format!("not a byte {stall}"),
+            ureq::Error::Timeout(Timeout::RecvResponse) => {
+                let limit = within(self.head_timeout() + request.grace);
+                format!("no whole answer {limit}")
+            }
+            ureq::Error::Timeout(Timeout::PerWrite) => format!("it takes nothing more {stall}"),
+            other => return transport_error(other),
+        };
+        match locked(&self.known).contains(request.url.authority()) {
+            true => TransportError::TimedOut(stalled),
+            false => TransportError::Silent(stalled),
+        }
+    }
+
     fn agent_for(&self, request: &Request<'_>) -> Result<Agent, TransportError> {
+        if self.stopper.is_asked() {
+            return Err(TransportError::Stopped);
+        }
         let url = &request.url;
         let mut kind = Kind {
             proxy: self.proxy.to_reach(url).map(str::to_owned),
@@ -163,6 +237,9 @@ impl Wire {
             return Ok(agent.clone());
         }
         let agent = self.agent(&kind, certificates.as_deref())?;
+        if !self.stopper.reaches(&agent) {
+            return Err(TransportError::Stopped);
+        }
         locked(&self.agents).insert(kind, agent.clone());
         Ok(agent)
     }
@@ -189,7 +266,7 @@ impl Wire {
     ) -> Result<Agent, TransportError> {
         let proxy = kind.proxy.as_deref().map(ureq::Proxy::new).transpose();
         let proxy = proxy.map_err(|error| TransportError::Proxy(error.to_string()))?;
-        Ok(Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(proxy)
@@ -200,8 +277,12 @@ impl Wire {
             .timeout_connect(Some(self.connect_timeout))
             .timeout_per_read(Some(self.stall_timeout))
             .timeout_per_write(Some(self.stall_timeout))
-            .build()
-            .new_agent())
+            .timeout_recv_response(Some(self.head_timeout()))
+            .build();
+        let names = Names {
+            stopper: self.stopper.clone(),
+        };
+        Ok(Agent::with_parts(config, connector(&self.stopper), names))
     }
 }
 
@@ -237,7 +318,7 @@ fn malformed(error: ureq::http::Error) -> ExchangeError {
 fn transport_error(error: ureq::Error) -> TransportError {
     match error {
         ureq::Error::HostNotFound => TransportError::UnknownHost,
-        ureq::Error::Timeout(which) => TransportError::TimedOut(which.to_string()),
+        ureq::Error::Timeout(_) => TransportError::TimedOut("no more bytes came".to_owned()),
         ureq::Error::Tls(problem) => TransportError::Tls(problem.to_owned()),
         ureq::Error::Rustls(problem) => TransportError::Tls(problem.to_string()),
         ureq::Error::InvalidProxyUrl => {
@@ -266,28 +347,32 @@ fn io_error(error: &io::Error) -> TransportError {
 }
 
 /// Reads a payload of known length, and remembers that it was this side that failed.
-struct Source<'a> {
+struct Source<'a, 'w> {
     inner: Box<dyn Read + 'a>,
+    wait: &'w Wait,
     left: u64,
     failure: Option<io::Error>,
 }
 
-impl<'a> Source<'a> {
+impl<'a, 'w> Source<'a, 'w> {
     fn open(
         open: &'a dyn Fn() -> io::Result<Box<dyn Read + 'a>>,
         length: u64,
+        wait: &'w Wait,
     ) -> Result<Self, ExchangeError> {
         let inner = open().map_err(ExchangeError::Payload)?;
         Ok(Source {
             inner,
+            wait,
             left: length,
             failure: None,
         })
     }
 }
 
-impl Read for Source<'_> {
+impl Read for Source<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait.moved();
         let wanted = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let outcome = match self.inner.read(&mut buffer[..wanted]) {
             Ok(0) if wanted > 0 => Err(io::Error::new(
@@ -341,7 +426,7 @@ impl Answer {
 
     /// The body as a stream. A body cut short is an error of the stream; see [`body_error`].
     pub(crate) fn reader(self) -> impl Read {
-        self.body.into_reader()
+        WaitedFor::new(self.body.into_reader(), self.wait, self.stall_timeout)
     }
 
     /// What the registry says about a failure, as one printable line; empty if it says nothing. Reads a limited part of the body.

@@ -23,6 +23,9 @@ const PIECE: u64 = 8 * 1024 * 1024;
 /// Largest piece that is held in memory, in bytes.
 const LARGEST_PIECE: u64 = 32 * 1024 * 1024;
 
+/// What a slow registry checks and moves in a second, in bytes.
+const CHECKED_IN_A_SECOND: u64 = 16 * 1024 * 1024;
+
 const OCTETS: &str = "application/octet-stream";
 
 /// An upload that the registry has agreed to.
@@ -115,7 +118,7 @@ impl Upload<'_, '_> {
             if tries >= again(&error, session.options.retries) {
                 return Err(error);
             }
-            session.wait(tries, asked);
+            session.wait(&blob.to.host, tries, asked);
             tries += 1;
             if push::holds(session, blob)? {
                 return Ok(());
@@ -316,6 +319,9 @@ impl Upload<'_, '_> {
         if length > 0 {
             question = question.header("content-type", OCTETS);
         }
+        if !is_patch {
+            question = question.grace(time_to_check(blob.size));
+        }
         if is_patch {
             question = question.header("content-range", format!("{from}-{}", blob.size - 1));
         }
@@ -371,6 +377,11 @@ impl Upload<'_, '_> {
         self.reader = Some((reader, from + length));
         Ok(piece)
     }
+}
+
+/// How long a registry may take to look at a blob that it has whole: it computes its digest, and may move it.
+fn time_to_check(size: u64) -> Duration {
+    Duration::from_secs(size / CHECKED_IN_A_SECOND)
 }
 
 /// Where an upload goes on. Registries behind a proxy often think that they are spoken to in the clear.

@@ -6,6 +6,7 @@
 mod account;
 mod json;
 mod lines;
+mod news;
 mod plain;
 mod tty;
 
@@ -13,10 +14,12 @@ use std::io::{BufWriter, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use kiln_executor::event::{Event, Sink};
+use kiln_executor::event::{Event, Numbers, Reporter};
+use kiln_registry::Client;
 
 use crate::args::ProgressMode;
 pub(crate) use account::Account;
+use news::News;
 
 /// Events on their way to the screen; a build that outruns the terminal waits for it instead of filling memory.
 const QUEUE: usize = 1024;
@@ -44,19 +47,24 @@ pub(crate) trait Witness: Send {
     fn tick(&mut self);
 }
 
-/// Runs `work`, showing its events as `mode` says until it returns, and telling `witness`.
+/// Runs `work`, showing its events as `mode` says until it returns, and telling `witness`; and what is to be known of
+/// `registries` meanwhile.
 pub(crate) fn watch<T>(
     mode: ProgressMode,
     color: bool,
     witness: Option<&mut dyn Witness>,
-    work: impl FnOnce(Sink<'_>) -> T,
+    registries: &Client,
+    work: impl FnOnce(Reporter<'_>) -> T,
 ) -> (T, Account) {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
-        let drawing = scope.spawn(move || draw(renderer(mode, color), witness, &receiver));
+        let numbers = Numbers::default();
+        let news = News::new(registries, numbers.clone());
+        let drawing = scope.spawn(move || draw(renderer(mode, color), witness, news, &receiver));
         // The channel is closed only after `work`, and the drawing thread takes from it until then: a failed send means
         // that thread is gone, and a build goes on without its progress.
-        let result = work(&|event| drop(sender.send(event)));
+        let sink = |event| drop(sender.send(event));
+        let result = work(Reporter::numbered(&sink, numbers));
         drop(sender);
         (result, drawing.join().unwrap_or_default())
     })
@@ -65,6 +73,7 @@ pub(crate) fn watch<T>(
 fn draw(
     mut renderer: Box<dyn Renderer>,
     mut witness: Option<&mut dyn Witness>,
+    mut news: News<'_>,
     events: &Receiver<Event>,
 ) -> Account {
     let mut account = Account::default();
@@ -82,6 +91,7 @@ fn draw(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if Instant::now() >= next_tick {
+            news.look(|event| renderer.event(&event));
             renderer.tick();
             if let Some(witness) = &mut witness {
                 witness.tick();
@@ -89,6 +99,7 @@ fn draw(
             next_tick = Instant::now() + TICK;
         }
     }
+    news.end(|event| renderer.event(&event));
     renderer.finish(&account);
     account
 }

@@ -53,6 +53,7 @@ impl Bucket<'_> {
                 url,
                 headers: headers.to_vec(),
                 unverified: false,
+                grace: Duration::ZERO,
                 payload,
             };
             let asked = match self.session.wire.send(&request, None) {
@@ -73,7 +74,7 @@ impl Bucket<'_> {
                     return Err(self.failed(at, Refusal::Local { side, source }));
                 }
             };
-            options.sleep.wait(retry::pause(tries, asked));
+            self.session.wait(&host, tries, asked);
             tries += 1;
         }
     }

@@ -86,7 +86,7 @@ impl Bucket<'_> {
             if tries >= retry::limit(&source, self.session.options.retries) {
                 return Err(self.failed(at, Refusal::Unreachable { host, source }));
             }
-            self.session.options.sleep.wait(retry::pause(tries, None));
+            self.session.wait(&host, tries, None);
             tries += 1;
         }
     }
@@ -117,7 +117,7 @@ impl Bucket<'_> {
             if tries >= retry::limit(&source, self.session.options.retries) {
                 return Err(self.failed(at, Refusal::Unreachable { host, source }));
             }
-            self.session.options.sleep.wait(retry::pause(tries, None));
+            self.session.wait(&host, tries, None);
             tries += 1;
         }
         let actual = transfer.digester.finish();

@@ -115,7 +115,7 @@ impl Raw<'_> {
             if self.tries >= retry::limit(&error.1, options.retries) {
                 return Err(self.asker.unreachable(error.0, error.1));
             }
-            self.asker.session.wait(self.tries, None);
+            self.asker.session.wait(&error.0, self.tries, None);
             self.tries += 1;
             match self.asker.once(&Method::GET, &self.range())? {
                 Err(again) => error = again,

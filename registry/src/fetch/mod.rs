@@ -9,6 +9,8 @@ mod body;
 mod error;
 mod secrecy;
 
+use std::time::Duration;
+
 use ureq::http::Method;
 
 pub use body::Body;
@@ -188,15 +190,16 @@ impl<'a> Asker<'a> {
         let options = &self.session.options;
         let mut tries = 0;
         loop {
-            let pause = match self.once(method, headers)? {
+            let (host, pause) = match self.once(method, headers)? {
                 Ok(answer) if retry::passing_status(answer.status) && tries < options.retries => {
-                    retry::asked_pause(&answer.headers)
+                    let host = answer.url.authority().to_owned();
+                    (host, retry::asked_pause(&answer.headers))
                 }
                 Ok(answer) => return Ok(answer),
-                Err((_, error)) if tries < retry::limit(&error, options.retries) => None,
+                Err((host, error)) if tries < retry::limit(&error, options.retries) => (host, None),
                 Err((host, error)) => return Err(self.unreachable(host, error)),
             };
-            self.session.wait(tries, pause);
+            self.session.wait(&host, tries, pause);
             tries += 1;
         }
     }
@@ -216,6 +219,7 @@ impl<'a> Asker<'a> {
                 headers: headers.to_vec(),
                 payload: Payload::None,
                 unverified: false,
+                grace: Duration::ZERO,
             };
             let authorization = self.authorization.as_deref();
             let authorization = authorization.filter(|_| url.same_origin(&self.home));

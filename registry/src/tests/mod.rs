@@ -8,6 +8,7 @@ mod fetching;
 mod mirrors;
 mod pulling;
 mod pushing;
+mod silence;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

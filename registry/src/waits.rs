@@ -1,0 +1,221 @@
+//! Who is waited for, so that somebody who looks on can be told why nothing moves.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A host that lets a client wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// `host` or `host:port`.
+    pub host: String,
+    /// Since it was last heard of.
+    pub since: Duration,
+    /// It is to be asked again after so long in all, because it said so or failed before; otherwise it owes an answer.
+    pub pause: Option<Duration>,
+}
+
+/// All exchanges and pauses of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Waits(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    serial: u64,
+    entries: BTreeMap<u64, Arc<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    host: String,
+    epoch: Instant,
+    /// Milliseconds after `epoch` at which waiting began, and one more; 0 while nobody waits.
+    since: AtomicU64,
+    pause: Option<Duration>,
+}
+
+/// One exchange or pause, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    table: Arc<Mutex<Table>>,
+    serial: u64,
+    entry: Arc<Entry>,
+}
+
+impl Waits {
+    /// Something is asked of `host`.
+    pub(crate) fn begin(&self, host: &str) -> Wait {
+        self.enter(host, None)
+    }
+
+    /// `host` is left alone for as long.
+    pub(crate) fn pause(&self, host: &str, pause: Duration) -> Wait {
+        self.enter(host, Some(pause))
+    }
+
+    /// The hosts that have let wait for at least `least`, each once.
+    pub(crate) fn longer_than(&self, least: Duration) -> Vec<Waiting> {
+        let mut found: BTreeMap<String, Waiting> = BTreeMap::new();
+        for entry in locked(&self.0).entries.values() {
+            let Some(since) = entry.waited().filter(|since| *since >= least) else {
+                continue;
+            };
+            let waiting = Waiting {
+                host: entry.host.clone(),
+                since,
+                pause: entry.pause,
+            };
+            let longest = found.entry(entry.host.clone()).or_insert(waiting.clone());
+            if longest.since < since {
+                *longest = waiting;
+            }
+        }
+        found.into_values().collect()
+    }
+
+    fn enter(&self, host: &str, pause: Option<Duration>) -> Wait {
+        let entry = Arc::new(Entry {
+            host: host.to_owned(),
+            epoch: Instant::now(),
+            since: AtomicU64::new(1),
+            pause,
+        });
+        let mut table = locked(&self.0);
+        table.serial += 1;
+        let serial = table.serial;
+        table.entries.insert(serial, Arc::clone(&entry));
+        Wait {
+            table: Arc::clone(&self.0),
+            serial,
+            entry,
+        }
+    }
+}
+
+impl Wait {
+    /// From now on it is waited for: a byte came or went.
+    pub(crate) fn moved(&self) {
+        let now = u64::try_from(self.entry.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.entry.since.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// It is this side's turn.
+    pub(crate) fn rest(&self) {
+        self.entry.since.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        locked(&self.table).entries.remove(&self.serial);
+    }
+}
+
+impl Entry {
+    fn waited(&self) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            self.epoch
+                .elapsed()
+                .saturating_sub(Duration::from_millis(since)),
+        )
+    }
+}
+
+/// How long a body may take for its next [`LEAST`] bytes, as a multiple of how long it may be silent.
+const PATIENCE: u32 = 2;
+/// Less than this is no progress, in bytes: who sends a byte a second keeps up a connection, and nothing else.
+const LEAST: u64 = 4 * 1024;
+
+/// A body that is read: it is known when it is waited for, and one that only drips is an error.
+pub(crate) struct WaitedFor<R> {
+    inner: R,
+    wait: Wait,
+    limit: Duration,
+    /// Since the last [`LEAST`] bytes: how many came, and how long they were waited for.
+    came: u64,
+    waited: Duration,
+}
+
+impl<R: Read> WaitedFor<R> {
+    /// `stall` is how long it may be silent.
+    pub(crate) fn new(inner: R, wait: Wait, stall: Duration) -> Self {
+        WaitedFor {
+            inner,
+            wait,
+            limit: stall.saturating_mul(PATIENCE),
+            came: 0,
+            waited: Duration::ZERO,
+        }
+    }
+}
+
+impl<R: Read> Read for WaitedFor<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait.moved();
+        let asked = Instant::now();
+        let read = self.inner.read(buffer);
+        self.wait.rest();
+        self.came += *read.as_ref().unwrap_or(&0) as u64;
+        self.waited += asked.elapsed();
+        if self.came >= LEAST {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        } else if self.waited > self.limit && matches!(read, Ok(count) if count > 0) {
+            let text = format!("only {} bytes came in {}s", self.came, self.limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        read
+    }
+}
+
+fn locked(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_waited_for_once_and_while_it_owes_something() {
+        let waits = Waits::default();
+        let hosts = |waits: &Waits| -> Vec<String> {
+            let found = waits.longer_than(Duration::ZERO);
+            found.into_iter().map(|waiting| waiting.host).collect()
+        };
+        let (first, second) = (waits.begin("a"), waits.begin("a"));
+        let pause = waits.pause("b", Duration::from_secs(9));
+        assert_eq!(hosts(&waits), ["a", "b"]);
+        assert_eq!(
+            waits.longer_than(Duration::ZERO)[1].pause,
+            Some(Duration::from_secs(9))
+        );
+        assert!(waits.longer_than(Duration::from_secs(3600)).is_empty());
+        first.rest();
+        drop(second);
+        assert_eq!(hosts(&waits), ["b"]);
+        first.moved();
+        drop(pause);
+        assert_eq!(hosts(&waits), ["a"]);
+    }
+
+    #[test]
+    fn a_body_that_only_drips_is_an_error() {
+        struct Drips;
+        impl Read for Drips {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                std::thread::yield_now();
+                buffer[0] = 1;
+                Ok(1)
+            }
+        }
+        let waits = Waits::default();
+        let mut body = WaitedFor::new(Drips, waits.begin("a"), Duration::ZERO);
+        let error = io::copy(&mut body, &mut io::sink()).expect_err("it never ends");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let quick = WaitedFor::new(&[7_u8; 9000][..], waits.begin("a"), Duration::from_secs(9));
+        assert_eq!(io::copy(&mut { quick }, &mut io::sink()).ok(), Some(9000));
+    }
+}
