@@ -17,7 +17,7 @@ mod derived;
 pub(crate) use derived::{Origin, ReadyLayer};
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +40,9 @@ use crate::stream::{Feed, decoded, stream};
 
 /// So many layers are fetched and read at once: enough to keep a network and a few processors busy.
 const AT_ONCE: usize = 4;
+
+/// Bytes of a layer that are read at a time.
+const PIECE: usize = 256 << 10;
 
 /// Where the layers of one run come from.
 pub struct Layers<'a> {
@@ -634,7 +637,7 @@ pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
 }
 
 fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(), Cause> {
-    io::copy(reader, out)
+    io::copy(&mut BufReader::with_capacity(PIECE, reader), out)
         .map(|_| ())
         .map_err(Cause::layer("write", layer))
 }

@@ -466,6 +466,7 @@ fn add_blobs<'a>(
         blobs.push(Blob {
             digest,
             size: blob.size(),
+            is_vouched: true,
             open: Box::new(open),
         });
     }

@@ -94,7 +94,7 @@ pub(super) fn algorithm(blob: &CompressedBlob) -> Option<Algorithm> {
 fn encoder_name(compression: Compression) -> String {
     match compression {
         Compression::None => "none".to_owned(),
-        Compression::Gzip { level } => format!("gzip-{level}-libdeflate"),
+        Compression::Gzip { level } => format!("gzip-{level}-libdeflate-mixed"),
         Compression::Zstd { level } => format!("zstd-{level}-w23"),
     }
 }

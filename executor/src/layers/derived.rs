@@ -111,7 +111,7 @@ impl Layers<'_> {
     }
 
     fn estargz(&self, layer: DiffId, level: u32, task: &Task<'_>) -> Result<ReadyLayer, Cause> {
-        let name = format!("estargz-{level}-libdeflate");
+        let name = format!("estargz-{level}-libdeflate-mixed");
         if let Some(known) = self.store.layers().derived(&layer, &name)
             && let Some(blob) = self.blob_made_by(known.layer, &name)
         {

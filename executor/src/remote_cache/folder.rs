@@ -61,6 +61,7 @@ pub(super) fn write(
         blobs.push(Blob {
             digest,
             size: layer.size(),
+            is_vouched: true,
             open: Box::new(move || {
                 let reader = services.store.cas().open(&digest);
                 Ok(Box::new(reader.map_err(io::Error::other)?))
@@ -71,6 +72,7 @@ pub(super) fn write(
         blobs.push(Blob {
             digest: digest_of(blob)?,
             size: blob.size(),
+            is_vouched: false,
             open: Box::new(move || Ok(Box::new(File::open(path)?))),
         });
     }

@@ -6,7 +6,7 @@
 //!
 //! Members are made by libdeflate, which wants a whole block at once and is then nearly twice as fast as zlib-rs at the
 //! same size. What can't be compressed (images, archives, keys) is recognised from a sample and stored, which costs
-//! next to nothing.
+//! next to nothing; and at [`MIXED_LEVEL`] what shrinks much anyway gets the level below.
 //!
 //! The bytes do depend on libdeflate: its version is pinned in the workspace, and a test below holds digests of what
 //! it makes, so that a new version can't change layer digests unnoticed.
@@ -16,8 +16,13 @@ use std::io::{self, Write};
 
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::Compression;
 use super::ordered::{OrderedWriter, Part};
-use super::sample::is_incompressible;
+use super::sample::{Order, order};
+
+/// The level of which only blocks without much order are: others gain too little by it. So it is between two of libdeflate's,
+/// in time and in size.
+const MIXED_LEVEL: u32 = Compression::DEFAULT_GZIP_LEVEL;
 
 /// How much input becomes one member. Longer ones gain less than half a percent of size.
 const BLOCK: usize = 1 << 20;
@@ -72,9 +77,10 @@ impl<W: Write> ParallelGzipWriter<W> {
 
 /// A whole gzip member with `input` in it, at a level of 0 to 9.
 pub(super) fn member(input: &[u8], level: u32) -> Vec<u8> {
-    let level = match is_incompressible(input) {
-        true => 0,
-        false => level,
+    let level = match order(input) {
+        Order::None => 0,
+        Order::Much if level == MIXED_LEVEL => level - 1,
+        _ => level,
     };
     let level = i32::try_from(level)
         .ok()
@@ -169,6 +175,15 @@ mod tests {
             let found = Digest::of(&packed(&input, level)).hex();
             assert_eq!(found, expected, "level {level}: layer digests would change");
         }
+    }
+
+    #[test]
+    fn between_two_levels_a_block_has_one_or_the_other() {
+        let text = words(BLOCK);
+        assert!(member(&text, MIXED_LEVEL) == member(&text, MIXED_LEVEL - 1));
+        let code = [noise(BLOCK / 2), words(BLOCK / 2)].concat();
+        assert!(member(&code, MIXED_LEVEL) != member(&code, MIXED_LEVEL - 1));
+        assert!(member(&text, 9) != member(&text, 8));
     }
 
     #[test]

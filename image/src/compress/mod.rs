@@ -200,8 +200,8 @@ impl fmt::Display for Algorithm {
 }
 
 impl Compression {
-    /// The level gzip has when none is asked for.
-    pub const DEFAULT_GZIP_LEVEL: u32 = 3;
+    /// The level gzip has when none is asked for: about as small as other builders' default.
+    pub const DEFAULT_GZIP_LEVEL: u32 = 2;
     /// The level zstd has when none is asked for.
     pub const DEFAULT_ZSTD_LEVEL: i32 = 3;
 

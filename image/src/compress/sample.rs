@@ -1,4 +1,4 @@
-//! Telling from a sample what can't be compressed.
+//! Telling from a sample how hard it is worth to look for repeats.
 
 /// Blocks below this are not worth a look.
 const SMALL: usize = 64 << 10;
@@ -11,13 +11,36 @@ const SLICE: usize = 1 << 10;
 /// of random bytes it is 7.994; machine code has 6 to 7, text 4 to 5.
 const NO_ORDER: f64 = 7.98;
 
+/// Below this a block shrinks so much that little is lost by looking for repeats in haste: of what images are made of, text,
+/// data and tables are below, most machine code is above. Where it is set, a layer of programs and text loses about one part
+/// in a hundred, and takes an eighth less time.
+const ORDER: f64 = 5.8;
+
 /// A trial that saves less than one part in this finds nothing worth the time.
 const WORTH_IT: usize = 64;
 
-/// Whether nothing would be saved by compressing `block`: its bytes are as frequent as chance has them, and a fast trial
-/// finds no repeats either. A pure function of the block.
-pub(super) fn is_incompressible(block: &[u8]) -> bool {
-    block.len() >= SMALL && entropy(block) > NO_ORDER && has_no_repeats(block)
+/// What a block is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Nothing would be saved by compressing it: its bytes are as frequent as chance has them, and a fast trial finds no
+    /// repeats either.
+    None,
+    /// As in machine code; what is too small to tell counts as this.
+    Some,
+    /// It will shrink much however it is compressed.
+    Much,
+}
+
+/// What `block` is like. A pure function of it.
+pub(super) fn order(block: &[u8]) -> Order {
+    if block.len() < SMALL {
+        return Order::Some;
+    }
+    match entropy(block) {
+        bits if bits > NO_ORDER && has_no_repeats(block) => Order::None,
+        bits if bits < ORDER => Order::Much,
+        _ => Order::Some,
+    }
 }
 
 /// Bits a byte of the sample, by how often each byte is in it.
@@ -85,11 +108,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_what_has_neither_order_nor_repeats_is_left_alone() {
-        assert!(is_incompressible(&noise(1 << 20)));
-        assert!(!is_incompressible(&words(1 << 20)));
-        assert!(!is_incompressible(&noise(1 << 15)), "too small to tell");
-        assert!(!is_incompressible(&noise(1 << 18).repeat(4)), "repeats");
-        assert!(!is_incompressible(&vec![0; 1 << 20]));
+    fn only_what_has_neither_order_nor_repeats_has_none() {
+        let half = [noise(1 << 19), words(1 << 19)].concat();
+        for (what, block, expected) in [
+            ("noise", noise(1 << 20), Order::None),
+            ("words", words(1 << 20), Order::Much),
+            ("zeros", vec![0; 1 << 20], Order::Much),
+            ("half of each", half, Order::Some),
+            ("too small to tell", noise(1 << 15), Order::Some),
+            ("repeats", noise(1 << 18).repeat(4), Order::Some),
+        ] {
+            assert_eq!(order(&block), expected, "{what}");
+        }
     }
 }

@@ -140,10 +140,18 @@ pub enum LayoutError {
 #[derive(Debug)]
 pub struct BlobReader<R> {
     inner: R,
-    digester: Option<Digester>,
+    check: Check,
     expected: Digest,
     size: u64,
     count: u64,
+}
+
+/// What is still to be looked at.
+#[derive(Debug)]
+enum Check {
+    DigestAndLength(Digester),
+    Length,
+    Done,
 }
 
 impl Layout {
@@ -255,9 +263,19 @@ fn check_version(files: &Files) -> Result<(), LayoutError> {
 impl<R: Read> BlobReader<R> {
     /// Verifies what is read from `inner`.
     pub fn new(inner: R, expected: Digest, size: u64) -> Self {
+        let check = Check::DigestAndLength(Digester::new());
+        Self::checking(inner, check, expected, size)
+    }
+
+    /// Verifies the length alone of what is read from `inner`, which verifies the digest itself.
+    pub(crate) fn of_vouched(inner: R, expected: Digest, size: u64) -> Self {
+        Self::checking(inner, Check::Length, expected, size)
+    }
+
+    fn checking(inner: R, check: Check, expected: Digest, size: u64) -> Self {
         Self {
             inner,
-            digester: Some(Digester::new()),
+            check,
             expected,
             size,
             count: 0,
@@ -265,11 +283,13 @@ impl<R: Read> BlobReader<R> {
     }
 
     fn verify(&mut self) -> io::Result<()> {
-        let Some(digester) = self.digester.take() else {
-            return Ok(());
+        let found = match std::mem::replace(&mut self.check, Check::Done) {
+            Check::DigestAndLength(digester) => digester.finish(),
+            Check::Length => self.expected,
+            Check::Done => return Ok(()),
         };
         let (digest, expected) = (self.expected, self.size);
-        let error = match digester.finish() {
+        let error = match found {
             _ if self.count != expected => LayoutError::Length {
                 digest,
                 expected,
@@ -295,7 +315,7 @@ impl<R: Read> Read for BlobReader<R> {
         self.count += read as u64;
         if read == 0 || self.count > self.size {
             self.verify()?;
-        } else if let Some(digester) = &mut self.digester {
+        } else if let Check::DigestAndLength(digester) = &mut self.check {
             digester.update(&buffer[..read]);
         }
         Ok(read)

@@ -206,6 +206,7 @@ fn a_blob_that_is_not_what_it_should_be_is_refused() {
         let blob = Blob {
             digest: Digest::of(LAYER),
             size: 1024,
+            is_vouched: false,
             open: Box::new(open),
         };
         LayoutContent {
