@@ -97,6 +97,9 @@ pub struct Preimage {
     /// The build that did the step. Doesn't enter the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
+    /// Whether nothing came of it here: the step failed, or it is another machine's. Doesn't enter the key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// A part of a key.
@@ -303,6 +306,7 @@ impl Preimage {
             step: None,
             files: Vec::new(),
             build: None,
+            undone: false,
         }
     }
 

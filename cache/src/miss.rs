@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::file_digest::{FileDigest, FileFacts, FileKind, ShortDigest};
 use crate::key::{CacheKey, Preimage, Value};
 
+/// Of more renamed directories than these the files are told one by one.
+const MOST_RENAMED: usize = 16;
+
 /// Why nothing was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MissReason {
@@ -260,11 +263,25 @@ fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Differen
             .map(|file| (file.path.clone(), file.facts.clone()))
             .collect()
     };
-    let (before, after) = (map(before), map(after));
+    let (mut before, after) = (map(before), map(after));
+    let mut differences = Vec::new();
+    for (old, new) in renamed_directories(&before, &after) {
+        before = before
+            .into_iter()
+            .map(|(path, facts)| match below(&path, &old) {
+                Some(rest) => (format!("{new}{rest}"), facts),
+                None => (path, facts),
+            })
+            .collect();
+        differences.push(Difference::FileRenamed {
+            before: old,
+            after: new,
+        });
+    }
     let gone = before.iter().filter(|(path, _)| !after.contains_key(*path));
     let mut gone: BTreeMap<&String, &FileFacts> = gone.collect();
+    take_the_place(&mut gone, &after, &mut differences);
     let mut movable = movable(&gone);
-    let mut differences = Vec::new();
     for (path, facts) in &after {
         match before.get(path) {
             Some(earlier) if earlier.all == facts.all => {}
@@ -287,6 +304,90 @@ fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Differen
     let gone = gone.into_keys();
     differences.extend(gone.map(|path| Difference::FileRemoved { path: path.clone() }));
     differences
+}
+
+/// What a path has behind that of a directory that it is in or is: nothing, or what begins with a slash.
+fn below<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(directory)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// A directory that is gone and one that is new, where something that is the same is at the same place in both: the outermost
+/// such, each once.
+fn renamed_directories(
+    before: &BTreeMap<String, FileFacts>,
+    after: &BTreeMap<String, FileFacts>,
+) -> Vec<(String, String)> {
+    let of_one_side = |side: &'_ BTreeMap<String, FileFacts>,
+                       other: &BTreeMap<String, FileFacts>| {
+        let only = side.iter().filter(|(path, _)| !other.contains_key(*path));
+        let only = only.map(|(path, facts)| (path.clone(), facts.clone()));
+        only.collect::<BTreeMap<_, _>>()
+    };
+    let (gone, new) = (of_one_side(before, after), of_one_side(after, before));
+    let is_directory = |side: &BTreeMap<String, FileFacts>, path: &str| {
+        let facts = side.get(path);
+        facts.is_some_and(|facts| facts.kind == FileKind::Directory)
+    };
+    let mut movable = movable(&gone.iter().collect());
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    for (path, facts) in &new {
+        let is_known = |(old, new): &(String, String)| {
+            let rest = below(path, new).map(|rest| format!("{old}{rest}"));
+            rest.is_some_and(|path| gone.contains_key(&path))
+        };
+        if renamed.len() == MOST_RENAMED || renamed.iter().any(is_known) {
+            continue;
+        }
+        let Some(earlier) = movable.get_mut(&facts.all).and_then(Vec::pop) else {
+            continue;
+        };
+        let mut outermost = None;
+        let (mut old, mut now) = (earlier.as_str(), path.as_str());
+        while let (Some((old_above, old_name)), Some((now_above, now_name))) =
+            (old.rsplit_once('/'), now.rsplit_once('/'))
+            && old_name == now_name
+            && is_directory(&gone, old_above)
+            && is_directory(&new, now_above)
+        {
+            outermost = Some((old_above.to_owned(), now_above.to_owned()));
+            (old, now) = (old_above, now_above);
+        }
+        let is_taken = |(old, now): &(String, String)| {
+            let mut taken = renamed.iter();
+            taken.any(|(earlier, later)| {
+                below(old, earlier).or(below(earlier, old)).is_some()
+                    || below(now, later).or(below(later, now)).is_some()
+            })
+        };
+        renamed.extend(outermost.filter(|pair| !is_taken(pair)));
+    }
+    renamed
+}
+
+/// Takes out of what is gone the files that directories have the place of.
+fn take_the_place(
+    gone: &mut BTreeMap<&String, &FileFacts>,
+    after: &BTreeMap<String, FileFacts>,
+    differences: &mut Vec<Difference>,
+) {
+    gone.retain(|path, facts| {
+        let inside = format!("{path}/");
+        let mut inside = after
+            .range(inside.clone()..)
+            .take_while(|(path, _)| path.starts_with(&inside));
+        let is_replaced = facts.kind != FileKind::Directory && inside.next().is_some();
+        if is_replaced {
+            differences.push(Difference::FileChanged {
+                path: (*path).clone(),
+                changes: vec![FileChange::Kind {
+                    before: facts.kind,
+                    after: FileKind::Directory,
+                }],
+            });
+        }
+        !is_replaced
+    });
 }
 
 /// Regular files by what counts of them; an empty one could be any other. The first path is the last of each list.

@@ -116,8 +116,20 @@ impl<'s> ActionCache<'s> {
         Ok(())
     }
 
-    /// Keeps what a key was made of that has no record here: another machine's, with which a miss is compared.
-    pub fn put_preimage(&self, key: &CacheKey, preimage: &Preimage) -> Result<(), StoreError> {
+    /// Keeps what a key was made of that has no record here: that of a step which failed, or of another machine's, with which
+    /// steps are compared. What is known of a step that was done stays.
+    pub fn put_undone(&self, key: &CacheKey, preimage: &Preimage) -> Result<(), StoreError> {
+        if self.was_done(key) {
+            return Ok(());
+        }
+        let preimage = Preimage {
+            undone: true,
+            ..preimage.clone()
+        };
+        self.put_preimage(key, &preimage)
+    }
+
+    fn put_preimage(&self, key: &CacheKey, preimage: &Preimage) -> Result<(), StoreError> {
         let shown = preimage.clone().concealed();
         let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
         framed::keep(self.store, &self.preimage_path(key), &json)
@@ -156,7 +168,8 @@ impl<'s> ActionCache<'s> {
 
     /// Whether a step with this key was done in this store, even if its record was collected since.
     pub fn was_done(&self, key: &CacheKey) -> bool {
-        self.preimage_path(key).exists()
+        let is_done = |preimage: Preimage| !preimage.undone;
+        self.preimage_path(key).exists() && self.preimage(key).is_some_and(is_done)
     }
 
     /// Whether this step of some Dockerfile was ever done; see [`Preimage::step`].

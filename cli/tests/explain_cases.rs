@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! build ARGUMENTS…
+//! fail ARGUMENTS…          a build that ends with status 1
 //! explain ARGUMENTS…
 //! kiln ARGUMENTS…
 //! ```
@@ -61,9 +62,13 @@ fn happens(env: &TestEnv, case: &Case) -> String {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         writeln!(text, "> {line}").unwrap();
         match words[..] {
-            ["build", ref args @ ..] => {
+            [how @ ("build" | "fail"), ref args @ ..] => {
                 let line = [&["build", "--progress=quiet"], args, &["context"]].concat();
-                env.kiln(&line).succeeds();
+                let built = env.kiln(&line);
+                match how {
+                    "build" => built.succeeds(),
+                    _ => built.fails(1),
+                };
             }
             ["kiln", ref args @ ..] => drop(env.kiln(args).succeeds()),
             ["explain", ref args @ ..] => {

@@ -45,6 +45,7 @@ pub struct Journal {
 /// What is known of a step so far.
 #[derive(Debug, Clone, Default)]
 struct Note {
+    key: Option<CacheKey>,
     miss: Option<Miss>,
     elsewhere: Option<CacheKey>,
     end: Option<StepEnd>,
@@ -116,9 +117,10 @@ impl Journal {
         *self.notes() = vec![Note::default(); count];
     }
 
-    /// Notes why a step has to be done.
-    pub(crate) fn missed(&self, id: VertexId, miss: Miss) {
+    /// Notes why a step with this key has to be done.
+    pub(crate) fn missed(&self, id: VertexId, key: CacheKey, miss: Miss) {
         if let Some(note) = self.notes().get_mut(id.index()) {
+            note.key = Some(key);
             note.miss = Some(miss);
         }
     }
@@ -128,6 +130,11 @@ impl Journal {
         if let Some(note) = self.notes().get_mut(id.index()) {
             note.elsewhere = Some(there);
         }
+    }
+
+    /// The key of a step that had to be done.
+    pub(crate) fn key(&self, id: VertexId) -> Option<CacheKey> {
+        self.notes().get(id.index())?.key
     }
 
     /// Why a step had to be done.

@@ -377,8 +377,8 @@ impl Solver<'_> {
             // It is looked up again, without that cache.
             Err(cause) if self.services.tell_miss(&cause, &task) => return Err(cause),
             Err(cause) => {
-                let (message, miss) =
-                    (cause.in_progress(), self.journal.and_then(|it| it.miss(id)));
+                let message = cause.in_progress();
+                let miss = self.journal.and_then(|journal| journal.miss(id));
                 let state = StepState::Failed {
                     miss,
                     message: message.to_string(),
@@ -432,7 +432,7 @@ impl Solver<'_> {
                 vertex: Some(task.vertex().0),
                 took_ms: milliseconds(task.elapsed()),
                 state,
-                key: step.map(|step| step.key),
+                key: step.map(|step| step.key).or_else(|| journal.key(id)),
                 output: step.map(|step| step.result.output),
                 layer: step.and_then(|step| step.result.layer),
             };
@@ -467,11 +467,11 @@ impl Solver<'_> {
             && let Some((there, of)) = self.closest_elsewhere(preimage)
         {
             if actions.preimage(&there.key).is_none() {
-                actions.put_preimage(&there.key, &of)?;
+                actions.put_undone(&there.key, &of)?;
             }
             journal.is_unlike(id, there.key);
         }
-        journal.missed(id, miss);
+        journal.missed(id, *key, miss);
         Ok(())
     }
 
@@ -654,7 +654,10 @@ impl Solver<'_> {
             return Ok(step);
         }
         self.note_miss(id, vertex, preimage)?;
-        let (layer, changeset) = work()?;
+        let (layer, changeset) = work().inspect_err(|_| {
+            // Only to explain with, so it may as well be lost.
+            let _ = self.services.store.actions().put_undone(&key, preimage);
+        })?;
         let result = ActionResult {
             output: root.id.above(&changeset),
             layer: Some(layer),

@@ -256,7 +256,7 @@ pub struct StepEnd {
     pub took_ms: u64,
     /// How it ended.
     pub state: StepState,
-    /// Its key, if it came to have one and the step didn't fail before.
+    /// Its key, if it came to have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CacheKey>,
     /// The root filesystem after it.

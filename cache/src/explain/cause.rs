@@ -118,6 +118,11 @@ pub enum Cause {
     },
     /// It gave something else than before, though nothing that it depends on changed.
     OutputChanged,
+    /// It failed before it was known what it depends on.
+    Unread {
+        /// How.
+        message: String,
+    },
 }
 
 /// One thing about a file.
@@ -257,7 +262,7 @@ impl fmt::Display for Cause {
                 name,
                 before,
                 after,
-            } => write!(f, "{name} changed from {} to {}", line(before), line(after)),
+            } => write!(f, "{name} changed from {} to {}", set(before), set(after)),
             Self::BaseImage {
                 name,
                 before,
@@ -289,6 +294,7 @@ impl fmt::Display for Cause {
             Self::OutputChanged => f.write_str(
                 "it gave something else than before, though nothing it depends on changed",
             ),
+            Self::Unread { message } => f.write_str(&line(message)),
         }
     }
 }
@@ -358,6 +364,14 @@ fn write_files(f: &mut fmt::Formatter<'_>, files: &[FileCause]) -> fmt::Result {
     match files.len().saturating_sub(NAMED_FILES) {
         0 => Ok(()),
         more => write!(f, "; and {more} more"),
+    }
+}
+
+/// What is set, which may be nothing.
+fn set(value: &str) -> String {
+    match value {
+        "" => "nothing".to_owned(),
+        value => format!("`{}`", line(value)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, FileCause, ignored};
+use super::{Cause, FileCause, folders, ignored};
 use crate::builds::{ArgumentRecord, GraphRecord, StageRecord, StepRecord};
 use crate::{Difference, Field, Value};
 
@@ -17,7 +17,9 @@ pub(super) struct Side<'a> {
 pub(super) struct Compared {
     /// What is about the step itself.
     pub(super) own: Vec<Cause>,
-    /// What is about the files that it reads, which may be another step's work.
+    /// What is about the files of contexts that it reads, which nobody but people change.
+    pub(super) edited: Vec<Cause>,
+    /// What is about the files of other steps that it reads, which may be the work of these.
     pub(super) read: Vec<Cause>,
     /// Whether the root filesystem that it changes is another one.
     pub(super) root_differs: bool,
@@ -36,6 +38,13 @@ impl<'a> Side<'a> {
     pub(super) fn inputs(&self) -> impl Iterator<Item = (usize, &'a StepRecord)> {
         let inputs = self.step.inputs.iter();
         inputs.map(|at| (*at, &self.graph.steps[*at]))
+    }
+
+    /// Whether what is mounted somewhere is from a context.
+    fn shows_context(&self, target: &str) -> bool {
+        let mut shown = self.step.shown.iter();
+        let shown = shown.find(|shown| shown.target == target);
+        shown.is_some_and(|shown| self.graph.steps[shown.from].kind == "context")
     }
 
     /// What a path that the step reads is called in the context at a position; `None` if it isn't of that.
@@ -197,8 +206,8 @@ pub(super) fn steps(
         let text = text_change(now.step, before.step);
         return Compared {
             own: text.into_iter().collect(),
-            read: Vec::new(),
             root_differs: true,
+            ..Compared::default()
         };
     };
     let mut compared = Compared::default();
@@ -272,7 +281,7 @@ impl Compared {
         fields: &[&Difference],
     ) {
         let files = differences.iter().flat_map(FileCause::of).collect();
-        let mut files = ignored::told(now, before, files);
+        let mut files = folders::told(ignored::told(now, before, files));
         if now.step.kind == "exec" {
             let changed = fields.iter().filter_map(|field| mounted(field));
             for target in changed {
@@ -281,7 +290,11 @@ impl Compared {
                     |file: &FileCause| file.path == target || file.path.starts_with(&prefix);
                 let (of_mount, others) = files.into_iter().partition(of_mount);
                 files = others;
-                self.read.push(Cause::Mount {
+                let told = match now.shows_context(&target) {
+                    true => &mut self.edited,
+                    false => &mut self.read,
+                };
+                told.push(Cause::Mount {
                     target,
                     files: of_mount,
                 });
@@ -292,7 +305,14 @@ impl Compared {
         let causes = text_causes(now, before);
         if !causes.is_empty() {
             files.retain(|file| {
-                let is_selection = ["added", "removed", "renamed", "ignored", "unignored"];
+                let is_selection = [
+                    "added",
+                    "removed",
+                    "renamed",
+                    "ignored",
+                    "unignored",
+                    "type",
+                ];
                 !is_selection.contains(&file.change)
             });
             let has_source = |field: &&Difference| matches!(field, Difference::Field { name, .. } if name.starts_with("source "));
@@ -301,8 +321,12 @@ impl Compared {
                 self.own.extend(causes);
             }
         }
-        if !files.is_empty() {
-            self.read.push(Cause::Files { files });
+        let is_of_step = |file: &FileCause| file.path.starts_with('/');
+        let (read, edited): (Vec<_>, Vec<_>) = files.into_iter().partition(is_of_step);
+        for (files, told) in [(edited, &mut self.edited), (read, &mut self.read)] {
+            if !files.is_empty() {
+                told.push(Cause::Files { files });
+            }
         }
     }
 }
@@ -321,16 +345,21 @@ fn text_change(now: &StepRecord, before: &StepRecord) -> Option<Cause> {
     let is_same = match now.kind.as_str() {
         // A shell may make something of every blank.
         "exec" => now.text == before.text,
-        _ => now
-            .text
-            .split_whitespace()
-            .skip(1)
-            .eq(before.text.split_whitespace().skip(1)),
+        _ => {
+            let (mut now, mut before) = (words(&now.text), words(&before.text));
+            now.0.eq_ignore_ascii_case(before.0) && now.1.by_ref().eq(before.1.by_ref())
+        }
     };
     (!is_same).then(|| Cause::Instruction {
         before: before.text.clone(),
         after: now.text.clone(),
     })
+}
+
+/// The keyword of an instruction, and what follows it.
+fn words(text: &str) -> (&str, std::str::SplitWhitespace<'_>) {
+    let mut words = text.split_whitespace();
+    (words.next().unwrap_or_default(), words)
 }
 
 fn changed_variables(
@@ -454,6 +483,14 @@ fn hidden(
                 after: shell(new),
             }
         }
+        ("destination", Some(Value::Text(old)), Some(Value::Text(new))) if is_same_text => {
+            let (before, after) = without_common_end(old, new);
+            Cause::Setting {
+                name: "WORKDIR".to_owned(),
+                before: before.to_owned(),
+                after: after.to_owned(),
+            }
+        }
         _ if name.starts_with("file ") || name.starts_with("source ") => Cause::Instruction {
             before: before.step.text.clone(),
             after: now.step.text.clone(),
@@ -466,8 +503,25 @@ fn hidden(
     }
 }
 
+/// Two paths without the components that both end with: `/v/x` and `/w/x` are `/v` and `/w`.
+fn without_common_end<'a>(one: &'a str, other: &'a str) -> (&'a str, &'a str) {
+    let (mut one, mut other) = (one, other);
+    while let (Some((above, name)), Some((other_above, other_name))) =
+        (one.rsplit_once('/'), other.rsplit_once('/'))
+        && name == other_name
+    {
+        (one, other) = (above, other_above);
+    }
+    let or_root = |path: &'a str| if path.is_empty() { "/" } else { path };
+    (or_root(one), or_root(other))
+}
+
 fn shown(value: Option<&Value>) -> String {
-    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+    match value {
+        Some(Value::Text(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => String::new(),
+    }
 }
 
 fn text(value: &Option<Value>) -> Option<String> {

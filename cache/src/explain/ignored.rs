@@ -19,6 +19,7 @@ pub(super) fn told(now: &Side<'_>, before: &Side<'_>, files: Vec<FileCause>) -> 
     };
     files
         .into_iter()
+        .filter(|file| !sides.is_by_the_way(file))
         .flat_map(|file| sides.told(file))
         .collect()
 }
@@ -37,6 +38,13 @@ struct Rules<'a> {
 }
 
 impl Both<'_> {
+    /// A directory that is hidden all the time, and there only while something in it isn't.
+    fn is_by_the_way(&self, file: &FileCause) -> bool {
+        matches!(file.change, "added" | "removed")
+            && self.now.verdict(&file.path).is_some()
+            && self.before.verdict(&file.path).is_some()
+    }
+
     fn told(&self, file: FileCause) -> Vec<FileCause> {
         match file.change {
             "removed" => vec![self.hidden(&file.path).unwrap_or(file)],

@@ -11,6 +11,7 @@ mod align;
 mod cause;
 mod compare;
 mod elsewhere;
+mod folders;
 mod ignored;
 
 use std::cell::RefCell;
@@ -50,7 +51,8 @@ pub struct Explainer<'a> {
     earlier: Vec<Earlier<'a>>,
     preimages: &'a dyn Fn(&CacheKey) -> Option<Preimage>,
     read: RefCell<HashMap<CacheKey, Option<Rc<Preimage>>>>,
-    roots: RefCell<HashMap<(usize, usize), Option<Root>>>,
+    /// By step, build, and whether it is asked for a step that follows.
+    roots: RefCell<HashMap<(usize, usize, bool), Option<Root>>>,
     whys: RefCell<HashMap<usize, Option<Why>>>,
 }
 
@@ -131,8 +133,7 @@ impl<'a> Explainer<'a> {
         };
         let root = self.root(step, build, 0).unwrap_or_else(|| Root {
             of: step,
-            // The same key: its result is gone, and what told so is too.
-            causes: vec![Cause::Collected],
+            causes: vec![self.unchanged(step, build)],
             through: Vec::new(),
         });
         Some(Why {
@@ -203,6 +204,21 @@ impl<'a> Explainer<'a> {
         best
     }
 
+    /// What to say of a step that is what it was in an earlier build, as far as anybody knows.
+    fn unchanged(&self, step: usize, build: usize) -> Cause {
+        let earlier = &self.earlier[build];
+        let before = earlier.pairs[step].map(|at| &earlier.graph.steps[at]);
+        let end = self.graph.steps[step].end.as_ref();
+        match (end.map(|end| (&end.state, end.key)), before) {
+            (Some((StepState::Failed { message, .. }, None)), _) => Cause::Unread {
+                message: message.clone(),
+            },
+            (_, Some(before)) if before.output().is_none() => Cause::NotReached,
+            // Its result is gone, and what told so is too.
+            _ => Cause::Collected,
+        }
+    }
+
     /// What to say of a step that no earlier build has done.
     fn never_done(&self, step: usize) -> Cause {
         let record = &self.graph.steps[step];
@@ -231,14 +247,15 @@ impl<'a> Explainer<'a> {
 
     /// What made a step another one than in an earlier build; `None` if it is the same.
     fn root(&self, step: usize, build: usize, depth: usize) -> Option<Root> {
-        if let Some(known) = self.roots.borrow().get(&(step, build)) {
+        let place = (step, build, depth > 0);
+        if let Some(known) = self.roots.borrow().get(&place) {
             return known.clone();
         }
         let found = match depth < DEEPEST {
             true => self.find_root(step, build, depth),
             false => None,
         };
-        self.roots.borrow_mut().insert((step, build), found.clone());
+        self.roots.borrow_mut().insert(place, found.clone());
         found
     }
 
@@ -254,11 +271,6 @@ impl<'a> Explainer<'a> {
             return Some(own(vec![self.new_or_moved(step, earlier)]));
         };
         let before = &earlier.graph.steps[at];
-        if depth > 0
-            && let Some(cause) = policy(record)
-        {
-            return Some(own(vec![cause]));
-        }
         let sides = (
             Side::new(self.graph, record),
             Side::new(earlier.graph, before),
@@ -269,11 +281,18 @@ impl<'a> Explainer<'a> {
         }
         let differences = self.differences(record, before);
         let mut compared = compare::steps(&sides.0, &sides.1, differences.as_deref());
+        compared.own.append(&mut compared.edited);
         // The key of a linked copy has no root; what comes out has.
         let is_other = differs(record.output(), before.output());
         compared.root_differs |= is_other && compared.own.is_empty() && compared.read.is_empty();
         let brought = self.brought(step, build, depth, &compared);
         match brought {
+            // What follows from several edits is told by the first.
+            Some(root) if depth > 0 && compared.root_differs => Some(root),
+            _ if depth > 0 && policy(record).is_some() => {
+                policy(record).map(|cause| own(vec![cause]))
+            }
+            // What somebody did to this step is told of it, whatever else it follows from.
             _ if !compared.own.is_empty() => Some(own(compared.own)),
             // What a stage gave is known by the step that made it what it is.
             Some(root) => Some(Root {

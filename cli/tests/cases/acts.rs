@@ -31,7 +31,10 @@ pub fn edit(context: &Path, words: &[&str]) {
             let mode = u32::from_str_radix(mode, 8).unwrap();
             fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
         }
-        ["write", path, content] => fs::write(at(path), content).unwrap(),
+        ["write", path, content] => {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            fs::write(at(path), content).unwrap();
+        }
         ["replace", path, old, new] => {
             let text = fs::read_to_string(at(path)).unwrap();
             assert!(text.contains(old), "no {old:?} in {path}");

@@ -183,6 +183,10 @@ impl Evaluator<'_, '_> {
     fn inline(&mut self, heredoc: &Heredoc, span: Span) -> Option<CopySourceOp> {
         let body = heredoc.expand_body_traced(&self.state.environment);
         let body = self.expanded(body, heredoc.span)?;
+        if heredoc.expand {
+            let named = name::mentioned(&heredoc.content(), &self.state.environment);
+            self.here.variables.extend(named);
+        }
         Some(CopySourceOp::Inline {
             name: heredoc.name.clone(),
             content: body.text.into_bytes(),

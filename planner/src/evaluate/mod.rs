@@ -110,6 +110,8 @@ struct Here {
     text: String,
     /// For a trigger its text (R-ONB-7).
     trigger: Option<String>,
+    /// The variables that its here-documents name, with their values.
+    variables: Vec<(String, String)>,
     /// Variables already reported as undefined.
     undefined: Vec<String>,
     /// What the comments above it say.
@@ -157,6 +159,7 @@ impl<'a> Builder<'a> {
             span: stage.stage.span,
             text: stage.stage.text.clone(),
             trigger: None,
+            variables: Vec::new(),
             undefined: Vec::new(),
             pragmas: Pragmas::default(),
         };
@@ -202,6 +205,7 @@ impl Evaluator<'_, '_> {
             span,
             text: statement.text.clone(),
             trigger,
+            variables: Vec::new(),
             undefined: Vec::new(),
             pragmas: pragma::read(&statement.comments, place, diagnostics),
         };
@@ -341,7 +345,7 @@ impl Evaluator<'_, '_> {
         let platform = self.state.platform.clone();
         let variables = match op {
             Op::Exec(_) => Vec::new(),
-            _ => name::mentioned(&self.here.text, &self.state.environment),
+            _ => self.variables(),
         };
         let vertex = Vertex {
             op,
@@ -357,6 +361,17 @@ impl Evaluator<'_, '_> {
         let id = self.builder.add(vertex, inputs);
         self.state.output = id;
         self.record(created_by, Some(id));
+    }
+
+    /// The variables that the instruction names, each once.
+    fn variables(&mut self) -> Vec<(String, String)> {
+        let mut variables = name::mentioned(&self.here.text, &self.state.environment);
+        for (name, value) in self.here.variables.drain(..) {
+            if variables.iter().all(|(known, _)| *known != name) {
+                variables.push((name, value));
+            }
+        }
+        variables
     }
 
     /// Adds an entry without a layer to the history.
