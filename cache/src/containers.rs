@@ -1,12 +1,13 @@
 //! Containers that ended and are kept: what they changed is a layer of the store.
 //!
 //! Each has a file under `containers/`, named by its id. The layer, and the image's own layers below it, stay as long as the file does.
+//! What a failed RUN left is one, too, so that all that looks into containers looks into it.
 
 use std::fs;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use kiln_image::{DiffId, Digest, RunConfig};
+use kiln_image::{DiffId, Digest, Platform, RunConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::store::read_file;
@@ -26,8 +27,9 @@ pub struct ContainerRecord {
     pub id: String,
     /// What it is called by people; no two have the same.
     pub name: String,
-    /// Digest of the config of the image that it is of.
-    pub image: Digest,
+    /// Digest of the config of the image that it is of; `None` for one of a stage or a step, which has no image.
+    #[serde(default)]
+    pub image: Option<Digest>,
     /// What that image was called when it was run.
     pub image_name: String,
     /// The image's layers, bottom first.
@@ -44,6 +46,46 @@ pub struct ContainerRecord {
     pub ended: Timestamp,
     /// Its exit status, as a shell has it.
     pub status: i32,
+    /// The platform of its programs; `None` in records of older versions, for this machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The step that failed, if it is what such a step left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<FailedStep>,
+}
+
+/// What is known of a RUN that failed, besides how it was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStep {
+    /// What names the Dockerfile and its context.
+    pub recipe: String,
+    /// What names the step from build to build.
+    pub step: String,
+    /// As progress calls it: `[build 2/4] RUN make`.
+    pub name: String,
+    /// The host name inside.
+    pub hostname: String,
+    /// Names and addresses for `/etc/hosts`.
+    pub hosts: Vec<(String, String)>,
+    /// Whether it had no network.
+    pub offline: bool,
+    /// Files that were laid over its root filesystem: scripts of heredocs.
+    pub files: Vec<StepFile>,
+    /// Directories in memory, with the bytes that they may have.
+    pub tmpfs: Vec<(String, Option<u64>)>,
+    /// What it had and a container of it has not, in words.
+    pub lacks: Vec<String>,
+}
+
+/// A file that comes with a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFile {
+    /// Where it appears, absolute.
+    pub path: String,
+    /// What it holds.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 impl ContainerRecord {
@@ -116,7 +158,7 @@ mod tests {
         let container = |id: &str, ended| ContainerRecord {
             id: id.to_owned(),
             name: format!("name-{id}"),
-            image: Digest::of(b"config"),
+            image: Some(Digest::of(b"config")),
             image_name: "app".to_owned(),
             layers: vec![DiffId(Digest::of(b"layer"))],
             changes: None,
@@ -125,6 +167,8 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             ended,
             status: 0,
+            platform: None,
+            step: None,
         };
         let containers = store.containers();
         assert_eq!(containers.list().unwrap(), []);

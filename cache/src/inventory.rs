@@ -282,7 +282,9 @@ impl Store {
                 created: Some(container.ended),
                 ..Entry::new(EntryKind::Container, container.id.clone(), used)
             };
-            self.hold_blob(container.image, &mut entry, inventory);
+            if let Some(image) = container.image {
+                self.hold_blob(image, &mut entry, inventory);
+            }
             for layer in container.all_layers() {
                 self.hold_layer(layer, &mut entry, inventory);
             }

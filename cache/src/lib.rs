@@ -69,7 +69,7 @@ pub use budget::{Amount, Budget};
 pub use builds::{BuildId, BuildRecord, Builds, RecipeId};
 pub use cas::{BlobWriter, Cas, VerifiedReader};
 pub use checksum::{Candidate, ChecksumError, Checksums, FileStat, FileTime};
-pub use containers::{ContainerRecord, Containers};
+pub use containers::{ContainerRecord, Containers, FailedStep, StepFile};
 pub use content_hash::{ContentHash, Hasher, content_digest};
 pub use disk::Disk;
 pub use error::StoreError;

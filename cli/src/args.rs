@@ -50,7 +50,8 @@ pub(crate) enum Command {
     Lock(Box<command::lock::Args>),
     Explain(command::explain::Args),
     Verify(command::verify::Args),
-    Run(command::run::Args),
+    Run(Box<command::run::Args>),
+    Shell(Box<command::shell::Args>),
     Ps(command::ps::Args),
     Rm(command::rm::Args),
     Commit(command::commit::Args),
@@ -198,8 +199,14 @@ mod tests {
         let Command::Run(args) = cli.command else {
             panic!("not a run")
         };
-        assert_eq!(args.command, ["ls", "-la", "--rm"]);
-        assert!(args.interactive && args.tty);
+        assert_eq!(args.words, ["img", "ls", "-la", "--rm"]);
+        assert!(args.interactive && args.tty && args.rm);
+        let cli = Cli::try_parse_from("kiln run img -c x --rm".split(' ')).unwrap();
+        let Command::Run(args) = cli.command else {
+            panic!("not a run")
+        };
+        assert_eq!(args.words, ["img", "-c", "x", "--rm"]);
+        assert!(!args.rm);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     /// Whether text to stderr may carry colour.
     pub(crate) color: bool,
+    /// Whether a flag names the store's folder.
+    root_is_asked: bool,
     registry_flags: RegistryFlags,
     environment: Environment,
 }
@@ -81,14 +83,24 @@ impl Config {
         root: Option<PathBuf>,
         environment: Environment,
     ) -> Result<Self, Failure> {
+        let root_is_asked = root.is_some();
         let root = store_root(root, &environment)?;
         Ok(Self {
+            root_is_asked,
             // Steps run with another working directory.
             root: std::path::absolute(&root).unwrap_or(root),
             color: environment.has_live_terminal() && environment.os("NO_COLOR").is_none(),
             registry_flags: RegistryFlags::default(),
             environment,
         })
+    }
+
+    /// The line that does something else with the same store, for the user to type.
+    pub(crate) fn own_command(&self, words: &str) -> String {
+        match self.root_is_asked {
+            true => format!("kiln --root {} {words}", self.root.display()),
+            false => format!("kiln {words}"),
+        }
     }
 
     /// The same with what the command line says about registries.

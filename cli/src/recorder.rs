@@ -292,7 +292,10 @@ impl Witness for Recorder<'_> {
                 vertex, message, ..
             } => self.ended(at, *vertex, Some(message)),
             EventKind::VertexCanceled { vertex } => self.ended(at, *vertex, Some("canceled")),
-            EventKind::Progress { .. } | EventKind::Used { .. } | EventKind::SameOutput { .. } => {}
+            EventKind::Progress { .. }
+            | EventKind::Used { .. }
+            | EventKind::SameOutput { .. }
+            | EventKind::Kept { .. } => {}
         }
     }
 

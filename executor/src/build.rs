@@ -14,6 +14,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::Services;
 use crate::attest::{Attest, Attestation, Facts};
 use crate::cancel::Cancel;
+use crate::container;
 use crate::emulation;
 use crate::error::{BuildError, Cause};
 use crate::event::Reporter;
@@ -151,6 +152,9 @@ pub fn build_on(
     });
     services.store.sync()?;
     let solved = solved?;
+    if request.steps.keep_failed {
+        container::forget(services.store, &build_name(request))?;
+    }
     let mut products: Vec<Product> = Vec::new();
     for (plan, options) in plans.into_iter().zip(&request.images) {
         let inline = match request.inline_cache {
@@ -347,6 +351,7 @@ fn resolve_base(
         span: Some(base.span),
         place: None,
         cause: Box::new(cause),
+        kept: None,
     })
 }
 

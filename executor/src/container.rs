@@ -1,5 +1,6 @@
-//! Running a program in an image, in the foreground. What it changed is kept if that is asked for.
+//! Running a program in an image, a stage or where a step failed, in the foreground. What it changed is kept if that is asked for.
 
+mod failed;
 mod kept;
 mod receiver;
 
@@ -8,10 +9,11 @@ use std::sync::Arc;
 
 use kiln_cache::ContainerRecord;
 use kiln_image::scan::Owners;
-use kiln_image::{DiffId, ImageConfig, RunConfig, Tree};
+use kiln_image::{DiffId, Digest, ImageConfig, Platform, RunConfig, Tree};
 use kiln_planner::{Limits, Network};
 
 use crate::Services;
+use crate::build::Built;
 use crate::cancel::Cancel;
 use crate::cgroup::Resources;
 use crate::error::{BuildError, Cause};
@@ -29,9 +31,61 @@ use crate::snapshot::Snapshot;
 use crate::ulimit;
 use crate::usage::OutOfMemory;
 
+pub(crate) use failed::{Failed, forget};
 pub(crate) use kept::root_of;
-pub use kept::{Difference, differences, export, export_image, find};
+pub use kept::{Difference, differences, export, export_image, fetch, find, find_program};
 pub use receiver::Receiver;
+
+/// What a container is made of.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its layers, and how it is run.
+    pub config: ImageConfig,
+    /// The config's digest, if the store has it.
+    pub image: Option<Digest>,
+}
+
+impl Subject {
+    /// A stage that was built.
+    pub fn of_stage(built: &Built) -> Self {
+        Self {
+            config: built.config.clone(),
+            image: None,
+        }
+    }
+}
+
+impl From<StoredImage> for Subject {
+    fn from(image: StoredImage) -> Self {
+        Self {
+            image: Some(image.record.config),
+            config: image.config,
+        }
+    }
+}
+
+/// Where a container ended: its files, and its way to be run.
+impl From<&ContainerRecord> for Subject {
+    fn from(container: &ContainerRecord) -> Self {
+        let layers = container.all_layers();
+        Self {
+            config: ImageConfig {
+                config: container.config.clone(),
+                rootfs: kiln_image::RootFs {
+                    diff_ids: (!layers.is_empty()).then_some(layers),
+                    ..kiln_image::RootFs::default()
+                },
+                ..ImageConfig::for_platform(&platform_of(container))
+            },
+            image: None,
+        }
+    }
+}
+
+/// The platform of a container's programs.
+pub(crate) fn platform_of(container: &ContainerRecord) -> Platform {
+    container.platform.clone().unwrap_or_else(Platform::host)
+}
 
 /// What to run, where it differs from what the image says.
 #[derive(Debug, Clone)]
@@ -54,6 +108,8 @@ pub struct RunOptions {
     pub hostname: String,
     /// Whether standard input is a terminal for the program.
     pub terminal: bool,
+    /// Whether it may do what root may here: `--privileged`.
+    pub privileged: bool,
     /// Names and addresses for `/etc/hosts`.
     pub extra_hosts: Vec<(String, String)>,
     /// Which network it sees.
@@ -90,7 +146,7 @@ pub struct RunEnd {
 
 /// Runs the image's program, or the one asked for, to its end.
 pub fn run(
-    image: &StoredImage,
+    image: &Subject,
     options: &RunOptions,
     stdio: Stdio,
     services: &Services<'_>,
@@ -106,7 +162,7 @@ pub fn run(
 }
 
 fn run_in(
-    image: &StoredImage,
+    image: &Subject,
     options: &RunOptions,
     stdio: Stdio,
     services: &Services<'_>,
@@ -157,6 +213,10 @@ fn run_in(
         terminal: options.terminal,
         read_only: options.read_only,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
+    };
+    let spec = match options.privileged {
+        true => spec.insecure(),
+        false => spec,
     };
     let started = jiff::Timestamp::now();
     let step = Arc::new(services.launcher.spawn(&spec, stdio)?);
@@ -211,19 +271,19 @@ fn changes(
 }
 
 fn keep_container(
-    image: &StoredImage,
+    image: &Subject,
     options: &RunOptions,
     keep: &Keep,
     ended: Ended,
     changes: Option<DiffId>,
     services: &Services<'_>,
 ) -> Result<ContainerRecord, Cause> {
-    let id = kept::new_id(&image.record.config);
+    let id = kept::new_id(&image.config.config.working_dir);
     let made_up = || format!("container-{}", &id[..8]);
     let container = ContainerRecord {
         name: keep.name.clone().unwrap_or_else(made_up),
         id,
-        image: image.record.config,
+        image: image.image,
         image_name: keep.image_name.clone(),
         layers: image.config.diff_ids().to_vec(),
         changes,
@@ -232,6 +292,8 @@ fn keep_container(
         started: ended.started,
         ended: jiff::Timestamp::now(),
         status: ended.status.shell_code(),
+        platform: Some(image.config.platform()),
+        step: None,
     };
     services.store.sync()?;
     services.store.containers().put(&container)?;

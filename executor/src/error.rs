@@ -48,6 +48,8 @@ pub struct BuildError {
     /// What happened.
     #[source]
     pub cause: Box<Cause>,
+    /// The container that has what a failed step left, if it is kept.
+    pub kept: Option<String>,
 }
 
 /// What happened.
@@ -327,6 +329,15 @@ impl Cause {
         })
     }
 
+    /// The status that a shell has for a program that could not be started; `None` if it is about something else.
+    pub(crate) fn not_started(&self) -> Option<i32> {
+        match self {
+            Cause::Sandbox(SandboxError::ProgramNotFound { .. }) => Some(127),
+            Cause::Sandbox(error) if is_program(error) => Some(126),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Cause::Run { .. } | Cause::User(_) | Cause::Copy(_) | Cause::Mkdir(_) => {
@@ -368,6 +379,7 @@ impl BuildError {
             span: None,
             place: None,
             cause: Box::new(cause.into()),
+            kept: None,
         }
     }
 

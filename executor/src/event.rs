@@ -93,6 +93,13 @@ pub enum EventKind {
         /// The vertex.
         vertex: VertexId,
     },
+    /// What a failed step left is kept. It ends right after this.
+    Kept {
+        /// The vertex.
+        vertex: VertexId,
+        /// The container that has it.
+        container: String,
+    },
     /// The vertex ended well.
     VertexDone {
         /// The vertex.
@@ -213,6 +220,14 @@ impl Task<'_> {
     pub fn same_output(&self) {
         self.emit(EventKind::SameOutput {
             vertex: self.vertex,
+        });
+    }
+
+    /// Tells what the failed step's state is kept as.
+    pub(crate) fn kept(&self, container: &str) {
+        self.emit(EventKind::Kept {
+            vertex: self.vertex,
+            container: container.to_owned(),
         });
     }
 

@@ -9,10 +9,10 @@
 //! What a step is keyed on is the *content* its inputs have, not how they came to be (`kiln_cache::key`), so a step
 //! that was done again with the same outcome does not disturb the ones after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use kiln_planner::{
 
 use crate::Services;
 use crate::cancel::Cancel;
+use crate::container::Failed;
 use crate::emulation;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
@@ -88,6 +89,8 @@ pub(crate) struct Solver<'a> {
     pub limiter: Limiter,
     pub journal: Option<&'a Journal>,
     unwritten: Unwritten,
+    /// Containers of steps that failed.
+    kept: Mutex<HashMap<VertexId, String>>,
     /// How many vertices are worked on.
     working: AtomicUsize,
     halt: Cancel,
@@ -125,10 +128,14 @@ pub(crate) fn solve(
     let first_failure = Mutex::new(None);
     let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
+            let kept = solver.kept_of(id);
             first_failure
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(failure(&plan.graph[id], cause));
+                .get_or_insert(BuildError {
+                    kept,
+                    ..failure(&plan.graph[id], cause)
+                });
             solver.halt.request();
         })
     });
@@ -152,6 +159,7 @@ pub(crate) fn failure(vertex: &Vertex, cause: Cause) -> BuildError {
         span: vertex.span,
         place: place(&vertex.name),
         cause: Box::new(cause),
+        kept: None,
     }
 }
 
@@ -227,6 +235,7 @@ impl<'a> Solver<'a> {
             limiter: Limiter::default(),
             journal: options.journal,
             unwritten: Unwritten::default(),
+            kept: Mutex::default(),
             working: AtomicUsize::new(0),
             halt,
         }
@@ -384,6 +393,9 @@ impl Solver<'_> {
                     message: message.to_string(),
                 };
                 self.note(id, &task, None, state);
+                if let Some(container) = self.kept().get(&id) {
+                    task.kept(container);
+                }
                 task.fail(message);
                 return Err(cause);
             }
@@ -738,7 +750,7 @@ impl Solver<'_> {
             None => {
                 let preimage = preimage.clone().with_files(mounts::files(op, &sources));
                 self.once(id, vertex, root, &preimage, task, || {
-                    let attempt = || self.run(vertex, op, root, &sources, task);
+                    let attempt = || self.run(id, vertex, op, root, &sources, task);
                     retry::run(vertex.policy.retries, task, attempt)
                 })?
             }
@@ -768,6 +780,7 @@ impl Solver<'_> {
 
     fn run(
         &self,
+        id: VertexId,
         vertex: &Vertex,
         op: &ExecOp,
         root: &RootFs,
@@ -796,14 +809,67 @@ impl Solver<'_> {
             timeout: vertex.policy.timeout.or(self.steps.timeout),
             others_follow: self.has_other_steps(),
         };
-        let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt)?;
-        if ended.status != ExitStatus::Code(0) {
-            let limits = &self.steps.resources;
-            let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);
-            return Err(failed(vertex, op, &ended, conduct, memory));
+        let started = Timestamp::now();
+        let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt);
+        let ended = ended.inspect_err(|cause| {
+            if let Some(status) = cause.not_started() {
+                self.keep_failed(id, (op, root), (started, status), || Ok(None));
+            }
+        })?;
+        let changes = || {
+            let tree = root.tree(&self.services.layers, task)?;
+            snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
+        };
+        if ended.status == ExitStatus::Code(0) {
+            return changes();
         }
-        let tree = root.tree(&self.services.layers, task)?;
-        snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
+        let limits = &self.steps.resources;
+        let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);
+        let status = ended.status.shell_code();
+        self.keep_failed(id, (op, root), (started, status), || {
+            let (layer, changeset) = changes()?;
+            Ok((!changeset.is_empty()).then_some(layer))
+        });
+        Err(failed(vertex, op, &ended, conduct, memory))
+    }
+
+    /// Keeps what a failed step left, for people to look into. Where that can't be done, the failure alone is told.
+    fn keep_failed(
+        &self,
+        id: VertexId,
+        (op, root): (&ExecOp, &RootFs),
+        (started, status): (Timestamp, i32),
+        changes: impl FnOnce() -> Result<Option<DiffId>, Cause>,
+    ) {
+        if !self.steps.keep_failed {
+            return;
+        }
+        let vertex = &self.plan.graph[id];
+        let kept = changes().and_then(|changes| {
+            let failed = Failed {
+                recipe: &self.build_name,
+                step: self.step(vertex),
+                vertex,
+                op,
+                root,
+                changes,
+                started,
+                status,
+            };
+            failed.keep(self.services)
+        });
+        if let Ok(name) = kept {
+            self.kept().insert(id, name);
+        }
+    }
+
+    /// What a step that failed is kept as.
+    fn kept_of(&self, id: VertexId) -> Option<String> {
+        self.kept().remove(&id)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<VertexId, String>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

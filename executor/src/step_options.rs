@@ -24,4 +24,6 @@ pub struct StepOptions {
     pub timeout: Option<Duration>,
     /// How many steps run at a time at most.
     pub jobs: Option<NonZero<usize>>,
+    /// Whether what a failed RUN leaves is kept as a container.
+    pub keep_failed: bool,
 }

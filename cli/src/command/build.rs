@@ -22,8 +22,8 @@ use std::time::SystemTime;
 use kiln_executor::export::export;
 use kiln_executor::lock::Lock;
 use kiln_executor::{
-    Agents, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on, images,
-    resolve_bases,
+    Agents, BuildError, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on,
+    images, resolve_bases,
 };
 use kiln_parser::{Parsed, Source};
 use kiln_planner::lint::Finding;
@@ -90,6 +90,9 @@ pub(crate) struct Args {
     /// Stop a step that takes longer, and fail with status 124; `# kiln: timeout=` above a RUN goes before
     #[arg(long, value_name = "DURATION")]
     pub(crate) step_timeout: Option<Span>,
+    /// Keep what a failed RUN leaves, for `kiln shell`, until the Dockerfile can be built; of all Dockerfiles the last eight [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) keep_failed: Option<bool>,
     /// How many steps run at a time [default: 16; most of them wait for something]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<NonZero<usize>>,
@@ -214,7 +217,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         cache::begin(&exports, &watched, config);
         lock.into_iter()
             .for_each(|lock| watched.services.hold_to(lock));
-        let made = make(&watched, &request, &args, &outputs, loader, &findings)?;
+        let made = make(
+            &watched, &request, &args, &outputs, loader, &findings, config,
+        )?;
         let secrets = &request.steps.secrets;
         cache::export(&exports, &made.0, secrets, &source, &watched)?;
         Ok(made)
@@ -254,6 +259,7 @@ pub(crate) fn steps(
         resources: flags.resources().map_err(Failure::usage)?,
         timeout: args.step_timeout.map(|limit| limit.0),
         jobs: args.jobs,
+        keep_failed: args.keep_failed.unwrap_or(true),
     })
 }
 
@@ -290,6 +296,7 @@ fn make(
     outputs: &[TargetOutputs],
     loader: Option<Receiver>,
     findings: &OnceLock<Vec<Finding>>,
+    config: &Config,
 ) -> Result<(Vec<Product>, Vec<Results>), Failure> {
     let source = Arc::new(request.source.clone());
     let Watched {
@@ -309,7 +316,10 @@ fn make(
         BuildFailure::Dockerfile(diagnostics) => {
             Failure::from_diagnostics(Exit::Usage, &source, &diagnostics)
         }
-        BuildFailure::Failed(error) => Failure::from_build_error(Some(&source), &error),
+        BuildFailure::Failed(error) => {
+            let failure = Failure::from_build_error(Some(&source), &error);
+            failed_step_help(failure, &error, args.sandbox.as_deref(), config)
+        }
     };
     let bases = resolve_bases(request, services, reporter).map_err(failed)?;
     // Before anything runs (R-CHK-1).
@@ -348,6 +358,21 @@ fn make(
         result.loaded = Some(loader.finish()?);
     }
     Ok((products, results))
+}
+
+/// Names the command that opens a shell where a step failed, if that is kept.
+pub(crate) fn failed_step_help(
+    failure: Failure,
+    error: &BuildError,
+    sandbox: Option<&str>,
+    config: &Config,
+) -> Failure {
+    let Some(container) = &error.kept else {
+        return failure;
+    };
+    let sandbox = sandbox.map_or_else(String::new, |name| format!(" --sandbox {name}"));
+    let command = config.own_command(&format!("shell{sandbox} {container}"));
+    failure.help(format!("`{command}` opens a shell where it failed"))
 }
 
 /// One layer over the base image's, in each image.

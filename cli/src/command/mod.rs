@@ -28,6 +28,7 @@ pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod shell;
 pub(crate) mod squash;
 pub(crate) mod tag;
 pub(crate) mod verify;
@@ -48,7 +49,8 @@ pub(crate) fn run(command: Command, config: &Config) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(&args, config),
         Command::Explain(args) => explain::run(&args, config),
         Command::Verify(args) => verify::run(&args, config),
-        Command::Run(args) => run::run(args, config),
+        Command::Run(args) => run::run(&args, config),
+        Command::Shell(args) => shell::run(&args, config),
         Command::Ps(args) => ps::run(&args, config),
         Command::Rm(args) => rm::run(&args, config),
         Command::Commit(args) => commit::run(&args, config),

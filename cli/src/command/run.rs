@@ -1,36 +1,43 @@
-//! `kiln run`: a command in a new container of an image, in the foreground.
+//! `kiln run`: a command in a new container of an image, of a stage or of where a step failed, in the foreground.
 
 mod environment;
 mod mounts;
+mod stage;
 mod streams;
+pub(crate) mod subject;
 
 use std::io;
 use std::path::PathBuf;
 
-use kiln_cache::KeyLock;
+use kiln_cache::{FailedStep, KeyLock};
 use kiln_executor::container::{self, Keep, Receiver, RunEnd, RunOptions};
-use kiln_executor::images::{self, StoredImage};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
 use kiln_executor::sandbox::{MountSpec, SandboxError, Stdio};
 use kiln_executor::{BuildError, Cause};
-use kiln_image::{Platform, Reference};
+use kiln_parser::Severity;
+use kiln_planner::Network;
+use rustix::termios::isatty;
 
 use crate::args::{KeyValue, ProgressMode};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, Report};
+use crate::render;
 use crate::resources::ResourceFlags;
-use crate::session::Session;
+use crate::session::{LazySession, Session};
 use crate::step_flags::StepFlags;
-use crate::stored;
 use environment::environment;
-use mounts::{Mount, Volume};
+use mounts::{Mount, Volume, mounts_of_step};
+pub(crate) use stage::StageFlags;
 use streams::streams;
+use subject::Chosen;
 
 /// What a container is called inside.
 const HOSTNAME: &str = "kiln";
 
 /// Run a command in a new container, in the foreground
+///
+/// Of an image; of a stage of a Dockerfile (--target STAGE CONTEXT); or where a step failed (--step).
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
@@ -40,9 +47,51 @@ pub(crate) struct Args {
     /// Pass stdin on
     #[arg(short, long)]
     pub(crate) interactive: bool,
-    /// Give the command a terminal, with stdin
+    /// Give the command a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Command instead of the image's ENTRYPOINT
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// Keep nothing of the container when it has ended; else `kiln ps` lists it, for commit, diff and export
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// What the container is called when it is kept
+    #[arg(long, value_name = "NAME", value_parser = container_name)]
+    pub(crate) name: Option<String>,
+    /// A step that failed in the place of an image, as the failure names it: without a command, its own is run again
+    #[arg(long, value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    #[command(flatten)]
+    pub(crate) flags: ContainerFlags,
+    #[command(flatten)]
+    pub(crate) stage: StageFlags,
+    /// An image's name or id (with --target or --file the build's context, with --step nothing), then a command with its arguments
+    /// instead of the image's CMD
+    #[arg(value_name = "IMAGE [COMMAND]", trailing_var_arg = true)]
+    pub(crate) words: Vec<String>,
+}
+
+impl Args {
+    /// What stands before the command, and the command.
+    fn parts(&self) -> (Option<&str>, Vec<String>) {
+        let mut words = self.words.iter();
+        let what = match self.step {
+            Some(_) => None,
+            None => words.next().map(String::as_str),
+        };
+        let mut command: Vec<String> = words.cloned().collect();
+        // That flags end here goes without saying.
+        if what.is_some() && command.first().is_some_and(|word| word == "--") {
+            command.remove(0);
+        }
+        (what, command)
+    }
+}
+
+// No doc comment: clap would take it for the command's own.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ContainerFlags {
     /// Environment variable; KEY alone takes it from the environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<KeyValue>,
@@ -61,44 +110,48 @@ pub(crate) struct Args {
     /// The root filesystem can't be written to; mounts can
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Host name
-    #[arg(short = 'h', long, value_name = "NAME", default_value = HOSTNAME, value_parser = hostname)]
-    pub(crate) hostname: String,
+    /// Host name [default: kiln]
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = hostname)]
+    pub(crate) hostname: Option<String>,
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
     /// User, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
-    /// Command instead of the image's ENTRYPOINT
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) entrypoint: Option<String>,
+    /// All capabilities, no filter of system calls, nothing hidden of /proc and /sys, the machine's devices
+    #[arg(long)]
+    pub(crate) privileged: bool,
     /// How it is kept apart, see `kiln build --help` [env: KILN_SANDBOX]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
-    /// Keep nothing of the container when it has ended; else `kiln ps` lists it, for commit, diff and export
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// What the container is called when it is kept
-    #[arg(long, value_name = "NAME", value_parser = container_name)]
-    pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) steps: StepFlags,
     #[command(flatten)]
     pub(crate) resources: ResourceFlags,
-    /// Name or id of an image
-    pub(crate) image: String,
-    /// Command and arguments instead of the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+}
+
+/// What is to run, and how.
+pub(crate) struct Asked<'a> {
+    pub(crate) flags: &'a ContainerFlags,
+    pub(crate) interactive: bool,
+    pub(crate) tty: bool,
+    pub(crate) entrypoint: Option<String>,
     pub(crate) command: Vec<String>,
+    /// The container's name if it is kept, if it has one.
+    pub(crate) keep: Option<Option<String>>,
 }
 
 /// As Docker has it: what kiln itself could not do is told apart from all that the program may end with.
 const KILN_FAILED: u8 = 125;
 
 /// Runs the command.
-pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
-    run_container(&args, config).map_err(|failure| match failure.exit {
+pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
+    exit_as_docker(run_container(args, config))
+}
+
+pub(crate) fn exit_as_docker(ended: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    ended.map_err(|failure| match failure.exit {
         Exit::Program(_) | Exit::Signal(_) | Exit::Done | Exit::Bug => failure,
         _ => Failure {
             exit: Exit::Program(KILN_FAILED),
@@ -108,10 +161,72 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
 }
 
 fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let session = Session::open_with_files(config, args.sandbox.as_deref())?;
-    let _name = hold_name(args, &session)?;
-    let image = find_or_pull(&session, config, &args.image)?;
-    let options = options(args, config, &image)?;
+    refuse_no_terminal(args)?;
+    let sandbox = args.flags.sandbox.as_deref();
+    let session = LazySession::new(|| Session::open_with_files(config, sandbox));
+    let name = args.name.as_ref().filter(|_| !args.rm);
+    let _name = match name {
+        Some(name) => Some(hold_name(name, session.opened()?)?),
+        None => None,
+    };
+    let (what, command) = args.parts();
+    let chosen = match (&args.step, args.stage.is_asked(), what) {
+        _ if args.stage.stray().is_some() => return Err(stray(&args.stage)),
+        (Some(_), true, _) => return Err(Failure::usage("a stage and a step are two things")),
+        (Some(step), false, _) => subject::failed_step(session.opened()?, Some(step))?,
+        (None, true, Some(context)) => args.stage.build(context, sandbox, &session, config)?,
+        (None, true, None) => {
+            return Err(Failure::usage("the stage's CONTEXT is missing").help("`.` is this folder"));
+        }
+        (None, false, Some(image)) => subject::find_or_pull(session.opened()?, config, image)?,
+        (None, false, None) => {
+            return Err(Failure::usage("there is nothing to run")
+                .help("name an image, or a stage with --target, or a failed step with --step"));
+        }
+    };
+    let asked = Asked {
+        flags: &args.flags,
+        interactive: args.interactive,
+        tty: args.tty,
+        entrypoint: args.entrypoint.clone(),
+        command,
+        keep: (!args.rm).then(|| args.name.clone()),
+    };
+    start(chosen, &asked, session.opened()?, config)
+}
+
+/// A flag about a stage without one.
+pub(crate) fn stray(flags: &StageFlags) -> Failure {
+    let flag = flags.stray().unwrap_or_default();
+    Failure::usage(format!(
+        "`{flag}` is about building a stage, and none is asked for"
+    ))
+    .help("name one with --target, or its Dockerfile with --file")
+}
+
+/// As Docker has it: keys can't be read from what is no keyboard.
+fn refuse_no_terminal(args: &Args) -> Result<(), Failure> {
+    match args.interactive && args.tty && !isatty(rustix::stdio::stdin()) {
+        true => Err(Failure {
+            exit: Exit::Program(1),
+            ..Failure::usage("the input device is not a TTY")
+                .help("`-i` alone passes on what comes from a pipe or a file")
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Runs it in the foreground to its end.
+pub(crate) fn start(
+    chosen: Chosen,
+    asked: &Asked<'_>,
+    session: &Session,
+    config: &Config,
+) -> Result<Exit, Failure> {
+    let options = options(asked, config, &chosen)?;
+    if let Some(step) = &chosen.step {
+        crate::say(&about(step, config));
+    }
     let (ended, _) = session.watch(ProgressMode::None, |watched| {
         let receiver = Receiver::default();
         let taker = receiver.clone();
@@ -120,7 +235,7 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
         let start = |stdio| {
             let cancel = &watched.interrupt.cancel;
             container::run(
-                &image,
+                &chosen.subject,
                 &options,
                 stdio,
                 &watched.services,
@@ -130,10 +245,10 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
             )
             .map_err(|error| could_not_run(&error))
         };
-        if args.tty {
+        if asked.tty {
             return in_terminal(start);
         }
-        let (stdio, relays) = streams(args.interactive).map_err(no_terminal)?;
+        let (stdio, relays) = streams(asked.interactive).map_err(no_terminal)?;
         let ended = start(stdio);
         relays.finish();
         ended
@@ -149,11 +264,19 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Program(u8::try_from(status).unwrap_or(u8::MAX)))
 }
 
-/// No two containers have one name, be they kept or running.
-fn hold_name(args: &Args, session: &Session) -> Result<Option<KeyLock>, Failure> {
-    let Some(name) = args.name.as_ref().filter(|_| !args.rm) else {
-        return Ok(None);
+/// Which step it was, and what of it is not there.
+fn about(step: &FailedStep, config: &Config) -> String {
+    let lacks = step.lacks.iter().map(|what| format!("not here: {what}"));
+    let report = Report {
+        severity: Severity::Advice,
+        notes: lacks.collect(),
+        ..Report::error(None, format!("where `{}` failed", step.name))
     };
+    render::reports(&[report], config.color)
+}
+
+/// No two containers have one name, be they kept or running.
+fn hold_name(name: &str, session: &Session) -> Result<KeyLock, Failure> {
     let taken = |message, help| Err(Failure::new(Exit::Failed, "container", message).help(help));
     let held = session.store.try_lock_container_name(name);
     let Some(held) = held.map_err(|error| Failure::from_store(&error))? else {
@@ -169,7 +292,7 @@ fn hold_name(args: &Args, session: &Session) -> Result<Option<KeyLock>, Failure>
             format!("there is a container `{name}` already"),
             format!("`kiln rm {name}` removes it"),
         ),
-        false => Ok(Some(held)),
+        false => Ok(held),
     }
 }
 
@@ -192,80 +315,68 @@ fn no_terminal(error: io::Error) -> Failure {
         .note("while preparing the container's streams")
 }
 
-/// The image in the store, or else from its registry.
-fn find_or_pull(session: &Session, config: &Config, text: &str) -> Result<StoredImage, Failure> {
-    let missing = match stored::find(&session.services()?, text) {
-        Err(failure) if failure.exit == Exit::Failed => failure,
-        found => return found,
-    };
-    let Ok(reference) = text.parse::<Reference>() else {
-        return Err(missing);
-    };
-    let mode = config.progress(None, false)?;
-    let (pulled, _) = session.watch(mode, |watched| {
-        images::pull(
-            &watched.services,
-            &reference,
-            &Platform::host(),
-            &watched.reporter,
-        )
-        .map_err(Failure::from_engine)
-    });
-    pulled.map_err(|failure| {
-        failure.note(format!(
-            "`{text}` is not in the store, so its registry was asked"
-        ))
-    })
-}
-
-fn options(args: &Args, config: &Config, image: &StoredImage) -> Result<RunOptions, Failure> {
-    let own = &image.config.config;
-    let has_program = args
+fn options(asked: &Asked<'_>, config: &Config, chosen: &Chosen) -> Result<RunOptions, Failure> {
+    let own = &chosen.subject.config.config;
+    let flags = asked.flags;
+    let has_program = asked
         .entrypoint
         .as_ref()
         .is_some_and(|program| !program.is_empty());
-    let has_default = args.entrypoint.is_none()
+    let has_default = asked.entrypoint.is_none()
         && [&own.entrypoint, &own.cmd]
             .into_iter()
             .flatten()
             .any(|words| !words.is_empty());
-    if args.command.is_empty() && !has_program && !has_default {
+    if asked.command.is_empty() && !has_program && !has_default {
         return Err(
-            Failure::usage(format!("image `{}` has no CMD or ENTRYPOINT", args.image))
+            Failure::usage(format!("image `{}` has no CMD or ENTRYPOINT", chosen.name))
                 .help("give a command after the image"),
         );
     }
+    let step = chosen.step.as_ref();
+    let hostname = flags.hostname.clone();
+    let hostname = hostname.or_else(|| Some(step?.hostname.clone()));
+    let hosts = step.map_or(&[][..], |step| &step.hosts);
+    let network = match flags.steps.network() {
+        Network::Default if step.is_some_and(|step| step.offline) => Network::None,
+        asked => asked,
+    };
     Ok(RunOptions {
-        entrypoint: args.entrypoint.as_ref().map(|program| {
+        entrypoint: asked.entrypoint.as_ref().map(|program| {
             Some(program.clone())
                 .into_iter()
                 .filter(|word| !word.is_empty())
                 .collect()
         }),
-        command: args.command.clone(),
-        env: environment(&args.env_files, &args.env, |name| config.variable(name))?,
-        workdir: args.workdir.clone(),
-        user: args.user.clone(),
-        mounts: mounts(args)?,
-        read_only: args.read_only,
-        hostname: args.hostname.clone(),
-        terminal: args.tty,
-        extra_hosts: args.steps.extra_hosts(),
-        network: args.steps.network(),
-        limits: args.steps.limits(),
-        resources: args.resources.resources().map_err(Failure::usage)?,
-        keep: (!args.rm).then(|| Keep {
-            name: args.name.clone(),
-            image_name: args.image.clone(),
+        command: asked.command.clone(),
+        env: environment(&flags.env_files, &flags.env, |name| config.variable(name))?,
+        workdir: flags.workdir.clone(),
+        user: flags.user.clone(),
+        mounts: mounts(flags, step)?,
+        read_only: flags.read_only,
+        hostname: hostname.unwrap_or_else(|| HOSTNAME.to_owned()),
+        terminal: asked.tty,
+        privileged: flags.privileged,
+        extra_hosts: [hosts, &flags.steps.extra_hosts()].concat(),
+        network,
+        limits: flags.steps.limits(),
+        resources: flags.resources.resources().map_err(Failure::usage)?,
+        keep: asked.keep.as_ref().map(|name| Keep {
+            name: name.clone(),
+            image_name: chosen.name.clone(),
         }),
     })
 }
 
-/// Those of all flags, each below the ones that it may be in.
-fn mounts(args: &Args) -> Result<Vec<MountSpec>, Failure> {
-    let volumes = args.volumes.iter().map(Volume::mount);
-    let others = args.mounts.iter().chain(&args.tmpfs).map(Mount::mount);
+/// Those of all flags, each below the ones that it may be in, and what a step had of its own.
+fn mounts(flags: &ContainerFlags, step: Option<&FailedStep>) -> Result<Vec<MountSpec>, Failure> {
+    let volumes = flags.volumes.iter().map(Volume::mount);
+    let others = flags.mounts.iter().chain(&flags.tmpfs).map(Mount::mount);
     let mut mounts = volumes.chain(others).collect::<Result<Vec<_>, _>>()?;
+    let own: Vec<MountSpec> = step.into_iter().flat_map(mounts_of_step).collect();
+    let is_taken = |own: &MountSpec| mounts.iter().any(|mount| mount.target == own.target);
+    let own: Vec<MountSpec> = own.into_iter().filter(|own| !is_taken(own)).collect();
+    mounts.extend(own);
     mounts.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(mounts)
 }

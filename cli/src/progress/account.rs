@@ -69,7 +69,8 @@ impl Account {
             EventKind::Printed { .. }
             | EventKind::Progress { .. }
             | EventKind::Used { .. }
-            | EventKind::SameOutput { .. } => {}
+            | EventKind::SameOutput { .. }
+            | EventKind::Kept { .. } => {}
         }
     }
 

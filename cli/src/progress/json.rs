@@ -57,6 +57,9 @@ struct Vertex {
     /// Of ours: it was done again and gave what it gave before.
     #[serde(rename = "sameOutput", skip_serializing_if = "std::ops::Not::not")]
     same_output: bool,
+    /// Of ours: what a failed step left, for `kiln shell`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -123,6 +126,11 @@ impl<W: Write> Json<W> {
                     vertex.same_output = true;
                 }
             }
+            EventKind::Kept { vertex, container } => {
+                if let Some(vertex) = self.running.get_mut(vertex) {
+                    vertex.container = Some(container.clone());
+                }
+            }
             EventKind::Used { vertex, usage } => status.usages.push(StepUsage {
                 vertex: digest(*vertex),
                 user_time: usage.user.as_nanos(),
@@ -162,6 +170,7 @@ impl<W: Write> Json<W> {
             completed: None,
             cached: false,
             same_output: false,
+            container: None,
             error: None,
         };
         self.running.insert(id, vertex.clone());

@@ -167,6 +167,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
             EventKind::Progress { .. } => {}
             EventKind::Used { vertex, usage } => self.say(*vertex, worth_telling(usage), at),
             EventKind::Printed { .. } => {} // more than is to be shown
+            EventKind::Kept { .. } => {}    // told with the failure
             EventKind::SameOutput { vertex } => {
                 self.say(*vertex, [SAME_OUTPUT.to_owned()], at);
             }

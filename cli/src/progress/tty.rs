@@ -139,6 +139,7 @@ impl Renderer for Tty {
             } => self.progress(*vertex, part, *current, *total),
             EventKind::Used { .. } => {}
             EventKind::Printed { .. } => {} // more than is to be shown
+            EventKind::Kept { .. } => {}    // told with the failure
             EventKind::SameOutput { vertex } => {
                 if let Some(step) = self.running.get_mut(vertex) {
                     step.same_output = true;

@@ -5,6 +5,7 @@ use std::io::Write;
 use kiln_cache::{ContainerRecord, OutputId};
 use kiln_image::{Change, DiffId, Digest, ImagePath, Tree};
 
+use super::Subject;
 use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::Task;
@@ -27,9 +28,9 @@ pub enum Difference {
 const MOUNTED: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
 
 /// A new id: 64 hexadecimal digits.
-pub(super) fn new_id(image: &Digest) -> String {
+pub(super) fn new_id(of: impl std::fmt::Display) -> String {
     let now = jiff::Timestamp::now().as_nanosecond();
-    let seed = format!("{image} {} {now}", std::process::id());
+    let seed = format!("{of} {} {now}", std::process::id());
     Digest::of(seed.as_bytes()).hex()
 }
 
@@ -107,6 +108,33 @@ pub fn export_image(
 ) -> Result<(), BuildError> {
     let root = root_of(image.config.diff_ids());
     write_root(&root, None, services, out, task).map_err(BuildError::new)
+}
+
+/// Brings all layers into the store.
+pub fn fetch(
+    services: &Services<'_>,
+    subject: &Subject,
+    task: &Task<'_>,
+) -> Result<(), BuildError> {
+    let fetched = services.layers.fetch_all(subject.config.diff_ids(), task);
+    fetched.map_err(BuildError::new)?;
+    services.store.sync().map_err(BuildError::new)
+}
+
+/// The first of these files that is there.
+pub fn find_program(
+    services: &Services<'_>,
+    subject: &Subject,
+    wanted: &[String],
+    task: &Task<'_>,
+) -> Result<Option<String>, BuildError> {
+    let root = root_of(subject.config.diff_ids());
+    let tree = root.tree(&services.layers, task).map_err(BuildError::new)?;
+    let is_there = |path: &&String| {
+        let found = tree.resolve(&ImagePath::root(), path.as_bytes(), true);
+        found.is_ok_and(|found| found.exists)
+    };
+    Ok(wanted.iter().find(is_there).cloned())
 }
 
 pub(crate) fn root_of(layers: &[DiffId]) -> RootFs {

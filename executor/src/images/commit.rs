@@ -6,6 +6,7 @@ use kiln_image::{DiffId, History, ImageConfig, Reference, RunConfig};
 use super::archive::keep_image;
 use super::found::StoredImage;
 use crate::Services;
+use crate::container::platform_of;
 use crate::error::{BuildError, Cause};
 use crate::event::Task;
 
@@ -28,10 +29,20 @@ pub fn config_of(
     container: &ContainerRecord,
 ) -> Result<ImageConfig, BuildError> {
     let read = || -> Result<ImageConfig, Cause> {
+        let Some(image) = &container.image else {
+            let below = container.layers.iter().map(|_| History {
+                created_by: container.image_name.clone(),
+                ..History::default()
+            });
+            return Ok(ImageConfig {
+                history: Some(below.collect()),
+                ..ImageConfig::for_platform(&platform_of(container))
+            });
+        };
         let bytes = services
             .store
             .cas()
-            .read(&container.image, super::found::CONFIG_LIMIT)?;
+            .read(image, super::found::CONFIG_LIMIT)?;
         ImageConfig::from_json(&bytes).map_err(|error| Cause::Image(error.to_string()))
     };
     let mut config = read().map_err(BuildError::new)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use kiln_cache::FailedStep;
 use kiln_executor::sandbox::{MountKind, MountSpec};
 
 use crate::failure::Failure;
@@ -138,6 +139,27 @@ impl Mount {
             }),
         }
     }
+}
+
+/// What a failed step had that was its own: scripts, directories in memory.
+pub(super) fn mounts_of_step(step: &FailedStep) -> Vec<MountSpec> {
+    let files = step.files.iter().map(|file| MountSpec {
+        target: file.path.clone(),
+        kind: MountKind::File {
+            contents: file.content.clone(),
+            mode: file.mode,
+            uid: 0,
+            gid: 0,
+        },
+    });
+    let tmpfs = step.tmpfs.iter().map(|(target, size)| MountSpec {
+        target: target.clone(),
+        kind: MountKind::Tmpfs {
+            size: *size,
+            mode: TMPFS_MODE,
+        },
+    });
+    files.chain(tmpfs).collect()
 }
 
 fn absolute(target: &str) -> Result<String, String> {
