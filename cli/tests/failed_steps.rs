@@ -8,8 +8,8 @@ use test_env::{Outcome, TestEnv};
 
 /// A step that writes, and fails as a user in a directory with variables.
 const FAILS: &str = "FROM busybox AS base\nRUN echo base > /base\n\
-                     FROM base AS app\nARG FLAVOUR=plain\nARG API_TOKEN=hidden\nENV COLOUR=red\nWORKDIR /w\nUSER builder\n\
-                     RUN --mount=type=cache,target=/cache echo half > /tmp/half; exit 7\n";
+                     FROM base AS app\nARG FLAVOUR=plain\nARG API_TOKEN=hidden\nENV COLOUR=red\nUSER builder\nWORKDIR /w\n\
+                     RUN --mount=type=cache,target=/cache echo half > /w/half; exit 7\n";
 
 fn with_failure() -> Option<(TestEnv, Outcome)> {
     let env = TestEnv::with_files(&[("Dockerfile", FAILS)]);
@@ -35,7 +35,7 @@ fn sandbox_a_failed_step_is_entered_as_it_was() {
         return;
     };
     let name = name_in(&failed);
-    let look = "id -u; pwd; cat /tmp/half /base; echo $FLAVOUR $COLOUR ${API_TOKEN-none}";
+    let look = "id -u; pwd; cat /w/half /base; echo $FLAVOUR $COLOUR ${API_TOKEN-none}";
     let entered = env.kiln(&["run", "--rm", "--step", name, "sh", "-c", look]);
     let expected = "1000\n/w\nhalf\nbase\nplain red none\n";
     assert_eq!(entered.stdout, expected, "{}", entered.stderr);
@@ -47,7 +47,7 @@ fn sandbox_a_failed_step_is_entered_as_it_was() {
     }
     assert!(!entered.stderr.contains("s3cret-value"));
     // The latest, with a shell of its own.
-    let typed = env.kiln_with_stdin(&["shell"], b"cat /tmp/half\n");
+    let typed = env.kiln_with_stdin(&["shell"], b"cat /w/half\n");
     assert_eq!(typed.succeeds().stdout, "half\n");
     // Its own command again.
     env.kiln(&["run", "--rm", "--step", name]).fails(7);
@@ -59,10 +59,10 @@ fn sandbox_a_failed_step_is_entered_as_it_was() {
     ]);
     assert_eq!(
         listed.succeeds().stdout,
-        format!("{name} app 3/3 Exited (7)\n")
+        format!("{name} app 2/2 Exited (7)\n")
     );
     let changed = env.kiln(&["diff", name]).succeeds().stdout;
-    assert_eq!(changed, "C /tmp\nA /tmp/half\n");
+    assert_eq!(changed, "C /w\nA /w/half\n");
 }
 
 #[test]
