@@ -73,7 +73,6 @@ impl From<&ContainerRecord> for Subject {
                 config: container.config.clone(),
                 rootfs: kiln_image::RootFs {
                     diff_ids: (!layers.is_empty()).then_some(layers),
-                    ..kiln_image::RootFs::default()
                 },
                 ..ImageConfig::for_platform(&platform_of(container))
             },
