@@ -221,7 +221,7 @@ impl Config {
         use kiln_registry::CredentialSource;
         let file = |path: Option<PathBuf>| path.map(CredentialSource::File);
         let sources = if let Some(path) = &self.registry_flags.authfile {
-            vec![CredentialSource::File(path.clone())]
+            vec![CredentialSource::Named(path.clone())]
         } else {
             let text = self.environment.text("DOCKER_AUTH_CONFIG");
             let text = text.map(|text| CredentialSource::Text {
@@ -504,7 +504,9 @@ pub(crate) mod tests {
         let options = config.map(|config| config.with_registry_flags(flags).registry());
         let sources = options.unwrap_or_default().credentials.sources;
         let place = |source: CredentialSource| match source {
-            CredentialSource::File(path) => path.display().to_string(),
+            CredentialSource::File(path) | CredentialSource::Named(path) => {
+                path.display().to_string()
+            }
             CredentialSource::Text { name, .. } => name,
         };
         sources.into_iter().map(place).collect()

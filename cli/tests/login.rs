@@ -185,7 +185,19 @@ fn authfile_is_the_only_place_when_it_is_named() {
     assert!(!config_path(&env).exists());
     assert!(is_let_in(&env, &registry, &["--authfile", "a.json"]));
     assert!(!is_let_in(&env, &registry, &[]));
-    assert!(!is_let_in(&env, &registry, &["--authfile", "none.json"]));
+    let image = format!("{host}/app:1");
+    let missing = env.kiln(&["--authfile", "none.json", "pull", &image]);
+    missing.fails_with(
+        4,
+        &format!(
+            "error[registry]: could not resolve `{image}`: no usable credentials for `{host}`"
+        ),
+    );
+    assert!(
+        missing.stderr.contains("reading `none.json` failed"),
+        "{}",
+        missing.stderr
+    );
     let mut command = env.command(&["login", &host]);
     env.outcome(command.env("REGISTRY_AUTH_FILE", "a.json"))
         .succeeds();

@@ -4,7 +4,9 @@
 
 mod test_env;
 
-use kiln_registry::testing::TestRegistry;
+use std::process::Stdio;
+
+use kiln_registry::testing::{Fault, TestRegistry};
 use test_env::TestEnv;
 
 const FILES: [(&str, &str); 2] = [
@@ -73,4 +75,57 @@ fn rules_of_the_user_name_mirrors_and_forbid_registries() {
             .stderr
             .contains("registries.conf` blocks `bad.example`")
     );
+}
+
+#[test]
+fn what_a_mirror_gets_wrong_comes_from_the_next() {
+    let (wrong, right) = (TestRegistry::start(), TestRegistry::start());
+    let maker = TestEnv::with_files(&FILES);
+    let there = format!("{}/hub/app:1", right.host());
+    maker.kiln(&["build", "-t", &there, "."]).succeeds();
+    maker.kiln(&["push", &there]).succeeds();
+    let (media_type, manifest) = right.manifest("hub/app", "1").unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    for digest in [&value["config"]["digest"], &value["layers"][0]["digest"]] {
+        let digest = digest.as_str().unwrap().parse().unwrap();
+        wrong.put_blob("hub/app", &right.blob("hub/app", &digest).unwrap());
+    }
+    wrong.put_manifest("hub/app", "1", &media_type, &manifest);
+    let env = TestEnv::with_files(&[
+        ("Dockerfile", "FROM images.example/app:1\nCOPY file /more\n"),
+        FILES[1],
+    ]);
+    let mirror =
+        |of: &TestRegistry| format!("[[registry.mirror]]\nlocation = \"{}/hub\"\n", of.host());
+    let rules = format!(
+        "[[registry]]\nlocation = \"images.example\"\n{}{}",
+        mirror(&wrong),
+        mirror(&right)
+    );
+    env.write("../home/.config/kiln/registries.conf", &rules);
+    env.kiln(&["plan", "."]).succeeds();
+    // What is left to be had is the layer.
+    wrong.order(Fault::CorruptBlob);
+    let built = env.kiln(&["build", "-o", "out", "."]).succeeds();
+    let warning = format!("WARNING: mirror `{}`: its content has digest", wrong.host());
+    assert!(built.stderr.contains(&warning), "{}", built.stderr);
+    assert_eq!(
+        std::fs::read(env.work().join("out/file")).unwrap(),
+        b"content"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_a_registry_that_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("{}/app:1", silent.local_addr().unwrap());
+    let env = TestEnv::new();
+    let mut command = env.command(&["pull", &name]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut kiln = command.spawn().unwrap();
+    let (connection, _) = silent.accept().unwrap();
+    let process = rustix::process::Pid::from_child(&kiln);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    assert_eq!(kiln.wait().unwrap().code(), Some(130));
+    drop(connection);
 }

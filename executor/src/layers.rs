@@ -87,14 +87,16 @@ enum Pulled {
 /// A blob that is written to the store and read along.
 struct Arriving<'s> {
     blob: BlobWriter<'s>,
-    also: Feed,
+    also: Option<Feed>,
     stopped: bool,
 }
 
 impl Write for Arriving<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.blob.write(bytes)?;
-        if let Err(gone) = self.also.write_all(&bytes[..written]) {
+        if let Some(also) = &mut self.also
+            && let Err(gone) = also.write_all(&bytes[..written])
+        {
             self.stopped = true;
             return Err(gone);
         }
@@ -411,13 +413,13 @@ impl<'a> Layers<'a> {
     }
 
     fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
-        let staging = self.store.layers().stage()?;
-        let directory = staging.create_fs()?;
         let options = self.footing.unpack_options(Removals::Mark);
-        let (changeset, size) = self.with_tar(layer, task, |reader| {
+        let (staging, changeset, size) = self.with_tar(layer, task, |reader| {
+            let staging = self.store.layers().stage()?;
+            let directory = staging.create_fs()?;
             let (changeset, summary) =
                 tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))?;
-            Ok(((changeset, summary.size), summary.diff_id))
+            Ok(((staging, changeset, summary.size), summary.diff_id))
         })?;
         staging.commit(&layer, &changeset, size)?;
         self.remember(layer, changeset);
@@ -428,12 +430,12 @@ impl<'a> Layers<'a> {
     }
 
     /// Hands `work` the layer's uncompressed tar, while its blob is downloaded where that is the only way. `work` also says which
-    /// layer it was: what it made of another one is not handed back.
+    /// layer it was: what it made of another one is not handed back. It may be asked once more.
     fn with_tar<T>(
         &self,
         layer: DiffId,
         task: &Task<'_>,
-        work: impl FnOnce(&mut dyn Read) -> Result<(T, DiffId), Cause>,
+        mut work: impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
         let (made, found) = if let Some(mut file) = self.store.layers().tar(&layer)? {
             work(&mut file)?
@@ -449,19 +451,26 @@ impl<'a> Layers<'a> {
     /// Hands `work` the layer's uncompressed tar as its blob arrives. What came of it counts only if the blob is the one that was
     /// announced and the layer is in it; only then the blob is known as a form of the layer. Whoever says that it is, a cache
     /// or an image, may be wrong, and other images have the layer too.
+    ///
+    /// Where a mirror may have given something else, it is had whole before it is read for the second time.
     fn while_pulled<T>(
         &self,
         layer: DiffId,
         task: &Task<'_>,
-        work: impl FnOnce(&mut dyn Read) -> Result<(T, DiffId), Cause>,
+        mut work: impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
-        let (feed, flow) = stream();
-        let (pulled, worked) = thread::scope(|scope| {
-            let pulling = scope.spawn(|| self.pull_blob(layer, feed, task));
-            let worked = decoded(flow, work);
-            let pulled = pulling.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (pulled, worked)
-        });
+        let (mut pulled, mut worked) = self.read_along(layer, task, &mut work);
+        let may_be_wrong = match &pulled {
+            Ok(Pulled::Stopped) => worked.is_err() && self.has_mirrors(layer),
+            Ok(Pulled::Whole(_)) => false,
+            Err(cause) => is_worth_another_try(cause),
+        };
+        if may_be_wrong {
+            pulled = self.pull_from_others(layer, task);
+            if pulled.is_ok() {
+                (pulled, worked) = self.read_along(layer, task, &mut work);
+            }
+        }
         let made = match (pulled, worked) {
             (Ok(Pulled::Whole(blob)), Ok((made, found))) => {
                 self.expect(layer, found).map(|()| (blob, made))
@@ -477,6 +486,39 @@ impl<'a> Layers<'a> {
         Ok(made)
     }
 
+    fn read_along<T>(
+        &self,
+        layer: DiffId,
+        task: &Task<'_>,
+        work: &mut impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
+    ) -> (Result<Pulled, Cause>, Result<(T, DiffId), Cause>) {
+        let (feed, flow) = stream();
+        thread::scope(|scope| {
+            let pulling = scope.spawn(|| self.pull_blob(layer, Some(feed), task));
+            let worked = decoded(flow, work);
+            let pulled = pulling.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (pulled, worked)
+        })
+    }
+
+    /// Brings the blob into the store. Mirrors that give something else are left out one after another.
+    fn pull_from_others(&self, layer: DiffId, task: &Task<'_>) -> Result<Pulled, Cause> {
+        loop {
+            match self.pull_blob(layer, None, task) {
+                Err(cause) if is_worth_another_try(&cause) => {}
+                pulled => return pulled,
+            }
+        }
+    }
+
+    fn has_mirrors(&self, layer: DiffId) -> bool {
+        let holder = locked(&self.remote).get(&layer).cloned();
+        match holder.map(|remote| remote.holder) {
+            Some(Holder::Registry(image)) => self.registry.has_mirrors(&image),
+            _ => false,
+        }
+    }
+
     fn pull(&self, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
@@ -489,7 +531,12 @@ impl<'a> Layers<'a> {
     }
 
     /// Brings the blob that is said to be the layer into the store, and passes it on to `also` on the way.
-    fn pull_blob(&self, layer: DiffId, mut also: Feed, task: &Task<'_>) -> Result<Pulled, Cause> {
+    fn pull_blob(
+        &self,
+        layer: DiffId,
+        also: Option<Feed>,
+        task: &Task<'_>,
+    ) -> Result<Pulled, Cause> {
         let remote = locked(&self.remote)
             .get(&layer)
             .cloned()
@@ -497,8 +544,10 @@ impl<'a> Layers<'a> {
         let digest = digest_of(&remote.descriptor)?;
         let size = remote.descriptor.size();
         if self.store.cas().size(&digest) == Some(size) {
-            // Nobody minds if the other side has had enough.
-            let _ = io::copy(&mut self.store.cas().open(&digest)?, &mut also);
+            if let Some(mut also) = also {
+                // Nobody minds if the other side has had enough.
+                let _ = io::copy(&mut self.store.cas().open(&digest)?, &mut also);
+            }
         } else {
             let mut arriving = Arriving {
                 blob: self.store.cas().writer()?,
@@ -560,6 +609,10 @@ impl<'a> Layers<'a> {
             "the content of layer {layer} has diff id {found}: the image's config and its layers don't belong together"
         )))
     }
+}
+
+fn is_worth_another_try(cause: &Cause) -> bool {
+    matches!(cause, Cause::Registry(error) if error.is_worth_another_try())
 }
 
 /// The file that is not what the changeset says, if that is why no tar could be written.

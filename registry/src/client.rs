@@ -64,6 +64,16 @@ impl Client {
         self.session.wire.waits.longer_than(least)
     }
 
+    /// What went wrong without failing since this was asked the last time, a sentence each.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.session.warnings.take()
+    }
+
+    /// Whether there are other places than its registry to pull this image from, as far as rules can be read.
+    pub fn has_mirrors(&self, reference: &Reference) -> bool {
+        self.session.has_mirrors(reference)
+    }
+
     /// Whether `registry` (`host` or `host:port`) lets in who shows `credential`. Gives the credential to keep in its place, if
     /// the registry has one: a token that can be taken back without changing the password.
     pub fn log_in(
@@ -95,7 +105,8 @@ impl Client {
     }
 
     /// Streams a blob into `out`, verified by size and digest. `progress` gets the number of bytes written so far. After an
-    /// error, what `out` received must be thrown away.
+    /// error, what `out` received must be thrown away. One that says so ([`RegistryError::is_worth_another_try`]) was a
+    /// mirror's, which isn't asked again: another try is answered by others.
     pub fn pull_blob(
         &self,
         reference: &Reference,
@@ -104,6 +115,22 @@ impl Client {
         progress: &dyn Fn(u64),
     ) -> Result<(), RegistryError> {
         pull::blob(&self.session, reference, descriptor, out, progress)
+    }
+
+    /// A blob that fits in memory, from the first place that has it as it should be.
+    pub fn pull_small_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        progress: &dyn Fn(u64),
+    ) -> Result<Vec<u8>, RegistryError> {
+        loop {
+            let mut bytes = Vec::new();
+            match self.pull_blob(reference, descriptor, &mut bytes, progress) {
+                Err(error) if error.is_worth_another_try() => {}
+                pulled => return pulled.map(|()| bytes),
+            }
+        }
     }
 
     /// Whether the repository of `reference` has this blob, in its own registry.

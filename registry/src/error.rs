@@ -141,6 +141,17 @@ pub enum RegistryError {
         /// What the mirrors came to.
         mirrors: String,
     },
+    /// A mirror gave other bytes than were asked for. It isn't asked again.
+    #[error("could not {at}: mirror `{mirror}` gave something else")]
+    WrongMirror {
+        /// What was attempted.
+        at: Box<Attempt>,
+        /// The host.
+        mirror: String,
+        /// What is wrong with what it gave.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// A layer that its maker lets nobody pass on (Windows' base layers), and that the registry doesn't have.
     #[error(
         "could not {at}: it is a layer that may not be distributed, and the registry does not have it"
@@ -210,9 +221,15 @@ impl RegistryError {
             | RegistryError::Credentials { at, .. }
             | RegistryError::Rules { at, .. }
             | RegistryError::Foreign { at }
+            | RegistryError::WrongMirror { at, .. }
             | RegistryError::Local { at, .. } => at,
             RegistryError::Mirrored { source, .. } => source.attempt(),
         }
+    }
+
+    /// Whether the same, tried again, is answered by somebody else.
+    pub fn is_worth_another_try(&self) -> bool {
+        matches!(self, RegistryError::WrongMirror { .. })
     }
 
     /// The registry's own failure, without what its mirrors came to.

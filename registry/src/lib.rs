@@ -50,6 +50,7 @@ mod transport;
 mod tree;
 mod upload;
 mod waits;
+mod warnings;
 
 pub use attempt::{Act, Attempt, Subject};
 pub use bucket::{AccessKey, Bucket, BucketError, BucketSettings, Found, Refusal, Upload};

@@ -1,29 +1,61 @@
 //! Pulling from the first place that has something: mirrors by their order, the registry last.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kiln_image::Reference;
 
 use crate::attempt::Attempt;
 use crate::endpoint::Endpoint;
-use crate::error::RegistryError;
+use crate::error::{RegistryError, TransportError};
 use crate::session::Session;
 
-/// Which place served an image's manifest: its blobs are asked for there first.
+/// What is known of the places of images.
 #[derive(Debug, Default)]
-pub(crate) struct Mirrors(Mutex<HashMap<String, Endpoint>>);
+pub(crate) struct Mirrors(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Which place served an image's manifest: its blobs are asked for there first.
+    served: HashMap<String, Endpoint>,
+    /// Places that gave something else than was asked for.
+    wrong: Vec<Endpoint>,
+}
 
 impl Mirrors {
     fn served(&self, image: &Reference) -> Option<Endpoint> {
-        let served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        served.get(&image.name()).cloned()
+        self.known().served.get(&image.name()).cloned()
     }
 
     fn note(&self, image: &Reference, endpoint: &Endpoint) {
-        let mut served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        served.insert(image.name(), endpoint.clone());
+        self.known().served.insert(image.name(), endpoint.clone());
     }
+
+    /// Has a place not asked any more.
+    fn distrust(&self, endpoint: &Endpoint) {
+        self.known().wrong.push(endpoint.clone());
+    }
+
+    fn is_trusted(&self, endpoint: &Endpoint) -> bool {
+        !self.known().wrong.contains(endpoint)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where an image is asked for, in that order; the last one is the registry itself.
+fn places(
+    session: &Session,
+    at: &Attempt,
+    image: &Reference,
+) -> Result<Vec<Endpoint>, RegistryError> {
+    let rules = session.rules(at)?.to_pull(image);
+    rules.map_err(|source| RegistryError::Rules {
+        at: Box::new(at.clone()),
+        source,
+    })
 }
 
 /// Does `pull` with each place that may have the image until one has it. A failure that is this machine's own ends it.
@@ -33,12 +65,10 @@ pub(crate) fn from_any<T>(
     image: &Reference,
     mut pull: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
 ) -> Result<T, RegistryError> {
-    let rules = session.rules(at)?.to_pull(image);
-    let mut endpoints = rules.map_err(|source| RegistryError::Rules {
-        at: Box::new(at.clone()),
-        source,
-    })?;
+    let mut endpoints = places(session, at, image)?;
     let own = endpoints.last().cloned();
+    let is_own = |endpoint: &Endpoint| Some(endpoint) == own.as_ref();
+    endpoints.retain(|endpoint| is_own(endpoint) || session.mirrors.is_trusted(endpoint));
     let mut failures = Vec::new();
     let served = session.mirrors.served(image);
     if let Some(first) = endpoints
@@ -57,9 +87,20 @@ pub(crate) fn from_any<T>(
                 }
                 return Ok(pulled);
             }
-            Err(error @ RegistryError::Local { .. }) => return Err(error),
-            Err(error) if Some(endpoint) == own.as_ref() => of_registry = Some(error),
-            Err(error) => failures.push(format!("mirror `{}`: {}", endpoint.host, brief(&error))),
+            Err(error) if is_this_sides(&error) => return Err(error),
+            Err(error) if is_own(endpoint) => of_registry = Some(error),
+            Err(error) => {
+                let failure = format!("mirror `{}`: {}", endpoint.host, brief(&error));
+                if !matches!(error, RegistryError::NotFound { .. }) {
+                    session
+                        .warnings
+                        .add(format!("{failure}; the next place is asked"));
+                }
+                if matches!(error, RegistryError::DigestMismatch { .. }) {
+                    session.mirrors.distrust(endpoint);
+                }
+                failures.push(failure);
+            }
         }
     }
     let error = of_registry.expect("the registry itself was among them");
@@ -71,6 +112,48 @@ pub(crate) fn from_any<T>(
             mirrors: failures.join("; "),
         }
     })
+}
+
+fn is_this_sides(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Local { .. }
+            | RegistryError::Unreachable {
+                source: TransportError::Stopped,
+                ..
+            }
+    )
+}
+
+/// What to say of wrong bytes that came from `givers`, one after another. The first mirror among them is not asked again, as
+/// nobody knows whose part was wrong, and then it is worth another try.
+pub(crate) fn blame(
+    session: &Session,
+    at: &Attempt,
+    image: &Reference,
+    givers: Vec<Endpoint>,
+    error: RegistryError,
+) -> RegistryError {
+    let own = places(session, at, image)
+        .ok()
+        .and_then(|mut places| places.pop());
+    let mut mirrors = givers
+        .into_iter()
+        .filter(|giver| Some(giver) != own.as_ref());
+    let Some(mirror) = mirrors.next() else {
+        return error;
+    };
+    session.mirrors.distrust(&mirror);
+    let mirror = mirror.host;
+    session.warnings.add(format!(
+        "mirror `{mirror}`: {}; it isn't asked again",
+        brief(&error)
+    ));
+    RegistryError::WrongMirror {
+        at: Box::new(at.clone()),
+        mirror,
+        source: Box::new(error),
+    }
 }
 
 /// What went wrong, without what was attempted, which is told once.

@@ -210,10 +210,13 @@ pub(crate) fn blob(
         size: descriptor.size(),
         done: 0,
         digester: Digester::new(),
+        givers: Vec::new(),
         out,
         progress,
     };
-    let pulled = mirrors::from_any(session, &at, reference, |from| transfer.from(session, from));
+    let pulled = mirrors::from_any(session, &at, reference, |from| {
+        transfer.given_by(session, from)
+    });
     pulled.map_err(|error| match error.of_registry() {
         RegistryError::NotFound { .. }
             if media_type::is_foreign_layer(descriptor.media_type().as_ref()) =>
@@ -228,11 +231,13 @@ pub(crate) fn blob(
     if actual == digest {
         Ok(())
     } else {
-        Err(RegistryError::DigestMismatch {
-            at: Box::new(at),
+        let error = RegistryError::DigestMismatch {
+            at: Box::new(at.clone()),
             expected: digest,
             actual,
-        })
+        };
+        let givers = transfer.givers;
+        Err(mirrors::blame(session, &at, reference, givers, error))
     }
 }
 
@@ -259,6 +264,8 @@ struct Transfer<'a> {
     size: u64,
     done: u64,
     digester: Digester,
+    /// Whose bytes these are.
+    givers: Vec<Endpoint>,
     out: &'a mut dyn Write,
     progress: &'a dyn Fn(u64),
 }
@@ -269,7 +276,16 @@ enum Outcome {
 }
 
 impl Transfer<'_> {
-    /// All that is missing, from one place.
+    /// All that is missing, from one place, which is remembered if anything came.
+    fn given_by(&mut self, session: &Session, from: &Endpoint) -> Result<(), RegistryError> {
+        let before = self.done;
+        let given = self.from(session, from);
+        if self.done > before {
+            self.givers.push(from.clone());
+        }
+        given
+    }
+
     fn from(&mut self, session: &Session, from: &Endpoint) -> Result<(), RegistryError> {
         let mut tries = 0;
         loop {
@@ -291,6 +307,10 @@ impl Transfer<'_> {
 
     /// One request for what is missing, copied as far as it comes.
     fn run(&mut self, session: &Session, from: &Endpoint) -> Result<Outcome, RegistryError> {
+        if self.done > 0 && self.done == self.size {
+            // Somebody before gave all of it, and more.
+            return Ok(Outcome::Whole);
+        }
         let path = format!("blobs/{}", self.digest);
         let mut question = Question::new(from, Method::GET, &path, Scopes::pull(&from.repository));
         if self.done > 0 {

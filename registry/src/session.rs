@@ -7,7 +7,7 @@ use std::time::Duration;
 use kiln_image::Reference;
 use ureq::http::Method;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Act, Attempt};
 use crate::auth::{
     Remembered, Scopes, Secret, TokenAsk, TokenRequest, Tokens, Way, choose, tokens_of,
 };
@@ -20,7 +20,8 @@ use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
 use crate::retry;
-use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire};
+use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire, printable};
+use crate::warnings::{self, Warnings};
 
 /// Most redirects that are followed for one request.
 const MOST_REDIRECTS: usize = 5;
@@ -31,6 +32,7 @@ pub(crate) struct Session {
     pub(crate) options: Options,
     pub(crate) wire: Wire,
     pub(crate) mirrors: Mirrors,
+    pub(crate) warnings: Warnings,
     rules: OnceLock<Rules>,
     remembered: Remembered,
     schemes: Mutex<HashMap<String, Scheme>>,
@@ -112,6 +114,7 @@ impl Session {
             wire: Wire::new(&options),
             options,
             mirrors: Mirrors::default(),
+            warnings: Warnings::default(),
             rules: OnceLock::new(),
             remembered: Remembered::default(),
             schemes: Mutex::default(),
@@ -133,6 +136,13 @@ impl Session {
         }
         let read = Rules::read(&self.options.rules).map_err(|source| rules_failure(at, source))?;
         Ok(self.rules.get_or_init(|| read))
+    }
+
+    pub(crate) fn has_mirrors(&self, image: &Reference) -> bool {
+        let at = Attempt::new(Act::Resolve, image);
+        let rules = self.rules(&at).ok();
+        let places = rules.and_then(|rules| rules.to_pull(image).ok());
+        places.is_some_and(|places| places.len() > 1)
     }
 
     /// Where an image is sent.
@@ -311,6 +321,13 @@ impl Session {
                 .wire
                 .send(&request, header)
                 .map_err(|error| Trouble::of(at, &request.url, error))?;
+            for header in answer.headers.get_all("warning") {
+                if let Some(text) = header.to_str().ok().and_then(warnings::text_of) {
+                    let host = answer.url.authority();
+                    self.warnings
+                        .add(format!("registry `{host}` says: {}", printable(&text)));
+                }
+            }
             let Some(location) = redirect(&request.method, &answer) else {
                 return Ok(answer);
             };

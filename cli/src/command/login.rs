@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use kiln_registry::{Client, Credential, Credentials, Kept, RegistryError, TransportError};
+use kiln_registry::{
+    Client, Credential, CredentialSource, Credentials, Kept, RegistryError, TransportError,
+};
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -104,9 +106,11 @@ fn host_of(name: &str) -> &str {
 /// What is known of the registry already.
 fn known(name: &str, config: &Config) -> Result<Option<Credential>, Failure> {
     let (host, namespace) = name.split_once('/').unwrap_or((name, ""));
-    config
-        .registry()
-        .credentials
+    let mut credentials = config.registry().credentials;
+    // The file that is about to be made.
+    let is_new = |source: &CredentialSource| matches!(source, CredentialSource::Named(path) if !path.exists());
+    credentials.sources.retain(|source| !is_new(source));
+    credentials
         .find(host, namespace)
         .map_err(|error| Failure::from_error(Exit::Environment, None, &error))
 }

@@ -32,7 +32,9 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let (host, namespace) = name.split_once('/').unwrap_or((name, ""));
     for source in config.registry().credentials.sources {
         let place = match &source {
-            CredentialSource::File(path) => format!("`{}`", path.display()),
+            CredentialSource::File(path) | CredentialSource::Named(path) => {
+                format!("`{}`", path.display())
+            }
             CredentialSource::Text { name, .. } => name.clone(),
         };
         let one = Credentials {

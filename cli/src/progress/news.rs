@@ -1,4 +1,4 @@
-//! What happens between this machine and registries, as steps of their own: hosts that let wait. A build says nothing of them by
+//! What happens between this machine and registries, as steps of their own: hosts that let wait, and warnings. A build says nothing of them by
 //! itself, as it can't while it waits.
 
 use std::collections::BTreeMap;
@@ -38,6 +38,7 @@ impl<'a> News<'a> {
             }
             still
         });
+        self.warn(&mut tell);
         for wait in waits {
             if self.waited_for.contains_key(&wait.host) {
                 continue;
@@ -54,8 +55,18 @@ impl<'a> News<'a> {
         }
     }
 
+    fn warn(&self, tell: &mut impl FnMut(Event)) {
+        for text in self.registries.take_warnings() {
+            let vertex = self.numbers.next();
+            let name = format!("WARNING: {text}");
+            tell(now(EventKind::VertexStarted { vertex, name }));
+            tell(ended(vertex, Instant::now()));
+        }
+    }
+
     /// Nobody is waited for any longer.
     pub(super) fn end(self, mut tell: impl FnMut(Event)) {
+        self.warn(&mut tell);
         for (vertex, since) in self.waited_for.into_values() {
             tell(ended(vertex, since));
         }

@@ -280,13 +280,11 @@ fn config(
     {
         return Ok(bytes);
     }
-    let mut bytes = Vec::new();
     let part = digest.to_string();
-    services
+    let told = |done| task.progress(&part, done, Some(descriptor.size()));
+    let bytes = services
         .registry
-        .pull_blob(reference, descriptor, &mut bytes, &|done| {
-            task.progress(&part, done, Some(descriptor.size()));
-        })?;
+        .pull_small_blob(reference, descriptor, &told)?;
     Ok(bytes)
 }
 

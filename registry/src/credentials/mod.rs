@@ -28,8 +28,10 @@ pub struct Credentials {
 /// Something in the format of Docker's `config.json`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// A file; a missing one is passed over.
+    /// A file where there may be one; a missing one is passed over.
     File(PathBuf),
+    /// A file that somebody named: that it is missing is a failure.
+    Named(PathBuf),
     /// A text, as in `$DOCKER_AUTH_CONFIG`.
     Text {
         /// What messages call it.
@@ -165,6 +167,13 @@ impl CredentialSource {
     fn read(&self) -> Result<Option<ConfigFile>, CredentialsError> {
         match self {
             CredentialSource::File(path) => read_file(path),
+            CredentialSource::Named(path) => match read_file(path)? {
+                None => Err(CredentialsError::Read {
+                    path: path.clone(),
+                    source: ErrorKind::NotFound.into(),
+                }),
+                found => Ok(found),
+            },
             CredentialSource::Text { name, text } => {
                 ConfigFile::parse(text.as_bytes(), name).map(Some)
             }
@@ -215,6 +224,7 @@ impl fmt::Debug for CredentialSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CredentialSource::File(path) => write!(f, "File({path:?})"),
+            CredentialSource::Named(path) => write!(f, "Named({path:?})"),
             CredentialSource::Text { name, .. } => write!(f, "Text({name:?}, …)"),
         }
     }
@@ -235,10 +245,16 @@ mod tests {
             ..Credentials::default()
         };
         assert_eq!(credentials.find("quay.io", "x").unwrap(), None);
-        let source = CredentialSource::File(broken.clone());
-        credentials.sources.push(source);
-        let error = credentials.find("quay.io", "x").unwrap_err().to_string();
-        assert!(error.contains(&broken.display().to_string()), "{error}");
+        let none = folder.path().join("none.json");
+        for (source, path) in [
+            (CredentialSource::File(broken.clone()), &broken),
+            (CredentialSource::Named(none.clone()), &none),
+        ] {
+            credentials.sources.push(source);
+            let error = credentials.find("quay.io", "x").unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+            credentials.sources.pop();
+        }
     }
 
     #[test]

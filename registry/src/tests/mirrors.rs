@@ -77,6 +77,68 @@ fn a_blob_goes_on_at_the_next_mirror_where_the_last_one_broke() {
 }
 
 #[test]
+fn a_mirror_that_gives_something_else_is_not_asked_again() {
+    for fault in [Fault::CorruptBlob, Fault::LongBlob] {
+        let (wrong, right) = (TestRegistry::start(), TestRegistry::start());
+        let bytes = noise(50_000);
+        for mirror in [&wrong, &right] {
+            mirror.put_blob("hub/app", &bytes);
+        }
+        let (client, _rules) = with_rules(&mirrored(&[&wrong, &right]));
+        let image: Reference = "images.example/app:1".parse().unwrap();
+        assert!(client.has_mirrors(&image));
+        wrong.order(fault.clone());
+        let pulled = client.pull_small_blob(&image, &descriptor(&bytes), &|_| {});
+        assert_eq!(pulled.unwrap(), bytes, "{fault:?}");
+        let warnings = client.take_warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let named = format!("mirror `{}`: ", wrong.host());
+        assert!(warnings[0].starts_with(&named), "{warnings:?}");
+        let asked = wrong.received().len();
+        assert_eq!(pull(&client, &bytes).unwrap(), bytes);
+        if fault == Fault::CorruptBlob {
+            assert_eq!(wrong.received().len(), asked);
+        }
+    }
+}
+
+#[test]
+fn wrong_bytes_are_told_of_before_others_are_asked() {
+    let (wrong, right) = (TestRegistry::start(), TestRegistry::start());
+    let bytes = noise(50_000);
+    for mirror in [&wrong, &right] {
+        mirror.put_blob("hub/app", &bytes);
+    }
+    let (client, _rules) = with_rules(&mirrored(&[&wrong, &right]));
+    // All of the wrong one's bytes, then the rest from the other.
+    wrong.order(Fault::CorruptBlob);
+    wrong.order(Fault::CutBlobAfter(70_000));
+    for _ in 0..5 {
+        wrong.order(Fault::CutBlobAfter(0));
+    }
+    let error = pull(&client, &bytes).unwrap_err();
+    assert!(error.is_worth_another_try(), "{error}");
+    assert_eq!(pull(&client, &bytes).unwrap(), bytes);
+}
+
+#[test]
+fn a_mirrors_wrong_manifest_is_passed_over() {
+    let (wrong, right) = (TestRegistry::start(), TestRegistry::start());
+    for mirror in [&wrong, &right] {
+        mirror.put_manifest("hub/app", "1", OCI_MANIFEST, MANIFEST);
+    }
+    let (client, _rules) = with_rules(&mirrored(&[&wrong, &right]));
+    wrong.order(Fault::WrongDigestHeader);
+    let image = "images.example/app:1".parse().unwrap();
+    assert_eq!(client.resolve(&image).unwrap().bytes, MANIFEST);
+    let warnings = client.take_warnings();
+    assert!(
+        warnings[0].ends_with("; the next place is asked"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn when_all_fail_each_is_told_of() {
     let empty = TestRegistry::start();
     let (client, _rules) = with_rules(&mirrored(&[&empty]));
