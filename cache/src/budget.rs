@@ -80,8 +80,7 @@ pub fn memory_limit(now: SystemTime) -> SystemTime {
 }
 
 impl Store {
-    /// Brings the cache back within its budget after a build that began at `began`. `None` if there was nothing to do, or
-    /// if the store is in use: then the next build will. `asked` looks even if that was done a moment ago.
+    /// Brings the cache back within its budget after a build that began at `began`. `None` if there was nothing to do. `asked` looks even if that was done a moment ago.
     pub fn keep_within(
         &self,
         budget: &Budget,

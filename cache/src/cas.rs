@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use kiln_image::{Digest, DigestReader, DigestWriter};
 
+use crate::inventory::PartName;
 use crate::store::{read_file, sync_parent};
 use crate::tmp::{TmpPath, remove_all};
 use crate::{Store, StoreError};
@@ -55,12 +56,14 @@ impl<'s> Cas<'s> {
 
     /// A blob's size in bytes.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.store.rely_on(PartName::Blob(*digest));
         let metadata = fs::symlink_metadata(self.path(digest)).ok()?;
         metadata.is_file().then_some(metadata.len())
     }
 
     /// Opens a blob for reading from its start to its end.
     pub fn open(&self, digest: &Digest) -> Result<VerifiedReader, StoreError> {
+        self.store.rely_on(PartName::Blob(*digest));
         VerifiedReader::open(self.path(digest), *digest)?
             .ok_or(StoreError::BlobMissing { digest: *digest })
     }
@@ -108,7 +111,7 @@ impl<'s> Cas<'s> {
         Ok(digest)
     }
 
-    /// Removes a blob, if there is one. Only under the exclusive lock: see [`crate::gc`].
+    /// Removes a blob, if there is one. Only while the store is held alone: see [`crate::gc`].
     pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.path(digest);
         match fs::remove_file(&path) {
@@ -154,6 +157,7 @@ impl BlobWriter<'_> {
         }
         file.sync_data().map_err(StoreError::io("sync", &path))?;
         self.store.note_growth();
+        self.store.rely_on(PartName::Blob(digest));
         let to = self.store.cas().path(&digest);
         self.tmp.publish(&to)?;
         sync_parent(&to)?;

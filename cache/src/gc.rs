@@ -5,9 +5,9 @@
 //! has. Pieces that nothing refers to always go, then images without a name, then the least recently used, until the limits
 //! are kept; of entries used in the same minute the one that was made last, for it stands on the others.
 //!
-//! Collection holds the store alone, so it never takes something away from a build that has looked it up; while builds are
-//! running it doesn't happen, and nothing waits for it. It holds the store only to rename what goes into `tmp/`: the
-//! files are removed after that.
+//! It goes on beside running builds, and never takes what one of them has looked up: each process notes what it relies on
+//! ([`crate::lease`]). Builds that want to note something wait while a collection decides and renames what goes into `tmp/`; the
+//! files are removed after that. A cache mount goes only if nobody holds it.
 //!
 //! There are no reference counts on the disk that could be wrong: who holds what is found out each time.
 //!
@@ -17,17 +17,23 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::builds::KnownBuild;
 use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, PartName};
 use crate::locks::StoreLock;
+use crate::mounts::hold_alone;
 use crate::records::touch;
 use crate::tmp::{self, TmpPath};
 use crate::{CacheKey, Store, StoreError};
 
 /// Entries used within so many seconds of each other count as used at once.
 const AT_ONCE: u64 = 60;
+
+/// So long a collection waits for the store.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How much may stay. Without any limit nothing does that may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +64,7 @@ pub struct Policy<'a> {
 pub enum Verdict {
     /// An image with a name stays.
     Named,
-    /// A running step has it.
+    /// A running step, build or container has it.
     InUse,
     /// It is not among those that may go.
     NotAsked,
@@ -151,17 +157,29 @@ impl Store {
         self.plan_holding(policy, detail)
     }
 
-    /// Removes what the policy says. `None` if the store is in use: then another time will do.
+    /// Removes what the policy says. `None` if the store can't be had alone for a moment: then another time will do.
     pub fn collect(&self, policy: &Policy<'_>, detail: Detail) -> Result<Option<Plan>, StoreError> {
-        let Some(alone) = self.try_lock_exclusive()? else {
+        let Some(alone) = self.alone_for_a_moment()? else {
             return Ok(None);
         };
         let plan = self.plan_holding(policy, detail)?;
-        let hidden = self.apply(&plan, policy, &alone)?;
+        let hidden = self.onlooker().apply(&plan, policy, &alone)?;
         drop(alone);
         drop(hidden); // Takes long: builds may start meanwhile.
         tmp::sweep(&self.dir("tmp"));
         Ok(Some(plan))
+    }
+
+    /// The store lock alone: others hold it for a moment each, or while they take stock.
+    fn alone_for_a_moment(&self) -> Result<Option<StoreLock>, StoreError> {
+        let began = Instant::now();
+        loop {
+            let held = self.try_lock_exclusive()?;
+            if held.is_some() || began.elapsed() > PATIENCE {
+                return Ok(held);
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     fn plan_holding(&self, policy: &Policy<'_>, detail: Detail) -> Result<Plan, StoreError> {
@@ -196,6 +214,14 @@ impl Store {
                 Own::Image(config) => drop(self.refs().remove_image(config)?),
                 Own::Container(id) => self.containers().remove(id)?,
                 Own::Record(key) => self.actions().remove(key)?,
+                Own::Directory(path, _) if entry.kind == EntryKind::CacheMount => {
+                    let lock = path.with_extension("lock");
+                    let alone = hold_alone(&lock);
+                    if alone.is_none() && lock.exists() {
+                        continue; // a step has begun to use it
+                    }
+                    hidden.push(self.hide(path)?);
+                }
                 Own::Directory(path, _) => hidden.push(self.hide(path)?),
                 Own::Nothing => {}
             }
@@ -213,6 +239,7 @@ impl Store {
                 _ if holders > 0 => {}
                 PartName::Layer(layer) => hidden.push(self.hide(&self.layers().dir(&layer))?),
                 PartName::Blob(blob) => self.cas().remove(&blob)?,
+                PartName::Repository(_) => {}
             }
         }
         if let Some(since) = policy.memory_since {
@@ -334,6 +361,7 @@ fn take(entry: &Entry, inventory: &Inventory, holders: &mut [u32], freed: &mut F
         match part.what {
             PartName::Layer(_) => freed.layers += 1,
             PartName::Blob(_) => freed.blobs += 1,
+            PartName::Repository(_) => {}
         }
     }
     freed.bytes += bytes;

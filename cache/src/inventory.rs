@@ -76,7 +76,7 @@ pub struct Entry {
     pub created: Option<Timestamp>,
     /// When it was last used.
     pub last_used: SystemTime,
-    /// Whether a running step has it.
+    /// Whether a running step, build or container has it.
     pub in_use: bool,
     /// Whether it is an image with a name.
     pub named: bool,
@@ -106,11 +106,13 @@ pub(crate) struct Part {
     pub holders: u32,
 }
 
-/// Which layer or blob.
+/// Which layer, blob or repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum PartName {
     Layer(DiffId),
     Blob(Digest),
+    /// By the digest of its address. It belongs to no two entries.
+    Repository(Digest),
 }
 
 /// All that takes space in a store.
@@ -171,13 +173,26 @@ fn digest_of(descriptor: &Value) -> Option<Digest> {
 impl Store {
     /// Takes stock. Hold the store meanwhile: see [`Store::lock_shared`].
     pub fn inventory(&self, detail: Detail) -> Result<Inventory, StoreError> {
+        self.onlooker().take_stock(detail)
+    }
+
+    fn take_stock(&self, detail: Detail) -> Result<Inventory, StoreError> {
         let mut inventory = Inventory::default();
         self.take_images(&mut inventory)?;
         self.take_containers(&mut inventory)?;
         self.take_steps(detail, &mut inventory)?;
         self.take_directories(&mut inventory);
         self.take_strays(&mut inventory)?;
+        let leased = self.leased();
         for entry in &mut inventory.entries {
+            let is_leased = |part: &usize| leased.contains(&inventory.parts[*part].what);
+            entry.in_use |= match &entry.own {
+                Own::Directory(path, _) if entry.kind == EntryKind::Repository => {
+                    let name = Digest::from_hex(&file_name(path));
+                    name.is_ok_and(|name| leased.contains(&PartName::Repository(name)))
+                }
+                _ => entry.parts.iter().any(is_leased),
+            };
             let parts = entry.parts.iter().map(|part| &inventory.parts[*part]);
             entry.size = parts.clone().map(|part| part.bytes).sum::<u64>() + entry.own.bytes();
             let shared = parts.filter(|part| part.holders > 1);

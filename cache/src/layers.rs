@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cas::VerifiedReader;
 use crate::framed::{self, Framed};
-use crate::inventory;
+use crate::inventory::{self, PartName};
 use crate::store::{read_file, sync_parent};
 use crate::tar_file::TarFile;
 use crate::tmp::{TmpPath, create_dir, remove_all};
@@ -87,12 +87,12 @@ impl<'s> Layers<'s> {
 
     /// Whether the layer's content can be had in any form, and what it does is known.
     pub fn contains(&self, layer: &DiffId) -> bool {
-        self.dir(layer).join("changeset").exists() && self.has_content(layer)
+        self.used(layer).join("changeset").exists() && self.has_content(layer)
     }
 
     /// Whether a step's result can be this layer: what it does is known, or can be read from its tar.
     pub fn is_whole(&self, layer: &DiffId) -> bool {
-        match self.dir(layer).join("changeset").exists() {
+        match self.used(layer).join("changeset").exists() {
             true => self.has_content(layer),
             false => self.has_tar(layer),
         }
@@ -105,14 +105,14 @@ impl<'s> Layers<'s> {
 
     /// Whether the layer's tar can be had, compressed or not.
     fn has_tar(&self, layer: &DiffId) -> bool {
-        let dir = self.dir(layer);
+        let dir = self.used(layer);
         (dir.join("tar").exists() && self.is_sure(layer)) || !self.blobs(layer).is_empty()
     }
 
     /// What the layer does; `None` if that is not known. A damaged form is removed, so that the layer counts as one
     /// that is not there.
     pub fn changeset(&self, layer: &DiffId) -> Result<Option<Changeset>, StoreError> {
-        let path = self.dir(layer).join("changeset");
+        let path = self.used(layer).join("changeset");
         let stored = match framed::read(&path) {
             Framed::Absent => return Ok(None),
             Framed::Whole(bytes) => Changeset::from_bytes(&bytes).ok(),
@@ -145,7 +145,7 @@ impl<'s> Layers<'s> {
     /// The layer unpacked, with overlayfs's whiteouts in it; `None` if it isn't, or if the machine went down before
     /// it was surely on the disk.
     pub fn fs_dir(&self, layer: &DiffId) -> Option<PathBuf> {
-        let fs = self.dir(layer).join("fs");
+        let fs = self.used(layer).join("fs");
         (fs.is_dir() && self.is_sure(layer)).then_some(fs)
     }
 
@@ -170,13 +170,13 @@ impl<'s> Layers<'s> {
 
     /// The layer's uncompressed tar, verified while it is read; `None` if it isn't kept.
     pub fn tar(&self, layer: &DiffId) -> Result<Option<VerifiedReader>, StoreError> {
-        VerifiedReader::open(self.dir(layer).join("tar"), layer.0)
+        VerifiedReader::open(self.used(layer).join("tar"), layer.0)
     }
 
     /// The layer's uncompressed tar for reading parts of it, which nobody verifies; `None` if it isn't kept, or if the
     /// machine went down before it was surely on the disk.
     pub fn tar_file(&self, layer: &DiffId) -> Result<Option<File>, StoreError> {
-        let path = self.dir(layer).join("tar");
+        let path = self.used(layer).join("tar");
         match File::open(&path) {
             Ok(file) => Ok(self.is_sure(layer).then_some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -186,7 +186,7 @@ impl<'s> Layers<'s> {
 
     /// The layer's size and compressed forms; `None` if the store knows nothing of it.
     pub fn meta(&self, layer: &DiffId) -> Option<LayerMeta> {
-        let body = framed::read(&self.dir(layer).join("meta")).whole();
+        let body = framed::read(&self.used(layer).join("meta")).whole();
         let size = body.and_then(|bytes| bytes.try_into().ok());
         let size = size.map(u64::from_le_bytes);
         let blobs = self.blobs(layer);
@@ -207,7 +207,7 @@ impl<'s> Layers<'s> {
 
     /// What was made of the layer under this name, if the store has it still.
     pub fn derived(&self, layer: &DiffId, name: &str) -> Option<DerivedLayer> {
-        let body = framed::read(&self.dir(layer).join(derived_file(name))).whole()?;
+        let body = framed::read(&self.used(layer).join(derived_file(name))).whole()?;
         let derived: DerivedLayer = postcard::from_bytes(&body).ok()?;
         self.has_content(&derived.layer).then_some(derived)
     }
@@ -313,6 +313,12 @@ impl<'s> Layers<'s> {
         }
     }
 
+    /// Where a layer's forms are that somebody needs.
+    fn used(&self, layer: &DiffId) -> PathBuf {
+        self.store.rely_on(PartName::Layer(*layer));
+        self.dir(layer)
+    }
+
     /// Where a layer's forms are, or would be.
     pub(crate) fn dir(&self, layer: &DiffId) -> PathBuf {
         self.store.dir("layers").join(layer.0.hex())
@@ -347,7 +353,7 @@ impl<'s> Layers<'s> {
     }
 
     fn make_dir(&self, layer: &DiffId) -> Result<PathBuf, StoreError> {
-        let dir = self.dir(layer);
+        let dir = self.used(layer);
         match create_dir(&dir) {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
             }
@@ -429,6 +435,7 @@ impl LayerStaging<'_> {
         size: u64,
     ) -> Result<(), StoreError> {
         let layers = self.store.layers();
+        self.store.rely_on(PartName::Layer(*layer));
         let made: Vec<_> = FORMS
             .into_iter()
             .filter(|form| self.path().join(form).exists())

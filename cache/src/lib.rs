@@ -10,7 +10,6 @@
 //!
 //! let dir = tempfile::tempdir()?;
 //! let store = Store::open(&dir.path().join("store"))?;
-//! let _in_use = store.lock_shared()?;
 //!
 //! let step = Preimage::new("exec").field("argv", Value::List(vec!["make".to_owned()]));
 //! assert_eq!(store.actions().get(&step.key()), None);
@@ -51,6 +50,7 @@ mod file_digest;
 mod framed;
 mod inventory;
 mod layers;
+mod lease;
 mod loan;
 mod locks;
 mod miss;
@@ -86,4 +86,4 @@ pub use refs::{ImageRecord, ManifestRecord, NamedImages, Refs};
 pub use remotes::{Remotes, Seen};
 pub use store::{ScratchDir, Store};
 pub use tar_file::TarFile;
-pub use transfer::{CacheIndex, Preimages, SavedMount};
+pub use transfer::{CacheIndex, IndexError, Preimages, SavedMount};

@@ -1,7 +1,7 @@
 //! Locks between processes, all of them flock(2): the kernel drops a lock when its holder dies.
 //!
-//! - The *store lock* is shared by everything that uses the store and exclusive for what removes from it, so a
-//!   build never sees something vanish that it has just looked up.
+//! - The *store lock* is shared for a moment by whoever notes that something is relied on ([`crate::lease`]) or takes stock, and
+//!   exclusive for what removes from the store, so a build never sees something vanish that it has looked up.
 //! - A *key lock* is held while one process works on one key; the others wait, then find the result
 //!   (R-CACHE-20).
 
@@ -137,7 +137,7 @@ fn key_name(key: &Digest) -> String {
 }
 
 /// A store that can't be written to can be held all the same, once somebody made the file.
-fn open(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     let opened = match options.mode(0o600).open(path) {

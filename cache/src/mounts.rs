@@ -68,10 +68,14 @@ fn of_id(caches: &Path) -> Vec<MountDir> {
 
 /// Whether some process has a lock on the file.
 pub(crate) fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    lock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+    path.exists() && hold_alone(path).is_none()
+}
+
+/// Holds a file that is there and that nobody has a lock on.
+pub(crate) fn hold_alone(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    lock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(file)
 }
 
 fn list(directory: &Path) -> Vec<PathBuf> {

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use kiln_image::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
+use crate::inventory::PartName;
 use crate::records::touch;
 use crate::store::read_file;
 use crate::{Store, StoreError};
@@ -86,11 +87,32 @@ impl<'s> Refs<'s> {
 
     /// The images with this name.
     pub fn get(&self, name: &Reference) -> Result<Option<NamedImages>, StoreError> {
-        let found = read_json::<Named>(&self.name_path(name))?;
         let wanted = name.to_string();
-        Ok(found
-            .filter(|found| found.name == wanted)
-            .map(|found| found.images))
+        self.relied_on(|| {
+            let found = read_json::<Named>(&self.name_path(name))?;
+            let found = found.filter(|found| found.name == wanted);
+            Ok(found.map(|found| found.images))
+        })
+    }
+
+    /// What `read` finds, with all of the images that are in it there until this process ends.
+    fn relied_on(
+        &self,
+        read: impl Fn() -> Result<Option<NamedImages>, StoreError>,
+    ) -> Result<Option<NamedImages>, StoreError> {
+        let mut found = read()?;
+        while let Some(images) = &found {
+            for image in images.iter() {
+                self.store.rely_on(PartName::Blob(image.config));
+            }
+            // Before that was noted it may have gone.
+            let again = read()?;
+            if again == found {
+                break;
+            }
+            found = again;
+        }
+        Ok(found)
     }
 
     /// Gives an image a name; what had it stays without. All of the image must be in the store. Naming it as it is
@@ -207,6 +229,7 @@ impl<'s> Refs<'s> {
 
     /// The image with this id.
     pub fn image(&self, config: &Digest) -> Result<Option<ImageRecord>, StoreError> {
+        self.store.rely_on(PartName::Blob(*config));
         read_json(&self.image_path(config))
     }
 

@@ -12,6 +12,7 @@ use kiln_image::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::framed;
+use crate::inventory::PartName;
 use crate::tmp::create_dir;
 use crate::{Store, StoreError};
 
@@ -73,6 +74,7 @@ impl<'s> Remotes<'s> {
 
     /// The directory for the objects of a git remote, made if it isn't there. Whoever uses it holds a lock on it.
     pub fn repository(&self, remote: &str) -> Result<PathBuf, StoreError> {
+        self.store.rely_on(PartName::Repository(digest_of(remote)));
         self.make_dir("remotes")?;
         self.make_dir("remotes/git")?;
         let name = format!("remotes/git/{}", name_of(remote));
@@ -136,7 +138,11 @@ fn without_login(url: &str) -> String {
 
 /// Addresses may be longer than a file's name, and are nobody's business.
 fn name_of(address: &str) -> String {
-    Digest::of(address.as_bytes()).hex()
+    digest_of(address).hex()
+}
+
+fn digest_of(address: &str) -> Digest {
+    Digest::of(address.as_bytes())
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ use crate::StoreError;
 use crate::builds::Builds;
 use crate::cas::Cas;
 use crate::containers::Containers;
+use crate::inventory::PartName;
 use crate::layers::Layers;
+use crate::lease::Lease;
 use crate::records::ActionCache;
 use crate::refs::Refs;
 use crate::remotes::Remotes;
@@ -93,6 +95,8 @@ const DIRECTORIES: [&str; 14] = [
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Whether what is looked for here is needed, and so must not be collected.
+    relies: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,7 @@ struct Inner {
     committed: Mutex<HashSet<(Digest, &'static str)>>,
     grown: AtomicBool,
     boot: OnceLock<Option<String>>,
+    lease: Mutex<Lease>,
 }
 
 impl Store {
@@ -122,7 +127,9 @@ impl Store {
                 committed: Mutex::new(HashSet::new()),
                 grown: AtomicBool::new(false),
                 boot: OnceLock::new(),
+                lease: Mutex::new(Lease::default()),
             }),
+            relies: true,
         })
     }
 
@@ -235,10 +242,39 @@ impl Store {
         self.inner.grown.store(true, Ordering::Relaxed);
     }
 
+    /// The same store for one who only wants to see what is there.
+    pub(crate) fn onlooker(&self) -> Self {
+        Self {
+            relies: false,
+            ..self.clone()
+        }
+    }
+
+    /// Says, before it is looked for, that a part must stay while this process lives.
+    pub(crate) fn rely_on(&self, what: PartName) {
+        if self.relies {
+            locked(&self.inner.lease).note(what, self);
+        }
+    }
+
+    /// This process's directory below `tmp/`.
+    pub(crate) fn session_path(&self) -> Result<PathBuf, StoreError> {
+        self.session().map(|session| session.directory().to_owned())
+    }
+
+    pub(crate) fn session_if_begun(&self) -> Option<PathBuf> {
+        let session = self.inner.session.get();
+        session.map(|session| session.directory().to_owned())
+    }
+
     /// A path in this process's directory below `tmp/`, which is made at the first call.
     pub(crate) fn tmp_path(&self) -> Result<TmpPath, StoreError> {
+        self.session().map(Session::path)
+    }
+
+    fn session(&self) -> Result<&Session, StoreError> {
         if let Some(session) = self.inner.session.get() {
-            return Ok(session.path());
+            return Ok(session);
         }
         let _one_at_a_time = self
             .inner
@@ -247,9 +283,9 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner);
         if self.inner.session.get().is_none() {
             let session = Session::begin(&self.dir("tmp"))?;
-            return Ok(self.inner.session.get_or_init(|| session).path());
+            return Ok(self.inner.session.get_or_init(|| session));
         }
-        Ok(self.inner.session.get().expect("begun just now").path())
+        Ok(self.inner.session.get().expect("begun just now"))
     }
 
     /// Writes a small file so that it appears whole.

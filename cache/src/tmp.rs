@@ -63,6 +63,11 @@ impl Session {
         }
     }
 
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.path
+    }
+
     /// A path nobody else uses, with nothing there yet.
     pub(crate) fn path(&self) -> TmpPath {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -84,9 +84,14 @@ fn works_until_killed() {
         return; // not one of the processes
     };
     let store = Store::open(Path::new(&root)).unwrap();
-    let _in_use = store.lock_shared().unwrap();
     for thing in (0..THINGS).cycle() {
         make(&store, thing);
+        // Whatever is collected meanwhile.
+        let content = content(thing);
+        let blob = store.cas().read(&Digest::of(&content), 1 << 20);
+        assert_eq!(blob.unwrap(), content);
+        let fs = store.layers().fs_dir(&layer(thing)).unwrap();
+        assert_eq!(fs::read(fs.join("f")).unwrap(), content);
         println!("{MADE}");
     }
 }
@@ -141,4 +146,33 @@ fn killed_processes_leave_a_good_store() {
     let freed = plan.unwrap().freed;
     assert_eq!((freed.layers, freed.blobs), (0, THINGS as u64));
     assert_eq!(check(&store), THINGS);
+}
+
+#[test]
+fn collections_beside_processes_take_nothing_that_these_rely_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let store = Store::open(&root).unwrap();
+    let everything = Policy {
+        takes: &|_| true,
+        limits: Limits::default(),
+        memory_since: None,
+    };
+    let collect = || {
+        let plan = store.collect(&everything, Detail::Sizes).unwrap();
+        plan.map_or(0, |plan| plan.freed.layers)
+    };
+    let mut taken = 0;
+    for things in 1..=6 {
+        let mut workers = [worker(&root), worker(&root), worker(&root)];
+        for worker in &mut workers {
+            taken += collect();
+            kill_after(worker, things * 2);
+            taken += collect();
+        }
+        check(&store);
+    }
+    taken += collect();
+    assert!(taken > 0);
+    assert_eq!(check(&store), 0, "nobody relies on anything any more");
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use kiln_executor::{CacheExport, CacheMode, CacheSource, CacheTarget};
@@ -42,10 +43,12 @@ impl CacheFrom {
 
     /// Begins to read caches.
     pub(crate) fn begin(sources: &[CacheSource], watched: &Watched<'_>, config: &Config) {
-        // A build goes on without a cache that is hard to reach.
+        // A build goes on without a cache that is hard to reach, or stops in the middle.
         let client = || {
             Client::new(Options {
                 retries: 1,
+                connect_timeout: Duration::from_secs(5),
+                stall_timeout: Duration::from_secs(10),
                 ..config.registry()
             })
         };
@@ -235,7 +238,7 @@ fn unsupported(kind: &str) -> String {
     match kind {
         "gha" | "azblob" => {
             format!(
-                "kiln has no caches of type `{kind}` yet; it has registry, local, s3 and inline"
+                "kiln has no caches of type `{kind}`: use type=registry, type=s3, or type=local in a folder that the CI keeps"
             )
         }
         _ => format!("there is no type `{kind}`, only registry, local, s3 and inline"),

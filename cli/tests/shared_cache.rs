@@ -4,7 +4,9 @@
 
 mod test_env;
 
-use kiln_registry::testing::{Fault, TestRegistry};
+use std::sync::{Mutex, mpsc};
+
+use kiln_registry::testing::{Fault, Reply, TestRegistry, TestServer};
 use test_env::runner::{build, cached, runner};
 use test_env::{Outcome, TestEnv};
 
@@ -392,4 +394,56 @@ fn a_miss_is_explained_from_the_cache_of_another_machine() {
     let explained = env.kiln(&["explain"]).succeeds().stdout;
     let there = "on the machine that exported this, `app` had other content";
     assert!(explained.contains(there), "{explained}");
+}
+
+#[test]
+fn a_server_that_never_answers_holds_no_build_up() {
+    // R-CEXP-7
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let server = TestServer::start(move |_| {
+        let _ = held.lock().unwrap().recv(); // until the build has ended
+        Reply::status(500)
+    });
+    let from = server.origin().replace("http://", "") + "/app:cache";
+    let outcome = build(&runner(), &["--cache-from", &from]);
+    drop(release);
+    let told = "warning: going on without this cache until it answers";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_cache_that_no_kiln_wrote_is_done_without() {
+    let registry = filled("max");
+    let (media_type, manifest) = registry.manifest("app", "cache").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut manifest = manifest.clone();
+        change(&mut manifest);
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        registry.put_manifest("app", "cache", &media_type, &manifest);
+        rebuilt(&registry)
+    };
+    let cases: [(&str, &dyn Fn(&mut serde_json::Value)); 5] = [
+        ("a layer of type", &|manifest| {
+            manifest["layers"][1]["mediaType"] = "application/x-executable".into();
+        }),
+        ("has 3 layers and its manifest 2", &|manifest| {
+            manifest["layers"].as_array_mut().unwrap().pop();
+        }),
+        ("more than the", &|manifest| {
+            manifest["config"]["size"] = (1_u64 << 40).into();
+        }),
+        ("going on without", &|manifest| {
+            manifest["layers"][1]["digest"] = "sha256:../../x".into();
+        }),
+        ("going on without", &|manifest| {
+            manifest["layers"][1]["digest"] = format!("sha512:{}", "a".repeat(128)).into();
+        }),
+    ];
+    for (said, change) in cases {
+        let outcome = changed(change);
+        assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+        assert_eq!(cached(&outcome), 0, "{said}: {}", outcome.stderr);
+    }
 }

@@ -63,6 +63,8 @@ pub struct Layers<'a> {
 struct Remote {
     holder: Holder,
     descriptor: Descriptor,
+    /// Who asks for it, if that is not the client for images.
+    client: Option<Arc<Client>>,
 }
 
 /// Who has a layer.
@@ -159,12 +161,19 @@ impl<'a> Layers<'a> {
         self.add_holder(layer, Holder::Layout(layout.clone()), descriptor);
     }
 
-    /// Says that a cache has the layer: who is known to have it already goes before.
-    pub(crate) fn offer(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
+    /// Says that a cache has the layer, and who asks for it: who is known to have it already goes before.
+    pub(crate) fn offer(
+        &self,
+        layer: DiffId,
+        holder: Holder,
+        descriptor: &Descriptor,
+        client: Option<Arc<Client>>,
+    ) {
         let mut remote = locked(&self.remote);
         remote.entry(layer).or_insert_with(|| Remote {
             holder,
             descriptor: descriptor.clone(),
+            client,
         });
     }
 
@@ -211,6 +220,7 @@ impl<'a> Layers<'a> {
         let remote = Remote {
             holder,
             descriptor: descriptor.clone(),
+            client: None,
         };
         locked(&self.remote).insert(layer, remote);
     }
@@ -580,8 +590,9 @@ impl<'a> Layers<'a> {
         let descriptor = &remote.descriptor;
         let (part, size) = (descriptor.digest().to_string(), descriptor.size());
         let told = |done| task.progress(&part, done, Some(size));
+        let client = remote.client.as_deref().unwrap_or(self.registry);
         match &remote.holder {
-            Holder::Registry(image) => self.registry.pull_blob(image, descriptor, out, &told)?,
+            Holder::Registry(image) => client.pull_blob(image, descriptor, out, &told)?,
             Holder::Layout(layout) => {
                 let blob = layout.open_blob(descriptor);
                 copy(&mut blob.map_err(Cause::layer("read", layer))?, out, layer)?;
@@ -589,7 +600,7 @@ impl<'a> Layers<'a> {
             }
             Holder::Bucket(cache) => {
                 let digest = digest_of(descriptor)?;
-                let bucket = self.registry.bucket(&cache.settings)?;
+                let bucket = client.bucket(&cache.settings)?;
                 bucket.download(&cache.blob_key(&digest), size, &digest, out, &told)?;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use kiln_cache::{Store, StoreError, StoreLock};
+use kiln_cache::{Store, StoreError};
 use kiln_registry::Client;
 
 use crate::error::{Cause, chain};
@@ -15,7 +15,7 @@ use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::{Copies, MountPoints, Places};
 use crate::source::git::{GitSettings, ResolvedRefs};
 
-/// The store, the registries and the sandbox of one run of kiln. As long as it lives, nothing is taken out of the store.
+/// The store, the registries and the sandbox of one run of kiln. What they have looked up stays in the store as long as that is open.
 pub struct Services<'a> {
     /// Where everything is kept.
     pub store: &'a Store,
@@ -45,7 +45,6 @@ pub struct Services<'a> {
     pub(crate) places: Places,
     pub(crate) shared_files: SharedFiles,
     way: OnceLock<Result<Way, Unavailable>>,
-    _held: StoreLock,
 }
 
 impl<'a> Services<'a> {
@@ -57,7 +56,6 @@ impl<'a> Services<'a> {
         footing: &'a Footing,
     ) -> Result<Self, StoreError> {
         Ok(Services {
-            _held: store.lock_shared()?,
             store,
             registry,
             launcher,

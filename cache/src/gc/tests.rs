@@ -322,14 +322,50 @@ fn what_was_used_in_the_future_ages_from_now_on() {
 }
 
 #[test]
-fn nothing_goes_while_the_store_is_in_use() {
+fn what_another_process_relies_on_stays() {
+    let (_dir, store) = store();
+    let (layer, unused) = (put_layer(&store, "layer"), put_layer(&store, "unused"));
+    let key = put_record(&store, "a", put_layer(&store, "a"));
+    let blob = store.cas().put(b"blob").unwrap();
+    let other = Store::open(store.root()).unwrap();
+    assert!(other.layers().has_content(&layer));
+    assert!(other.cas().contains(&blob));
+    assert!(other.actions().get(&key).is_some());
+    let plan = store.collect(&within(NO_LIMITS), Detail::Sizes).unwrap();
+    assert_eq!(plan.unwrap().freed.layers, 1);
+    assert!(store.layers().contains(&layer) && store.cas().contains(&blob));
+    assert!(!store.layers().contains(&unused));
+    assert!(store.actions().get(&key).is_some());
+    drop(other);
+    let freed = collect(&store, &within(NO_LIMITS));
+    assert_eq!((freed.layers, freed.blobs, freed.records), (2, 1, 1));
+}
+
+#[test]
+fn what_is_only_counted_is_not_relied_on() {
+    let (_dir, store) = store();
+    put_record(&store, "a", put_layer(&store, "a"));
+    let other = Store::open(store.root()).unwrap();
+    other.inventory(Detail::Descriptions).unwrap();
+    other
+        .plan_collection(&within(NO_LIMITS), Detail::Sizes)
+        .unwrap();
+    assert_eq!(collect(&store, &within(NO_LIMITS)).layers, 1);
+}
+
+#[test]
+fn an_image_that_is_about_to_be_used_stays_whole() {
     let (_dir, store) = store();
     let layer = put_layer(&store, "layer");
-    let in_use = store.lock_shared().unwrap();
-    assert!(store.collect(&STRAYS, Detail::Sizes).unwrap().is_none());
+    let image = put_image(&store, &[layer], &[]);
+    store.refs().set_untagged(&image).unwrap();
+    let other = Store::open(store.root()).unwrap();
+    assert!(other.refs().image(&image.config).unwrap().is_some());
+    collect(&store, &within(NO_LIMITS));
     assert!(store.layers().contains(&layer));
-    drop(in_use);
-    assert_eq!(collect(&store, &STRAYS).layers, 1);
+    drop(other);
+    collect(&store, &within(NO_LIMITS));
+    assert!(!store.layers().contains(&layer));
 }
 
 #[test]

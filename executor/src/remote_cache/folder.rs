@@ -1,7 +1,9 @@
 //! A cache in a folder: a layout, in which each tag is one (R-CEXP-4).
 //!
 //! A folder that is kept from build to build would grow for ever, and what was damaged in it would stay so. So an export looks at
-//! the layers it has already, writes those anew that are not what their name says, and then removes what no tag leads to. Who
+//! the layers it has already, writes those anew that are not what their name says, and then removes what no tag leads to. A layer
+//! of the tag's own manifest that has its size and was not written to since the manifest was isn't read: the export that wrote
+//! that one has. Who
 //! reads the folder meanwhile may lose a layer by that, which is a miss; who writes to it without asking for the lock, as
 //! other programs do, has an hour before what it wrote must be in the index.
 
@@ -20,6 +22,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::CacheExported;
 use super::export::{Ready, described};
+use super::load::in_layout;
 use crate::Services;
 use crate::error::{Cause, chain};
 use crate::layers::digest_of;
@@ -46,7 +49,12 @@ pub(super) fn write(
         true => Some(Layout::open(path).map_err(failed)?),
         false => None,
     };
-    let is_missing = |layer: &&Descriptor| !earlier.as_ref().is_some_and(|it| has(it, layer));
+    let checked = earlier.as_ref().map(|layout| checked(layout, path, tag));
+    let checked = checked.unwrap_or_default();
+    let is_missing = |layer: &&Descriptor| {
+        let is_there = |it: &Layout| checked.contains(*layer) || has(it, layer);
+        !earlier.as_ref().is_some_and(is_there)
+    };
     let missing: Vec<&Descriptor> = ready.layers.par_iter().filter(is_missing).collect();
     let mounts = ready.mounts.unsent.iter().map(|(blob, _)| blob);
     let written = missing.iter().copied().chain(mounts);
@@ -96,6 +104,31 @@ fn alone_in(path: &Path) -> Result<File, Cause> {
     let folder = File::open(path).map_err(Cause::file("open", path))?;
     let _ = folder.lock();
     Ok(folder)
+}
+
+/// The layers of a tag's manifest that are as they were when it was written.
+fn checked(layout: &Layout, folder: &Path, tag: &str) -> Vec<Descriptor> {
+    let path = |blob: &Descriptor| {
+        let digest = digest_of(blob).ok()?;
+        Some(folder.join("blobs/sha256").join(digest.hex()))
+    };
+    let file = |blob: &Descriptor| path(blob)?.symlink_metadata().ok();
+    let listed = || {
+        let manifest = in_layout(layout, tag, None)?;
+        let then = file(&manifest)?.modified().ok()?;
+        let Manifest::Image(manifest) = layout.manifest(&manifest).ok()?.1 else {
+            return None;
+        };
+        let mut layers = manifest.layers().clone();
+        layers.retain(|layer| {
+            file(layer).is_some_and(|file| {
+                let is_older = file.modified().is_ok_and(|written| written < then);
+                file.is_file() && file.len() == layer.size() && is_older
+            })
+        });
+        Some(layers)
+    };
+    listed().unwrap_or_default()
 }
 
 /// Whether a layout has a layer and it is what it should be.

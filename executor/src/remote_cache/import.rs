@@ -17,8 +17,8 @@ use crate::error::Cause;
 use crate::event::{Reporter, Stream};
 use crate::layers::Layers;
 
-/// A cache that has not answered after so long is done without.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// So long the first step waits that could be in a cache. One that answers later is used by the steps that come then.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// After so many rounds in which something was missing, caches are not looked into any more: each round looks all steps up again.
 const ROUNDS: usize = 8;
 /// How often somebody who waits looks whether the build was stopped.
@@ -28,7 +28,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub struct Imports {
     waiting: OnceLock<Vec<Waiting>>,
-    loaded: OnceLock<Vec<Arc<Imported>>>,
     state: Mutex<State>,
 }
 
@@ -67,8 +66,20 @@ struct Waiting {
 
 #[derive(Default)]
 struct Slot {
-    outcome: Mutex<Option<Result<Arc<Imported>, NoCache>>>,
+    outcome: Mutex<Outcome>,
     filled: Condvar,
+}
+
+/// How far reading a cache has come.
+#[derive(Default)]
+enum Outcome {
+    #[default]
+    Reading,
+    /// It takes long, which was told.
+    Late,
+    Read(Result<Arc<Imported>, NoCache>),
+    /// What came of it was told; `None` if the cache is done without.
+    Told(Option<Arc<Imported>>),
 }
 
 impl fmt::Debug for Imports {
@@ -94,7 +105,7 @@ impl Imports {
             };
             thread::spawn(move || {
                 let outcome = load(&source, &client).map(Arc::new);
-                *locked(&fill.outcome) = Some(outcome);
+                *locked(&fill.outcome) = Outcome::Read(outcome);
                 fill.filled.notify_all();
             });
             waiting
@@ -131,7 +142,8 @@ impl Imports {
                 continue;
             }
             if let Some(at) = at {
-                layers.offer(layer, cache.holder.of_layers(), &cache.blobs[at]);
+                let (holder, client) = cache.holder.of_layers();
+                layers.offer(layer, holder, &cache.blobs[at], client);
             }
             let hit = Hit {
                 found,
@@ -151,8 +163,8 @@ impl Imports {
         reporter: &Reporter<'_>,
         halt: &Cancel,
     ) -> Vec<FoundMount> {
-        let caches = self.loaded(reporter, halt).iter();
-        let found = caches.flat_map(|cache| {
+        let caches = self.loaded(reporter, halt);
+        let found = caches.iter().flat_map(|cache| {
             let saved = cache.index.mounts.iter().filter(|saved| saved.id == id);
             saved.filter_map(|saved| {
                 let digest = saved.blob.to_string();
@@ -175,8 +187,8 @@ impl Imports {
         reporter: &Reporter<'_>,
         halt: &Cancel,
     ) -> Option<(CacheKey, Preimage)> {
-        let caches = self.loaded(reporter, halt).iter();
-        let mut found = caches.filter_map(|cache| cache.closest(preimage));
+        let caches = self.loaded(reporter, halt);
+        let mut found = caches.iter().filter_map(|cache| cache.closest(preimage));
         found.next().map(|(key, found)| (key, found.clone()))
     }
 
@@ -242,55 +254,65 @@ impl Imports {
         Some((hit.found, hit.result, preimage))
     }
 
-    /// The caches, waited for once and at most [`PATIENCE`].
-    fn loaded(&self, reporter: &Reporter<'_>, halt: &Cancel) -> &[Arc<Imported>] {
-        let Some(waiting) = self.waiting.get() else {
-            return &[];
-        };
-        self.loaded.get_or_init(|| {
-            let caches = waiting.iter();
-            caches
-                .filter_map(|waiting| waiting.outcome(reporter, halt))
-                .collect()
-        })
+    /// The caches that were read by now. Until [`PATIENCE`] is over they are waited for.
+    fn loaded(&self, reporter: &Reporter<'_>, halt: &Cancel) -> Vec<Arc<Imported>> {
+        let waiting = self.waiting.get().into_iter().flatten();
+        waiting
+            .filter_map(|waiting| waiting.cache(reporter, halt))
+            .collect()
     }
 }
 
 impl Waiting {
-    /// Waits, and says how it went. A cache that can't be had is told, and done without (R-CEXP-7).
-    fn outcome(&self, reporter: &Reporter<'_>, halt: &Cancel) -> Option<Arc<Imported>> {
+    /// The cache, if it was read by now. What came of it is told once; one that can't be had is done without (R-CEXP-7).
+    fn cache(&self, reporter: &Reporter<'_>, halt: &Cancel) -> Option<Arc<Imported>> {
+        let mut outcome = self.wait(halt);
+        match &*outcome {
+            Outcome::Told(cache) => return cache.clone(),
+            Outcome::Late => return None,
+            Outcome::Reading if halt.requested() => return None,
+            Outcome::Reading | Outcome::Read(_) => {}
+        }
         let task = reporter.start(format!("importing cache manifest from {}", self.source));
-        let warning = match self.wait(halt) {
-            Some(Ok(cache)) => {
-                task.done();
-                return Some(cache);
+        let (next, told) = match std::mem::take(&mut *outcome) {
+            Outcome::Read(Ok(cache)) => (Outcome::Told(Some(cache)), String::new()),
+            Outcome::Read(Err(NoCache::Absent)) => {
+                let told = "there is no cache there yet\n".to_owned();
+                (Outcome::Told(None), told)
             }
-            Some(Err(NoCache::Absent)) => "there is no cache there yet".to_owned(),
-            Some(Err(NoCache::Failed(reason))) => {
-                format!("warning: going on without this cache: {reason}")
+            Outcome::Read(Err(NoCache::Failed(reason))) => {
+                let told = format!("warning: going on without this cache: {reason}\n");
+                (Outcome::Told(None), told)
             }
-            None => format!(
-                "warning: going on without this cache: no answer after {} seconds",
-                PATIENCE.as_secs()
-            ),
+            _ => {
+                let waited = PATIENCE.as_secs();
+                let told = format!(
+                    "warning: going on without this cache until it answers: it has not for {waited} seconds\n"
+                );
+                (Outcome::Late, told)
+            }
         };
-        task.log(Stream::Stderr, format!("{warning}\n").as_bytes());
+        *outcome = next;
+        if !told.is_empty() {
+            task.log(Stream::Stderr, told.as_bytes());
+        }
         task.done();
-        None
+        match &*outcome {
+            Outcome::Told(cache) => cache.clone(),
+            _ => None,
+        }
     }
 
-    fn wait(&self, halt: &Cancel) -> Option<Result<Arc<Imported>, NoCache>> {
+    fn wait(&self, halt: &Cancel) -> MutexGuard<'_, Outcome> {
         let mut outcome = locked(&self.slot.outcome);
-        loop {
-            if let Some(outcome) = outcome.take() {
-                return Some(outcome);
-            }
-            if halt.requested() || self.began.elapsed() > PATIENCE {
-                return None;
-            }
+        while matches!(*outcome, Outcome::Reading)
+            && !halt.requested()
+            && self.began.elapsed() < PATIENCE
+        {
             let waited = self.slot.filled.wait_timeout(outcome, PAUSE);
             outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        outcome
     }
 }
 
@@ -304,4 +326,50 @@ fn tell_given_up(reporter: &Reporter<'_>) {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kiln_cache::CacheIndex;
+    use kiln_registry::Options;
+
+    use super::*;
+    use crate::event::{Event, EventKind};
+
+    fn cache() -> Arc<Imported> {
+        let client = Arc::new(Client::new(Options::default()));
+        let holder = Holder::Registry(client, "r.test/a:cache".parse().unwrap());
+        let cache = Imported::new(CacheIndex::default(), vec![], vec![], holder, None);
+        Arc::new(cache.unwrap())
+    }
+
+    #[test]
+    fn a_cache_that_answers_late_is_used_from_then_on() {
+        let slot = Arc::new(Slot::default());
+        let waiting = Waiting {
+            source: CacheSource::Registry("r.test/a:cache".parse().unwrap()),
+            began: Instant::now().checked_sub(PATIENCE).unwrap(),
+            slot: slot.clone(),
+        };
+        let imports = Imports::default();
+        assert!(imports.waiting.set(vec![waiting]).is_ok());
+        let told = Mutex::new(String::new());
+        let sink = |event: Event| {
+            if let EventKind::Log { data, .. } = event.kind {
+                locked(&told).push_str(&String::from_utf8_lossy(&data));
+            }
+        };
+        let reporter = Reporter::new(&sink);
+        let loaded = || imports.loaded(&reporter, &Cancel::default()).len();
+        assert_eq!((loaded(), loaded()), (0, 0));
+        let once = "going on without this cache until it answers";
+        assert_eq!(locked(&told).matches(once).count(), 1);
+        *locked(&slot.outcome) = Outcome::Read(Ok(cache()));
+        assert_eq!((loaded(), loaded()), (1, 1));
+        *locked(&slot.outcome) = Outcome::Read(Err(NoCache::Failed("why".to_owned())));
+        assert_eq!((loaded(), loaded()), (0, 0));
+        assert_eq!(locked(&told).matches("cache: why").count(), 1);
+    }
 }

@@ -9,7 +9,7 @@ use kiln_cache::{CacheIndex, CacheKey, Preimage, Preimages};
 use kiln_image::compress;
 use kiln_image::layout::{Layout, REF_NAME};
 use kiln_image::manifest::parse_manifest;
-use kiln_image::media_type::MediaTypes;
+use kiln_image::media_type::{MediaTypes, layer_compression};
 use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
 use kiln_registry::{BucketError, Client, MANIFEST_LIMIT, RegistryError};
 
@@ -108,7 +108,7 @@ pub(super) fn load(source: &CacheSource, client: &Arc<Client>) -> Result<Importe
     }
 }
 
-fn in_layout(layout: &Layout, tag: &str, digest: Option<&Digest>) -> Option<Descriptor> {
+pub(super) fn in_layout(layout: &Layout, tag: &str, digest: Option<&Digest>) -> Option<Descriptor> {
     let mut manifests = layout.index().manifests().iter();
     let wanted = manifests.find(|found| match digest {
         Some(digest) => found.digest().to_string() == digest.to_string(),
@@ -188,13 +188,26 @@ fn of_image(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCach
 }
 
 impl Imported {
-    fn new(
+    pub(super) fn new(
         index: CacheIndex,
         blobs: Vec<Descriptor>,
         mounts: Vec<Descriptor>,
         holder: Holder,
         preimages: Option<Descriptor>,
     ) -> Result<Self, NoCache> {
+        index.check().map_err(failed)?;
+        for blob in &blobs {
+            let media_type = blob.media_type().to_string();
+            if layer_compression(&media_type).is_none() {
+                return Err(NoCache::Failed(format!(
+                    "its manifest has a layer of type `{}`",
+                    media_type.escape_debug()
+                )));
+            }
+        }
+        for blob in blobs.iter().chain(&mounts).chain(&preimages) {
+            Digest::try_from(blob.digest()).map_err(failed)?;
+        }
         if index.layers.len() != blobs.len() {
             return Err(NoCache::Failed(format!(
                 "its index has {} layers and its manifest {}",
@@ -245,12 +258,18 @@ fn unpack(bytes: &[u8]) -> Option<Preimages> {
 }
 
 impl Holder {
-    /// The same as layers are had from it.
-    pub(super) fn of_layers(&self) -> layers::Holder {
+    /// The same as layers are had from it, and who asks.
+    pub(super) fn of_layers(&self) -> (layers::Holder, Option<Arc<Client>>) {
         match self {
-            Self::Registry(_, reference) => layers::Holder::Registry(reference.clone()),
-            Self::Layout(layout) => layers::Holder::Layout(layout.clone()),
-            Self::Bucket(_, cache) => layers::Holder::Bucket(cache.clone()),
+            Self::Registry(client, reference) => {
+                let holder = layers::Holder::Registry(reference.clone());
+                (holder, Some(client.clone()))
+            }
+            Self::Layout(layout) => (layers::Holder::Layout(layout.clone()), None),
+            Self::Bucket(client, cache) => {
+                let holder = layers::Holder::Bucket(cache.clone());
+                (holder, Some(client.clone()))
+            }
         }
     }
 

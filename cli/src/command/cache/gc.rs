@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::table::Table;
 
 /// Remove what was not used for longest, until the limits are kept; without limits those of KILN_GC, or the ones that builds keep
-/// to by themselves. Images with a name and what running steps use stay
+/// to by themselves. Images with a name and what is in use stay
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Keep what was used within this time
@@ -171,7 +171,7 @@ fn table(told: &[(&Entry, &Verdict)]) -> Table {
 fn reason(verdict: Verdict) -> String {
     match verdict {
         Verdict::Named => "it has a name".to_owned(),
-        Verdict::InUse => "a running step uses it".to_owned(),
+        Verdict::InUse => "something that runs uses it".to_owned(),
         Verdict::NotAsked => "the filter leaves it out".to_owned(),
         Verdict::Recent(age) => format!("used {}", ago(age)),
         Verdict::Fits => "within the limits".to_owned(),

@@ -63,7 +63,7 @@ fn find<'e>(entries: &'e [Entry], start: &str) -> Result<&'e str, Failure> {
     }
     match entry {
         Entry { in_use: true, .. } => Err(Failure::environment(format!(
-            "`{start}` is used by a running step, so nothing was removed"
+            "`{start}` is in use, so nothing was removed"
         ))),
         Entry {
             kind: EntryKind::Image,
