@@ -1,8 +1,9 @@
 //! `type=s3` of `--cache-from` and `--cache-to` (R-CEXP-5): the attributes as BuildKit names them, and what the environment says
 //! where they are left out.
 //!
-//! Of Amazon's own ways to a key there are the attributes, the variables and the files of profiles; roles, single sign-on and the
-//! services of their machines are not asked.
+//! Of Amazon's own ways to a key there are the attributes, the variables and the files of profiles, and then whoever lends one: the
+//! token of a CI or of Kubernetes (`AWS_WEB_IDENTITY_TOKEN_FILE`), a container's service, a machine's. Single sign-on and roles of
+//! other profiles are not looked at.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_executor::BucketCache;
-use kiln_registry::{AccessKey, BucketSettings};
+use kiln_registry::{AccessKey, BucketSettings, ContainerToken, KeyLender};
 
 use crate::cache_flags::Attributes;
 use crate::config::Config;
@@ -112,8 +113,10 @@ impl BucketFlag {
                 )
             })
             .or_else(|| key_of(|name| format!("aws_{name}"), &of_profile));
+        let lenders = lenders(&region, &profile, &variable);
         Ok(BucketCache {
             settings: BucketSettings {
+                lenders,
                 name: bucket.ok_or_else(|| missing("bucket", "AWS_BUCKET"))?,
                 region,
                 endpoint,
@@ -127,6 +130,58 @@ impl BucketFlag {
             parallelism: self.parallelism,
         })
     }
+}
+
+/// Who lends keys, as Amazon's programs look for them.
+fn lenders(
+    region: &str,
+    profile: &Profile,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Vec<KeyLender> {
+    let mut lenders = Vec::new();
+    let of_amazon = || {
+        let china = if region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://sts.{region}.amazonaws.com{china}/")
+    };
+    let mut web_identity = |role: Option<String>, file: Option<String>, session: Option<String>| {
+        lenders.extend(role.zip(file).map(|(role, file)| KeyLender::WebIdentity {
+            role,
+            token_file: file.into(),
+            session: session.unwrap_or_else(|| "kiln".to_owned()),
+            endpoint: variable("AWS_ENDPOINT_URL_STS").unwrap_or_else(of_amazon),
+        }));
+    };
+    web_identity(
+        variable("AWS_ROLE_ARN"),
+        variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+        variable("AWS_ROLE_SESSION_NAME"),
+    );
+    let of_profile = |name: &str| profile.get(name).cloned();
+    web_identity(
+        of_profile("role_arn"),
+        of_profile("web_identity_token_file"),
+        of_profile("role_session_name"),
+    );
+    let nearby = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    let nearby = nearby.map(|path| format!("http://169.254.170.2{path}"));
+    let container = nearby.or_else(|| variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"));
+    lenders.extend(container.map(|url| {
+        KeyLender::Container {
+            url,
+            token: variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+                .map(|path| ContainerToken::File(path.into()))
+                .or_else(|| {
+                    variable("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(ContainerToken::Text)
+                }),
+        }
+    }));
+    let is_off = variable("AWS_EC2_METADATA_DISABLED");
+    if !is_off.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        let endpoint = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+        let endpoint = endpoint.unwrap_or_else(|| "http://169.254.169.254".to_owned());
+        lenders.push(KeyLender::Machine { endpoint });
+    }
+    lenders
 }
 
 /// An address has no other names: `a/../b` would be the object `b`.
@@ -248,7 +303,11 @@ mod tests {
     fn attributes_are_buildkits() {
         let cache = resolved(
             "type=s3,bucket=b,region=r,name=a;b,prefix=p/,blobs_prefix=bl/,manifests_prefix=m/,endpoint_url=http://h,use_path_style=true,access_key_id=i,secret_access_key=s,session_token=t,upload_parallelism=2,touch_refresh=1h",
-            &[("AWS_ACCESS_KEY_ID", "no"), ("AWS_REGION", "no")],
+            &[
+                ("AWS_ACCESS_KEY_ID", "no"),
+                ("AWS_REGION", "no"),
+                ("AWS_EC2_METADATA_DISABLED", "true"),
+            ],
         )
         .unwrap();
         let expected = BucketCache {
@@ -262,6 +321,7 @@ mod tests {
                     secret: "s".into(),
                     session_token: Some("t".into()),
                 }),
+                lenders: Vec::new(),
             },
             manifests: "p/m/".into(),
             blobs: "p/bl/".into(),
@@ -289,6 +349,39 @@ mod tests {
         let settings = resolved("type=s3,bucket=b", &minio).unwrap().settings;
         assert_eq!(settings.region, "us-east-1");
         assert_eq!(settings.access_key, None);
+    }
+
+    #[test]
+    fn whoever_lends_keys_is_found_as_amazons_programs_find_them() {
+        let lenders = |variables: &[(&str, &str)]| {
+            let cache = resolved("type=s3,bucket=b,region=eu-west-1", variables).unwrap();
+            cache.settings.lenders
+        };
+        let machine = |endpoint: &str| KeyLender::Machine {
+            endpoint: endpoint.to_owned(),
+        };
+        assert_eq!(lenders(&[]), [machine("http://169.254.169.254")]);
+        let off = ("AWS_EC2_METADATA_DISABLED", "TRUE");
+        assert_eq!(lenders(&[off]), []);
+        let web = [
+            off,
+            ("AWS_ROLE_ARN", "arn"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
+        ];
+        let expected = KeyLender::WebIdentity {
+            role: "arn".to_owned(),
+            token_file: "/t".into(),
+            session: "kiln".to_owned(),
+            endpoint: "https://sts.eu-west-1.amazonaws.com/".to_owned(),
+        };
+        assert_eq!(lenders(&web), [expected]);
+        assert_eq!(lenders(&web[..2]), [], "a role alone is nothing");
+        let container = [off, ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")];
+        let expected = KeyLender::Container {
+            url: "http://169.254.170.2/v2/x".to_owned(),
+            token: None,
+        };
+        assert_eq!(lenders(&container), [expected]);
     }
 
     #[test]

@@ -53,7 +53,10 @@ mod waits;
 mod warnings;
 
 pub use attempt::{Act, Attempt, Subject};
-pub use bucket::{AccessKey, Bucket, BucketError, BucketSettings, Found, Refusal, Upload};
+pub use bucket::{
+    AccessKey, Bucket, BucketError, BucketSettings, ContainerToken, Found, KeyLender, Refusal,
+    Upload,
+};
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
 pub use credentials::{Credential, CredentialSource, Credentials, CredentialsError, Kept};
 pub use error::{RegistryError, TransportError};

@@ -11,6 +11,7 @@ use crate::attempt::{Act, Attempt};
 use crate::auth::{
     Remembered, Scopes, Secret, TokenAsk, TokenRequest, Tokens, Way, choose, tokens_of,
 };
+use crate::bucket::Lent;
 use crate::challenge::{self, Challenge};
 use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     remembered: Remembered,
     schemes: Mutex<HashMap<String, Scheme>>,
     credentials: Mutex<HashMap<(String, String), Option<Credential>>>,
+    /// Keys of buckets.
+    pub(crate) lent: Mutex<Lent>,
 }
 
 /// What is asked, below `/v2/<repository>/` of an endpoint or at an address that it gave.
@@ -119,6 +122,7 @@ impl Session {
             remembered: Remembered::default(),
             schemes: Mutex::default(),
             credentials: Mutex::default(),
+            lent: Mutex::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::TransportError;
 
 /// A request about an object that did not succeed.
 #[derive(Debug, Error)]
-#[error("could not {act} `{key}` in bucket `{bucket}`")]
+#[error("could not {act} {}bucket `{bucket}`", object(key))]
 pub struct BucketError {
     /// What was attempted: `read`, `write`…
     pub act: &'static str,
@@ -102,6 +102,13 @@ pub enum Refusal {
         /// The file system's answer.
         source: io::Error,
     },
+}
+
+fn object(key: &str) -> String {
+    match key {
+        "" => String::new(),
+        key => format!("`{key}` in "),
+    }
 }
 
 fn said(detail: &str) -> String {

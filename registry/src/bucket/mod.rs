@@ -7,6 +7,7 @@
 
 mod error;
 mod exchange;
+mod lent;
 mod read;
 mod write;
 
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 use rusty_s3::{Credentials, UrlStyle};
 
 pub use error::{BucketError, Refusal};
+pub(crate) use lent::Lent;
+pub use lent::{ContainerToken, KeyLender};
 pub use read::Found;
 pub use write::Upload;
 
@@ -34,8 +37,10 @@ pub struct BucketSettings {
     pub endpoint: Option<String>,
     /// Whether the bucket is in the path of addresses and not in their host.
     pub path_style: bool,
-    /// The key that requests are signed with; without one they are not.
+    /// The key that requests are signed with.
     pub access_key: Option<AccessKey>,
+    /// Who is asked for one, in this order, where there is none. Without any, requests are not signed.
+    pub lenders: Vec<KeyLender>,
 }
 
 /// A key of an account. `Debug` doesn't show it.
@@ -78,10 +83,10 @@ pub struct Bucket<'c> {
 }
 
 impl Client {
-    /// A bucket. Nothing is contacted yet.
+    /// A bucket. Nothing is contacted yet, but who lends keys.
     ///
     /// # Errors
-    /// If its endpoint is no address.
+    /// If its endpoint is no address, or a key that should be had can't.
     pub fn bucket(&self, settings: &BucketSettings) -> Result<Bucket<'_>, BucketError> {
         let wrong = |problem: String| BucketError {
             act: "use",
@@ -104,10 +109,17 @@ impl Client {
             .map_err(|_| wrong("its endpoint is no valid address".into()))?;
         let place = rusty_s3::Bucket::new(endpoint, style, name, region)
             .map_err(|error| wrong(error.to_string()))?;
+        let key = match &settings.access_key {
+            Some(key) => Some(key.clone()),
+            None => {
+                let lent = self.session.lent_key(&settings.lenders);
+                lent.map_err(|problem| wrong(format!("no key could be had: {problem}")))?
+            }
+        };
         Ok(Bucket {
             session: &self.session,
             place,
-            credentials: settings.access_key.as_ref().map(AccessKey::for_signing),
+            credentials: key.as_ref().map(AccessKey::for_signing),
             sizes: SIZES,
         })
     }

@@ -1,7 +1,11 @@
 //! To the bucket: small objects whole, large ones in parts, and the date of those that are there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use kiln_image::{Digest, Digester};
 use rusty_s3::S3Action;
@@ -12,6 +16,9 @@ use super::{Bucket, BucketError, MOST_PARTS, Refusal};
 use crate::host::percent_encoded;
 use crate::transport::{Answer, Payload, printable};
 
+/// So many parts of one object are sent at a time.
+const AT_ONCE: usize = 4;
+
 /// An object to be written.
 #[derive(Clone, Copy)]
 pub struct Upload<'a> {
@@ -21,18 +28,99 @@ pub struct Upload<'a> {
     pub size: u64,
     /// The digest of its content.
     pub digest: Digest,
-    /// Opens its content at a place, in bytes from the start. Called once for each time that a part is sent.
-    pub open: &'a dyn Fn(u64) -> io::Result<Box<dyn Read>>,
+    /// Opens its content at a place, in bytes from the start. Called once for each time that a part is sent, and once more.
+    pub open: &'a (dyn Fn(u64) -> io::Result<Box<dyn Read>> + Sync),
     /// Gets the number of bytes sent so far, which may go back.
-    pub progress: &'a dyn Fn(u64),
+    pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Content on its way out: a part of an object, and the digest of all up to there.
+/// Content on its way out, and its digest.
 struct Watched<'a> {
     inner: Box<dyn Read + 'a>,
     sent: u64,
     digester: &'a RefCell<Digester>,
     progress: &'a dyn Fn(u64),
+}
+
+/// An object whose parts are being sent.
+struct Sending<'a> {
+    bucket: &'a Bucket<'a>,
+    upload: &'a Upload<'a>,
+    id: &'a str,
+    /// The part that is next, counted from zero.
+    next: AtomicUsize,
+    /// Bytes of all parts so far.
+    sent: AtomicU64,
+    tags: Mutex<Vec<String>>,
+    failure: Mutex<Option<BucketError>>,
+}
+
+/// A part on its way out.
+struct Counted<'a> {
+    inner: Box<dyn Read + 'a>,
+    /// Bytes of this part so far.
+    own: &'a Cell<u64>,
+    sending: &'a Sending<'a>,
+}
+
+impl Sending<'_> {
+    /// Sends one part after another, and begins no new one after a failure.
+    fn take_turns(&self, parts: &[Range<u64>]) {
+        while locked(&self.failure).is_none() {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(number) else {
+                return;
+            };
+            match self.send(number, part) {
+                Ok(tag) => locked(&self.tags)[number] = tag,
+                Err(error) => {
+                    locked(&self.failure).get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// Sends a part; the tag that it has there.
+    fn send(&self, number: usize, part: &Range<u64>) -> Result<String, BucketError> {
+        let Self { bucket, upload, .. } = self;
+        let at = Attempt {
+            act: "write",
+            key: upload.key,
+        };
+        let credentials = bucket.credentials.as_ref();
+        let number = u16::try_from(number + 1).unwrap_or(u16::MAX);
+        let action = bucket
+            .place
+            .upload_part(credentials, upload.key, number, self.id);
+        let own = Cell::new(0);
+        let open = || -> io::Result<Box<dyn Read + '_>> {
+            self.sent.fetch_sub(own.take(), Ordering::Relaxed); // of a try that failed
+            Ok(Box::new(Counted {
+                inner: (upload.open)(part.start)?,
+                own: &own,
+                sending: self,
+            }))
+        };
+        let payload = Payload::Stream {
+            open: &open,
+            length: part.end - part.start,
+        };
+        let answer = bucket.ask_for_success(at, &action, &[], payload)?;
+        let (tag, host) = (answer.header("etag"), answer.url.authority());
+        tag.map(str::to_owned)
+            .ok_or_else(|| bucket.protocol(at, host, "the part has no tag"))
+    }
+}
+
+/// Reads all that is to be sent.
+fn digest(upload: &Upload<'_>) -> io::Result<Digester> {
+    let mut digester = Digester::new();
+    io::copy(&mut (upload.open)(0)?.take(upload.size), &mut digester)?;
+    Ok(digester)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bucket<'_> {
@@ -64,9 +152,7 @@ impl Bucket<'_> {
             key: upload.key,
         };
         let action = self.place.put_object(self.credentials.as_ref(), upload.key);
-        let actual = self
-            .send(at, upload, &action, 0..upload.size, &Digester::new())?
-            .1;
+        let actual = self.send_whole(at, upload, &action)?;
         if actual.clone().finish() == upload.digest {
             return Ok(());
         }
@@ -77,28 +163,43 @@ impl Bucket<'_> {
         Err(self.damaged(at, upload, actual))
     }
 
+    /// Several parts at a time, and the content's digest beside them: the object is put together only if it is the right one.
     fn upload_parts(&self, upload: &Upload<'_>) -> Result<(), BucketError> {
         let at = Attempt {
             act: "write",
             key: upload.key,
         };
+        let part = self.sizes.part.max(upload.size.div_ceil(MOST_PARTS));
+        let parts = (0..upload.size.div_ceil(part)).map(|number| {
+            let start = number * part;
+            start..upload.size.min(start + part)
+        });
+        let parts: Vec<Range<u64>> = parts.collect();
         self.in_parts(at, |id| {
-            let part = self.sizes.part.max(upload.size.div_ceil(MOST_PARTS));
-            let (mut tags, mut seen, mut start) = (Vec::new(), Digester::new(), 0);
-            while start < upload.size {
-                let number = u16::try_from(tags.len() + 1).unwrap_or(u16::MAX);
-                let end = upload.size.min(start + part);
-                let credentials = self.credentials.as_ref();
-                let action = self.place.upload_part(credentials, upload.key, number, id);
-                let (answer, after) = self.send(at, upload, &action, start..end, &seen)?;
-                let tag = answer.header("etag").map(str::to_owned);
-                let host = answer.url.authority();
-                tags.push(tag.ok_or_else(|| self.protocol(at, host, "the part has no tag"))?);
-                (seen, start) = (after, end);
+            let sending = Sending {
+                bucket: self,
+                upload,
+                id,
+                next: AtomicUsize::new(0),
+                sent: AtomicU64::new(0),
+                tags: Mutex::new(vec![String::new(); parts.len()]),
+                failure: Mutex::new(None),
+            };
+            let digest = thread::scope(|scope| {
+                for _ in 0..AT_ONCE.min(parts.len()) {
+                    scope.spawn(|| sending.take_turns(&parts));
+                }
+                digest(upload)
+            });
+            if let Some(failure) = locked(&sending.failure).take() {
+                return Err(failure);
             }
-            match seen.clone().finish() == upload.digest {
-                true => Ok(tags),
-                false => Err(self.damaged(at, upload, seen)),
+            let side = "reading it here failed";
+            let digest =
+                digest.map_err(|source| self.failed(at, Refusal::Local { side, source }))?;
+            match digest.clone().finish() == upload.digest {
+                true => Ok(std::mem::take(&mut *locked(&sending.tags))),
+                false => Err(self.damaged(at, upload, digest)),
             }
         })
     }
@@ -193,35 +294,32 @@ impl Bucket<'_> {
         }
     }
 
-    /// Sends a part. Also returns the digest of all up to its end, of which `before` knows what is before its start.
-    fn send<'a, A: S3Action<'a>>(
+    /// Sends an object whole; the digest of what was sent.
+    fn send_whole<'a, A: S3Action<'a>>(
         &self,
         at: Attempt<'_>,
         upload: &Upload<'_>,
         action: &A,
-        range: std::ops::Range<u64>,
-        before: &Digester,
-    ) -> Result<(Answer, Digester), BucketError> {
-        let seen = RefCell::new(before.clone());
+    ) -> Result<Digester, BucketError> {
+        let seen = RefCell::new(Digester::new());
         let open = || -> io::Result<Box<dyn Read + '_>> {
-            *seen.borrow_mut() = before.clone();
+            *seen.borrow_mut() = Digester::new();
             Ok(Box::new(Watched {
-                inner: (upload.open)(range.start)?,
-                sent: range.start,
+                inner: (upload.open)(0)?,
+                sent: 0,
                 digester: &seen,
                 progress: upload.progress,
             }))
         };
-        let length = range.end - range.start;
-        let payload = match length {
+        let payload = match upload.size {
             0 => Payload::Bytes(&[]),
             length => Payload::Stream {
                 open: &open,
                 length,
             },
         };
-        let answer = self.ask_for_success(at, action, &[], payload)?;
-        Ok((answer, seen.into_inner()))
+        self.ask_for_success(at, action, &[], payload)?;
+        Ok(seen.into_inner())
     }
 
     fn damaged(&self, at: Attempt<'_>, upload: &Upload<'_>, actual: Digester) -> BucketError {
@@ -236,6 +334,16 @@ impl Read for Watched<'_> {
         self.digester.borrow_mut().update(&buffer[..count]);
         self.sent += count as u64;
         (self.progress)(self.sent);
+        Ok(count)
+    }
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.own.set(self.own.get() + count as u64);
+        let before = self.sending.sent.fetch_add(count as u64, Ordering::Relaxed);
+        (self.sending.upload.progress)(before + count as u64);
         Ok(count)
     }
 }

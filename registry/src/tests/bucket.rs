@@ -1,12 +1,13 @@
 //! Objects of buckets, against the server of [`crate::testing`], which checks signatures.
 
-use std::cell::Cell;
 use std::io::{self, Cursor, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
-use crate::testing::{BUCKET, KEY_ID, REGION, Reply, SECRET, TestBucket, failure};
-use crate::{AccessKey, Bucket, BucketError, BucketSettings, Refusal, Upload};
+use crate::testing::{BUCKET, KEY_ID, REGION, Reply, SECRET, TestBucket, TestServer, failure};
+use crate::{
+    AccessKey, Bucket, BucketError, BucketSettings, ContainerToken, KeyLender, Refusal, Upload,
+};
 
 fn settings(server: &TestBucket) -> BucketSettings {
     BucketSettings {
@@ -19,11 +20,12 @@ fn settings(server: &TestBucket) -> BucketSettings {
             secret: SECRET.to_owned(),
             session_token: None,
         }),
+        lenders: Vec::new(),
     }
 }
 
 fn write(bucket: &Bucket<'_>, key: &str, bytes: &[u8]) -> Result<u64, BucketError> {
-    let told = Cell::new(0);
+    let told = AtomicU64::new(0);
     let open = |from: u64| -> io::Result<Box<dyn Read>> {
         let from = usize::try_from(from).unwrap();
         Ok(Box::new(Cursor::new(bytes[from..].to_vec())))
@@ -33,9 +35,11 @@ fn write(bucket: &Bucket<'_>, key: &str, bytes: &[u8]) -> Result<u64, BucketErro
         size: bytes.len() as u64,
         digest: Digest::of(bytes),
         open: &open,
-        progress: &|sent| told.set(sent),
+        progress: &|sent| {
+            told.fetch_max(sent, Ordering::SeqCst);
+        },
     };
-    bucket.upload(&upload).map(|()| told.get())
+    bucket.upload(&upload).map(|()| told.into_inner())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -245,6 +249,7 @@ fn a_bucket_is_in_the_host_unless_that_cannot_be() {
         endpoint: None,
         path_style: false,
         access_key: None,
+        lenders: Vec::new(),
     };
     let base = |settings: &BucketSettings| {
         let bucket = client.bucket(settings).unwrap();
@@ -269,5 +274,126 @@ fn a_bucket_is_in_the_host_unless_that_cannot_be() {
         settings.endpoint = Some(wrong.into());
         let text = chain(&client.bucket(&settings).unwrap_err());
         assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+/// What a service of Amazon's says that lends the key of the test server.
+fn key_as_json() -> String {
+    format!(
+        r#"{{"AccessKeyId":"{KEY_ID}","SecretAccessKey":"{SECRET}","Token":"T","Expiration":"2100-01-01T00:00:00Z"}}"#
+    )
+}
+
+#[test]
+fn keys_are_lent_by_a_token_a_container_or_a_machine() {
+    let server = TestBucket::start();
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "a.b-c\n").unwrap();
+    let lending = TestServer::start(|asked| {
+        let body = String::from_utf8_lossy(asked.body).into_owned();
+        match (asked.method(), asked.target()) {
+            ("POST", "/")
+                if body.contains("WebIdentityToken=a.b-c") && body.contains("RoleArn=arn%3Ax") =>
+            {
+                Reply::ok(format!(
+                    "<R><Credentials><AccessKeyId>{KEY_ID}</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey><SessionToken>T</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></R>"
+                ))
+            }
+            ("GET", "/key") if asked.header("authorization") == Some("a.b-c") => {
+                Reply::ok(key_as_json())
+            }
+            ("PUT", "/latest/api/token") => Reply::ok("session"),
+            ("GET", path) if asked.header("x-aws-ec2-metadata-token") == Some("session") => {
+                match path.strip_prefix("/latest/meta-data/iam/security-credentials/") {
+                    Some("") => Reply::ok("role\n"),
+                    Some("role") => Reply::ok(key_as_json()),
+                    _ => Reply::status(404),
+                }
+            }
+            _ => Reply::status(403),
+        }
+    });
+    let nobody = KeyLender::Machine {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+    };
+    let lenders = [
+        KeyLender::WebIdentity {
+            role: "arn:x".to_owned(),
+            token_file: token_file.clone(),
+            session: "kiln".to_owned(),
+            endpoint: lending.origin() + "/",
+        },
+        KeyLender::Container {
+            url: lending.origin() + "/key",
+            token: Some(ContainerToken::File(token_file)),
+        },
+        KeyLender::Machine {
+            endpoint: lending.origin(),
+        },
+    ];
+    for lender in lenders {
+        let client = client();
+        let settings = BucketSettings {
+            access_key: None,
+            lenders: vec![nobody.clone(), lender],
+            ..settings(&server)
+        };
+        for _ in 0..2 {
+            let bucket = client.bucket(&settings).unwrap();
+            bucket.put("k", b"x").unwrap();
+            assert_eq!(bucket.read("k", 1).unwrap().unwrap(), b"x");
+        }
+        assert!((1..=3).contains(&lending.lines().len()), "asked once");
+    }
+    assert_eq!(server.refused(), Vec::<String>::new());
+}
+
+#[test]
+fn a_key_that_should_be_lent_and_is_not_is_an_error() {
+    let server = TestBucket::start();
+    let lending = TestServer::start(|_| {
+        let said =
+            "<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>";
+        Reply {
+            status: 400,
+            ..Reply::ok(said)
+        }
+    });
+    let web = |file: &str, endpoint: String| KeyLender::WebIdentity {
+        role: "arn:x".to_owned(),
+        token_file: file.into(),
+        session: "kiln".to_owned(),
+        endpoint,
+    };
+    let container = |url: &str| KeyLender::Container {
+        url: url.to_owned(),
+        token: Some(ContainerToken::Text("TOPSECRET".to_owned())),
+    };
+    for (lender, said) in [
+        (
+            web("/dev/null", lending.origin() + "/"),
+            "answered 400 (InvalidIdentityToken)",
+        ),
+        (web("/none", lending.origin() + "/"), "can't read `/none`"),
+        (
+            container("http://example.com/key"),
+            "neither nearby nor https",
+        ),
+        (container("http://127.0.0.1:1/"), "can't be reached"),
+        (container("nonsense"), "no address"),
+    ] {
+        let settings = BucketSettings {
+            access_key: None,
+            lenders: vec![lender],
+            ..settings(&server)
+        };
+        let text = format!(
+            "{settings:?} {}",
+            chain(&client().bucket(&settings).unwrap_err())
+        );
+        assert!(text.contains("no key could be had: "), "{text}");
+        assert!(text.contains(said), "{text}");
+        assert!(!text.contains("TOPSECRET"), "{text}");
     }
 }

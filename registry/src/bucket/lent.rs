@@ -1,0 +1,266 @@
+//! Keys that are lent for some time, by what kiln runs on: a CI that proves who it is, a container's service, a machine.
+//!
+//! They are asked for when a bucket is first spoken to and again some minutes before they end, so that a long build can still write
+//! its cache. The services of containers and machines are nearby and never behind a proxy.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use ureq::http::Method;
+
+use super::AccessKey;
+use super::exchange::element;
+use crate::host::{Url, host_of, is_loopback, percent_encoded};
+use crate::options::Options;
+use crate::proxy::Proxy;
+use crate::session::Session;
+use crate::transport::{Payload, Request, Wire, printable};
+
+/// A key is asked for anew when so much of its time is left.
+const REST: SignedDuration = SignedDuration::from_mins(5);
+/// Longest answer that is read, in bytes.
+const ANSWER_LIMIT: u64 = 64 * 1024;
+/// Longest time to connect to a service nearby: most machines have none.
+const NEARBY: Duration = Duration::from_secs(1);
+/// Hosts besides loopback to which a container's token goes without TLS.
+const OF_CONTAINERS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
+/// For how many seconds a machine's service is asked to know who asks.
+const SESSION_SECONDS: &str = "300";
+
+/// Who lends keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyLender {
+    /// Amazon's token service, for a token that somebody else has signed (`AssumeRoleWithWebIdentity`).
+    WebIdentity {
+        /// Name of the role.
+        role: String,
+        /// The file that has the token; read each time.
+        token_file: PathBuf,
+        /// What the session is called in logs.
+        session: String,
+        /// Address of the service.
+        endpoint: String,
+    },
+    /// A service for the container that kiln runs in.
+    Container {
+        /// Its address.
+        url: String,
+        /// What it wants to see, if anything.
+        token: Option<ContainerToken>,
+    },
+    /// The service of a machine of Amazon's (`IMDSv2`). Elsewhere there is none, which is no mistake.
+    Machine {
+        /// Its address.
+        endpoint: String,
+    },
+}
+
+/// What a container's service wants to see.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum ContainerToken {
+    /// This.
+    Text(String),
+    /// What is in this file now.
+    File(PathBuf),
+}
+
+/// Keys by lender, and when they end.
+pub(crate) type Lent = HashMap<KeyLender, (Option<AccessKey>, Option<Timestamp>)>;
+
+impl std::fmt::Debug for ContainerToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ContainerToken(…)")
+    }
+}
+
+impl Session {
+    /// The key of the first of these that lends one. One that should and can't is an error, in words.
+    pub(crate) fn lent_key(&self, lenders: &[KeyLender]) -> Result<Option<AccessKey>, String> {
+        for lender in lenders {
+            if let Some(key) = self.lent_by(lender)? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    fn lent_by(&self, lender: &KeyLender) -> Result<Option<AccessKey>, String> {
+        let mut known = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        let before = known.get(lender).cloned();
+        if let Some((key, end)) = &before
+            && end.is_none_or(|end| now.duration_until(end) > REST)
+        {
+            return Ok(key.clone());
+        }
+        let asked = match lender {
+            KeyLender::WebIdentity { .. } => self.of_web_identity(lender).map(Some),
+            KeyLender::Container { url, token } => of_container(url, token.as_ref()).map(Some),
+            KeyLender::Machine { endpoint } => of_machine(endpoint),
+        };
+        match (asked, before) {
+            (Ok(answer), _) => {
+                let (key, end) = answer.unzip();
+                known.insert(lender.clone(), (key.clone(), end.flatten()));
+                Ok(key)
+            }
+            // It is good for some minutes yet.
+            (Err(_), Some((key, Some(end)))) if now < end => Ok(key),
+            (Err(problem), _) => Err(problem),
+        }
+    }
+
+    fn of_web_identity(
+        &self,
+        lender: &KeyLender,
+    ) -> Result<(AccessKey, Option<Timestamp>), String> {
+        let KeyLender::WebIdentity {
+            role,
+            token_file,
+            session,
+            endpoint,
+        } = lender
+        else {
+            return Err("it lends no key".to_owned());
+        };
+        let token = read(token_file)?;
+        let fields = [
+            ("Action", "AssumeRoleWithWebIdentity"),
+            ("Version", "2011-06-15"),
+            ("RoleArn", role),
+            ("RoleSessionName", session),
+            ("WebIdentityToken", &token),
+        ];
+        let fields = fields.map(|(name, value)| format!("{name}={}", percent_encoded(value)));
+        let form = fields.join("&");
+        let kind = "application/x-www-form-urlencoded".to_owned();
+        let headers = vec![("content-type", kind)];
+        let payload = Payload::Bytes(form.as_bytes());
+        let text = exchange(&self.wire, Method::POST, endpoint, headers, payload)?;
+        let part = |name| element(&text, name);
+        let key = part("AccessKeyId").zip(part("SecretAccessKey"));
+        let key = key.ok_or_else(|| format!("`{endpoint}` gave no key"))?;
+        let key = AccessKey {
+            id: key.0,
+            secret: key.1,
+            session_token: part("SessionToken"),
+        };
+        let end = part("Expiration").and_then(|end| end.parse().ok());
+        Ok((key, end))
+    }
+}
+
+fn of_container(
+    address: &str,
+    token: Option<&ContainerToken>,
+) -> Result<(AccessKey, Option<Timestamp>), String> {
+    let url = Url::parse(address).ok_or_else(|| format!("`{address}` is no address"))?;
+    let host = host_of(url.authority());
+    let is_private = address.starts_with("https://")
+        || is_loopback(url.authority())
+        || OF_CONTAINERS.contains(&host);
+    if !is_private {
+        return Err(format!("`{address}` is neither nearby nor https"));
+    }
+    let token = match token {
+        None => None,
+        Some(ContainerToken::Text(text)) => Some(text.clone()),
+        Some(ContainerToken::File(path)) => Some(read(path)?),
+    };
+    let headers = token.map(|token| ("authorization", token));
+    let headers = headers.into_iter().collect();
+    let text = exchange(&nearby(), Method::GET, address, headers, Payload::None)?;
+    of_json(&text).ok_or_else(|| format!("`{address}` gave no key"))
+}
+
+/// `None` where there is no such service, or it has no role to give.
+fn of_machine(endpoint: &str) -> Result<Option<(AccessKey, Option<Timestamp>)>, String> {
+    let wire = nearby();
+    let endpoint = endpoint.trim_end_matches('/');
+    let address = format!("{endpoint}/latest/api/token");
+    let headers = vec![(
+        "x-aws-ec2-metadata-token-ttl-seconds",
+        SESSION_SECONDS.to_owned(),
+    )];
+    let Ok(session) = exchange(&wire, Method::PUT, &address, headers, Payload::Bytes(&[])) else {
+        return Ok(None);
+    };
+    let ask = |path: &str| {
+        let headers = vec![("x-aws-ec2-metadata-token", session.trim().to_owned())];
+        let address = format!("{endpoint}/latest/meta-data/iam/security-credentials/{path}");
+        exchange(&wire, Method::GET, &address, headers, Payload::None)
+    };
+    let Ok(roles) = ask("") else {
+        return Ok(None);
+    };
+    let Some(role) = roles.lines().next().filter(|role| !role.is_empty()) else {
+        return Ok(None);
+    };
+    let text = ask(&percent_encoded(role))?;
+    let key = of_json(&text).ok_or_else(|| format!("`{endpoint}` gave no key"))?;
+    Ok(Some(key))
+}
+
+fn of_json(text: &str) -> Option<(AccessKey, Option<Timestamp>)> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let part = |name: &str| value[name].as_str().map(str::to_owned);
+    let key = AccessKey {
+        id: part("AccessKeyId")?,
+        secret: part("SecretAccessKey")?,
+        session_token: part("Token"),
+    };
+    Some((key, part("Expiration").and_then(|end| end.parse().ok())))
+}
+
+/// Connections to what is on this machine or beside it.
+fn nearby() -> Wire {
+    Wire::new(&Options {
+        proxy: Proxy::default(),
+        connect_timeout: NEARBY,
+        stall_timeout: 5 * NEARBY,
+        ..Options::default()
+    })
+}
+
+/// The text of an answer that is a success. Errors have no more of it than the code that says why.
+fn exchange(
+    wire: &Wire,
+    method: Method,
+    address: &str,
+    headers: Vec<(&'static str, String)>,
+    payload: Payload<'_>,
+) -> Result<String, String> {
+    let url = Url::parse(address).ok_or_else(|| format!("`{address}` is no address"))?;
+    let host = url.authority().to_owned();
+    let request = Request {
+        method,
+        url,
+        headers,
+        payload,
+        unverified: false,
+    };
+    let answer = wire.send(&request, None);
+    let answer = answer.map_err(|error| format!("`{host}` can't be reached: {error}"))?;
+    let (status, is_success) = (answer.status, answer.is_success());
+    let text = answer.bytes(ANSWER_LIMIT).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if is_success {
+        return Ok(text);
+    }
+    let code = element(&text, "Code").map(|code| format!(" ({})", printable(&code)));
+    Err(format!(
+        "`{host}` answered {status}{}",
+        code.unwrap_or_default()
+    ))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| format!("can't read `{}`: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
