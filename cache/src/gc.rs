@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::builds::KnownBuild;
-use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, PartName};
+use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, Part, PartName};
 use crate::locks::StoreLock;
 use crate::mounts::hold_alone;
 use crate::records::touch;
@@ -201,7 +201,7 @@ impl Store {
         let Plan { inventory, .. } = plan;
         let mut hidden = Vec::new();
         let now = SystemTime::now();
-        let mut holders: Vec<u32> = inventory.parts.iter().map(|part| part.holders).collect();
+        let mut holders: Vec<u32> = inventory.parts.iter().map(Part::pins).collect();
         // What leads to content goes before the content: a kill in between leaves pieces that nothing refers to.
         for (entry, verdict) in inventory.entries.iter().zip(&plan.verdicts) {
             if !verdict.removes() {
@@ -302,8 +302,8 @@ pub fn decide(inventory: Inventory, policy: &Policy<'_>, free: u64, now: SystemT
     let Limits { keep_duration, .. } = policy.limits;
     let mut used = inventory.removable();
     let allowed = policy.limits.allowed(used, free);
-    let kept = inventory.held_by_named();
-    let mut pinned: Vec<u32> = inventory.parts.iter().map(|part| part.holders).collect();
+    let kept = inventory.kept();
+    let mut pinned: Vec<u32> = inventory.parts.iter().map(Part::pins).collect();
     let mut verdicts = vec![Verdict::Fits; inventory.entries.len()];
     let mut freed = Freed::default();
     for at in in_turn(&inventory.entries, now) {

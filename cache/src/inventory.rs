@@ -104,6 +104,15 @@ pub(crate) struct Part {
     pub what: PartName,
     pub bytes: u64,
     pub holders: u32,
+    /// Whether another process relies on it: it stays, whoever holds it.
+    pub leased: bool,
+}
+
+impl Part {
+    /// How many there are that it stays for.
+    pub(crate) fn pins(&self) -> u32 {
+        self.holders + u32::from(self.leased)
+    }
 }
 
 /// Which layer, blob or repository.
@@ -184,14 +193,21 @@ impl Store {
         self.take_directories(&mut inventory);
         self.take_strays(&mut inventory)?;
         let leased = self.leased();
+        for part in &mut inventory.parts {
+            part.leased = leased.contains(&part.what);
+        }
         for entry in &mut inventory.entries {
-            let is_leased = |part: &usize| leased.contains(&inventory.parts[*part].what);
             entry.in_use |= match &entry.own {
                 Own::Directory(path, _) if entry.kind == EntryKind::Repository => {
                     let name = Digest::from_hex(&file_name(path));
                     name.is_ok_and(|name| leased.contains(&PartName::Repository(name)))
                 }
-                _ => entry.parts.iter().any(is_leased),
+                Own::Image(config) => leased.contains(&PartName::Blob(*config)),
+                Own::Container(_) | Own::Directory(..) => false,
+                Own::Record(_) | Own::Nothing => {
+                    let mut parts = entry.parts.iter();
+                    parts.any(|part| inventory.parts[*part].leased)
+                }
             };
             let parts = entry.parts.iter().map(|part| &inventory.parts[*part]);
             entry.size = parts.clone().map(|part| part.bytes).sum::<u64>() + entry.own.bytes();
@@ -438,10 +454,12 @@ impl Inventory {
             if kinds.iter().all(|(kind, ..)| *kind != entry.kind) {
                 kinds.push((entry.kind, 0, 0, 0));
             }
-            let mut bytes = entry.own.bytes();
-            for part in &entry.parts {
-                if !std::mem::replace(&mut counted[*part], true) {
-                    bytes += self.parts[*part].bytes;
+            let (mut bytes, mut kept) = (entry.own.bytes(), 0);
+            for at in &entry.parts {
+                if !std::mem::replace(&mut counted[*at], true) {
+                    let part = &self.parts[*at];
+                    bytes += part.bytes;
+                    kept += if part.leased { part.bytes } else { 0 };
                 }
             }
             let known = kinds.iter_mut().find(|(kind, ..)| *kind == entry.kind);
@@ -449,25 +467,25 @@ impl Inventory {
             *count += 1;
             *size += bytes;
             if !entry.named && !entry.in_use {
-                *removable += bytes;
+                *removable += bytes - kept;
             }
         }
         kinds.sort_by_key(|(kind, ..)| *kind);
         kinds
     }
 
-    /// Bytes that a collection may take: all but what images with a name need.
+    /// Bytes that a collection may take: all but what images with a name or other processes need.
     pub fn removable(&self) -> u64 {
-        let held_by_name = self.held_by_named();
-        let parts = self.parts.iter().zip(held_by_name);
+        let kept = self.kept();
+        let parts = self.parts.iter().zip(kept);
         let parts = parts.filter(|(_, held)| !held).map(|(part, _)| part.bytes);
         let own = self.entries.iter().map(|entry| entry.own.bytes());
         parts.chain(own).sum()
     }
 
-    /// For each part, whether an image with a name holds it.
-    pub(crate) fn held_by_named(&self) -> Vec<bool> {
-        let mut held = vec![false; self.parts.len()];
+    /// For each part, whether an image with a name or another process needs it.
+    pub(crate) fn kept(&self) -> Vec<bool> {
+        let mut held: Vec<bool> = self.parts.iter().map(|part| part.leased).collect();
         for entry in self.entries.iter().filter(|entry| entry.named) {
             for part in &entry.parts {
                 held[*part] = true;
@@ -488,6 +506,7 @@ impl Inventory {
                     what,
                     bytes,
                     holders: 0,
+                    leased: false,
                 });
                 *new.insert(self.parts.len() - 1)
             }

@@ -414,17 +414,18 @@ fn a_server_that_never_answers_holds_no_build_up() {
 
 #[test]
 fn a_cache_that_no_kiln_wrote_is_done_without() {
+    type Change = dyn Fn(&mut serde_json::Value);
     let registry = filled("max");
     let (media_type, manifest) = registry.manifest("app", "cache").unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+    let changed = |change: &Change| {
         let mut manifest = manifest.clone();
         change(&mut manifest);
         let manifest = serde_json::to_vec(&manifest).unwrap();
         registry.put_manifest("app", "cache", &media_type, &manifest);
         rebuilt(&registry)
     };
-    let cases: [(&str, &dyn Fn(&mut serde_json::Value)); 5] = [
+    let cases: [(&str, &Change); 5] = [
         ("a layer of type", &|manifest| {
             manifest["layers"][1]["mediaType"] = "application/x-executable".into();
         }),

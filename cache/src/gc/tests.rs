@@ -354,6 +354,19 @@ fn what_is_only_counted_is_not_relied_on() {
 }
 
 #[test]
+fn an_image_on_a_layer_that_is_in_use_goes_without_it() {
+    let (_dir, store) = store();
+    let (base, own) = (put_layer(&store, "base"), put_layer(&store, "own"));
+    let image = put_image(&store, &[base, own], &[]);
+    store.refs().set_untagged(&image).unwrap();
+    let other = Store::open(store.root()).unwrap();
+    assert!(other.layers().fs_dir(&base).is_some());
+    let freed = collect(&store, &within(NO_LIMITS));
+    assert_eq!((freed.images, freed.layers), (1, 1));
+    assert!(store.layers().contains(&base) && !store.layers().contains(&own));
+}
+
+#[test]
 fn an_image_that_is_about_to_be_used_stays_whole() {
     let (_dir, store) = store();
     let layer = put_layer(&store, "layer");
