@@ -243,6 +243,7 @@ fn exchange(
         headers,
         payload,
         unverified: false,
+        grace: Duration::ZERO,
     };
     let answer = wire.send(&request, None);
     let answer = answer.map_err(|error| format!("`{host}` can't be reached: {error}"))?;
