@@ -91,8 +91,7 @@ impl FromStr for ProvenanceFlag {
                 Some(("builder-id", id)) => id.clone_into(&mut asked.builder_id),
                 Some(("reproducible", value)) => asked.reproducible = boolean(value)?,
                 Some(("disabled", value)) => is_disabled = boolean(value)?,
-                // Nothing but images ever gets one.
-                Some(("inline-only", value)) => drop(boolean(value)?),
+                Some(("inline-only", value)) => asked.inline_only = boolean(value)?,
                 None => is_disabled = !boolean(field)?,
                 Some((name @ ("mode" | "version"), value)) => {
                     return Err(format!("unknown {name} `{value}`"));
@@ -159,7 +158,14 @@ mod tests {
             let flag: AttestFlag = format!("type=provenance,{text}").parse().unwrap();
             assert_eq!(flag, AttestFlag::Provenance(ProvenanceFlag(expected)));
         }
-        for bad in ["mode=most", "version=v2", "x=1", "maybe", "filename=a"] {
+        for bad in [
+            "mode=most",
+            "version=v2",
+            "x=1",
+            "maybe",
+            "filename=a",
+            "inline-only=x",
+        ] {
             assert!(bad.parse::<ProvenanceFlag>().is_err(), "{bad}");
         }
         assert_eq!("type=sbom".parse(), Ok(AttestFlag::Sbom(SbomFlag(true))));

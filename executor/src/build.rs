@@ -80,6 +80,14 @@ pub struct Built {
     pub(crate) keys: Vec<CacheKey>,
 }
 
+impl Built {
+    /// What is said about it. What is for images in stores and registries alone is there where it is wanted `inline`.
+    pub(crate) fn said(&self, inline: bool) -> impl Iterator<Item = &Attestation> {
+        let said = self.attestations.iter();
+        said.filter(move |said| inline || !said.inline_only)
+    }
+}
+
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildFailure {

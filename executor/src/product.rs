@@ -15,10 +15,11 @@ pub struct Product {
 }
 
 impl Product {
-    /// Whether its images are exported as an index: several platforms, or something that is said about an image beside it.
+    /// Whether its images are exported as an index: several platforms, or something that is said about an image beside it. What
+    /// is for images in stores and registries alone counts where it is wanted `inline`.
     #[must_use]
-    pub fn is_index(&self) -> bool {
-        let is_attested = |image: &Built| !image.attestations.is_empty();
+    pub fn is_index(&self, inline: bool) -> bool {
+        let is_attested = |image: &Built| image.said(inline).next().is_some();
         self.multi_platform || self.images.iter().any(is_attested)
     }
 

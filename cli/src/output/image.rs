@@ -1,7 +1,7 @@
 //! The attributes of an `-o` that makes an image: how its layers are compressed, and who gets it. Clauses R-MAN-4, R-EXPORT-8,
 //! R-SDE-3.
 
-use kiln_executor::export::{ImageSink, Push};
+use kiln_executor::export::{AttestationOptions, ImageSink, Push};
 use kiln_image::compress::LayerFormat;
 use kiln_image::media_type::MediaTypes;
 
@@ -18,6 +18,8 @@ pub(crate) struct ImageAttributes {
     pub(crate) rewrite_timestamp: bool,
     /// `store`, `unpack`, `push`, `push-by-digest`.
     pub(crate) sink: ImageSink,
+    /// `oci-artifact`, `attestation-inline`, `attestation-prefix`.
+    pub(crate) attestations: AttestationOptions,
     /// `registry.insecure`: whether the registries pushed to may be spoken to without TLS.
     pub(crate) insecure: bool,
 }
@@ -28,8 +30,11 @@ pub(super) struct Written {
     fields: Vec<(String, String)>,
 }
 
-/// Those of every kind of image, and those of images that are not written to a file.
-const OF_IMAGES: [&str; 5] = [
+/// Those of every kind of image, those of images that are not written to a file, and those of bare files.
+const OF_IMAGES: [&str; 8] = [
+    "oci-artifact",
+    "attestation-inline",
+    "prefer-nondist-layers",
     "compression",
     "compression-level",
     "force-compression",
@@ -43,11 +48,35 @@ const OF_HANDED_OVER: [&str; 5] = [
     "push-by-digest",
     "registry.insecure",
 ];
+const OF_FILES: [&str; 1] = ["attestation-prefix"];
+
+/// Those that BuildKit has and kiln hasn't, and why.
+const REFUSED: [(&str, &str); 4] = [
+    (
+        "source-date-epoch",
+        "all outputs of a build have one date: give it with `--build-arg SOURCE_DATE_EPOCH=SECONDS`",
+    ),
+    (
+        "dangling-name-prefix",
+        "the store keeps an image without a name under its id, and needs none",
+    ),
+    (
+        "danging-name-empty-only",
+        "the store keeps an image without a name under its id, and needs none",
+    ),
+    (
+        "name-canonical",
+        "the store finds an image by its digest without such a name",
+    ),
+];
 
 impl Written {
     /// Takes a field, if it is one of these attributes.
     pub(super) fn take(&mut self, key: &str, value: &str) -> bool {
-        let known = OF_IMAGES.contains(&key) || OF_HANDED_OVER.contains(&key);
+        let known = OF_IMAGES.contains(&key)
+            || OF_HANDED_OVER.contains(&key)
+            || OF_FILES.contains(&key)
+            || REFUSED.iter().any(|(refused, _)| *refused == key);
         if known {
             self.fields.push((key.to_owned(), value.to_owned()));
         }
@@ -60,13 +89,16 @@ impl Written {
         kind: OutputKind,
         is_registry: bool,
     ) -> Result<ImageAttributes, String> {
+        self.check_refused()?;
         self.check_kind(kind)?;
+        let media_types = match self.flag("oci-mediatypes")? {
+            Some(false) => MediaTypes::Docker,
+            _ => MediaTypes::Oci,
+        };
         let attributes = ImageAttributes {
             format: self.format()?,
-            media_types: match self.flag("oci-mediatypes")? {
-                Some(false) => MediaTypes::Docker,
-                _ => MediaTypes::Oci,
-            },
+            media_types,
+            attestations: self.attestations(kind, media_types)?,
             rewrite_timestamp: self.flag("rewrite-timestamp")?.unwrap_or(false),
             sink: self.sink(is_registry)?,
             insecure: self.flag("registry.insecure")?.unwrap_or(false),
@@ -76,13 +108,55 @@ impl Written {
 
     fn check_kind(&self, kind: OutputKind) -> Result<(), String> {
         let suits = |key: &str| match kind {
-            OutputKind::Image => true,
+            OutputKind::Image => !OF_FILES.contains(&key),
             OutputKind::Oci | OutputKind::Docker => OF_IMAGES.contains(&key),
-            OutputKind::Tar | OutputKind::Local | OutputKind::CacheOnly => false,
+            OutputKind::Tar | OutputKind::Local => OF_FILES.contains(&key),
+            OutputKind::CacheOnly => false,
         };
         match self.fields.iter().find(|(key, _)| !suits(key)) {
             Some((key, _)) => Err(format!("type={} takes no `{key}=`", kind.name())),
             None => Ok(()),
+        }
+    }
+
+    fn check_refused(&self) -> Result<(), String> {
+        for (key, reason) in REFUSED {
+            if self.value(key).is_some() {
+                return Err(format!("kiln has no `{key}`: {reason}"));
+            }
+        }
+        match self.flag("prefer-nondist-layers")? {
+            Some(false) => Err("layers that may not be distributed stay what they are".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn attestations(
+        &self,
+        kind: OutputKind,
+        media_types: MediaTypes,
+    ) -> Result<AttestationOptions, String> {
+        let is_oci = media_types == MediaTypes::Oci;
+        let artifact = self.flag("oci-artifact")?.unwrap_or(is_oci);
+        if artifact && !is_oci {
+            let conflict =
+                "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"";
+            return Err(conflict.to_owned());
+        }
+        let inline = self.flag("attestation-inline")?;
+        Ok(AttestationOptions {
+            artifact,
+            inline: inline.unwrap_or(kind == OutputKind::Image),
+            prefix: self.prefix()?,
+        })
+    }
+
+    fn prefix(&self) -> Result<String, String> {
+        match self.value("attestation-prefix") {
+            Some(prefix) if prefix.contains('/') => {
+                Err("`attestation-prefix` begins the name of a file and has no `/`".to_owned())
+            }
+            prefix => Ok(prefix.unwrap_or_default().to_owned()),
         }
     }
 
@@ -210,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn statements_go_where_they_are_wanted() {
+        // R-ATT-2, R-ATT-6
+        let attestations = |text| read(text).unwrap().attestations;
+        assert!(attestations("type=image").inline);
+        assert!(!attestations("type=oci,dest=x").inline);
+        assert!(attestations("type=oci,dest=x,attestation-inline=true").inline);
+        assert!(attestations("type=oci,dest=x").artifact);
+        assert!(!attestations("type=oci,dest=x,oci-artifact=false").artifact);
+        assert!(!attestations("type=image,oci-mediatypes=false").artifact);
+        assert_eq!(
+            attestations("type=local,dest=x,attestation-prefix=a-").prefix,
+            "a-"
+        );
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for (text, expected) in [
             (
@@ -240,6 +330,26 @@ mod tests {
             (
                 "type=image,store=false",
                 "with `store=false` and no `push=true` nobody gets the image",
+            ),
+            (
+                "type=image,oci-artifact=true,oci-mediatypes=false",
+                "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"",
+            ),
+            (
+                "type=image,attestation-prefix=a",
+                "type=image takes no `attestation-prefix=`",
+            ),
+            (
+                "type=tar,dest=x,attestation-prefix=a/b",
+                "`attestation-prefix` begins the name of a file and has no `/`",
+            ),
+            (
+                "type=image,name-canonical=true",
+                "kiln has no `name-canonical`: the store finds an image by its digest without such a name",
+            ),
+            (
+                "type=oci,dest=x,prefer-nondist-layers=false",
+                "layers that may not be distributed stay what they are",
             ),
             (
                 "type=image,registry.insecure=true",

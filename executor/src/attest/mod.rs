@@ -10,7 +10,7 @@ mod statement;
 use serde_json::Value;
 
 pub(crate) use provenance::Facts;
-pub(crate) use statement::statement;
+pub(crate) use statement::{files_statement, statement};
 
 use crate::Services;
 use crate::error::Cause;
@@ -35,6 +35,8 @@ pub struct Provenance {
     pub version: SlsaVersion,
     /// Who built it, as an address; empty if nobody says.
     pub builder_id: String,
+    /// Whether it is for images in stores and registries alone, not for archives and files.
+    pub inline_only: bool,
     /// Whether whoever asks for it vouches that the build gives the same every time.
     pub reproducible: bool,
 }
@@ -64,6 +66,8 @@ pub enum SlsaVersion {
 pub struct Attestation {
     /// What kind of thing.
     pub predicate_type: &'static str,
+    /// Whether it is kept beside images only, and not in files.
+    pub inline_only: bool,
     /// It.
     pub predicate: Value,
 }
@@ -89,6 +93,7 @@ impl Attest {
             let document = sbom::document(facts, root, services, &task);
             said.push(Attestation {
                 predicate_type: "https://spdx.dev/Document",
+                inline_only: false,
                 predicate: task.end_with(document)?,
             });
         }

@@ -27,6 +27,19 @@ pub(crate) fn statement(
     serde_json::to_vec(&statement).expect("a JSON value can be written")
 }
 
+/// The bytes of a statement about files, each with its path and the SHA-256 of its content, indented for people (R-ATT-6).
+pub(crate) fn files_statement(attestation: &Attestation, files: &[(String, String)]) -> Vec<u8> {
+    let subject =
+        |(path, digest): &(String, String)| json!({"name": path, "digest": {"sha256": digest}});
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicateType": attestation.predicate_type,
+        "subject": files.iter().map(subject).collect::<Vec<Value>>(),
+        "predicate": attestation.predicate,
+    });
+    serde_json::to_vec_pretty(&statement).expect("a JSON value can be written")
+}
+
 /// What an image is called as a package: `pkg:docker/me/app@1?platform=linux%2Famd64`.
 pub(super) fn image_purl(name: &Reference, platform: &Platform) -> String {
     let familiar = name.familiar();
@@ -100,6 +113,7 @@ mod tests {
         // R-ATT-3; the order of fields is that of the reference builder.
         let attestation = Attestation {
             predicate_type: "https://slsa.dev/provenance/v1",
+            inline_only: false,
             predicate: json!({"a": 1}),
         };
         let name: Reference = "att".parse().unwrap();

@@ -1,13 +1,13 @@
 //! Statements about an image, put beside it in an index.
 
 use kiln_image::attestation::{
-    self, EMPTY_CONFIG, Statement, attestation_manifest_json, empty_config, indexed_attestation,
+    self, AttestationForm, Statement, attestation_manifest, indexed_attestation,
 };
 use kiln_image::image_index::IndexedManifest;
-use kiln_image::media_type::OCI_MANIFEST;
-use kiln_image::{Descriptor, Digest, Reference};
+use kiln_image::{Descriptor, Digest};
 use kiln_registry::ManifestTree;
 
+use super::ExportOptions;
 use crate::Services;
 use crate::attest::statement;
 use crate::build::Built;
@@ -16,20 +16,20 @@ use crate::error::Cause;
 /// The manifest of what is said about an image, its blobs in the store; `None` if nothing is.
 pub(super) fn attested(
     built: &Built,
-    names: &[Reference],
+    options: &ExportOptions,
     image: &Descriptor,
     services: &Services<'_>,
 ) -> Result<Option<(IndexedManifest, ManifestTree)>, Cause> {
-    if built.attestations.is_empty() {
+    let said: Vec<_> = built.said(options.attestations.inline).collect();
+    if said.is_empty() {
         return Ok(None);
     }
     let about =
         Digest::try_from(image.digest()).map_err(|error| Cause::Image(error.to_string()))?;
     let cas = services.store.cas();
-    cas.put(EMPTY_CONFIG)?;
     let mut texts = Vec::new();
-    for said in &built.attestations {
-        let bytes = statement(said, names, &built.platform, about);
+    for said in said {
+        let bytes = statement(said, &options.names, &built.platform, about);
         cas.put(&bytes)?;
         texts.push((bytes, said.predicate_type));
     }
@@ -40,11 +40,16 @@ pub(super) fn attested(
             predicate_type,
         })
         .collect();
-    let bytes = attestation_manifest_json(&statements, image)
+    let form = match options.attestations.artifact {
+        true => AttestationForm::Artifact,
+        false => AttestationForm::Image(options.media_types),
+    };
+    let manifest = attestation_manifest(&statements, image, form)
         .map_err(|error| Cause::Image(error.to_string()))?;
-    let indexed = indexed_attestation(&bytes, image);
+    cas.put(&manifest.config_bytes)?;
+    let indexed = indexed_attestation(&manifest, image);
     let blobs = statements.iter().copied().map(attestation::statement_blob);
-    let blobs = blobs.chain([empty_config()]);
-    let tree = ManifestTree::manifest(OCI_MANIFEST.to_owned(), bytes, blobs);
+    let blobs = blobs.chain([manifest.config]);
+    let tree = ManifestTree::manifest(manifest.media_type.to_owned(), manifest.bytes, blobs);
     Ok(Some((indexed, tree)))
 }

@@ -30,7 +30,7 @@ pub(super) fn hand_over(
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Exported, Cause> {
-    let needs_manifest = product.is_index()
+    let needs_manifest = product.is_index(options.attestations.inline)
         || !options.annotations.0.is_empty()
         || options.wants_manifest
         || options.format != LayerFormat::default()
@@ -107,14 +107,12 @@ pub(super) fn archive(
     let exported = ready.exported();
     ready.leave_out(&options.known_layers);
     let annotations = ready.annotations.clone();
-    let created = product
-        .images
-        .iter()
-        .filter_map(|built| built.config.created.clone());
     let entry = ArchiveEntry {
         names: options.names.clone(),
         platform: ready.platform(),
-        created: created.max().filter(|_| !annotations.contains_key(CREATED)),
+        created: ready
+            .created()
+            .filter(|_| !annotations.contains_key(CREATED)),
         annotations,
         docker: docker.then_some(ready.id()),
         tree: ready.tree,
@@ -159,7 +157,7 @@ impl Ready {
             let said = options.annotations.at(Level::Manifest, platform);
             let manifest = new_manifest(&image, &layers, options.media_types, &said)?;
             let described = descriptor(&manifest.media_type, &manifest.bytes);
-            attestations.extend(attested(built, &options.names, &described, services)?);
+            attestations.extend(attested(built, options, &described, services)?);
             manifests.push(IndexedManifest {
                 descriptor: described,
                 platform: platform.cloned(),
@@ -168,7 +166,7 @@ impl Ready {
             children.push(leaf(manifest));
             images.push(image);
         }
-        if !product.is_index() {
+        if !product.is_index(options.attestations.inline) {
             return Ok(Ready {
                 images,
                 tree: children.pop().expect("a product has an image"),
@@ -234,10 +232,27 @@ impl Ready {
             manifest: Some(IndexedManifest {
                 descriptor: descriptor(&self.tree.media_type, &self.tree.bytes),
                 platform: self.platform(),
-                annotations: self.annotations.clone(),
+                annotations: self.dated_annotations(),
             }),
             id: Some(self.id()),
         }
+    }
+
+    /// The date of the newest image.
+    fn created(&self) -> Option<String> {
+        let images = self.images.iter();
+        images
+            .filter_map(|image| image.config.created.clone())
+            .max()
+    }
+
+    /// What is said beside its digest, with its date.
+    fn dated_annotations(&self) -> BTreeMap<String, String> {
+        let mut said = self.annotations.clone();
+        if let (Some(created), false) = (self.created(), said.contains_key(CREATED)) {
+            said.insert(CREATED.to_owned(), created);
+        }
+        said
     }
 
     /// Leaves out the blobs of the lowest layers as far as one of these lists begins with the same layers.

@@ -5,6 +5,7 @@ mod attested;
 mod form;
 mod images;
 mod rootfs;
+mod stated;
 
 pub(crate) use rootfs::{changes_over, write_root};
 
@@ -18,6 +19,7 @@ use kiln_image::image_index::IndexedManifest;
 use kiln_image::media_type::MediaTypes;
 use kiln_image::{DiffId, Digest, Reference};
 
+use self::rootfs::Naming;
 use crate::Services;
 use crate::build::Built;
 use crate::error::{BuildError, Cause};
@@ -114,6 +116,29 @@ pub struct ExportOptions {
     pub known_layers: Vec<Vec<DiffId>>,
     /// What manifests and indexes say besides.
     pub annotations: Annotations,
+    /// What becomes of what is said about images.
+    pub attestations: AttestationOptions,
+}
+
+/// What becomes of statements about an image (R-ATT-2, R-ATT-6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttestationOptions {
+    /// Whether their manifest is an artifact with the image as its subject, and not an image of no platform.
+    pub artifact: bool,
+    /// Whether those that are for images alone ([`crate::attest::Provenance::inline_only`]) are wanted.
+    pub inline: bool,
+    /// What the names of files with statements begin with, where the output is files.
+    pub prefix: String,
+}
+
+impl Default for AttestationOptions {
+    fn default() -> Self {
+        Self {
+            artifact: true,
+            inline: true,
+            prefix: String::new(),
+        }
+    }
 }
 
 /// What an export made.
@@ -187,14 +212,22 @@ fn write(
         Sink::Oci(to) => images::archive(product, to, false, options, services, task),
         Sink::Docker(to) => images::archive(product, to, true, options, services, task),
         Sink::Tar(to) => {
-            to.write(|out| rootfs::write_tar(product, services, out, task))?;
+            let naming = naming(options, product.multi_platform);
+            to.write(|out| rootfs::write_tar(product, naming, services, out, task))?;
             Ok(Exported::default())
         }
         Sink::Local(directory, split) => {
-            let split = split.unwrap_or(product.multi_platform);
-            rootfs::write_files(product, split, services, directory, task)?;
+            let naming = naming(options, split.unwrap_or(product.multi_platform));
+            rootfs::write_files(product, naming, services, directory, task)?;
             Ok(Exported::default())
         }
+    }
+}
+
+fn naming(options: &ExportOptions, split: bool) -> Naming<'_> {
+    Naming {
+        split,
+        attestation_prefix: &options.attestations.prefix,
     }
 }
 
@@ -203,7 +236,7 @@ fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Resu
     if product.images.iter().any(no_config) {
         return Err(Cause::NoConfig); // R-CTX-5
     }
-    if product.is_index() && matches!(sink, Sink::Docker(_)) {
+    if product.multi_platform && matches!(sink, Sink::Docker(_)) {
         // R-EXPORT-4
         let refusal = "docker exporter does not currently support exporting manifest lists";
         return Err(Cause::Export(refusal.to_owned()));
@@ -212,7 +245,7 @@ fn check_images(product: &Product, sink: &Sink, options: &ExportOptions) -> Resu
     let platforms: Vec<_> = platforms.collect();
     options
         .annotations
-        .check(&platforms, product.is_index())
+        .check(&platforms, product.is_index(options.attestations.inline))
         .map_err(Cause::Export)
 }
 

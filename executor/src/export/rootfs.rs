@@ -1,6 +1,6 @@
 //! The final root filesystem, as a tar or as files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use kiln_image::{
     Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Platform, Timestamp, Tree,
 };
 
+use super::stated;
 use crate::Services;
 use crate::build::Built;
 use crate::container::root_of;
@@ -20,14 +21,24 @@ use crate::layers::{LayerContents, changed_file, changed_source};
 use crate::product::Product;
 use crate::rootfs::RootFs;
 
-/// Writes the whole tree as one tar, owners kept (R-EXPORT-6); with several platforms each below a directory of its own.
+/// How the files of several platforms are told apart, and those with statements from all others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Naming<'a> {
+    /// Whether each platform has a directory of its own.
+    pub(super) split: bool,
+    /// What the names of files with statements begin with.
+    pub(super) attestation_prefix: &'a str,
+}
+
+/// Writes the whole tree as one tar, owners kept (R-EXPORT-6).
 pub(super) fn write_tar(
     product: &Product,
+    naming: Naming<'_>,
     services: &Services<'_>,
     out: &mut dyn Write,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    let trees = whole_trees(product, product.multi_platform, services, task)?;
+    let trees = whole_trees(product, naming, services, task)?;
     write_layer(&trees.changeset, &trees, out).map_err(|error| match changed_file(&error) {
         Some(path) => trees.unreadable(services, path),
         None => Cause::layer("write", "of the root filesystem")(error),
@@ -51,16 +62,16 @@ pub(crate) fn write_root(
     Ok(())
 }
 
-/// Writes the whole tree below `directory`, over what is there; files belong to the invoking user (R-EXPORT-5). With `split`
-/// each platform has a directory of its own there, and else no two may have a file of one name.
+/// Writes the whole tree below `directory`, over what is there; files belong to the invoking user (R-EXPORT-5). Where platforms
+/// share a directory, no two may have a file of one name.
 pub(super) fn write_files(
     product: &Product,
-    split: bool,
+    naming: Naming<'_>,
     services: &Services<'_>,
     directory: &Path,
     task: &Task<'_>,
 ) -> Result<(), Cause> {
-    let trees = whole_trees(product, split, services, task)?;
+    let trees = whole_trees(product, naming, services, task)?;
     std::fs::create_dir_all(directory).map_err(Cause::file("create", directory))?;
     let options = UnpackOptions::unprivileged(Whiteouts::Ignore);
     apply_changeset(&trees.changeset, &trees, directory, &options).map_err(|error| {
@@ -84,22 +95,31 @@ struct Part<'b> {
     /// The directory they are in; the root if they have none of their own.
     below: ImagePath,
     contents: MergedContents,
+    /// The files with statements about it, by their paths in it.
+    said: BTreeMap<ImagePath, Vec<u8>>,
 }
 
 fn whole_trees<'b>(
     product: &'b Product,
-    split: bool,
+    naming: Naming<'_>,
     services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<Trees<'b>, Cause> {
+    let split = naming.split;
+    let suffixed = product.images.len() > 1 && !split;
     let mut trees = Trees {
         changeset: Changeset::new(),
         parts: Vec::new(),
     };
     for built in &product.images {
-        let (changeset, contents) =
+        let (mut changeset, contents) =
             whole_tree(&built.root, built.source_date_epoch, services, task)?;
+        let said = stated::files(built, &changeset, naming.attestation_prefix, suffixed);
+        for (path, bytes) in &said {
+            changeset.insert(path.clone(), stated::file(bytes, built.source_date_epoch));
+        }
         let part = Part {
+            said,
             built,
             below: match split {
                 true => ImagePath::root().child(directory_of(&built.platform).as_bytes()),
@@ -172,10 +192,9 @@ impl Trees<'_> {
     fn part(&self, path: &ImagePath) -> Option<(&Part<'_>, ImagePath)> {
         self.parts.iter().find_map(|part| {
             let inside = path.strip_prefix(&part.below)?;
-            part.contents
-                .layers
-                .contains_key(&inside)
-                .then_some((part, inside))
+            let is_there =
+                part.said.contains_key(&inside) || part.contents.layers.contains_key(&inside);
+            is_there.then_some((part, inside))
         })
     }
 
@@ -190,7 +209,10 @@ impl Trees<'_> {
 impl Contents for Trees<'_> {
     fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
         let (part, inside) = self.part(path).ok_or(io::ErrorKind::NotFound)?;
-        part.contents.open(&inside, node)
+        match part.said.get(&inside) {
+            Some(bytes) => Ok(Box::new(&bytes[..])),
+            None => part.contents.open(&inside, node),
+        }
     }
 }
 

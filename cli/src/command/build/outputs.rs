@@ -1,6 +1,7 @@
 //! The `-o` flags of one build, checked together: what is asked for must make sense before any work is done.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use kiln_executor::attest::Attest;
 use kiln_executor::export::{self, Annotations, ExportOptions, OpenFile, Push, Sink};
@@ -57,6 +58,7 @@ pub(super) fn outputs(
         all.push(TargetOutputs { outputs, tags });
     }
     let outputs: Vec<Output> = flat(&all).cloned().collect();
+    check_places(&outputs)?;
     check_stdout(&outputs, args.quiet, std::io::stdout().is_terminal())?;
     check_id(args, &outputs, several)?;
     check_tags(args)?;
@@ -211,6 +213,7 @@ pub(super) fn export_options(
         media_types: output.image.media_types,
         rewrite_timestamp: output.image.rewrite_timestamp || args.recipe.reproducible,
         wants_manifest: args.metadata_file.is_some(),
+        attestations: output.image.attestations.clone(),
         known_layers: known.unwrap_or_default().to_vec(),
     }
 }
@@ -308,26 +311,47 @@ fn check_push(all: &[TargetOutputs]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is said about an image stands beside it in an index, which not every output can be.
+/// What is said has to go somewhere.
 fn check_attest(outputs: &[Output], attest: &Attest) -> Result<(), Failure> {
     if !attest.is_asked() {
         return Ok(());
     }
-    let can = |output: &Output| matches!(output.kind, OutputKind::Image | OutputKind::Oci);
-    if outputs
+    if outputs.iter().any(is_loaded) {
+        let message = "an image that is loaded into Docker or podman can't have attestations";
+        return Err(Failure::usage(message).help("`type=oci` can, and `type=docker` with `dest=`"));
+    }
+    match outputs
         .iter()
-        .any(|output| output.kind == OutputKind::Docker)
+        .all(|output| output.kind == OutputKind::CacheOnly)
     {
-        let message = "an archive of `type=docker` can't have attestations";
-        return Err(Failure::usage(message).help("`type=oci` can"));
+        true => Err(Failure::usage("attestations need an output to go to")
+            .help("`-o type=image` or `-o type=oci,dest=FILE` besides")),
+        false => Ok(()),
     }
-    match outputs.iter().any(can) {
-        true => Ok(()),
-        false => Err(
-            Failure::usage("attestations need an output that is an image")
-                .help("`-o type=image` or `-o type=oci,dest=FILE` besides"),
-        ),
+}
+
+/// One place takes one output: two would write over each other.
+fn check_places(outputs: &[Output]) -> Result<(), Failure> {
+    let place = |output: &Output| match &output.dest {
+        Some(Destination::Path(path)) => Some(path.components().collect::<PathBuf>()),
+        _ => None,
+    };
+    let mut taken = Vec::new();
+    for path in outputs.iter().filter_map(place) {
+        // A device takes anything, one after the other.
+        let is_device = path
+            .metadata()
+            .is_ok_and(|there| !there.is_file() && !there.is_dir());
+        if taken.contains(&path) && !is_device {
+            let shown = path.display();
+            return Err(
+                Failure::usage(format!("two outputs are to be written to `{shown}`"))
+                    .help("give each a `dest` of its own"),
+            );
+        }
+        taken.push(path);
     }
+    Ok(())
 }
 
 /// R-EXPORT-4
@@ -366,6 +390,14 @@ mod tests {
 
     fn stdout(kind: OutputKind) -> Output {
         Output::new(kind, Some(Destination::Stdout))
+    }
+
+    #[test]
+    fn a_place_takes_one_output() {
+        let to = |place: &str| Output::new(OutputKind::Oci, Some(Destination::from(place)));
+        assert!(check_places(&[to("a"), to("b"), to("-"), to("-")]).is_ok());
+        assert!(check_places(&[to("a/b"), to("a//b/.")]).is_err());
+        assert!(check_places(&[to("/dev/null"), to("/dev/null")]).is_ok());
     }
 
     #[test]

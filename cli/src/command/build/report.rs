@@ -162,6 +162,7 @@ mod tests {
             loaded: None,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),
+            provenance: Vec::new(),
         }];
         let expected = format!(
             "image {} named a:1\nwrote x.tar (oci)\nwrote out (local)\n",

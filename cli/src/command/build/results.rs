@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use kiln_executor::Product;
 use kiln_executor::export::Exported;
+use kiln_executor::{Built, Product};
 use kiln_image::image_index::IndexedManifest;
-use kiln_image::{Digest, Reference};
+use kiln_image::{Digest, Platform, Reference, media_type};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
+
+/// What the types of all versions of a provenance begin with.
+const SLSA: &str = "https://slsa.dev/provenance/";
 
 /// What is known of the image, or index, that was built of one target.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) struct Results {
     /// The manifest or index, if an output needed one.
     pub(super) manifest: Option<IndexedManifest>,
     pub(super) names: Vec<Reference>,
+    /// Where its images come from, by their platforms if there are several.
+    pub(super) provenance: Vec<(Option<Platform>, Value)>,
 }
 
 impl Results {
@@ -35,12 +40,13 @@ impl Results {
         Self {
             target: product.target.clone(),
             id: product.first().id,
-            is_index: product.is_index(),
+            is_index: product.is_index(true),
             has_image: false,
             image: None,
             loaded: None,
             manifest: None,
             names: Vec::new(),
+            provenance: provenance(product),
         }
     }
 
@@ -56,6 +62,8 @@ impl Results {
             && let Some(manifest) = exported.manifest
         {
             let digest = Digest::try_from(manifest.descriptor.digest());
+            // What is said about an image alone makes an index in some outputs only.
+            self.is_index = media_type::is_index(manifest.descriptor.media_type().as_ref());
             if let (true, Ok(digest)) = (self.is_index, digest) {
                 self.id = digest;
             }
@@ -76,6 +84,11 @@ impl Results {
     /// Keys in the order buildx writes them.
     fn metadata(&self) -> Value {
         let mut object = Map::new();
+        for (platform, predicate) in &self.provenance {
+            let platform = platform.as_ref().map(|platform| format!("/{platform}"));
+            let key = format!("buildx.build.provenance{}", platform.unwrap_or_default());
+            object.insert(key, predicate.clone());
+        }
         if !self.is_index {
             object.insert(
                 "containerimage.config.digest".to_owned(),
@@ -97,6 +110,16 @@ impl Results {
         }
         Value::Object(object)
     }
+}
+
+fn provenance(product: &Product) -> Vec<(Option<Platform>, Value)> {
+    let of_image = |built: &Built| {
+        let mut said = built.attestations.iter();
+        let found = said.find(|said| said.predicate_type.starts_with(SLSA))?;
+        let platform = product.multi_platform.then(|| built.platform.clone());
+        Some((platform, found.predicate.clone()))
+    };
+    product.images.iter().filter_map(of_image).collect()
 }
 
 /// Writes an indented JSON object; with several targets one that has theirs under their names, as buildx bake does.
@@ -135,8 +158,10 @@ mod tests {
             loaded: None,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
+            provenance: vec![(None, Value::from(1))],
         };
         let expected = serde_json::json!({
+            "buildx.build.provenance": 1,
             "containerimage.config.digest": Digest::of(b"config").to_string(),
             "image.name": "docker.io/library/a:latest,docker.io/library/b:1",
         });
@@ -155,6 +180,7 @@ mod tests {
             loaded: None,
             manifest: None,
             names: Vec::new(),
+            provenance: Vec::new(),
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("id");

@@ -95,15 +95,14 @@ impl Facts<'_> {
 
     /// All of it.
     pub(super) fn provenance(&self, asked: &Provenance) -> Attestation {
-        match asked.version {
-            SlsaVersion::V1 => Attestation {
-                predicate_type: "https://slsa.dev/provenance/v1",
-                predicate: self.version_1(asked),
-            },
-            SlsaVersion::V02 => Attestation {
-                predicate_type: "https://slsa.dev/provenance/v0.2",
-                predicate: self.version_02(asked),
-            },
+        let (predicate_type, predicate) = match asked.version {
+            SlsaVersion::V1 => ("https://slsa.dev/provenance/v1", self.version_1(asked)),
+            SlsaVersion::V02 => ("https://slsa.dev/provenance/v0.2", self.version_02(asked)),
+        };
+        Attestation {
+            predicate_type,
+            inline_only: asked.inline_only,
+            predicate,
         }
     }
 
