@@ -304,7 +304,7 @@ impl Config {
         }
     }
 
-    /// Folders with certificates of hosts, kiln's own first, then podman's and Docker's.
+    /// Folders with certificates and files of hosts, kiln's own first, then podman's, Docker's and containerd's.
     fn certificates(&self) -> Vec<PathBuf> {
         let own = self.config_folder();
         let own = |rest: &str| own.as_ref().map(|folder| folder.join(rest));
@@ -315,6 +315,8 @@ impl Config {
             Some(PathBuf::from("/etc/containers/certs.d")),
             own("docker/certs.d"),
             Some(PathBuf::from("/etc/docker/certs.d")),
+            own("containerd/certs.d"),
+            Some(PathBuf::from("/etc/containerd/certs.d")),
         ];
         folders.into_iter().flatten().collect()
     }

@@ -28,8 +28,11 @@ impl HostCertificates {
         for folder in folders {
             for name in names.into_iter().flatten() {
                 let folder = folder.join(name);
-                match fs::read_dir(&folder) {
-                    Ok(entries) => return Self::read(entries).map(Some),
+                match fs::read_dir(&folder).map(Self::read) {
+                    Ok(read) => match read? {
+                        found if found.is_empty() => {}
+                        found => return Ok(Some(found)),
+                    },
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
                     Err(error) => return Err(unreadable(&folder, &error)),
@@ -45,12 +48,30 @@ impl HostCertificates {
         paths.sort();
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => found.authorities.extend(certificates(&path)?),
-                Some("cert") if found.own.is_none() => found.own = Some(own(&path)?),
+                Some("crt") => found.add_authority(&path)?,
+                Some("cert") if found.own.is_none() => {
+                    found.set_own(&path, &path.with_extension("key"))?;
+                }
                 _ => {}
             }
         }
         Ok(found)
+    }
+
+    /// Trusts the certificates of a file.
+    pub(crate) fn add_authority(&mut self, path: &Path) -> Result<(), String> {
+        self.authorities.extend(certificates(path)?);
+        Ok(())
+    }
+
+    /// Shows the certificate of a file.
+    pub(crate) fn set_own(&mut self, path: &Path, key: &Path) -> Result<(), String> {
+        self.own = Some(own(path, key)?);
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.authorities.is_empty() && self.own.is_none()
     }
 }
 
@@ -75,10 +96,9 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     Ok(certificates)
 }
 
-fn own(path: &Path) -> Result<ClientCert, String> {
+fn own(path: &Path, key_path: &Path) -> Result<ClientCert, String> {
     let chain = certificates(path)?;
-    let key_path = path.with_extension("key");
-    let bytes = fs::read(&key_path).map_err(|error| unreadable(&key_path, &error))?;
+    let bytes = fs::read(key_path).map_err(|error| unreadable(key_path, &error))?;
     let key = PrivateKey::from_pem(&bytes)
         .map_err(|_| format!("there is no private key in `{}`", key_path.display()))?;
     // The HTTP library takes it for granted that they fit.

@@ -130,6 +130,21 @@ impl Url {
         self
     }
 
+    /// The path, without a query.
+    pub(crate) fn path(&self) -> &str {
+        let path = self.path_and_query.split('?').next();
+        path.unwrap_or(&self.path_and_query)
+    }
+
+    /// An address below this one. `rest` may have a query.
+    pub(crate) fn below(&self, rest: &str) -> Self {
+        let path = self.path().trim_end_matches('/');
+        Url {
+            path_and_query: format!("{path}/{rest}"),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn scheme(&self) -> Scheme {
         self.scheme
     }

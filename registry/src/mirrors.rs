@@ -45,19 +45,6 @@ impl Mirrors {
     }
 }
 
-/// Where an image is asked for, in that order; the last one is the registry itself.
-fn places(
-    session: &Session,
-    at: &Attempt,
-    image: &Reference,
-) -> Result<Vec<Endpoint>, RegistryError> {
-    let rules = session.rules(at)?.to_pull(image);
-    rules.map_err(|source| RegistryError::Rules {
-        at: Box::new(at.clone()),
-        source,
-    })
-}
-
 /// Does `pull` with each place that may have the image until one has it. A failure that is this machine's own ends it.
 pub(crate) fn from_any<T>(
     session: &Session,
@@ -65,7 +52,7 @@ pub(crate) fn from_any<T>(
     image: &Reference,
     mut pull: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
 ) -> Result<T, RegistryError> {
-    let mut endpoints = places(session, at, image)?;
+    let mut endpoints = session.to_pull(at, image)?;
     let own = endpoints.last().cloned();
     let is_own = |endpoint: &Endpoint| Some(endpoint) == own.as_ref();
     endpoints.retain(|endpoint| is_own(endpoint) || session.mirrors.is_trusted(endpoint));
@@ -134,7 +121,8 @@ pub(crate) fn blame(
     givers: Vec<Endpoint>,
     error: RegistryError,
 ) -> RegistryError {
-    let own = places(session, at, image)
+    let own = session
+        .to_pull(at, image)
         .ok()
         .and_then(|mut places| places.pop());
     let mut mirrors = givers

@@ -22,7 +22,7 @@ pub struct Options {
     pub rules: RegistryRules,
     /// Registries (`host` or `host:port`) that are pushed to as if a rule called them insecure.
     pub insecure_pushes: Vec<String>,
-    /// Folders like `/etc/docker/certs.d`, the most important first.
+    /// Folders like `/etc/docker/certs.d` and `/etc/containerd/certs.d`, the most important first.
     pub certificates: Vec<PathBuf>,
     /// Where user names, passwords and tokens come from.
     pub credentials: Credentials,

@@ -45,6 +45,12 @@ pub enum RulesError {
         /// What is wrong, in one line.
         problem: String,
     },
+    /// A file leaves nobody to ask.
+    #[error("no host that `hosts.toml` names for `{registry}` may be asked for this")]
+    Nobody {
+        /// The registry.
+        registry: String,
+    },
     /// A rule forbids the registry.
     #[error("`{}` blocks `{prefix}`", path.display())]
     Blocked {
@@ -209,6 +215,8 @@ fn located(location: &str, rest: &str, insecure: bool) -> Option<Endpoint> {
         host: host.to_owned(),
         repository: repository.to_owned(),
         insecure,
+        host_entry: None,
+        stands_for: None,
     })
 }
 

@@ -1,13 +1,12 @@
 //! A question to a registry, asked until there is an answer: schemes, redirects, authentication, retries.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use kiln_image::Reference;
 use ureq::http::Method;
 
-use crate::attempt::{Act, Attempt};
+use crate::attempt::Attempt;
 use crate::auth::{
     Remembered, Scopes, Secret, TokenAsk, TokenRequest, Tokens, Way, choose, tokens_of,
 };
@@ -17,6 +16,7 @@ use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
 use crate::host::{Scheme, Url, is_loopback, server_of};
+use crate::hosts::Host;
 use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
@@ -35,12 +35,16 @@ pub(crate) struct Session {
     pub(crate) mirrors: Mirrors,
     pub(crate) warnings: Warnings,
     rules: OnceLock<Rules>,
+    hosts: Mutex<HashMap<String, KnownHosts>>,
     remembered: Remembered,
     schemes: Mutex<HashMap<String, Scheme>>,
     credentials: Mutex<HashMap<(String, String), Option<Credential>>>,
     /// Keys of buckets.
     pub(crate) lent: Mutex<Lent>,
 }
+
+/// The hosts of a registry, if there is a file about them.
+type KnownHosts = Option<Arc<[Arc<Host>]>>;
 
 /// What is asked, below `/v2/<repository>/` of an endpoint or at an address that it gave.
 pub(crate) struct Question<'a> {
@@ -119,6 +123,7 @@ impl Session {
             mirrors: Mirrors::default(),
             warnings: Warnings::default(),
             rules: OnceLock::new(),
+            hosts: Mutex::default(),
             remembered: Remembered::default(),
             schemes: Mutex::default(),
             credentials: Mutex::default(),
@@ -142,24 +147,9 @@ impl Session {
         Ok(self.rules.get_or_init(|| read))
     }
 
-    pub(crate) fn has_mirrors(&self, image: &Reference) -> bool {
-        let at = Attempt::new(Act::Resolve, image);
-        let rules = self.rules(&at).ok();
-        let places = rules.and_then(|rules| rules.to_pull(image).ok());
-        places.is_some_and(|places| places.len() > 1)
-    }
-
-    /// Where an image is sent.
-    pub(crate) fn to_push(
-        &self,
-        at: &Attempt,
-        image: &Reference,
-    ) -> Result<Endpoint, RegistryError> {
-        let endpoint = self.rules(at)?.to_push(image);
-        let mut endpoint = endpoint.map_err(|source| rules_failure(at, source))?;
-        let hosts = &self.options.insecure_pushes;
-        endpoint.insecure |= hosts.iter().any(|host| host == image.registry());
-        Ok(endpoint)
+    /// Files about the hosts of registries, as far as they were read.
+    pub(crate) fn known_hosts(&self) -> MutexGuard<'_, HashMap<String, KnownHosts>> {
+        locked(&self.hosts)
     }
 
     /// Asks, and asks again after passing failures, up to `retries` times. Every status but 401 from the registry itself
@@ -206,15 +196,14 @@ impl Session {
         let to = question.to;
         let home = self.home(to)?;
         let url = match &question.place {
-            Place::Below(path) if to.repository.is_empty() => {
-                Url::new(home.scheme(), home.authority(), format!("/v2/{path}"))
-            }
-            Place::Below(path) => Url::new(
-                home.scheme(),
-                home.authority(),
-                format!("/v2/{}/{path}", to.repository),
-            ),
+            Place::Below(path) if to.repository.is_empty() => home.below(path),
+            Place::Below(path) => home.below(&format!("{}/{path}", to.repository)),
             Place::At(url) => url.clone(),
+        };
+        // What containerd tells hosts that stand for several registries.
+        let url = match (&question.place, &to.stands_for) {
+            (Place::Below(_), Some(registry)) => url.with_query("ns", registry),
+            _ => url,
         };
         let request = || Request {
             method: question.method.clone(),
@@ -223,6 +212,7 @@ impl Session {
             payload: question.payload,
             unverified: self.is_unverified(to),
             grace: question.grace,
+            host: to.entry_for(&url),
         };
         let known = self.remembered.find(to, &question.scopes);
         let answer = self.follow(at, &home, request(), known.as_ref())?;
@@ -250,7 +240,7 @@ impl Session {
         credential: &Credential,
     ) -> Result<Option<Credential>, RegistryError> {
         let at = Attempt::log_in(registry);
-        let to = self.rules(&at)?.registry(registry);
+        let to = self.registry(&at, registry)?;
         let mut tries = 0;
         loop {
             let (host, asked) = match self.log_in_once(&at, &to, credential) {
@@ -278,6 +268,7 @@ impl Session {
             payload: Payload::None,
             unverified: self.is_unverified(to),
             grace: Duration::ZERO,
+            host: to.entry_for(&home),
         };
         let answer = self.follow(at, &home, request(), None)?;
         if answer.is_success() {
@@ -346,6 +337,9 @@ impl Session {
             if request.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
                 return Err(protocol(format!("it redirects from https to `{next}`")));
             }
+            if !next.same_origin(&request.url) {
+                request.host = None;
+            }
             request.url = next;
         }
         Err(Trouble::Final(protocol(
@@ -357,6 +351,17 @@ impl Session {
 
     /// The origin of a registry. Where plain HTTP is allowed, the host is asked once which it speaks, without any secret.
     fn home(&self, to: &Endpoint) -> Result<Url, Trouble> {
+        let entry = to.host_entry.as_ref();
+        if let Some((entry, base)) = entry.and_then(|entry| Some((entry, entry.base.as_ref()?))) {
+            if entry.is_in_the_clear() && self.options.tls_verify == Some(true) {
+                let text = format!("`{base}` is not protected by TLS");
+                return Err(Trouble::Transport {
+                    host: to.host.clone(),
+                    error: TransportError::Tls(text),
+                });
+            }
+            return Ok(base.below(""));
+        }
         let server = server_of(&to.host);
         let schemes = self.allowed_schemes(to);
         if let [only] = schemes {
@@ -368,7 +373,7 @@ impl Session {
         let mut last_error = None;
         for scheme in schemes {
             let home = Url::new(*scheme, server, "/v2/");
-            match self.probe(home, self.is_unverified(to)) {
+            match self.probe(to, home) {
                 Ok(home) => {
                     locked(&self.schemes).insert(server.to_owned(), *scheme);
                     return Ok(home);
@@ -394,7 +399,11 @@ impl Session {
     fn is_unverified(&self, to: &Endpoint) -> bool {
         match self.options.tls_verify {
             Some(verify) => !verify,
-            None => to.insecure,
+            None => {
+                let entry = to.host_entry.as_ref();
+                let by_entry = entry.and_then(|entry| entry.skip_verify);
+                by_entry.unwrap_or(to.insecure)
+            }
         }
     }
 
@@ -403,19 +412,22 @@ impl Session {
         match self.options.tls_verify {
             Some(true) => &[Scheme::Https],
             _ if is_loopback => &[Scheme::Http, Scheme::Https],
-            _ if self.is_unverified(to) => &[Scheme::Https, Scheme::Http],
+            _ if self.is_unverified(to) && to.host_entry.is_none() => {
+                &[Scheme::Https, Scheme::Http]
+            }
             _ => &[Scheme::Https],
         }
     }
 
-    fn probe(&self, home: Url, unverified: bool) -> Result<Url, TransportError> {
+    fn probe(&self, to: &Endpoint, home: Url) -> Result<Url, TransportError> {
         let request = Request {
             method: Method::GET,
             url: home.clone(),
             headers: Vec::new(),
             payload: Payload::None,
-            unverified,
+            unverified: self.is_unverified(to),
             grace: Duration::ZERO,
+            host: to.entry_for(&home),
         };
         match self.wire.send(&request, None) {
             // What servers that expect TLS say to plain HTTP.
@@ -496,6 +508,7 @@ impl Session {
             payload: Payload::None,
             unverified: self.is_unverified(to),
             grace: Duration::ZERO,
+            host: to.entry_for(&ask.url),
         };
         let Some(form) = &ask.form else {
             return self.follow(at, &ask.url, request, ask.secret.as_ref());
@@ -552,7 +565,7 @@ fn challenges(answer: &Answer) -> Vec<Challenge> {
         .collect()
 }
 
-fn rules_failure(at: &Attempt, source: RulesError) -> RegistryError {
+pub(crate) fn rules_failure(at: &Attempt, source: RulesError) -> RegistryError {
     RegistryError::Rules {
         at: Box::new(at.clone()),
         source,

@@ -14,6 +14,7 @@ use ureq::{Agent, AsSendBody, SendBody, Timeout};
 use crate::certificates::HostCertificates;
 use crate::error::TransportError;
 use crate::host::{Scheme, Url};
+use crate::hosts::Host;
 use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::socket::{Names, connector};
@@ -35,6 +36,8 @@ pub(crate) struct Request<'a> {
     pub(crate) unverified: bool,
     /// How much longer than usual its answer may take.
     pub(crate) grace: Duration,
+    /// What is known of the host it is sent to.
+    pub(crate) host: Option<&'a Host>,
 }
 
 /// What a request carries. A stream is opened anew each time it is sent.
@@ -92,6 +95,7 @@ struct Kind {
     unverified: bool,
     /// The host, if certificates are kept for it.
     host: Option<String>,
+    connect_timeout: Duration,
 }
 
 impl std::fmt::Debug for Wire {
@@ -130,6 +134,11 @@ impl Wire {
             .uri(request.url.to_string());
         for (name, value) in &request.headers {
             http = http.header(*name, value);
+        }
+        for (name, value) in request.host.map_or(&[][..], |host| &host.headers) {
+            if authorization.is_none() || !name.eq_ignore_ascii_case("authorization") {
+                http = http.header(name, value);
+            }
         }
         if let Some(authorization) = authorization {
             http = http.header("authorization", authorization);
@@ -201,7 +210,8 @@ impl Wire {
         let stall = within(self.stall_timeout + request.grace);
         let stalled = match error {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
-                let limit = within(self.connect_timeout);
+                let own = request.host.and_then(|host| host.connect_timeout);
+                let limit = within(own.unwrap_or(self.connect_timeout));
                 return TransportError::TimedOut(format!("no connection {limit}"));
             }
             ureq::Error::Timeout(Timeout::PerRead) => format!("not a byte {stall}"),
@@ -227,12 +237,21 @@ impl Wire {
             proxy: self.proxy.to_reach(url).map(str::to_owned),
             unverified: request.unverified,
             host: None,
+            connect_timeout: self.connect_timeout,
         };
-        let certificates = match url.scheme() {
+        let mut certificates = match url.scheme() {
             Scheme::Https => self.certificates_of(url.authority())?,
             Scheme::Http => None,
         };
         kind.host = certificates.is_some().then(|| url.authority().to_owned());
+        if let Some(host) = request.host {
+            kind.proxy = host.proxy.clone().or(kind.proxy);
+            kind.connect_timeout = host.connect_timeout.unwrap_or(self.connect_timeout);
+            if let Some(own) = &host.certificates {
+                certificates = Some(Arc::clone(own));
+                kind.host = Some(host.name.clone());
+            }
+        }
         if let Some(agent) = locked(&self.agents).get(&kind) {
             return Ok(agent.clone());
         }
@@ -273,8 +292,8 @@ impl Wire {
             .tls_config(tls(kind.unverified, certificates))
             .user_agent(&self.user_agent)
             .accept_encoding("identity")
-            .timeout_resolve(Some(self.connect_timeout))
-            .timeout_connect(Some(self.connect_timeout))
+            .timeout_resolve(Some(kind.connect_timeout))
+            .timeout_connect(Some(kind.connect_timeout))
             .timeout_per_read(Some(self.stall_timeout))
             .timeout_per_write(Some(self.stall_timeout))
             .timeout_recv_response(Some(self.head_timeout()))

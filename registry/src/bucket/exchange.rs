@@ -54,6 +54,7 @@ impl Bucket<'_> {
                 headers: headers.to_vec(),
                 unverified: false,
                 grace: Duration::ZERO,
+                host: None,
                 payload,
             };
             let asked = match self.session.wire.send(&request, None) {

@@ -220,6 +220,7 @@ impl<'a> Asker<'a> {
                 payload: Payload::None,
                 unverified: false,
                 grace: Duration::ZERO,
+                host: None,
             };
             let authorization = self.authorization.as_deref();
             let authorization = authorization.filter(|_| url.same_origin(&self.home));
