@@ -187,7 +187,8 @@ pub(crate) fn holds(
     let question = Question::new(to, Method::HEAD, &path, scopes);
     let answer = session.ask(at, &question, session.options.retries)?;
     match answer.status {
-        404 => Ok(false),
+        // One that can't be asked is sent everything.
+        404 | 405 | 501 => Ok(false),
         _ if answer.is_success() => Ok(true),
         _ => Err(refused(at, answer)),
     }
@@ -210,6 +211,7 @@ pub(crate) fn blob(
         size: descriptor.size(),
         done: 0,
         digester: Digester::new(),
+        from_start: false,
         givers: Vec::new(),
         out,
         progress,
@@ -264,6 +266,8 @@ struct Transfer<'a> {
     size: u64,
     done: u64,
     digester: Digester,
+    /// Whether somebody can't give parts.
+    from_start: bool,
     /// Whose bytes these are.
     givers: Vec<Endpoint>,
     out: &'a mut dyn Write,
@@ -313,12 +317,20 @@ impl Transfer<'_> {
         }
         let path = format!("blobs/{}", self.digest);
         let mut question = Question::new(from, Method::GET, &path, Scopes::pull(&from.repository));
-        if self.done > 0 {
+        if self.done > 0 && !self.from_start {
             question = question.header("range", format!("bytes={}-", self.done));
         }
-        let answer = session.ask_for_success(self.at, &question)?;
+        let answer = session.ask(self.at, &question, session.options.retries)?;
         let host = answer.url.authority().to_owned();
-        let skip = self.already_here(&answer)?;
+        if answer.status == 416 && !self.from_start {
+            return Ok(self.no_parts(host));
+        }
+        if !answer.is_success() {
+            return Err(refused(self.at, answer));
+        }
+        let Some(skip) = self.already_here(&answer)? else {
+            return Ok(self.no_parts(host));
+        };
         let mut body = answer.reader();
         if let Err(error) = io::copy(&mut (&mut body).take(skip), &mut io::sink()) {
             return Ok(Outcome::Cut {
@@ -329,8 +341,18 @@ impl Transfer<'_> {
         self.copy(&mut body, host)
     }
 
-    /// How much of this answer's body was received before: nothing if the registry honoured the range.
-    fn already_here(&self, answer: &Answer) -> Result<u64, RegistryError> {
+    /// The registry gives parts wrongly: next time all of it is asked for.
+    fn no_parts(&mut self, host: String) -> Outcome {
+        self.from_start = true;
+        Outcome::Cut {
+            host,
+            error: TransportError::Cut("it gave another part than was asked for".to_owned()),
+        }
+    }
+
+    /// How much of this answer's body was received before: nothing if the registry honoured the range. `None` if it is a part
+    /// that doesn't follow.
+    fn already_here(&self, answer: &Answer) -> Result<Option<u64>, RegistryError> {
         if answer.status == 206 {
             let starts = answer.header("content-range").and_then(|range| {
                 range
@@ -341,11 +363,12 @@ impl Transfer<'_> {
                     .ok()
             });
             return match starts {
-                Some(start) if start <= self.done => Ok(self.done - start),
+                Some(start) if start <= self.done => Ok(Some(self.done - start)),
+                _ if !self.from_start => Ok(None),
                 _ => Err(protocol(
                     self.at,
                     answer.url.authority(),
-                    "its partial content is not the part that was asked for",
+                    "it gives a part where all was asked for",
                 )),
             };
         }
@@ -354,7 +377,7 @@ impl Transfer<'_> {
             .and_then(|length| length.parse::<u64>().ok());
         match announced {
             Some(actual) if actual != self.size => Err(self.wrong_size(actual)),
-            _ => Ok(self.done),
+            _ => Ok(Some(self.done)),
         }
     }
 

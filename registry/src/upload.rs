@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use kiln_image::Digester;
+use kiln_image::{Digest, Digester};
 use ureq::http::Method;
 
 use crate::error::RegistryError;
@@ -185,7 +185,7 @@ impl Upload<'_, '_> {
         };
         let ends = self.manner == Manner::AtOnce || self.done == self.blob.size;
         if answer.is_success() && ends {
-            return Ok(Outcome::Done);
+            return self.check(&answer).map(|()| Outcome::Done);
         }
         if answer.is_success() {
             self.took(&answer)?;
@@ -205,6 +205,19 @@ impl Upload<'_, '_> {
             return Ok(Outcome::Trouble(error, asked));
         }
         Err(error)
+    }
+
+    /// Whether what the registry says it has is what it was sent.
+    fn check(&self, answer: &Answer) -> Result<(), RegistryError> {
+        let announced = answer.header("docker-content-digest");
+        match announced.and_then(|header| header.parse::<Digest>().ok()) {
+            Some(actual) if actual != self.blob.digest => Err(RegistryError::DigestMismatch {
+                at: Box::new(self.blob.at.clone()),
+                expected: self.blob.digest,
+                actual,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn in_pieces(&mut self) {

@@ -9,7 +9,7 @@ use std::io::{self, Cursor, Read};
 
 use kiln_image::media_type::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use kiln_image::{Descriptor, Digest, Reference};
-use kiln_registry::{Client, Options, Pushed, RegistryError};
+use kiln_registry::{Client, Options, Pushed, RegistryError, TransportError};
 use real::material::{descriptor, layer};
 use real::skopeo;
 
@@ -84,4 +84,15 @@ fn network_a_name_that_is_not_there_is_not_found() {
         .resolve(&reference("nothing:1"))
         .unwrap_err();
     assert!(matches!(error, RegistryError::NotFound { .. }), "{error}");
+}
+
+#[test]
+#[ignore = "network tier: run by `cargo xtask test`"]
+fn network_a_host_that_nobody_has_is_said_so() {
+    let image = "nobody.invalid/app:1".parse().unwrap();
+    let error = Client::new(Options::default()).resolve(&image).unwrap_err();
+    let RegistryError::Unreachable { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*source, TransportError::UnknownHost);
 }

@@ -244,6 +244,7 @@ fn exchange(
         payload,
         unverified: false,
         grace: Duration::ZERO,
+        host: None,
     };
     let answer = wire.send(&request, None);
     let answer = answer.map_err(|error| format!("`{host}` can't be reached: {error}"))?;

@@ -5,6 +5,7 @@ mod access;
 mod bucket;
 mod conformance;
 mod fetching;
+mod hostile;
 mod hosts;
 mod mirrors;
 mod pulling;
