@@ -42,6 +42,16 @@ const BOOKS: [&str; 11] = [
     "tmp",
 ];
 
+/// Directories in which there are entries; `mounts` has more besides.
+const AROUND: [&str; 6] = [
+    "",
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "remotes",
+    "remotes/git",
+];
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryKind {
@@ -215,9 +225,24 @@ impl Store {
             entry.shared = shared.map(|part| part.bytes).sum();
         }
         if detail == Detail::Descriptions {
-            inventory.books = BOOKS.iter().map(|name| disk_use(&self.dir(name))).sum();
+            inventory.books = self.books(&inventory);
         }
         Ok(inventory)
+    }
+
+    /// What belongs to no entry: records, and the directories that entries are in.
+    fn books(&self, inventory: &Inventory) -> u64 {
+        let books = BOOKS.iter().map(|name| disk_use(&self.dir(name)));
+        let around = AROUND.iter().map(|name| {
+            let directory = fs::symlink_metadata(self.dir(name));
+            directory.map_or(0, |directory| directory.blocks() * 512)
+        });
+        let mounts = inventory.entries.iter().filter_map(|entry| {
+            let is_mount = entry.kind == EntryKind::CacheMount;
+            is_mount.then(|| entry.own.bytes())
+        });
+        let of_mounts = disk_use(&self.mounts_dir()).saturating_sub(mounts.sum());
+        books.chain(around).sum::<u64>() + of_mounts
     }
 
     fn take_images(&self, inventory: &mut Inventory) -> Result<(), StoreError> {

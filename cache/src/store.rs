@@ -27,6 +27,7 @@
 //!   builds/<number>-…          what was built, and what it printed                           (builds)
 //!   locks/                    store, key-<hex>                                              (locks)
 //!   tmp/kiln-*/               one for each process that is writing                          (tmp)
+//!     lease                   what the process relies on, which no collection takes         (lease)
 //! ```
 //!
 //! **Whole or not there.** A thing is made below `tmp/` and renamed to its name when it is whole. Two processes

@@ -424,3 +424,26 @@ fn a_held_step_and_a_held_mount_stay() {
     assert_eq!(collect(&store, &within(NO_LIMITS)).mounts, 1);
     assert!(!mount.exists());
 }
+
+#[test]
+fn all_that_is_there_is_counted_once() {
+    let (_dir, store) = store();
+    let layer = put_layer(&store, "layer");
+    let blob = store.cas().put(b"blob").unwrap();
+    put_record(&store, "a", layer);
+    store
+        .refs()
+        .set_untagged(&put_image(&store, &[layer], &[blob]))
+        .unwrap();
+    let mount = store.mounts_dir().join("id/variant-0");
+    fs::create_dir_all(&mount).unwrap();
+    fs::write(mount.join("f"), "cached").unwrap();
+    let lock = fs::File::create(mount.with_extension("lock")).unwrap();
+    let caches = mount.parent().unwrap();
+    store.note_mount_use(caches, "go", &lock).unwrap();
+    store.remotes().repository("https://r.test/x").unwrap();
+    // Measured once before: what a layer takes is noted beside it.
+    store.inventory(Detail::Descriptions).unwrap();
+    let inventory = store.inventory(Detail::Descriptions).unwrap();
+    assert_eq!(inventory.total(), crate::inventory::disk_use(store.root()));
+}
