@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use kiln_executor::sandbox::Rung;
 
 use crate::args::{ProgressMode, RegistryFlags};
@@ -107,6 +108,22 @@ impl Config {
     pub(crate) fn with_registry_flags(mut self, flags: RegistryFlags) -> Self {
         self.registry_flags = flags;
         self
+    }
+
+    /// The date that `SOURCE_DATE_EPOCH` gives to what is made, as RFC 3339 says it.
+    pub(crate) fn source_date_epoch(&self) -> Result<Option<String>, Failure> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let Some(text) = self.variable(NAME).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let seconds = text.parse().ok();
+        let date = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        match date {
+            Some(date) => Ok(Some(date.to_string())),
+            None => Err(Failure::usage(format!(
+                "`{NAME}` is `{text}`, and no number of seconds since 1970"
+            ))),
+        }
     }
 
     /// How to show progress: the flag, else `KILN_PROGRESS`, else `BUILDKIT_PROGRESS`, else what fits the terminal.

@@ -58,10 +58,7 @@ fn main() -> ExitCode {
     crash::install_hook();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => match unsupported::explain(&error) {
-            Some(failure) => return end(Err(failure)).into(),
-            None => cache_flags::without_secrets(error).exit(),
-        },
+        Err(error) => return wrong_line(error),
     };
     let outcome = crash::guard(|| {
         let config = Config::resolve(cli.root, Environment::current())?;
@@ -69,6 +66,20 @@ fn main() -> ExitCode {
         command::run(cli.command, &config)
     });
     end(outcome).into()
+}
+
+/// The command line can't be read, or asks for help.
+fn wrong_line(error: clap::Error) -> ExitCode {
+    let is_of_run = unsupported::is_of_run(std::env::args());
+    match unsupported::explain(&error, is_of_run) {
+        Some(failure) if is_of_run => end(command::run::exit_as_docker(Err(failure))).into(),
+        Some(failure) => end(Err(failure)).into(),
+        None if error.use_stderr() && is_of_run => {
+            let _ = error.print(); // nobody is left to tell
+            command::run::KILN_FAILED.into()
+        }
+        None => cache_flags::without_secrets(error).exit(),
+    }
 }
 
 /// Shows what went wrong, once, and says how to exit.

@@ -5,14 +5,23 @@ use kiln_cache::{ContainerRecord, Store};
 use kiln_executor::container;
 use kiln_executor::images::{self, StoredImage};
 use kiln_executor::{Cause, Services};
-use kiln_image::{DiffId, Digest, Reference};
+use kiln_image::{DiffId, Digest, Platform, Reference};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// The image that `text` names: a reference, an id, or the beginning of one.
 pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, Failure> {
-    images::find(services, text).map_err(|error| match &*error.cause {
+    find_for(services, text, None)
+}
+
+/// The same for a platform, if one is asked for.
+pub(crate) fn find_for(
+    services: &Services<'_>,
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<StoredImage, Failure> {
+    images::find_for(services, text, platform).map_err(|error| match &*error.cause {
         Cause::Image(message) => {
             with_guess(services, text, Failure::new(Exit::Failed, "image", message))
         }

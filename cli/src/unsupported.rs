@@ -1,4 +1,4 @@
-//! Flags of `docker buildx build` that kiln does not have: whoever types one is told so, not that it is a slip.
+//! Flags of `docker buildx build` and `docker run` that kiln does not have: whoever types one is told so, not that it is a slip.
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -60,23 +60,86 @@ const FLAGS: [&str; 50] = [
     "--ulimit",
 ];
 
+/// Flags of `docker run` that kiln does not have, and what to do instead.
+const OF_RUN: [(&[&str], &str); 10] = [
+    (
+        &["-d", "--detach", "--restart", "--detach-keys", "--cidfile"],
+        "containers run in the foreground: let the shell (`&`), systemd or the CI job put it into the background",
+    ),
+    (
+        &[
+            "-p",
+            "--publish",
+            "-P",
+            "--publish-all",
+            "--expose",
+            "--ip",
+            "--ip6",
+            "--mac-address",
+            "--link",
+            "--network-alias",
+        ],
+        "containers are in the machine's own network: what listens there is reached without it",
+    ),
+    (
+        &["--dns", "--dns-option", "--dns-search"],
+        "`-v FILE:/etc/resolv.conf:ro` gives it another one",
+    ),
+    (
+        &["--init"],
+        "process 1 is the program; put an init there: `-v /usr/bin/tini:/init:ro --entrypoint /init`, say",
+    ),
+    (
+        &["--volumes-from", "--volume-driver"],
+        "kiln has no volumes; `-v PATH:TARGET` shows a folder",
+    ),
+    (
+        &["--device", "--gpus", "--device-cgroup-rule"],
+        "`--privileged` gives it the machine's devices",
+    ),
+    (
+        &["-l", "--label", "--label-file"],
+        "labels are the image's: `kiln build --label`",
+    ),
+    (
+        &["--pid", "--ipc", "--uts", "--userns", "--cgroupns"],
+        "each container has namespaces of its own",
+    ),
+    (
+        &[
+            "--health-cmd",
+            "--no-healthcheck",
+            "--health-interval",
+            "--stop-signal",
+            "--stop-timeout",
+        ],
+        "nobody watches or stops a container but who started it",
+    ),
+    (
+        &["--log-driver", "--log-opt", "-a", "--attach", "--sig-proxy"],
+        "its output is kiln's own: redirect it",
+    ),
+];
+
 /// What to say instead of clap's own message, if that flag is one that `docker buildx build` has.
-pub(crate) fn explain(error: &clap::Error) -> Option<Failure> {
+pub(crate) fn explain(error: &clap::Error, is_of_run: bool) -> Option<Failure> {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
         _ => None,
     };
-    if error.kind() != ErrorKind::UnknownArgument
-        || !context(ContextKind::Usage)?.contains("kiln build")
-    {
+    if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
     let typed = context(ContextKind::InvalidArg)?;
-    let flag = match typed
-        .split_once('=')
-        .map_or(typed.as_str(), |(name, _)| name)
-    {
+    let name = typed.split_once('=').map_or(&*typed, |(name, _)| name);
+    if is_of_run {
+        return of_run(name);
+    }
+    if !context(ContextKind::Usage)?.contains("kiln build") {
+        return None;
+    }
+    let flag = match name {
         "-m" => "--memory",
         "-c" => "--cpu-shares",
         flag => flag,
@@ -84,6 +147,23 @@ pub(crate) fn explain(error: &clap::Error) -> Option<Failure> {
     is_missing(flag).then(|| {
         Failure::usage(format!("`kiln build` does not support `{flag}` yet"))
             .note("`docker buildx build` has it; kiln takes no flag that it does not honour")
+    })
+}
+
+/// Whether a command line is one of `kiln run` or `kiln shell`.
+pub(crate) fn is_of_run(words: impl IntoIterator<Item = String>) -> bool {
+    let cli = Cli::command();
+    let mut words = words.into_iter().skip(1);
+    let command = words.find(|word| cli.find_subcommand(word).is_some());
+    command.is_some_and(|command| matches!(&*command, "run" | "shell"))
+}
+
+fn of_run(flag: &str) -> Option<Failure> {
+    let known = OF_RUN.iter().find(|(flags, _)| flags.contains(&flag));
+    known.map(|(_, instead)| {
+        Failure::usage(format!("`kiln run` does not support `{flag}`"))
+            .note("`docker run` has it; kiln takes no flag that it does not honour")
+            .help(*instead)
     })
 }
 
@@ -106,7 +186,8 @@ mod tests {
 
     fn said(line: &str) -> Option<String> {
         let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
-        explain(&error).map(|failure| failure.reports[0].message.clone())
+        let is_of_run = is_of_run(line.split(' ').map(str::to_owned));
+        explain(&error, is_of_run).map(|failure| failure.reports[0].message.clone())
     }
 
     #[test]
@@ -117,5 +198,16 @@ mod tests {
         assert_eq!(said("kiln build --builder=other ."), message("--builder"));
         assert_eq!(said("kiln build --nonsense ."), None);
         assert_eq!(said("kiln images --policy"), None);
+    }
+
+    #[test]
+    fn a_flag_of_run_is_known_by_name() {
+        let message = |flag| Some(format!("`kiln run` does not support `{flag}`"));
+        assert_eq!(said("kiln run -d busybox"), message("-d"));
+        assert_eq!(
+            said("kiln run --publish=80:80 busybox"),
+            message("--publish")
+        );
+        assert_eq!(said("kiln run --nonsense busybox"), None);
     }
 }

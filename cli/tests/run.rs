@@ -270,3 +270,37 @@ fn sandbox_a_container_has_a_terminal_only_if_that_is_asked_for() {
         assert!(shown.stdout.contains(expected), "{flags}: {shown:?}");
     }
 }
+
+#[test]
+fn sandbox_a_container_has_the_rights_that_flags_say() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let look = |flags: &[&str], what: &str| {
+        let script = format!("grep {what}: /proc/self/status");
+        let words = [&["run", "--rm"], flags, &["busybox", "sh", "-c", &script]].concat();
+        let told = env.kiln(&words).succeeds().stdout;
+        told.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(look(&["--cap-drop=ALL"], "CapBnd"), "0000000000000000");
+    let some = ["--cap-drop", "all", "--cap-add", "chown,CAP_FOWNER"];
+    assert_eq!(look(&some, "CapBnd"), "0000000000000009");
+    assert_eq!(
+        look(&["--security-opt=no-new-privileges"], "NoNewPrivs"),
+        "1"
+    );
+}
+
+#[test]
+fn run_says_what_it_does_not_have() {
+    let env = TestEnv::new();
+    env.kiln(&["run", "-d", "busybox"])
+        .fails_with(125, "error: `kiln run` does not support `-d`");
+    env.kiln(&["run", "--cpus", "many", "busybox"]).fails(125);
+    env.kiln(&["run", "-w", "here", "busybox"]).fails(125);
+    env.kiln(&["run", "--pull=never", "busybox"]).fails_with(
+        125,
+        "error[image]: there is no image `busybox` in the store",
+    );
+}

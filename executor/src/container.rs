@@ -24,8 +24,8 @@ use crate::op::exec::{link_owners, links_to_kernel, network};
 use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError, SandboxSpec, Stdio,
-    User, hostnames,
+    CapabilitySet, DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError,
+    SandboxSpec, Stdio, User, hostnames,
 };
 use crate::snapshot::Snapshot;
 use crate::ulimit;
@@ -107,8 +107,8 @@ pub struct RunOptions {
     pub hostname: String,
     /// Whether standard input is a terminal for the program.
     pub terminal: bool,
-    /// Whether it may do what root may here: `--privileged`.
-    pub privileged: bool,
+    /// What it may do.
+    pub rights: Rights,
     /// Names and addresses for `/etc/hosts`.
     pub extra_hosts: Vec<(String, String)>,
     /// Which network it sees.
@@ -119,6 +119,31 @@ pub struct RunOptions {
     pub resources: Resources,
     /// As what it is kept after it ended, if it is.
     pub keep: Option<Keep>,
+}
+
+/// What a container's program may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// All that root may do here; then the others don't matter.
+    pub privileged: bool,
+    /// The capabilities that it can have.
+    pub capabilities: CapabilitySet,
+    /// Whether its system calls are filtered.
+    pub seccomp: bool,
+    /// Whether setuid programs give it nothing.
+    pub no_new_privileges: bool,
+}
+
+/// As steps have them (R-RT-5, R-RT-6).
+impl Default for Rights {
+    fn default() -> Self {
+        Self {
+            privileged: false,
+            capabilities: CapabilitySet::DOCKER_DEFAULT,
+            seccomp: true,
+            no_new_privileges: false,
+        }
+    }
 }
 
 /// What a container that is kept is called.
@@ -211,9 +236,12 @@ fn run_in(
         cgroup: cgroup.joins(),
         terminal: options.terminal,
         read_only: options.read_only,
+        capabilities: options.rights.capabilities,
+        seccomp: options.rights.seccomp,
+        no_new_privileges: options.rights.no_new_privileges,
         ..SandboxSpec::new(snapshot.root_spec(), argv)
     };
-    let spec = match options.privileged {
+    let spec = match options.rights.privileged {
         true => spec.insecure(),
         false => spec,
     };

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             author: args.author.clone(),
             message: args.message.clone(),
             config: changed(&base, &args.changes)?,
+            created: config.source_date_epoch()?,
         };
         watched.task("commit".to_owned(), |task| {
             images::commit(services, &container, commit, task).map_err(Failure::from_engine)

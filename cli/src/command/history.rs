@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use kiln_cache::Store;
 use kiln_executor::images::StoredImage;
-use kiln_image::History;
+use kiln_image::{History, Platform};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     waste: bool,
     #[arg(long, default_value = "table", value_name = "FORMAT", help = FORMAT_HELP)]
     format: Format,
+    /// Which platform of the image [default: this machine's, or else the first]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
     /// Name or id of an image
     image: String,
 }
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         return waste::run(args, config);
     }
     let session = Session::open(config)?;
-    let image = stored::find(&session.services()?, &args.image)?;
+    let image = stored::find_for(&session.services()?, &args.image, args.platform.as_ref())?;
     let rows = rows(args, &session.store, &image);
     let mut out = io::stdout().lock();
     if args.quiet {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use kiln_cache::Store;
 use kiln_executor::images::StoredImage;
-use kiln_image::Reference;
+use kiln_image::{Platform, Reference};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Show all images. There are no hidden ones: every image of the store is listed without it too
     #[arg(short, long)]
     all: bool,
-    /// Only images that are so: dangling=BOOL (without a name), label=KEY[=VALUE], before=IMAGE, since=IMAGE, reference=PATTERN; may
-    /// be repeated
+    /// Only images that are so: dangling=BOOL (without a name), label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, reference=PATTERN;
+    /// may be repeated
     #[arg(short, long = "filter", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,
     /// Only images of this name, with or without a tag; `*`, `?`, `[ab]` and `{a,b}` as in a shell
@@ -55,6 +55,7 @@ struct Row {
     digest: String,
     #[serde(rename = "ID")]
     id: String,
+    platform: String,
     repository: String,
     size: String,
     tag: String,
@@ -68,11 +69,20 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mut images = stored::all(&services)?;
     images.retain(|image| filters.takes(image));
     images.sort_by_key(|image| std::cmp::Reverse(image.record.created_at));
+    // Where all are for this machine, that goes without saying.
+    let host = Platform::host();
+    let is_foreign = |image: &StoredImage| host.preference(&image.config.platform()).is_none();
+    let platforms = images.iter().any(is_foreign);
     let rows = images.iter().map(|image| row(args, &session.store, image));
     let mut out = io::stdout().lock();
     match args.quiet {
         true => write_ids(rows, &mut out)?,
-        false => format::print(&args.format, &columns(args.digests), rows, &mut out)?,
+        false => format::print(
+            &args.format,
+            &columns(args.digests, platforms),
+            rows,
+            &mut out,
+        )?,
     }
     Ok(Exit::Done)
 }
@@ -89,6 +99,7 @@ fn row(args: &Args, store: &Store, image: &StoredImage) -> Row {
             .as_ref()
             .map_or_else(none, |manifest| manifest.digest.to_string()),
         id: stored::id(image.record.config, args.no_trunc),
+        platform: image.config.platform().to_string(),
         repository: name.map_or_else(none, repository),
         size: human::size(stored::size(store, image.config.diff_ids())),
         tag: name
@@ -112,7 +123,7 @@ fn write_ids(rows: impl Iterator<Item = Row>, out: &mut dyn Write) -> io::Result
     ids.try_for_each(|id| writeln!(out, "{id}"))
 }
 
-fn columns(digests: bool) -> Vec<Column<Row>> {
+fn columns(digests: bool, platforms: bool) -> Vec<Column<Row>> {
     let mut columns: Vec<Column<Row>> = vec![
         Column::new("REPOSITORY", "Repository", |row| row.repository.clone()),
         Column::new("TAG", "Tag", |row| row.tag.clone()),
@@ -120,6 +131,10 @@ fn columns(digests: bool) -> Vec<Column<Row>> {
         Column::new("CREATED", "CreatedSince", |row| row.created_since.clone()),
         Column::new("SIZE", "Size", |row| row.size.clone()),
     ];
+    if platforms {
+        let platform = Column::new("PLATFORM", "Platform", |row: &Row| row.platform.clone());
+        columns.insert(3, platform);
+    }
     if digests {
         columns.insert(2, Column::new("DIGEST", "Digest", |row| row.digest.clone()));
     }

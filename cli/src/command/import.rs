@@ -42,6 +42,13 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     // Where the tar lay is nobody's business: the same tar gives the same history anywhere.
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     let source = name.to_string_lossy().into_owned();
+    let typed = args.file.to_string_lossy();
+    if typed.starts_with("http://") || typed.starts_with("https://") {
+        return Err(
+            Failure::usage("`kiln import` reads files and stdin, no addresses")
+                .help(format!("`curl -fsSL {typed} | kiln import -` does")),
+        );
+    }
     let reader: Box<dyn Read> = match args.file == Path::new("-") {
         true => Box::new(std::io::stdin().lock()),
         false => Box::new(
@@ -56,6 +63,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
             .clone()
             .unwrap_or_else(|| format!("Imported from {source}")),
         config: commit::changed(&ImageConfig::for_platform(&platform), &args.changes)?,
+        created: config.source_date_epoch()?,
         platform,
     };
     let session = Session::open_with_files(config, None)?;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use kiln_cache::Store;
 use kiln_executor::images::StoredImage;
-use kiln_image::Reference;
+use kiln_image::{Platform, Reference};
 use serde_json::{Value, json};
 
 use super::images::repository;
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// `json` prints one object a line instead of an indented list; a template such as `{{.Config.Cmd}}` prints a line of its own
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// Which platform of the images [default: this machine's, or else the first]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
     /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -56,7 +59,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let services = session.services()?;
     let mut objects = Vec::new();
     for text in &args.images {
-        let image = stored::find(&services, text)?;
+        let image = stored::find_for(&services, text, args.platform.as_ref())?;
         let names = stored::names(&services, image.record.config)?;
         objects.push(object(&session.store, &image, &names)?);
     }

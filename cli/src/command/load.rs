@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use kiln_executor::images;
+use kiln_executor::{BuildError, Cause, images};
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -30,6 +30,14 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .as_ref()
         .map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
     let reader: Box<dyn Read> = match &args.input {
+        Some(path) if path.is_dir() => {
+            let message = format!("`{}` is a directory, and no archive", path.display());
+            let tar = format!(
+                "`tar -C {} -c . | kiln load` loads an OCI layout",
+                path.display()
+            );
+            return Err(Failure::usage(message).help(tar));
+        }
         Some(path) => {
             Box::new(File::open(path).map_err(|error| Failure::unreadable(path, &error))?)
         }
@@ -38,7 +46,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, None)?;
     let (loaded, _) = session.watch(mode, |watched| {
         watched.task(format!("load {from}"), |task| {
-            images::load(&watched.services, reader, task).map_err(Failure::from_engine)
+            images::load(&watched.services, reader, task).map_err(unusable)
         })
     });
     let loaded = loaded?;
@@ -52,4 +60,17 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// No registry has to do with an archive that is wrong.
+fn unusable(error: BuildError) -> Failure {
+    let is_about_the_archive = matches!(&*error.cause, Cause::Image(_));
+    let failure = Failure::from_engine(error);
+    match is_about_the_archive {
+        true => Failure {
+            exit: Exit::Failed,
+            ..failure
+        },
+        false => failure,
+    }
 }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod mounts;
+mod rights;
 mod stage;
 mod streams;
 pub(crate) mod subject;
@@ -13,7 +14,8 @@ use kiln_cache::{FailedStep, KeyLock};
 use kiln_executor::container::{self, Keep, Receiver, RunEnd, RunOptions};
 use kiln_executor::sandbox::terminal::{Pty, RawMode};
 use kiln_executor::sandbox::{MountSpec, SandboxError, Stdio};
-use kiln_executor::{BuildError, Cause};
+use kiln_executor::{BuildError, Cause, Resources};
+use kiln_image::Platform;
 use kiln_parser::Severity;
 use kiln_planner::Network;
 use rustix::termios::isatty;
@@ -28,6 +30,7 @@ use crate::session::{LazySession, Session};
 use crate::step_flags::StepFlags;
 use environment::environment;
 use mounts::{Mount, Volume, mounts_of_step};
+use rights::RightsFlags;
 pub(crate) use stage::StageFlags;
 use streams::streams;
 use subject::Chosen;
@@ -114,14 +117,22 @@ pub(crate) struct ContainerFlags {
     #[arg(short = 'h', long, value_name = "NAME", value_parser = hostname)]
     pub(crate) hostname: Option<String>,
     /// Working directory
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = workdir)]
     pub(crate) workdir: Option<String>,
     /// User, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
-    /// All capabilities, no filter of system calls, nothing hidden of /proc and /sys, the machine's devices
-    #[arg(long)]
-    pub(crate) privileged: bool,
+    #[command(flatten)]
+    pub(crate) rights: RightsFlags,
+    /// Processors' time, in processors: 1.5
+    #[arg(long, value_name = "NUMBER", value_parser = cpus, conflicts_with_all = ["cpu_quota", "cpu_period"])]
+    pub(crate) cpus: Option<f64>,
+    /// Which platform of the image, or of the stage [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// When to ask the image's registry: missing, if it isn't in the store; always; or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) pull: Pull,
     /// How it is kept apart, see `kiln build --help` [env: KILN_SANDBOX]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
@@ -129,6 +140,15 @@ pub(crate) struct ContainerFlags {
     pub(crate) steps: StepFlags,
     #[command(flatten)]
     pub(crate) resources: ResourceFlags,
+}
+
+/// `--pull`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Pull {
+    #[default]
+    Missing,
+    Always,
+    Never,
 }
 
 /// What is to run, and how.
@@ -143,7 +163,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// As Docker has it: what kiln itself could not do is told apart from all that the program may end with.
-const KILN_FAILED: u8 = 125;
+pub(crate) const KILN_FAILED: u8 = 125;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
@@ -174,11 +194,13 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
         _ if args.stage.stray().is_some() => return Err(stray(&args.stage)),
         (Some(_), true, _) => return Err(Failure::usage("a stage and a step are two things")),
         (Some(step), false, _) => subject::failed_step(session.opened()?, Some(step))?,
-        (None, true, Some(context)) => args.stage.build(context, sandbox, &session, config)?,
+        (None, true, Some(context)) => args.stage.build(context, &args.flags, &session, config)?,
         (None, true, None) => {
             return Err(Failure::usage("the stage's CONTEXT is missing").help("`.` is this folder"));
         }
-        (None, false, Some(image)) => subject::find_or_pull(session.opened()?, config, image)?,
+        (None, false, Some(image)) => {
+            subject::find_or_pull(session.opened()?, config, image, &args.flags)?
+        }
         (None, false, None) => {
             return Err(Failure::usage("there is nothing to run")
                 .help("name an image, or a stage with --target, or a failed step with --step"));
@@ -246,7 +268,9 @@ pub(crate) fn start(
             .map_err(|error| could_not_run(&error))
         };
         if asked.tty {
-            return in_terminal(start);
+            // Without -i what is no keyboard is somebody else's: a loop's list, say.
+            let reads = asked.interactive || isatty(rustix::stdio::stdin());
+            return in_terminal(reads, start);
         }
         let (stdio, relays) = streams(asked.interactive).map_err(no_terminal)?;
         let ended = start(stdio);
@@ -298,11 +322,14 @@ fn hold_name(name: &str, session: &Session) -> Result<KeyLock, Failure> {
 
 /// Runs `start` with a pseudo-terminal, passing on keys and output until the program has ended. Errors are shown after
 /// the user's own terminal is itself again.
-fn in_terminal(start: impl FnOnce(Stdio) -> Result<RunEnd, Failure>) -> Result<RunEnd, Failure> {
+fn in_terminal(
+    reads: bool,
+    start: impl FnOnce(Stdio) -> Result<RunEnd, Failure>,
+) -> Result<RunEnd, Failure> {
     let (stdio, master) = Pty::open().and_then(Pty::split).map_err(no_terminal)?;
     let _raw = RawMode::enter().map_err(no_terminal)?;
     std::thread::scope(|scope| {
-        let relay = scope.spawn(move || master.relay());
+        let relay = scope.spawn(move || master.relay(reads));
         let ended = start(stdio);
         // Ends with the program. What could not be shown after it is lost with the terminal it was for.
         let _ = relay.join();
@@ -356,16 +383,36 @@ fn options(asked: &Asked<'_>, config: &Config, chosen: &Chosen) -> Result<RunOpt
         read_only: flags.read_only,
         hostname: hostname.unwrap_or_else(|| HOSTNAME.to_owned()),
         terminal: asked.tty,
-        privileged: flags.privileged,
+        rights: flags.rights.rights(),
         extra_hosts: [hosts, &flags.steps.extra_hosts()].concat(),
         network,
         limits: flags.steps.limits(),
-        resources: flags.resources.resources().map_err(Failure::usage)?,
+        resources: resources(flags)?,
         keep: asked.keep.as_ref().map(|name| Keep {
             name: name.clone(),
             image_name: chosen.name.clone(),
         }),
     })
+}
+
+/// `--cpus` is a quota of time.
+fn resources(flags: &ContainerFlags) -> Result<Resources, Failure> {
+    /// Of the quota, in microseconds; Docker's.
+    const PERIOD: u64 = 100_000;
+    let mut asked = flags.resources.clone();
+    if let Some(cpus) = flags.cpus {
+        asked.cpu_period = Some(PERIOD);
+        asked.cpu_quota = Some((cpus * PERIOD as f64) as i64);
+    }
+    asked.resources().map_err(Failure::usage)
+}
+
+/// A number of processors that the kernel can measure out.
+fn cpus(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    number
+        .filter(|number| (0.01..=4096.0).contains(number))
+        .ok_or_else(|| "it is no number of processors, such as `1.5`".to_owned())
 }
 
 /// Those of all flags, each below the ones that it may be in, and what a step had of its own.
@@ -379,6 +426,13 @@ fn mounts(flags: &ContainerFlags, step: Option<&FailedStep>) -> Result<Vec<Mount
     mounts.extend(own);
     mounts.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(mounts)
+}
+
+fn workdir(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("it is not an absolute path".to_owned()),
+    }
 }
 
 fn hostname(text: &str) -> Result<String, String> {
@@ -432,6 +486,9 @@ mod tests {
             ("x_.-y", true),
         ] {
             assert_eq!(container_name(text).is_ok(), good, "{text}");
+        }
+        for (text, good) in [("1.5", true), ("0", false), ("-1", false), ("x", false)] {
+            assert_eq!(cpus(text).is_ok(), good, "{text}");
         }
         for (text, good) in [
             ("web", true),

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use kiln_executor::images::{self, StoredImage};
+use kiln_image::Platform;
 
 use crate::archive_file::{check_output, write_to};
 use crate::config::Config;
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Only the images for this platform [default: all that a name stands for]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
     /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -35,7 +39,10 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let images = args
         .images
         .iter()
-        .map(|text| stored::find(&services, text))
+        .map(|text| match &args.platform {
+            None => stored::find(&services, text),
+            asked => stored::find_for(&services, text, asked.as_ref()).map(StoredImage::alone),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let (saved, _) = session.watch(mode, |watched| {
         write_to(args.output.as_deref(), |out| write(&watched, &images, out))

@@ -48,7 +48,7 @@ fn open(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = LazySession::new(|| Session::open_with_files(config, sandbox));
     let chosen = match (&args.what, args.stage.is_asked()) {
         _ if args.stage.stray().is_some() => return Err(run::stray(&args.stage)),
-        (Some(context), true) => args.stage.build(context, sandbox, &session, config)?,
+        (Some(context), true) => args.stage.build(context, &args.flags, &session, config)?,
         (None, true) => {
             return Err(Failure::usage("the stage's CONTEXT is missing").help("`.` is this folder"));
         }
@@ -56,7 +56,7 @@ fn open(args: &Args, config: &Config) -> Result<Exit, Failure> {
         (Some(name), false) => match stored::container(&session.opened()?.services()?, name) {
             Ok(container) => subject::Chosen::container(container),
             Err(missing) if missing.exit == Exit::Failed => {
-                subject::find_or_pull(session.opened()?, config, name)?
+                subject::find_or_pull(session.opened()?, config, name, &args.flags)?
             }
             Err(failure) => return Err(failure),
         },

@@ -340,6 +340,8 @@ pub struct Import {
     pub platform: Platform,
     /// How it is run.
     pub config: RunConfig,
+    /// When it was made, as RFC 3339 says it; `None` for now.
+    pub created: Option<String>,
 }
 
 /// Makes an image of one layer out of the tar of a root filesystem, compressed or not.
@@ -355,6 +357,7 @@ pub fn import(
         config.config = import.config;
         let entry = History {
             comment: import.message,
+            created: import.created,
             ..History::default()
         };
         keep_with(services, config, vec![layer], entry, import.name)

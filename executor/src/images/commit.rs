@@ -21,6 +21,8 @@ pub struct Commit {
     pub message: String,
     /// How it is run.
     pub config: RunConfig,
+    /// When it was made, as RFC 3339 says it; `None` for now.
+    pub created: Option<String>,
 }
 
 /// The config of the image that a container is of, with the container's way to run it.
@@ -71,8 +73,8 @@ pub fn commit(
                 .collect::<Vec<_>>()
                 .join(" "),
             comment: commit.message,
+            created: commit.created,
             empty_layer: container.changes.is_none(),
-            ..History::default()
         };
         let config = ImageConfig {
             author: commit.author,

@@ -254,17 +254,50 @@ fn pulled_blobs(
     Ok(true)
 }
 
-/// The image that `text` names: a reference, or an id or its beginning.
+/// The image that `text` names: a reference, or an id or its beginning. Of several platforms this machine's, or else the first.
 pub fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, BuildError> {
-    let by_name = match text.parse::<Reference>() {
-        Ok(reference) => find_by_name(services, &reference, None).map_err(BuildError::new)?,
-        Err(_) => None,
+    find_for(services, text, None)
+}
+
+/// The same for a platform, if one is asked for.
+pub fn find_for(
+    services: &Services<'_>,
+    text: &str,
+    platform: Option<&Platform>,
+) -> Result<StoredImage, BuildError> {
+    let by_name = |platform: Option<&Platform>| match text.parse::<Reference>() {
+        Ok(reference) => find_by_name(services, &reference, platform).map_err(BuildError::new),
+        Err(_) => Ok(None),
     };
-    match by_name {
-        Some(image) => Ok(image),
+    let host = Platform::host();
+    if let Some(image) = by_name(Some(platform.unwrap_or(&host)))? {
+        return Ok(image);
+    }
+    let other = match by_name(None)? {
+        Some(other) => other,
         None => {
             let id = resolve_id(services, text)?;
-            by_id(services, id).map_err(BuildError::new)
+            by_id(services, id).map_err(BuildError::new)?
+        }
+    };
+    match platform {
+        Some(asked) if asked.preference(&other.config.platform()).is_none() => {
+            Err(BuildError::new(Cause::Image(format!(
+                "there is no image `{text}` for {asked} in the store, but for {}",
+                other.config.platform()
+            ))))
+        }
+        _ => Ok(other),
+    }
+}
+
+impl StoredImage {
+    /// The image alone, without those for other platforms under its name.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self {
+            named: None,
+            ..self
         }
     }
 }

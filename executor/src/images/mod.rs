@@ -20,7 +20,7 @@ pub use archive::{Import, import, load, save};
 pub use changes::{changed, changes_source};
 pub use commit::{Commit, commit, config_of};
 pub use compare::compare;
-pub use found::{Removed, StoredImage, find, list, remove, resolve_id, tag};
+pub use found::{Removed, StoredImage, find, find_for, list, remove, resolve_id, tag};
 pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;

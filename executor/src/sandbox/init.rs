@@ -137,6 +137,13 @@ fn prepare(
             stage("keep the step to its own processes", kept)?;
         }
     }
+    if spec.no_new_privileges {
+        let renounced = rustix::thread::set_no_new_privs(true);
+        stage(
+            "renounce new privileges",
+            renounced.call("prctl", || "PR_SET_NO_NEW_PRIVS".into()),
+        )?;
+    }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     identity::give_streams(&spec.user);
     let scope = Scope::of(spec.rung);

@@ -33,6 +33,8 @@ pub struct SandboxSpec {
     pub seccomp: bool,
     /// Whether nothing is masked or read-only, and the devices of the machine are there: `--security=insecure` (R-RT-6).
     pub exposed: bool,
+    /// Whether setuid programs and the like give nobody more than they have.
+    pub no_new_privileges: bool,
     /// The files by which the step joins its cgroups before anything else; none to stay in kiln's own.
     pub cgroup: Vec<PathBuf>,
     /// Limits that differ from the engine's own (R-RT-14).
@@ -70,6 +72,7 @@ impl SandboxSpec {
             capabilities: CapabilitySet::DOCKER_DEFAULT,
             seccomp: true,
             exposed: false,
+            no_new_privileges: false,
             cgroup: Vec::new(),
             rlimits: Vec::new(),
             read_only: false,

@@ -7,7 +7,7 @@
 //! let (stdio, master) = terminal::Pty::open()?.split()?;
 //! let step = launcher.spawn(&spec, stdio)?;
 //! let raw = terminal::RawMode::enter()?; // ends when dropped
-//! master.relay()?; // until the step ends
+//! master.relay(true)?; // until the step ends
 //! drop(raw);
 //! let status = step.wait()?;
 //! # Ok(()) }
@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// What a terminal without a size is taken for.
 const DEFAULT_SIZE: Winsize = Winsize {
@@ -111,17 +112,23 @@ impl Drop for RawMode {
 impl Master {
     /// Copies standard input to the step and its output to standard output, until the step has closed its end. When the user's
     /// window changes its size, the step's terminal follows.
-    pub fn relay(&self) -> io::Result<()> {
+    ///
+    /// Without `input` nothing is read, and the step finds its input at its end.
+    pub fn relay(&self, input: bool) -> io::Result<()> {
         let (resized, signal) = io::pipe()?;
         let handler =
             signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, signal)?;
-        let relayed = Relay::new(
+        let mut relay = Relay::new(
             &self.0,
             rustix::stdio::stdin(),
             rustix::stdio::stdout(),
             resized.as_fd(),
-        )
-        .run();
+        );
+        if !input {
+            relay.input_open = false;
+            relay.waiting.push(END_OF_INPUT);
+        }
+        let relayed = relay.run();
         signal_hook::low_level::unregister(handler);
         relayed
     }
@@ -135,6 +142,8 @@ struct Relay<'a> {
     resized: BorrowedFd<'a>,
     waiting: Vec<u8>,
     input_open: bool,
+    /// How long after the end of the input the program is told of it again.
+    patience: Duration,
 }
 
 impl<'a> Relay<'a> {
@@ -151,6 +160,7 @@ impl<'a> Relay<'a> {
             resized,
             waiting: Vec::new(),
             input_open: true,
+            patience: FIRST_PATIENCE,
         }
     }
 
@@ -159,6 +169,9 @@ impl<'a> Relay<'a> {
         rustix::fs::fcntl_setfl(self.master, flags | OFlags::NONBLOCK)?;
         loop {
             let [master, input, resized] = self.wait()?;
+            if !(self.input_open || master || resized) {
+                self.end_again();
+            }
             if resized {
                 self.follow_size()?;
             }
@@ -187,7 +200,12 @@ impl<'a> Relay<'a> {
         if self.input_open && self.waiting.is_empty() {
             polled.push(PollFd::new(self.input, PollFlags::POLLIN));
         }
-        match poll(&mut polled, PollTimeout::NONE) {
+        let timeout = match self.input_open {
+            true => PollTimeout::NONE,
+            false => PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut polled, timeout) {
+            Ok(0) => return Ok([false; 3]),
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -217,6 +235,12 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
+    /// A program that makes the terminal its own, as shells do, throws away what came before: it is told again, ever more seldom.
+    fn end_again(&mut self) {
+        self.waiting.push(END_OF_INPUT);
+        self.patience = (self.patience * 2).min(LAST_PATIENCE);
+    }
+
     fn give_input(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -241,6 +265,9 @@ impl<'a> Relay<'a> {
         }
     }
 }
+
+const FIRST_PATIENCE: Duration = Duration::from_millis(100);
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Control-D: what a terminal takes for the end of its input.
 const END_OF_INPUT: u8 = 4;

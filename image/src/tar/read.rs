@@ -68,6 +68,13 @@ pub trait Sink {
     fn finish(&mut self, changeset: &Changeset) -> Result<(), Self::Error>;
 }
 
+fn ends_within(path: &str) -> String {
+    match path {
+        "" => "it is no tar, or it has been cut short".to_owned(),
+        path => format!("the tar ends within `{path}`"),
+    }
+}
+
 /// A sink for those who want the changeset alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nothing;
@@ -79,9 +86,9 @@ pub enum ReadError {
     #[error("could not read the tar")]
     Input(#[source] io::Error),
     /// The stream ends in the middle.
-    #[error("the tar ends within `{path}`")]
+    #[error("{}", ends_within(path))]
     Truncated {
-        /// The entry that is not whole.
+        /// The entry that is not whole; empty if it is not known which.
         path: String,
     },
     /// Not a tar, or damaged.

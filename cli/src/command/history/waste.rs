@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, true)?;
     let session = Session::open_with_files(config, None)?;
     let (found, _) = session.watch(mode, |watched| {
-        let image = stored::find(&watched.services, &args.image)?;
+        let image = stored::find_for(&watched.services, &args.image, args.platform.as_ref())?;
         let waste = watched.task("history".to_owned(), |task| {
             let layers = image.config.diff_ids();
             images::waste(&watched.services, layers, task).map_err(Failure::from_engine)

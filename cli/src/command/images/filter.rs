@@ -1,13 +1,15 @@
 //! What `kiln images --filter` takes, under Docker's names.
 
 use globset::{GlobBuilder, GlobMatcher};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 use kiln_executor::Services;
 use kiln_executor::images::StoredImage;
 use kiln_image::Reference;
 
 use super::repository;
 use crate::failure::Failure;
+use crate::quantity::Span;
 use crate::stored;
 
 /// One condition as it was typed.
@@ -21,6 +23,8 @@ pub(crate) enum Filter {
     Before(String),
     /// `since=IMAGE`: made after it.
     Since(String),
+    /// `until=TIME`: made before a moment, or so long ago.
+    Until(Timestamp),
     /// `reference=PATTERN`; of several, one is enough.
     Reference(Pattern),
 }
@@ -42,12 +46,35 @@ impl std::str::FromStr for Filter {
             }),
             "before" => Ok(Self::Before(value.to_owned())),
             "since" => Ok(Self::Since(value.to_owned())),
+            "until" => until(value).map(Self::Until),
             "reference" => value.parse().map(Self::Reference),
             _ => Err(format!(
-                "there is no filter `{key}`, only dangling, label, before, since, reference"
+                "there is no filter `{key}`, only dangling, label, before, since, until, reference"
             )),
         }
     }
+}
+
+/// As Docker reads it: a time span before now, seconds since 1970, or a date.
+fn until(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = text.parse::<Span>() {
+        let moment = Timestamp::now().checked_sub(span.0);
+        return moment.map_err(|_| format!("`{text}` is too long ago"));
+    }
+    let seconds = text.parse().ok();
+    let at = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let date = || {
+        Some(
+            text.parse::<civil::DateTime>()
+                .ok()?
+                .to_zoned(TimeZone::UTC)
+                .ok()?
+                .timestamp(),
+        )
+    };
+    at.or_else(|| text.parse().ok())
+        .or_else(date)
+        .ok_or_else(|| format!("`{text}` is neither a time span, such as `24h`, nor a date"))
 }
 
 /// A shell pattern that a whole familiar name must match, with its tag or without; `*` stops at `/`.
@@ -113,6 +140,10 @@ impl<'f> Filters<'f> {
                     filters.after = Some(filters.after.map_or(made, |known| known.max(made)));
                 }
                 Filter::Reference(pattern) => filters.patterns.push(pattern),
+                Filter::Until(moment) => {
+                    let known = filters.before.map_or(*moment, |known| known.min(*moment));
+                    filters.before = Some(known);
+                }
                 Filter::Dangling(_) | Filter::Label(..) => {}
             }
         }
@@ -137,7 +168,7 @@ fn fulfils(filter: &Filter, image: &StoredImage) -> bool {
             let found = image.config.config.labels.get(key);
             found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
         }
-        Filter::Before(_) | Filter::Since(_) | Filter::Reference(_) => true,
+        Filter::Before(_) | Filter::Since(_) | Filter::Until(_) | Filter::Reference(_) => true,
     }
 }
 
@@ -183,12 +214,22 @@ mod tests {
             "label=a=b=c",
             "before=x",
             "since=x",
+            "until=24h",
+            "until=1700000000",
+            "until=2024-01-02",
+            "until=2024-01-02T03:04:05Z",
             "reference=a*",
         ];
         for text in good {
             assert!(text.parse::<Filter>().is_ok(), "{text}");
         }
-        for text in ["dangling", "dangling=maybe", "name=x", "reference=["] {
+        for text in [
+            "dangling",
+            "dangling=maybe",
+            "name=x",
+            "until=soon",
+            "reference=[",
+        ] {
             assert!(text.parse::<Filter>().is_err(), "{text}");
         }
     }

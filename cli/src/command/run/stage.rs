@@ -7,6 +7,7 @@ use kiln_executor::container::{self, Subject};
 use kiln_executor::{BuildFailure, BuildRequest, build};
 
 use super::subject::Chosen;
+use super::{ContainerFlags, Pull};
 use crate::args::{Cli, Command, ProgressMode};
 use crate::command::build::{self as build_command, failed_step_help, secret, ssh};
 use crate::command::plan;
@@ -100,11 +101,14 @@ impl StageFlags {
     pub(crate) fn build(
         &self,
         context: &str,
-        sandbox: Option<&str>,
+        flags: &ContainerFlags,
         session: &LazySession<'_>,
         config: &Config,
     ) -> Result<Chosen, Failure> {
-        let asked = self.asked(context)?;
+        let mut asked = self.asked(context)?;
+        asked.recipe.platforms.extend(flags.platform.clone());
+        asked.recipe.pull = flags.pull == Pull::Always;
+        let sandbox = flags.sandbox.as_deref();
         if [Some(Path::new("-")), Some(Path::new(context))].contains(&self.file.as_deref())
             || context == "-"
         {

@@ -5,6 +5,7 @@ use kiln_executor::container::Subject;
 use kiln_executor::images::{self, StoredImage};
 use kiln_image::{Platform, Reference};
 
+use super::{ContainerFlags, Pull};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -43,30 +44,51 @@ pub(crate) fn find_or_pull(
     session: &Session,
     config: &Config,
     text: &str,
+    flags: &ContainerFlags,
 ) -> Result<Chosen, Failure> {
-    let missing = match stored::find(&session.services()?, text) {
-        Err(failure) if failure.exit == Exit::Failed => failure,
-        found => return found.map(|image| Chosen::image(image, text)),
+    let asked = flags.platform.as_ref();
+    let found = stored::find_for(&session.services()?, text, asked);
+    let missing = match (found, flags.pull) {
+        (Ok(image), Pull::Missing | Pull::Never) => {
+            if asked.is_none() {
+                tell_of_other_platform(text, &image);
+            }
+            return Ok(Chosen::image(image, text));
+        }
+        (Ok(_), Pull::Always) => None,
+        (Err(failure), Pull::Missing | Pull::Always) if failure.exit == Exit::Failed => {
+            Some(failure)
+        }
+        (Err(failure), _) => return Err(failure),
     };
-    let Ok(reference) = text.parse::<Reference>() else {
-        return Err(missing);
+    let reference = match (text.parse::<Reference>(), missing) {
+        (Ok(reference), _) => reference,
+        (Err(_), Some(missing)) => return Err(missing),
+        (Err(error), None) => return Err(Failure::from_error(Exit::Usage, None, &error)),
     };
+    let platform = asked.cloned().unwrap_or_else(Platform::host);
     let mode = config.progress(None, false)?;
     let (pulled, _) = session.watch(mode, |watched| {
-        images::pull(
-            &watched.services,
-            &reference,
-            &Platform::host(),
-            &watched.reporter,
-        )
-        .map_err(Failure::from_engine)
+        images::pull(&watched.services, &reference, &platform, &watched.reporter)
+            .map_err(Failure::from_engine)
     });
-    let pulled = pulled.map_err(|failure| {
-        failure.note(format!(
+    let pulled = pulled.map_err(|failure| match flags.pull {
+        Pull::Always => failure,
+        _ => failure.note(format!(
             "`{text}` is not in the store, so its registry was asked"
-        ))
+        )),
     })?;
     Ok(Chosen::image(pulled, text))
+}
+
+/// It may not run, and nobody has asked for it.
+fn tell_of_other_platform(text: &str, image: &StoredImage) {
+    let (host, own) = (Platform::host(), image.config.platform());
+    if host.preference(&own).is_none() {
+        crate::say(&format!(
+            "warning: image `{text}` is for {own}, and this machine is {host}\n"
+        ));
+    }
 }
 
 /// Where a step failed: the one that `text` names, or else the latest.
