@@ -194,7 +194,7 @@ fn sandbox_run_has_files_of_variables_mounts_in_memory_and_a_host_name() {
         run(&["-h", "web"], "echo $HOSTNAME").succeeds().stdout,
         "web\n"
     );
-    run(&["--mount", "type=volume,target=/x"], "true").fails(2);
+    run(&["--mount", "type=volume,target=/x"], "true").fails(125);
     run(&["--env-file", "none"], "true").fails(125);
     if env.rung_name() == "chroot" {
         run(&["--read-only"], "true").fails(125);

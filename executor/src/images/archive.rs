@@ -252,9 +252,23 @@ fn load_docker(
                 expect(*layer, found)?;
             }
         }
-        images.push(keep_image(services, &config_bytes, config, image.names())?);
+        let names = image.names();
+        let image = keep_image(services, &config_bytes, config, names.clone())?;
+        images.extend(under_each(image, names));
     }
     Ok(images)
+}
+
+/// The image as it is found by each of its names.
+fn under_each(image: StoredImage, names: Vec<Reference>) -> Vec<StoredImage> {
+    if names.is_empty() {
+        return vec![image];
+    }
+    let under = |name| StoredImage {
+        reference: Some(name),
+        ..image.clone()
+    };
+    names.into_iter().map(under).collect()
 }
 
 /// Keeps a tar, compressed or not, as a layer, and gives its diff id.
