@@ -49,6 +49,9 @@ use crate::step_options::StepOptions;
 use crate::unwritten::Unwritten;
 use crate::usage::OutOfMemory;
 
+/// How many steps are prepared for at most while one runs. While the one that comes next is made, a short step has ended.
+const FEW: usize = 2;
+
 /// What a vertex gave.
 #[derive(Clone)]
 pub(crate) enum Output {
@@ -125,6 +128,13 @@ pub(crate) fn solve(
     let jobs = options.jobs;
     let solver = Solver::new(plan, services, contexts, options, reporter, halt);
     solver.empty_caches().map_err(BuildError::new)?;
+    if plan
+        .graph
+        .node_weights()
+        .any(|vertex| vertex.no_cache && matches!(vertex.op, Op::Exec(_)))
+    {
+        services.launcher.start_early();
+    }
     let first_failure = Mutex::new(None);
     let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
@@ -770,12 +780,17 @@ impl Solver<'_> {
 
     /// Whether more than one RUN has no result yet.
     fn has_other_steps(&self) -> bool {
+        self.following() > 0
+    }
+
+    /// How many RUNs have no result yet but for one, [`FEW`] at most.
+    fn following(&self) -> usize {
         let graph = &self.plan.graph;
         let steps = graph.node_indices().filter(|id| {
             let is_step = matches!(graph[*id].op, Op::Exec(_));
             is_step && self.solved.outputs[id.index()].get().is_none()
         });
-        steps.take(2).count() == 2
+        steps.take(1 + FEW).count().saturating_sub(1)
     }
 
     fn run(
@@ -787,6 +802,7 @@ impl Solver<'_> {
         sources: &[Option<Source<'_>>],
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        self.services.launcher.start_early();
         let way = self.services.way()?;
         emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
         let snapshot = Snapshot::prepare(way, root, self.services, task)?;
@@ -802,12 +818,13 @@ impl Solver<'_> {
                 if self.has_other_steps() {
                     self.services.places.make_one(self.services.store);
                 }
+                self.services.launcher.take_down_mounts();
             },
         };
         let conduct = Conduct {
             log_limit: self.steps.log_limit,
             timeout: vertex.policy.timeout.or(self.steps.timeout),
-            others_follow: self.has_other_steps(),
+            following: self.following(),
         };
         let started = Timestamp::now();
         let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt);
@@ -821,7 +838,11 @@ impl Solver<'_> {
             snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
         };
         if ended.status == ExitStatus::Code(0) {
-            return changes();
+            let made = changes()?;
+            if op.mounts.is_empty() && made.1.is_empty() {
+                self.services.launcher.leave_mounts(ended.mounts); // nobody looks at what it wrote
+            }
+            return Ok(made);
         }
         let limits = &self.steps.resources;
         let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);

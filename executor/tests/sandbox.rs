@@ -321,7 +321,7 @@ fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let errors = writer.try_clone().unwrap();
     let step = launcher().spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
-    launcher().make_ready(spec); // so that most steps here are made by a process that waited for them
+    launcher().make_ready(spec, 1); // so that most steps here are made by a process that waited for them
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     Ok(Ran {

@@ -26,8 +26,8 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Network, RootSpec, Rung, SandboxSpec,
-    Stdio, Step, User, hostnames,
+    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountKind, MountSpec, Network, RootSpec, Rung,
+    SandboxSpec, Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -53,8 +53,8 @@ pub(crate) struct Conduct {
     pub log_limit: LogLimit,
     /// How long it may take.
     pub timeout: Option<Duration>,
-    /// Whether there are other steps that have not run.
-    pub others_follow: bool,
+    /// How many other steps there are that have not run, if they are few.
+    pub following: usize,
 }
 
 /// How a step ended.
@@ -66,6 +66,8 @@ pub(crate) struct Ended {
     pub usage: Usage,
     /// Where the owners of what it wrote are found.
     pub owners: Owners,
+    /// Its mounts, if they are held. As long as they are, what it wrote must not be a layer of another step.
+    pub mounts: Option<HeldMounts>,
 }
 
 /// Runs the step to its end. Its changes are in its root filesystem afterwards, whatever the status.
@@ -251,8 +253,9 @@ fn run_to_end(
         move || step.kill()
     });
     let deadline = deadline(conduct, &step)?;
-    if conduct.others_follow {
-        services.launcher.make_ready(spec);
+    if conduct.following > 0 {
+        services.launcher.make_ready(spec, conduct.following);
+        step.hold_mounts();
     }
     meanwhile();
     pass_on(stdout, stderr, conduct.log_limit, task)
@@ -271,6 +274,7 @@ fn run_to_end(
             Some(recorded) => Owners::Recorded(recorded.clone()),
             None => services.footing.owners(),
         },
+        mounts: step.take_mounts(),
     })
 }
 

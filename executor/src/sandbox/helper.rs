@@ -3,17 +3,21 @@
 use super::message::{self, Answer, Request, Socket};
 use super::surroundings::share_processes;
 use super::waiting::{self, Kind};
-use super::{Network, SandboxSpec, init, minder, seccomp};
+use super::{Network, SandboxSpec, anteroom, init, minder, seccomp};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Signal;
+use std::cell::LazyCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// What the helper is called: its `argv[0]`, by which it knows itself, and what `ps` shows.
 pub(super) const NAME: &str = "kiln: sandbox launcher";
+
+/// The namespace of the helper's own mounts, if those who wait for a step can visit it. Found out for the first of them.
+type Mounts = LazyCell<Option<OwnedFd>>;
 
 /// A step, and the signal that ends it.
 struct Running {
@@ -47,10 +51,11 @@ fn leave_everything_behind() -> Option<SingleThreaded> {
 /// Answers requests until kiln has gone, then kills what still runs.
 fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
     let mut steps: Vec<Running> = Vec::new();
+    let mounts = LazyCell::new(anteroom::host as fn() -> Option<OwnedFd>);
     loop {
         forget_ended(socket, &mut steps);
         match message::receive::<Request<Box<SandboxSpec>>>(socket) {
-            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps),
+            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps, &mounts),
             Ok(None) | Err(_) => break,
         }
     }
@@ -85,18 +90,15 @@ fn start(
     request: &Request<Box<SandboxSpec>>,
     fds: Vec<OwnedFd>,
     steps: &mut Vec<Running>,
+    mounts: &Mounts,
 ) {
     let (kind, end) = match request {
         Request::Step(spec) => (Kind::of(spec), end_signal(spec)),
         Request::Waiting(kind) => (*kind, Signal::KILL),
     };
-    if let Request::Step(spec) = request
-        && spec.seccomp
-    {
-        seccomp::default_profile(spec.capabilities); // made once, here
-    }
+    prepare(request, mounts); // once, here
     let answer: Answer = match sys::clone_process(proof, namespaces(kind)) {
-        Ok(Cloned::New) => become_clone(request, fds, proof),
+        Ok(Cloned::New) => become_clone(request, fds, proof, mounts),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
             steps.push(Running { pidfd, end });
@@ -111,13 +113,28 @@ fn start(
     let _ = message::send(socket, &answer, pidfd.as_slice());
 }
 
+/// Makes what all clones share.
+fn prepare(request: &Request<Box<SandboxSpec>>, mounts: &Mounts) {
+    match request {
+        Request::Step(spec) if spec.seccomp => {
+            seccomp::default_profile(spec.capabilities);
+        }
+        Request::Waiting(kind) => {
+            LazyCell::force(mounts);
+            kind.filter.map(seccomp::until_set_up);
+        }
+        Request::Step(_) => {}
+    }
+}
+
 fn become_clone(
     request: &Request<Box<SandboxSpec>>,
     fds: Vec<OwnedFd>,
     proof: &SingleThreaded,
+    mounts: &Mounts,
 ) -> ! {
     match request {
-        Request::Waiting(kind) => waiting::wait(*kind, fds),
+        Request::Waiting(kind) => waiting::wait(*kind, fds, mounts.as_ref()),
         Request::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
         Request::Step(spec) => init::run(spec, fds, None),
     }

@@ -1,5 +1,6 @@
 //! The step before its program: what a freshly cloned process does, in kernel order, to become a container's process 1.
 
+use super::anteroom::Anteroom;
 use super::error::Failure;
 use super::kernel_trees::KernelTrees;
 use super::message::{self, Report, Socket};
@@ -26,11 +27,21 @@ pub(super) struct ToBroker {
 }
 
 /// What a step can have done before anything but its kind is known.
-pub(super) type Ready = Result<Option<KernelTrees>, Failure>;
+pub(super) type Ready = Result<Done, Failure>;
+
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// The kernel's filesystems, on a rung with mounts.
+    trees: Option<KernelTrees>,
+    /// Where it waits, if it has left the host's mounts.
+    anteroom: Option<Anteroom>,
+    /// Whether the filter is loaded, but for the calls that setting up takes.
+    filtered: bool,
+}
 
 /// Sets the step up and becomes its program. The four descriptors are the streams and the socket for reports.
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
-    let ready = get_ready(Kind::of(spec), &spec.cgroup);
+    let ready = get_ready(Kind::of(spec), &spec.cgroup, None);
     go_on_with(spec, fds, broker, ready)
 }
 
@@ -46,7 +57,7 @@ fn go_on_with(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>, r
     let mut stubs = Stubs::default();
     let streams = [stdin, stdout, stderr];
     let prepared =
-        ready.and_then(|trees| prepare(spec, streams, broker, trees, &mut stubs, &reporter));
+        ready.and_then(|done| prepare(spec, streams, broker, done, &mut stubs, &reporter));
     let failure = match prepared {
         Ok(listener) => {
             report(&reporter, &stubs, listener.as_ref(), None);
@@ -68,8 +79,25 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<&OwnedFd>, failure
     let _ = message::send(Socket(reporter.as_fd()), &report, &listener);
 }
 
-/// What comes first, in a process that was just cloned. Joins the cgroups by the files given.
-pub(super) fn get_ready(kind: Kind, cgroup: &[PathBuf]) -> Ready {
+/// The same as [`get_ready`], and more, in a process that has time. It comes from the mount namespace `host`.
+pub(super) fn get_ready_to_wait(kind: Kind, host: Option<&OwnedFd>) -> Ready {
+    let host = host.and_then(|host| host.try_clone().ok());
+    let mut done = get_ready(kind, &[], host)?;
+    if let Some(anteroom) = done.anteroom.take() {
+        let left = stage("leave the host's mounts", anteroom.leave_host())?;
+        done.anteroom = left.then_some(anteroom);
+    }
+    if let Some(capabilities) = kind.filter.filter(|_| can_load_filter()) {
+        let program = seccomp::until_set_up(capabilities);
+        stage("load the seccomp filter", sys::load_seccomp(&program))?;
+        done.filtered = true;
+    }
+    Ok(done)
+}
+
+/// What comes first, in a process that was just cloned. Joins the cgroups by the files given. Makes an anteroom to wait in if it is told of
+/// `host`, the mount namespace that it comes from.
+fn get_ready(kind: Kind, cgroup: &[PathBuf], host: Option<OwnedFd>) -> Ready {
     // This process ends with kiln.
     stage("tie the step to kiln", die_with_parent())?;
     let session = rustix::process::setsid().call("setsid", String::new);
@@ -80,7 +108,7 @@ pub(super) fn get_ready(kind: Kind, cgroup: &[PathBuf]) -> Ready {
         stage("enter the step's cgroup", entered)?;
     }
     if !kind.rung.has_namespaces() {
-        return Ok(None);
+        return Ok(Done::default());
     }
     // Mounts made from here on are seen by nobody else.
     stage("make mounts private", make_mounts_private())?;
@@ -89,7 +117,14 @@ pub(super) fn get_ready(kind: Kind, cgroup: &[PathBuf]) -> Ready {
     }
     // Asked of the surroundings: which cgroup hierarchy is there?
     let actions = plan::kernel_plan(&kind, has_unified_cgroups());
-    KernelTrees::make(&actions, kind.rung).map(Some)
+    let anteroom = host.map_or(Ok(None), Anteroom::make);
+    let anteroom = stage("make a place to wait", anteroom)?;
+    let trees = KernelTrees::make(&actions, kind.rung, anteroom.as_ref())?;
+    Ok(Done {
+        trees: Some(trees),
+        anteroom,
+        filtered: false,
+    })
 }
 
 /// Everything between that and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
@@ -97,7 +132,7 @@ fn prepare(
     spec: &SandboxSpec,
     stdio: [OwnedFd; 3],
     broker: Option<ToBroker>,
-    trees: Option<KernelTrees>,
+    done: Done,
     stubs: &mut Stubs,
     reporter: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Failure> {
@@ -106,8 +141,8 @@ fn prepare(
     if spec.terminal {
         stage("take the terminal", take_terminal())?;
     }
-    let root = match trees {
-        Some(trees) => isolate(spec, trees, stubs)?,
+    let root = match done.trees {
+        Some(trees) => isolate(spec, trees, done.anteroom, stubs)?,
         None => stage("change the root", change_root(spec))?,
     };
     // No descriptor of the helper or of ours survives the exec.
@@ -123,11 +158,12 @@ fn prepare(
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
     if !spec.rung.has_namespaces() {
         load_filters(spec, broker)?;
-    } else if spec.seccomp && seccomp::SUPPORTED && probe::has_sys_admin() {
-        stage(
-            "load the seccomp filter",
-            sys::load_seccomp(&seccomp::default_profile(spec.capabilities)),
-        )?;
+    } else if done.filtered {
+        let program = seccomp::from_set_up_on(spec.capabilities);
+        stage("load the seccomp filter", sys::load_seccomp(&program))?;
+    } else if spec.seccomp && can_load_filter() {
+        let program = seccomp::default_profile(spec.capabilities);
+        stage("load the seccomp filter", sys::load_seccomp(&program))?;
     }
     if !spec.exposed {
         // A further fence, where the kernel has it: the network is the machine's, and its abstract sockets with it; and a step without
@@ -175,25 +211,45 @@ fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
     }
 }
 
+fn can_load_filter() -> bool {
+    seccomp::SUPPORTED && probe::has_sys_admin()
+}
+
 /// Makes the root filesystem in the step's own namespaces, and leaves the host behind.
-fn isolate(spec: &SandboxSpec, trees: KernelTrees, stubs: &mut Stubs) -> Result<Root, Failure> {
+fn isolate(
+    spec: &SandboxSpec,
+    trees: KernelTrees,
+    anteroom: Option<Anteroom>,
+    stubs: &mut Stubs,
+) -> Result<Root, Failure> {
     // Files in memory first, as they need the host's root for a moment.
     let mut workshop = stage(
         "make the files to be mounted",
         mounts::Workshop::new(&spec.mounts, spec.rung),
     )?;
+    // What is at paths of the host.
+    let mut fetch = || {
+        workshop.fetch(&spec.mounts);
+        let made = mounts::root_filesystem(&spec.root, spec.rung);
+        stage("mount the root filesystem", made)
+    };
+    let root = match &anteroom {
+        Some(anteroom) => anteroom.act_on_host(fetch)?,
+        None => fetch()?,
+    };
     // The root filesystem, and everything mounted in it.
-    let root = stage(
-        "mount the root filesystem",
-        mounts::root_filesystem(&spec.root, spec.rung),
-    )?;
+    let root = stage("mount the root filesystem", root.attach(spec.rung))?;
     trees.move_into(&root, &mut workshop)?;
     for action in plan::plan(spec) {
         mounts::perform(&action, spec.rung, &root, &mut workshop, stubs)?;
     }
     drop(workshop);
     // From here on the host's files are out of reach.
-    stage("exchange the root", exchange_root(&root))?;
+    let exchanged = match anteroom {
+        Some(_) => enter_root(&root),
+        None => exchange_root(&root),
+    };
+    stage("exchange the root", exchanged)?;
     // The namespaces' own settings.
     stage("set the host name", set_hostname(&spec.hostname))?;
     Ok(root)
@@ -322,6 +378,17 @@ fn exchange_root(root: &Root) -> sys::Result<()> {
                 .call("umount2", || "old root, MNT_DETACH".into())?;
         }
     }
+    stay_in_root(root)
+}
+
+/// Where the host has been left already and nothing is below the root but an empty directory, it is enough to enter it.
+fn enter_root(root: &Root) -> sys::Result<()> {
+    rustix::process::fchdir(root.fd()).call("fchdir", || "new root".into())?;
+    rustix::process::chroot(".").call("chroot", || "new root".into())?;
+    stay_in_root(root)
+}
+
+fn stay_in_root(root: &Root) -> sys::Result<()> {
     rustix::process::chdir("/").call("chdir", || "/".into())?;
     let above = rustix::fs::stat("/..").call("stat", || "/..".into())?;
     let own = rustix::fs::fstat(root.fd()).call("fstat", || "new root".into())?;

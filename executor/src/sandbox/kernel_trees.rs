@@ -1,7 +1,7 @@
 //! The kernel's filesystems of a step, `/proc`, `/dev` and `/sys`, made before there is a root that they belong in.
 //!
 //! They depend on the step's namespaces and on little else, so a process that waits for a step can have them ready. Only what is mounted
-//! somewhere can be mounted on, so they are made at a place of the surrounding `/proc` that nobody needs, one on top of
+//! somewhere can be mounted on, so they are made at a place that nobody needs, of the surrounding `/proc` or of an [`Anteroom`], one on top of
 //! another, and moved into the root from the top down, each with all that is mounted on it.
 
 use std::os::fd::OwnedFd;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::Rung;
+use super::anteroom::Anteroom;
 use super::error::Failure;
 use super::mounts::{
     NODES, Workshop, attach, copy_tree, is_directory, mount_point, new_filesystem,
@@ -47,11 +48,16 @@ pub(super) struct KernelTrees {
 }
 
 impl KernelTrees {
-    /// Makes them in this process's namespaces. Mounts there must be private already.
-    pub(super) fn make(actions: &[KernelAction], rung: Rung) -> std::result::Result<Self, Failure> {
+    /// Makes them in this process's namespaces, at a place in `anteroom` if there is one. Mounts there must be private already.
+    pub(super) fn make(
+        actions: &[KernelAction],
+        rung: Rung,
+        anteroom: Option<&Anteroom>,
+    ) -> std::result::Result<Self, Failure> {
         let failure = |stage: String| move |cause| Failure::Setup { stage, cause };
+        let place = anteroom.map_or_else(place, Anteroom::place);
         let mut made = Self {
-            place: place().map_err(failure("find a place for mounts".into()))?,
+            place: place.map_err(failure("find a place for mounts".into()))?,
             rung,
             trees: Vec::new(),
             nothing: None,

@@ -1,10 +1,11 @@
 //! Kiln's side of the launcher: start the helper at the first step, ask it for steps.
 
 use super::furnish::Furnishing;
+use super::left_mounts::LeftMounts;
 use super::message::{self, Answer, Report, Request, Socket};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
-use super::step::Step;
+use super::step::{HeldMounts, Step};
 use super::stub::Stubs;
 use super::waiting::{Kind, Waiting};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
@@ -16,7 +17,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
@@ -25,7 +27,9 @@ use std::thread::JoinHandle;
 #[derive(Debug, Default)]
 pub struct Launcher {
     helper: Mutex<Option<Helper>>,
-    waiting: Mutex<Option<Waiting>>,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Mounts of steps that have ended.
+    left_mounts: LeftMounts,
 }
 
 /// The three standard streams of a step.
@@ -44,6 +48,8 @@ pub struct Stdio {
 struct Helper {
     socket: UnixStream,
     keeper: Option<JoinHandle<()>>,
+    /// Whether it could be started, until that is known.
+    started: Option<Receiver<sys::Result<()>>>,
 }
 
 impl Stdio {
@@ -115,14 +121,29 @@ impl Launcher {
         }
     }
 
-    /// Has a process made that waits to become a step like this one, if none waits. For whoever has time while a step runs, and others to
+    /// Has processes made that wait to become steps like this one, so that `count` wait. For whoever has time while a step runs, and others to
     /// run after it. Where that fails, the next step is made when it is asked for.
-    pub fn make_ready(&self, spec: &SandboxSpec) {
+    pub fn make_ready(&self, spec: &SandboxSpec, count: usize) {
         let kind = Kind::of(spec);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_none() && kind.can_wait() {
-            *waiting = self.waiting_process(kind);
+        while waiting.len() < count && kind.can_wait() {
+            match self.waiting_process(kind) {
+                Some(process) => waiting.push(process),
+                None => break,
+            }
         }
+    }
+
+    /// Keeps mounts that nobody needs until there is time for them.
+    pub(crate) fn leave_mounts(&self, mounts: Option<HeldMounts>) {
+        if let Some(mounts) = mounts {
+            self.left_mounts.add(mounts);
+        }
+    }
+
+    /// Has them taken down while others do something else.
+    pub(crate) fn take_down_mounts(&self) {
+        self.left_mounts.take_down();
     }
 
     fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
@@ -138,9 +159,21 @@ impl Launcher {
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Option<OwnedFd> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let suited = waiting.take_if(|waiting| waiting.kind == Kind::of(spec));
+        // The terminal is found among the host's mounts, which one that waits has left.
+        let kind = Kind::of(spec);
+        let suited = waiting.iter().position(|waiting| waiting.kind == kind);
+        let suited = suited.filter(|_| !spec.terminal)?;
+        let suited = waiting.remove(suited);
         drop(waiting);
-        suited?.become_step(spec, fds)
+        suited.become_step(spec, fds)
+    }
+
+    /// Starts the helper, which whoever asks for the first step then need not wait for. A failure is told then.
+    pub(crate) fn start_early(&self) {
+        let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Helper::start().ok();
+        }
     }
 
     /// Sends the request and receives the pidfd, one thread at a time.
@@ -154,8 +187,12 @@ impl Launcher {
             Some(helper) => helper,
             None => slot.insert(Helper::start().map_err(SandboxError::Launcher)?),
         };
-        let answered = helper.request(request, fds);
-        if matches!(answered, Err(SandboxError::LauncherGone)) {
+        let started = helper.await_start().map_err(SandboxError::Launcher);
+        let answered = started.and_then(|()| helper.request(request, fds));
+        if matches!(
+            answered,
+            Err(SandboxError::LauncherGone | SandboxError::Launcher(_))
+        ) {
             *slot = None; // the next step gets a new one
         }
         answered
@@ -165,8 +202,7 @@ impl Launcher {
 impl Drop for Launcher {
     fn drop(&mut self) {
         let waiting = self.waiting.get_mut();
-        let waiting = waiting.unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waiting) = waiting {
+        for waiting in std::mem::take(waiting.unwrap_or_else(PoisonError::into_inner)) {
             waiting.end();
         }
     }
@@ -193,13 +229,17 @@ impl Helper {
             .name("sandbox-launcher".into())
             .spawn(keep);
         let keeper = keeper.call("clone", || "sandbox-launcher thread".into())?;
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err(sys::Error::new("execve", "launcher", nix::libc::EIO)))?;
         Ok(Self {
             socket: ours,
             keeper: Some(keeper),
+            started: Some(outcome),
         })
+    }
+
+    fn await_start(&mut self) -> sys::Result<()> {
+        let outcome = self.started.take().map(|started| started.recv());
+        let gone = |_| Err(sys::Error::new("execve", "launcher", nix::libc::EIO));
+        outcome.map_or(Ok(()), |outcome| outcome.unwrap_or_else(gone))
     }
 
     fn request(

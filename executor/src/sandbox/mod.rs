@@ -30,7 +30,7 @@
 //!   cheap and may call what it likes. Because of how it is run, `/proc/self/exe` inside a step can never lead to
 //!   a binary that can be written to (CVE-2019-5736).
 //! - **The helper** answers one kind of request: it clones a step as a child *of kiln*, so kiln waits for it through a pidfd
-//!   like for any child. While one step runs, the process that the next will be waits already, in its namespaces (`waiting`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
+//!   like for any child. While one step runs, the processes that the next will be wait already, in their namespaces (`waiting`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
 //!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind. On a rung without namespaces
@@ -49,6 +49,7 @@
 //! [`Network::Host`] is the default: kiln sets up no bridge. [`Network::None`] has a loopback interface only, or, without
 //! namespaces, no sockets but Unix ones.
 
+mod anteroom;
 mod attribute;
 #[doc(hidden)]
 pub mod bare;
@@ -64,6 +65,7 @@ mod identity;
 mod init;
 mod kernel_trees;
 mod launcher;
+mod left_mounts;
 mod message;
 mod minder;
 mod mounts;
@@ -95,6 +97,7 @@ pub use rung::{Rung, UnknownRung};
 pub use spec::{
     DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
 };
+pub(crate) use step::HeldMounts;
 pub use step::{ExitStatus, Step};
 pub(crate) use surroundings::hostnames;
 pub use survey::{Survey, Tried, survey};

@@ -32,9 +32,18 @@ pub(super) const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Makes the root filesystem and attaches it above the host's root, where pivot_root(2) wants it.
-pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
-    let root = match spec {
+/// A root filesystem that is not attached yet.
+#[derive(Debug)]
+pub(super) struct NewRoot {
+    mounted: OwnedFd,
+    /// The directory that takes the changes of an overlay.
+    upper: Option<OwnedFd>,
+    is_attached: bool,
+}
+
+/// Makes the root filesystem, out of paths of the host.
+pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<NewRoot> {
+    match spec {
         RootSpec::Directory(path) => directory(path),
         // Overlayfs wants a lower layer; without one, the upper layer is the whole root.
         RootSpec::Overlay { lowers, upper, .. } if lowers.is_empty() => directory(upper),
@@ -44,25 +53,44 @@ pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<Root> {
             work,
         } => {
             let changes = open_host(upper)?; // before anything can be mounted on it
-            let mounted = match overlay(lowers, upper, work, rung) {
-                Err(Refused::TooOld) => overlay_by_mount(lowers, upper, work, rung)?,
+            let (mounted, is_attached) = match overlay(lowers, upper, work, rung) {
+                Err(Refused::TooOld) => (overlay_by_mount(lowers, upper, work, rung)?, true),
                 Err(Refused::For(error)) => return Err(error),
-                Ok(detached) => {
-                    attach_above_host(&detached)?;
-                    detached
-                }
+                Ok(detached) => (detached, false),
             };
-            Ok(Root::new(mounted, Some(changes)))
+            Ok(NewRoot {
+                mounted,
+                upper: Some(changes),
+                is_attached,
+            })
         }
-    };
-    Ok(root?.recording(rung.records_owners()))
+    }
 }
 
-fn directory(path: &Path) -> Result<Root> {
-    let tree = copy_tree(CWD, path)?;
-    sys::mount_setattr(&tree, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Tree)?;
-    attach_above_host(&tree)?;
-    Ok(Root::new(tree, None))
+fn directory(path: &Path) -> Result<NewRoot> {
+    let mounted = copy_tree(CWD, path)?;
+    sys::mount_setattr(&mounted, MountAttrFlags::MOUNT_ATTR_NODEV, Reach::Tree)?;
+    Ok(NewRoot {
+        mounted,
+        upper: None,
+        is_attached: false,
+    })
+}
+
+impl NewRoot {
+    /// Attaches it above the root of this process, where pivot_root(2) wants it.
+    pub(super) fn attach(self, rung: Rung) -> Result<Root> {
+        if !self.is_attached {
+            attach_above_host(&self.mounted)?;
+        }
+        Ok(Root::new(self.mounted, self.upper).recording(rung.records_owners()))
+    }
+}
+
+/// Whether overlayfs takes each layer as a parameter of its own, and this process may mount it (Linux 6.5).
+pub(super) fn knows_layers_by_parameter() -> bool {
+    let asked = open_filesystem("overlay").map(|fs| fsconfig_set_string(&fs, "lowerdir+", "/"));
+    matches!(asked, Ok(Ok(())))
 }
 
 /// Why [`overlay`] made nothing.
@@ -184,7 +212,7 @@ pub(super) fn perform(
     let done = match action {
         Action::Console => console(root),
         Action::Expose => exposed::expose(root, rung),
-        Action::Asked(spec) => match source(spec, workshop) {
+        Action::Asked(spec) => match workshop.next_source() {
             Ok(source) => return asked(spec, &source, root, workshop, stubs),
             Err(error) => Err(error),
         },
@@ -202,6 +230,8 @@ pub(super) struct Workshop {
     made: Vec<&'static str>,
     /// The files in memory that the spec asks for, each a detached read-only mount, in the order in which they are mounted.
     files: VecDeque<OwnedFd>,
+    /// All that the spec asks for, detached, with the kind of mount point it needs, in the order in which it is mounted.
+    sources: VecDeque<Result<(OwnedFd, StubKind)>>,
 }
 
 /// A directory that no link of the image may lead to.
@@ -244,19 +274,6 @@ fn console(root: &Root) -> Result<()> {
         root.open_without_links("/dev/console")?,
         "/dev/console",
     )
-}
-
-/// What is to be mounted, and what kind of mount point it needs.
-fn source(spec: &MountSpec, workshop: &mut Workshop) -> Result<(OwnedFd, StubKind)> {
-    Ok(match &spec.kind {
-        MountKind::Bind {
-            source,
-            inside,
-            writable,
-        } => bind(source, inside, *writable)?,
-        MountKind::Tmpfs { size, mode } => (tmpfs(*size, *mode)?, StubKind::Directory),
-        MountKind::File { .. } => (workshop.next_file(), StubKind::File),
-    })
 }
 
 /// What can't be done here is the image's or the instruction's fault: a place below a file, a file on a directory.
@@ -349,10 +366,34 @@ impl Workshop {
         Ok(workshop)
     }
 
+    /// Opens what is at paths of the host, and makes the rest. A failure is told when the mount's turn comes.
+    pub(super) fn fetch(&mut self, mounts: &[MountSpec]) {
+        for mount in mounts {
+            let source = match &mount.kind {
+                MountKind::Bind {
+                    source,
+                    inside,
+                    writable,
+                } => bind(source, inside, *writable),
+                MountKind::Tmpfs { size, mode } => {
+                    tmpfs(*size, *mode).map(|mounted| (mounted, StubKind::Directory))
+                }
+                MountKind::File { .. } => Ok((self.next_file(), StubKind::File)),
+            };
+            self.sources.push_back(source);
+        }
+    }
+
     fn next_file(&mut self) -> OwnedFd {
         self.files
             .pop_front()
             .expect("there is one for each mount that is a file")
+    }
+
+    fn next_source(&mut self) -> Result<(OwnedFd, StubKind)> {
+        self.sources
+            .pop_front()
+            .expect("all that the spec asks for has been fetched")
     }
 }
 
@@ -461,7 +502,7 @@ pub(super) fn attach(mounted: impl AsFd, target: impl AsFd, name: &str) -> Resul
 }
 
 /// Attaches on top of the host's root. Paths that begin at `/` still mean the host's, as this process' root stays below.
-fn attach_above_host(mounted: &OwnedFd) -> Result<()> {
+pub(super) fn attach_above_host(mounted: &OwnedFd) -> Result<()> {
     move_mount(
         mounted,
         "",

@@ -49,7 +49,12 @@ pub struct Step {
     /// What stands in the root for want of mounts.
     furnishing: Mutex<Option<Furnishing>>,
     ended: OnceLock<Result<(ExitStatus, Usage), SandboxError>>,
+    mounts: Mutex<Option<HeldMounts>>,
 }
+
+/// The mounts of a step, which outlast it as long as this is held: the kernel takes as long to take them down as a step to begin.
+#[derive(Debug)]
+pub(crate) struct HeldMounts(#[expect(dead_code, reason = "held open")] OwnedFd);
 
 impl Step {
     pub(super) fn new(
@@ -69,7 +74,20 @@ impl Step {
             recorded,
             furnishing: Mutex::new(furnishing),
             ended: OnceLock::new(),
+            mounts: Mutex::new(None),
         }
+    }
+
+    /// Holds its mounts, so that its end need not wait for theirs. Where that can't be, they go with the step.
+    pub(crate) fn hold_mounts(&self) {
+        let held = sys::mount_namespace_of(self.pidfd.as_fd()).ok();
+        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = held.map(HeldMounts);
+    }
+
+    /// Hands over its mounts, if they are held.
+    pub(crate) fn take_mounts(&self) -> Option<HeldMounts> {
+        let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        mounts.take()
     }
 
     /// Waits until the program and everything it started have ended, then removes the mount points that were made for it

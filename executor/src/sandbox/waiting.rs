@@ -1,7 +1,8 @@
-//! A step that waits for its spec: a process in new namespaces, with the kernel's filesystems mounted, made while the step before runs.
+//! A step that waits for its spec: a process in new namespaces, with the kernel's filesystems mounted, the host's left behind and most of the filter
+//! loaded, made while a step before runs.
 //!
-//! Making it takes as long as all the rest of a start. It knows nothing of a root filesystem, and it has nothing to do with the step
-//! before, which runs in namespaces of its own. One waits at most, and it serves the first step of its [`Kind`].
+//! Making it takes longer than all the rest of a start, and longer than a short step runs. It knows nothing of a root filesystem, and it has nothing to do with
+//! the steps before, which run in namespaces of their own. It serves the first step of its [`Kind`].
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{self, Socket};
 use super::surroundings::share_processes;
-use super::{Network, Rung, SandboxSpec, init};
+use super::{CapabilitySet, Network, Rung, SandboxSpec, init};
 use crate::sys;
 
 /// What of a spec has to be known when a step's namespaces and the kernel's filesystems in them are made.
@@ -24,6 +25,8 @@ pub(super) struct Kind {
     pub(super) joins_cgroup: bool,
     /// Whether it has no pid namespace.
     pub(super) shares_processes: bool,
+    /// The capabilities that its filter leaves calls for, if it has a filter.
+    pub(super) filter: Option<CapabilitySet>,
 }
 
 /// The process, as kiln has it.
@@ -44,6 +47,7 @@ impl Kind {
             shm_size: spec.shm_size,
             joins_cgroup: !spec.cgroup.is_empty(),
             shares_processes: share_processes(spec),
+            filter: spec.seccomp.then_some(spec.capabilities),
         }
     }
 
@@ -74,15 +78,16 @@ impl Waiting {
     }
 }
 
-/// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. The descriptor is its socket.
-pub(super) fn wait(kind: Kind, mut fds: Vec<OwnedFd>) -> ! {
+/// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. The descriptor is its socket, and
+/// `host` the mount namespace that it comes from.
+pub(super) fn wait(kind: Kind, mut fds: Vec<OwnedFd>, host: Option<&OwnedFd>) -> ! {
     let Some(socket) = fds.pop() else {
         std::process::exit(1);
     };
     // Standard input is a copy of the helper's socket, of which kiln is to see the end.
     let replaced = rustix::stdio::dup2_stdin(&socket);
     drop(socket);
-    let ready = init::get_ready(kind, &[]);
+    let ready = init::get_ready_to_wait(kind, host);
     let told = message::receive::<SandboxSpec>(Socket(rustix::stdio::stdin()));
     match (replaced, told) {
         (Ok(()), Ok(Some((spec, fds)))) => init::go_on(&spec, fds, ready),

@@ -2,7 +2,7 @@
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
 //! step is born in its namespaces and as a child of the engine), `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
-//! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, Landlock's scopes, and what it
+//! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, Landlock's scopes, the mounts of a process, and what it
 //! takes to answer another process's calls (seccomp's notifications, `prlimit`, the bytes of `stat`). Everything else goes through
 //! the libraries.
 //!
@@ -19,6 +19,7 @@ mod loopback;
 mod mount_attr;
 mod notify;
 mod other;
+mod pidfd;
 mod seccomp;
 mod signals;
 mod wait;
@@ -38,6 +39,7 @@ pub(crate) use notify::{
 pub(crate) use other::{
     filesystem_of, real_time_limit, stat_bytes, stat_of, statx_bytes, statx_of,
 };
+pub(crate) use pidfd::mount_namespace_of;
 pub(crate) use seccomp::{Instruction, load_seccomp};
 pub(crate) use signals::reset_signals;
 pub(crate) use wait::{ChildEnd, ChildUsage, wait_for_child};

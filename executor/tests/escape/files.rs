@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags};
 use std::fs;
 
 /// The old way out of a changed root: keep a directory open, change the root to one below it, and climb. With a mount namespace there is
-/// nothing above. In the rung `chroot` it leads into the container, which is the boundary there.
+/// nothing above but the empty directory in which a process waits for its step. In the rung `chroot` it leads into the container, which is the boundary there.
 pub(crate) fn sandbox_finds_no_way_up(yard: &Yard) {
     let image = yard.image();
     image
@@ -29,5 +29,11 @@ pub(crate) fn probe_climb(files: &[String]) {
         if let Ok(text) = fs::read(file) {
             println!("{}", String::from_utf8_lossy(&text));
         }
+    }
+    if fs::read_dir("/place").is_ok_and(|mut found| found.next().is_some()) {
+        println!("something is left where mounts waited");
+    }
+    if fs::exists("/place").unwrap() && fs::create_dir("/place/made").is_ok() {
+        println!("the empty directory can be written to");
     }
 }

@@ -51,11 +51,7 @@ impl When {
 /// One refused call and its numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused {
-    /// The name, for readers and tests.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the program knows numbers only")
-    )]
+    /// The name. The program knows numbers only.
     pub(super) name: &'static str,
     pub(super) when: When,
     /// On x86-64, i386, arm64 and arm, in this order.
