@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::Stat;
+use rustix::fs::{Mode, OFlags, Stat};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Draft, Look, Marks, Owners, Scan, ScanError};
@@ -33,14 +33,15 @@ impl Stamps {
         let mut scan = Scan::new(directory, Marks::None, &Owners::Own)?;
         scan.look = Look::Stamps;
         scan.read()?;
-        scan.seen.outlive_the_clock_tick();
+        scan.seen.outlive_the_clock_tick(directory);
         Ok(scan.seen)
     }
 
-    /// File systems write down the time of the last tick: a change within the tick of the latest stamp would not show.
-    fn outlive_the_clock_tick(&self) {
+    /// File systems write down the time of the last tick: a change within the tick of the latest stamp would not show, nor would an object that
+    /// takes the place and the number of another.
+    fn outlive_the_clock_tick(&self, directory: &Path) {
         let latest = self.objects.values().map(|stamp| stamp.changed).max();
-        while latest.is_some_and(|latest| latest >= tick()) {
+        while latest.is_some_and(|latest| latest >= time_of_changes(directory)) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -93,10 +94,29 @@ impl Stamp {
     }
 }
 
-/// The time that file systems write down now.
-fn tick() -> (i64, u64) {
-    let now = clock_gettime(ClockId::RealtimeCoarse);
-    (now.tv_sec, now.tv_nsec.unsigned_abs())
+/// The time that a change below this directory has now, at least.
+fn time_of_changes(directory: &Path) -> (i64, u64) {
+    let tick = clock_gettime(ClockId::RealtimeCoarse);
+    advanced(directory).unwrap_or((tick.tv_sec, tick.tv_nsec.unsigned_abs()))
+}
+
+/// The change time of a file that was made just now, and has no name. Since Linux 6.13 a file that changes after somebody has looked has the true
+/// time, and nothing has an earlier one from then on; so a file is made to change before. No directory's times are changed by this.
+fn advanced(directory: &Path) -> rustix::io::Result<(i64, u64)> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let make = || {
+        rustix::fs::open(
+            directory,
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            mode,
+        )
+    };
+    let changing = make()?;
+    rustix::fs::fstat(&changing)?;
+    rustix::fs::fchmod(&changing, mode)?;
+    rustix::fs::fstat(&changing)?;
+    let made = rustix::fs::fstat(make()?)?;
+    Ok(Stamp::of(&made).changed)
 }
 
 #[cfg(test)]
@@ -105,6 +125,22 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// At once, so within a tick of the clock, and where the file system gives the number of a file that is gone to the next.
+    #[test]
+    fn what_takes_the_place_of_another_has_changed() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let file = dir.path().join("file");
+        for _ in 0..50 {
+            fs::write(&file, "x").unwrap();
+            let before = Stamps::take(dir.path()).unwrap();
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, "y").unwrap();
+            let draft = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            let changed: Vec<_> = draft.iter().map(|(path, _)| path.to_string()).collect();
+            assert_eq!(changed, ["", "file"]);
+        }
+    }
 
     #[test]
     fn what_has_changed_since() {
