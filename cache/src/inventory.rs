@@ -196,13 +196,14 @@ impl Store {
     }
 
     fn take_stock(&self, detail: Detail) -> Result<Inventory, StoreError> {
+        // First: what a process made that has ended meanwhile is found below with all that refers to it.
+        let leased = self.leased();
         let mut inventory = Inventory::default();
         self.take_images(&mut inventory)?;
         self.take_containers(&mut inventory)?;
         self.take_steps(detail, &mut inventory)?;
         self.take_directories(&mut inventory);
         self.take_strays(&mut inventory)?;
-        let leased = self.leased();
         for part in &mut inventory.parts {
             part.leased = leased.contains(&part.what);
         }

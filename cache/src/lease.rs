@@ -3,7 +3,9 @@
 //! A process notes the name of a layer, a blob or a repository before it looks whether that is there. The note is in the file
 //! `lease` of its directory below `tmp/`, which counts as long as the directory is held: the kernel lets go of it when the
 //! process dies. Notes are written with the store lock shared, and a collection holds it alone: so whatever is found there
-//! after its note was written stays until the process ends, and what a collection took before is not found.
+//! after its note was written stays until the process ends, and what a collection took before is not found. A collection reads
+//! the notes before anything else: whoever ended before that has written all that refers to what it made, and whoever ends later
+//! is among those that rely on it.
 //!
 //! One whose note can't be written, on a full disk, say, keeps the store lock, and nothing is collected until it ends.
 
