@@ -17,6 +17,9 @@ pub struct FileDigest {
     /// What counts of it.
     #[serde(rename = "f")]
     pub facts: FileFacts,
+    /// Whether it is a link on the way to what was read, and not read itself.
+    #[serde(rename = "w", default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_way: bool,
 }
 
 /// What counts of a file (R-CACHE-11).
@@ -70,6 +73,7 @@ impl FileDigest {
         Self {
             path,
             facts: FileFacts::of(node),
+            is_way: false,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
+use kiln_image::ImagePath;
+
 use crate::file_digest::{FileDigest, FileFacts, FileKind, ShortDigest};
 use crate::key::{CacheKey, Preimage, Value};
 
@@ -263,6 +265,7 @@ fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Differen
             .map(|file| (file.path.clone(), file.facts.clone()))
             .collect()
     };
+    let ways = ways(before, after);
     let (mut before, after) = (map(before), map(after));
     let mut differences = Vec::new();
     for (old, new) in renamed_directories(&before, &after) {
@@ -303,7 +306,63 @@ fn file_differences(before: &[FileDigest], after: &[FileDigest]) -> Vec<Differen
     }
     let gone = gone.into_keys();
     differences.extend(gone.map(|path| Difference::FileRemoved { path: path.clone() }));
+    if !ways.is_empty() {
+        differences.retain(|difference| !ways.iter().any(|way| way.explains(difference)));
+    }
     differences
+}
+
+/// A link that leads elsewhere than before.
+struct Way {
+    link: String,
+    before: String,
+    after: String,
+}
+
+impl Way {
+    /// Whether a file is only there, or gone, because the link leads elsewhere.
+    fn explains(&self, difference: &Difference) -> bool {
+        let is_before = |path: &str| below(path, &self.before).is_some();
+        let is_after = |path: &str| below(path, &self.after).is_some();
+        match difference {
+            Difference::FileAdded { path } => is_after(path) && *path != self.link,
+            Difference::FileRemoved { path } => is_before(path) && *path != self.link,
+            Difference::FileRenamed { before, after } => is_before(before) && is_after(after),
+            Difference::Field { .. }
+            | Difference::Order { .. }
+            | Difference::FileChanged { .. } => false,
+        }
+    }
+}
+
+/// The links on the way to what is read that lead elsewhere, or are no links on one of the sides.
+fn ways(before: &[FileDigest], after: &[FileDigest]) -> Vec<Way> {
+    let links = |files: &'_ [FileDigest]| -> BTreeMap<String, String> {
+        let files = files.iter().filter(|file| file.is_way);
+        let target = |file: &FileDigest| Some((file.path.clone(), led_to(file)?));
+        files.filter_map(target).collect()
+    };
+    let (before, after) = (links(before), links(after));
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let ways = names.into_iter().map(|link| Way {
+        link: link.clone(),
+        before: before.get(link).unwrap_or(link).clone(),
+        after: after.get(link).unwrap_or(link).clone(),
+    });
+    ways.filter(|way| way.before != way.after).collect()
+}
+
+/// The path that a link leads to, as paths of its tree are written.
+fn led_to(link: &FileDigest) -> Option<String> {
+    let target = link.facts.target.as_deref()?;
+    let sign = if link.path.starts_with('/') { "/" } else { "" };
+    let inside = link.path.trim_start_matches('/');
+    let above = inside.rsplit_once('/').map_or("", |(above, _)| above);
+    let path = match target.starts_with('/') {
+        true => ImagePath::clean(target.as_bytes()),
+        false => ImagePath::clean(format!("{above}/{target}").as_bytes()),
+    };
+    Some(format!("{sign}{path}"))
 }
 
 /// What a path has behind that of a directory that it is in or is: nothing, or what begins with a slash.

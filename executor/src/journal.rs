@@ -22,6 +22,7 @@ use kiln_planner::{
 };
 
 use crate::build::BuildRequest;
+use crate::lock::{download_name, repository_name};
 use crate::source::context::{ContextSource, ContextSources};
 
 /// With so many earlier builds a step's output is compared.
@@ -286,7 +287,10 @@ fn step(plan: &Plan, id: VertexId, source: &Source) -> StepRecord {
         variables: concealed(&vertex.variables),
         shown: shown(&vertex.op, &inputs),
         inputs: inputs.into_iter().map(VertexId::index).collect(),
+        platform: Some(vertex.platform.to_string()),
         source: match &vertex.op {
+            Op::Source(SourceOp::Http(source)) => Some(download_name(source)),
+            Op::Source(SourceOp::Git(source)) => Some(repository_name(source)),
             Op::Source(SourceOp::Image {
                 manifest_digest,
                 diff_ids,

@@ -206,7 +206,10 @@ pub struct StepRecord {
     /// What it reads, by position; the first is the root filesystem that it changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<usize>,
-    /// What a source was: the digest of an image, a commit.
+    /// The platform that it is for, and a step runs on; `None` in the records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Of a source: the digest of an image, the address of a download, that of a repository with its ref.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Of a context: what it leaves out.

@@ -1,7 +1,7 @@
 //! Which step of an earlier build a step corresponds to.
 //!
-//! Stages correspond by name, others in the order they stand in. Within a stage the steps are two sequences, and those that
-//! are alike are paired so that no two pairs cross: equal ones first of all, then the ones of a kind whose texts have most in
+//! Stages correspond by name, others in the order they stand in; in a build for several platforms a stage's steps for each stand
+//! by themselves. Within a stage the steps are two sequences, and those that are alike are paired so that no two pairs cross: equal ones first of all, then the ones of a kind whose texts have most in
 //! common. A step without a partner is new, moved or gone.
 
 use crate::builds::{GraphRecord, StepRecord};
@@ -18,24 +18,44 @@ pub fn align(now: &GraphRecord, before: &GraphRecord) -> Vec<Option<usize>> {
         .into_iter()
         .map(|(now, before)| (Some(now), before))
         .chain([(None, Some(None))]);
-    let of_stage = |graph: &GraphRecord, stage: Option<usize>| -> Vec<usize> {
-        let steps = graph.steps.iter().enumerate();
-        steps
-            .filter(|(_, step)| step.stage == stage)
-            .map(|(at, _)| at)
-            .collect()
-    };
+    let alike = |one: usize, other: usize| likeness(&now.steps[one], &before.steps[other]);
     for (stage, partner) in groups {
         let Some(partner) = partner else {
             continue;
         };
-        let (here, there) = (of_stage(now, stage), of_stage(before, partner));
-        let alike = |one: usize, other: usize| likeness(&now.steps[one], &before.steps[other]);
-        for (one, other) in pair_sequences(&here, &there, alike) {
-            pairs[one] = Some(other);
+        let (here, mut there) = (by_platform(now, stage), by_platform(before, partner));
+        let is_there = |platform: &str| there.iter().any(|(other, _)| *other == platform);
+        // What is new may be in the place of what is gone.
+        let (same, new): (Vec<_>, Vec<_>) = here
+            .into_iter()
+            .partition(|(platform, _)| is_there(platform));
+        for (platform, here) in same.into_iter().chain(new) {
+            let same = there.iter().position(|(other, _)| *other == platform);
+            if same.is_none() && there.is_empty() {
+                continue;
+            }
+            let (_, there) = there.remove(same.unwrap_or(0));
+            for (one, other) in pair_sequences(&here, &there, alike) {
+                pairs[one] = Some(other);
+            }
         }
     }
     pairs
+}
+
+/// The steps of a stage, in order, for each platform. Those of no stage are for all.
+fn by_platform(graph: &GraphRecord, stage: Option<usize>) -> Vec<(&str, Vec<usize>)> {
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    let steps = graph.steps.iter().enumerate();
+    for (at, step) in steps.filter(|(_, step)| step.stage == stage) {
+        let platform = step.platform.as_deref().filter(|_| stage.is_some());
+        let platform = platform.unwrap_or_default();
+        match groups.iter_mut().find(|(known, _)| *known == platform) {
+            Some((_, group)) => group.push(at),
+            None => groups.push((platform, vec![at])),
+        }
+    }
+    groups
 }
 
 /// For each stage of `now` the one of `before`, if it has one. The inner option is there to be a step's `stage`.

@@ -82,8 +82,12 @@ pub enum Cause {
     },
     /// A download or repository is not what it was.
     Source {
-        /// What it is called.
+        /// Its address, without a login.
         name: String,
+        /// The digest of the file, or the commit, that it stood for, where that is known.
+        before: Option<String>,
+        /// The one that it stands for.
+        after: Option<String>,
     },
     /// Files that it reads.
     Files {
@@ -273,7 +277,18 @@ impl fmt::Display for Cause {
                 short(before),
                 short(after)
             ),
-            Self::Source { name } => write!(f, "`{}` is not what it was", line(name)),
+            Self::Source {
+                name,
+                before: Some(before),
+                after: Some(after),
+            } if before != after => write!(
+                f,
+                "`{}` changed from {} to {}",
+                line(name),
+                short(before),
+                short(after)
+            ),
+            Self::Source { name, .. } => write!(f, "`{}` is not what it was", line(name)),
             Self::Files { files } => write_files(f, files),
             Self::Mount { target, files } if files.is_empty() => {
                 write!(f, "what is mounted at `{target}` changed")
@@ -377,7 +392,11 @@ fn set(value: &str) -> String {
 
 /// As much of a digest as people compare.
 fn short(digest: &str) -> &str {
-    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
+    let length = match digest.starts_with("sha256:") {
+        true => "sha256:".len() + 12,
+        false => 12,
+    };
+    digest.get(..length).unwrap_or(digest)
 }
 
 /// A text on one line, not too long and without what moves a cursor.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Cause, FileCause, folders, ignored};
-use crate::builds::{ArgumentRecord, GraphRecord, StageRecord, StepRecord};
+use crate::builds::{ArgumentRecord, GraphRecord, SourceRecord, StageRecord, StepRecord};
 use crate::{Difference, Field, Value};
 
 /// A step in its build.
@@ -38,6 +38,28 @@ impl<'a> Side<'a> {
     pub(super) fn inputs(&self) -> impl Iterator<Item = (usize, &'a StepRecord)> {
         let inputs = self.step.inputs.iter();
         inputs.map(|at| (*at, &self.graph.steps[*at]))
+    }
+
+    /// What the name of a download or repository stood for.
+    fn stood_for(&self) -> Option<String> {
+        let name = self.step.source.as_deref()?;
+        let mut sources = self.graph.sources.iter();
+        sources.find_map(|source| match source {
+            SourceRecord::Download { address, content } if address == name => {
+                Some(content.to_string())
+            }
+            SourceRecord::Repository {
+                address,
+                asked,
+                commit,
+                ..
+            } => {
+                let asked = asked.as_deref().map(|asked| format!("#{asked}"));
+                let address = format!("{address}{}", asked.unwrap_or_default());
+                (address == name).then(|| commit.clone())
+            }
+            _ => None,
+        })
     }
 
     /// Whether what is mounted somewhere is from a context.
@@ -82,22 +104,31 @@ pub(super) fn sources(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
     let cause = match one.kind.as_str() {
         "image" => match base(now, before) {
             Some(cause) => Some(cause),
-            None if one.source != other.source => Some(base_image(one, other)),
+            None if one.source != other.source => Some(base_image(now, before)),
             None => None,
         },
         "http" | "git" if one.output() != other.output() => Some(Cause::Source {
-            name: one.instruction().to_owned(),
+            name: one.source.clone().unwrap_or_default(),
+            before: before.stood_for(),
+            after: now.stood_for(),
         }),
         _ => None,
     };
     cause.into_iter().collect()
 }
 
-fn base_image(now: &StepRecord, before: &StepRecord) -> Cause {
-    let name = now.instruction();
-    let digest = |step: &StepRecord| step.source.clone().unwrap_or_default();
+fn base_image(now: &Side<'_>, before: &Side<'_>) -> Cause {
+    let name = now.step.instruction();
+    let name = name.strip_prefix("FROM ").unwrap_or(name);
+    // What it stands for is told by itself, unless somebody wrote it.
+    let is_written = now.stage().is_none_or(|stage| stage.text.contains('@'));
+    let name = match name.split_once('@') {
+        Some((name, _)) if !is_written => name,
+        _ => name,
+    };
+    let digest = |side: &Side<'_>| side.step.source.clone().unwrap_or_default();
     Cause::BaseImage {
-        name: name.strip_prefix("FROM ").unwrap_or(name).to_owned(),
+        name: name.to_owned(),
         before: digest(before),
         after: digest(now),
     }
@@ -106,12 +137,8 @@ fn base_image(now: &StepRecord, before: &StepRecord) -> Cause {
 /// What another FROM the stage of the step has; `None` if it is the same.
 pub(super) fn base(now: &Side<'_>, before: &Side<'_>) -> Option<Cause> {
     let (one, other) = (now.stage()?, before.stage()?);
-    if now.graph.platform != before.graph.platform {
-        return Some(Cause::Setting {
-            name: "platform".to_owned(),
-            before: before.graph.platform.clone(),
-            after: now.graph.platform.clone(),
-        });
+    if let Some(cause) = platform(now, before) {
+        return Some(cause);
     }
     if from(&one.text) != from(&other.text) {
         return Some(Cause::Instruction {
@@ -122,6 +149,16 @@ pub(super) fn base(now: &Side<'_>, before: &Side<'_>) -> Option<Cause> {
     changed_variables(&one.variables, &other.variables, |_, _, _| true)
         .into_iter()
         .next()
+}
+
+/// For which other platform the step is; `None` if it is for the same, or nobody knows.
+fn platform(now: &Side<'_>, before: &Side<'_>) -> Option<Cause> {
+    let (one, other) = (now.step.platform.as_ref()?, before.step.platform.as_ref()?);
+    (one != other).then(|| Cause::Setting {
+        name: "platform".to_owned(),
+        before: other.clone(),
+        after: one.clone(),
+    })
 }
 
 /// A FROM without the stage's name, which makes no difference.
@@ -202,6 +239,12 @@ pub(super) fn steps(
     before: &Side<'_>,
     differences: Option<&[Difference]>,
 ) -> Compared {
+    if let Some(cause) = platform(now, before) {
+        return Compared {
+            own: vec![cause],
+            ..Compared::default()
+        };
+    }
     let Some(differences) = differences else {
         let text = text_change(now.step, before.step);
         return Compared {
@@ -332,7 +375,7 @@ impl Compared {
 }
 
 /// What is said of an instruction otherwise: its text, or the variables in it.
-fn text_causes(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
+pub(super) fn text_causes(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
     let text = text_change(now.step, before.step);
     let is_argument = |name: &str, old: Option<&str>, new: Option<&str>| {
         before.declares(name, old) || now.declares(name, new)

@@ -30,6 +30,9 @@ use compare::Side;
 /// A cause is looked for so many steps back at most.
 const DEEPEST: usize = 2_000;
 
+/// How far away the same step for another platform is: farther than any other that is known.
+const OTHER_PLATFORM: usize = usize::MAX - 1;
+
 /// Why a step was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
@@ -184,6 +187,8 @@ impl<'a> Explainer<'a> {
         for (build, earlier) in self.earlier.iter().enumerate() {
             let record = &self.graph.steps[step];
             let distance = match earlier.pairs[step].map(|at| &earlier.graph.steps[at]) {
+                // Only where there is none for the same platform.
+                Some(before) if record.platform != before.platform => OTHER_PLATFORM,
                 Some(before) => match self.differences(record, before) {
                     Some(differences) => distance(&differences),
                     // It failed, or nothing was kept: the instruction is all there is to compare.
@@ -295,10 +300,11 @@ impl<'a> Explainer<'a> {
             // What somebody did to this step is told of it, whatever else it follows from.
             _ if !compared.own.is_empty() => Some(own(compared.own)),
             // What a stage gave is known by the step that made it what it is.
-            Some(root) => Some(Root {
+            Some(root) if root.of != step => Some(Root {
                 through: compared.read,
                 ..root
             }),
+            Some(root) => Some(root),
             None if !compared.read.is_empty() => Some(own(compared.read)),
             None => (is_other || differences.is_some_and(|some| !some.is_empty()))
                 .then(|| own(vec![Cause::OutputChanged])),
@@ -338,6 +344,25 @@ impl<'a> Explainer<'a> {
         // A context has no output: what was read of it is told as files.
         if is_same || self.graph.steps[now].kind == "context" {
             return None;
+        }
+        if matches!(self.graph.steps[now].kind.as_str(), "http" | "git") {
+            let sides = (
+                Side::new(self.graph, &self.graph.steps[now]),
+                Side::new(earlier.graph, &earlier.graph.steps[then?]),
+            );
+            let text = compare::text_causes(
+                &Side::new(self.graph, record),
+                &Side::new(earlier.graph, before),
+            );
+            return Some(Root {
+                of: step,
+                causes: match text.is_empty() {
+                    true => compare::sources(&sides.0, &sides.1),
+                    false => text, // it names another
+                },
+                through: Vec::new(),
+            })
+            .filter(|root| !root.causes.is_empty());
         }
         if input == 0
             && self.graph.steps[now].stage != record.stage
@@ -394,13 +419,15 @@ impl<'a> Explainer<'a> {
 }
 
 impl Earlier<'_> {
-    /// Whether the stage of a step of another build was built here.
+    /// Whether the stage of a step of another build was built here, for the same platform.
     fn has_stage(&self, graph: &GraphRecord, step: &StepRecord) -> bool {
         let name = graph.stage_of(step).map(|stage| &stage.name);
-        let stages = self.graph.steps.iter();
-        stages
-            .map(|other| self.graph.stage_of(other).map(|stage| &stage.name))
-            .any(|other| other == name)
+        let is_of_it = |other: &StepRecord| {
+            let platforms = other.platform.as_ref().zip(step.platform.as_ref());
+            self.graph.stage_of(other).map(|stage| &stage.name) == name
+                && platforms.is_none_or(|(one, other)| one == other)
+        };
+        self.graph.steps.iter().any(is_of_it)
     }
 }
 

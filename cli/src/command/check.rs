@@ -90,6 +90,8 @@ struct Checked {
     errors: Vec<Diagnostic>,
     /// Base images that could not be had.
     unresolved: Vec<BuildError>,
+    /// Why there is no store to look for base images in.
+    unopened: Option<Failure>,
 }
 
 /// Runs the command.
@@ -124,11 +126,13 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     };
     let checked = request.check(config)?;
     // Who asks no registry knows that some images are not known.
-    for error in checked.unresolved.iter().filter(|_| !args.offline) {
-        crate::say(&crate::render::reports(
-            &[not_looked_up(error)],
-            config.color,
-        ));
+    let failed = checked.unresolved.iter().map(|error| &error.cause);
+    let failed = failed.map(|cause| not_looked_up(&format!("a base image is not known: {cause}")));
+    let unopened = checked.unopened.iter().flat_map(|failure| &failure.reports);
+    let unopened = unopened
+        .map(|report| not_looked_up(&format!("base images are not known: {}", report.message)));
+    for report in failed.chain(unopened).filter(|_| !args.offline) {
+        crate::say(&crate::render::reports(&[report], config.color));
     }
     print(&checked, args.format, config)?;
     checked.verdict(Exit::Check, checked.warnings())
@@ -150,7 +154,10 @@ pub(crate) fn run_for_build(
         offline: false,
         fix: false,
     };
-    let checked = request.check(config)?;
+    let mut checked = request.check(config)?;
+    if let Some(failure) = checked.unopened.take() {
+        return Err(failure); // the build could not be
+    }
     let text = match json {
         true => json::buildkit(&checked),
         false => buildkit::buildkit(&checked),
@@ -181,7 +188,15 @@ impl Request {
         let mut source = Arc::clone(&self.input.dockerfile);
         let mut parsed = kiln_parser::parse(&source);
         let rules = rules(&parsed, &self.options)?;
-        let (bases, unresolved) = self.bases(&source, &parsed, config)?;
+        let mut unopened = None;
+        let (bases, unresolved) = match self.bases(&source, &parsed, config) {
+            Ok(known) => known,
+            // A check needs no store; it only knows less.
+            Err(failure) => {
+                unopened = Some(failure);
+                (Bases::new(), Vec::new())
+            }
+        };
         let visible = self.input.visible_names();
         let context = ContextView {
             ignore: &self.input.ignore,
@@ -207,6 +222,7 @@ impl Request {
             findings,
             errors,
             unresolved,
+            unopened,
         })
     }
 
@@ -220,12 +236,7 @@ impl Request {
         if parsed.has_errors() {
             return Ok((Bases::new(), Vec::new()));
         }
-        let session = match Session::open(config) {
-            Ok(session) => session,
-            // A check needs no store; it only knows less.
-            Err(_) if self.offline => return Ok((Bases::new(), Vec::new())),
-            Err(failure) => return Err(failure),
-        };
+        let session = Session::open(config)?;
         let request = BuildRequest {
             source,
             parsed,
@@ -330,11 +341,11 @@ fn owner(file: &NamedTempFile) -> io::Result<(u32, u32)> {
     Ok((metadata.uid(), metadata.gid()))
 }
 
-fn not_looked_up(error: &BuildError) -> Report {
+fn not_looked_up(why: &str) -> Report {
     Report {
         severity: Severity::Advice,
         notes: vec!["checks that depend on what the image sets say nothing".to_owned()],
-        ..Report::error(None, format!("a base image is not known: {}", error.cause))
+        ..Report::error(None, why)
     }
 }
 

@@ -9,9 +9,11 @@ use std::io::Write;
 use std::sync::Arc;
 
 use kiln_executor::attest::Attest;
-use kiln_executor::{BuildFailure, BuildRequest, Secrets, StepOptions, preview};
+use kiln_executor::{BuildFailure, BuildRequest, StepOptions, preview};
 use kiln_parser::{Parsed, Source};
 
+use super::build::secret::{self, SecretFlag};
+use super::build::ssh;
 use super::call::{self, Question};
 use crate::cache_flags::CacheFrom;
 use crate::config::Config;
@@ -28,6 +30,12 @@ use picture::Picture;
 pub(crate) struct Args {
     #[command(flatten)]
     recipe: Recipe,
+    /// Token for sources elsewhere (GIT_AUTH_TOKEN, HTTP_AUTH_TOKEN_<host>), as for `kiln build`; may be repeated
+    #[arg(long = "secret", value_name = "SECRET")]
+    secrets: Vec<SecretFlag>,
+    /// SSH agent for git repositories, as for `kiln build`; may be repeated
+    #[arg(long = "ssh", value_name = "AGENT")]
+    agents: Vec<ssh::SshFlag>,
     /// Cache to look into besides the store, as for `kiln build`; may be repeated
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<CacheFrom>,
@@ -56,9 +64,13 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let secrets = Secrets::default();
+    let secrets = secret::secrets(&args.secrets, |name| config.variable(name))?;
+    let agents = ssh::agents(&args.agents, |name| config.variable(name))?;
     let mode = config.progress(None, false)?;
-    let session = LazySession::new(|| Session::look_at_files(config, None));
+    let session = LazySession::new(|| {
+        let session = Session::look_at_files(config, None)?;
+        Ok(session.with_agent(ssh::default_socket(&agents)?))
+    });
     let input = args.recipe.read(&secrets, mode, &session, config)?;
     let source = Arc::clone(&input.dockerfile);
     let mut images = args.recipe.images(config)?;
@@ -75,6 +87,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         pull: args.recipe.pull_policy(),
         steps: StepOptions {
             secrets,
+            agents: agents.clone(),
             ..StepOptions::default()
         },
         inline_cache: false,

@@ -130,12 +130,12 @@ fn image_name(reference: &Reference) -> String {
 }
 
 /// What a download is called there.
-fn download_name(source: &HttpSource) -> String {
+pub(crate) fn download_name(source: &HttpSource) -> String {
     source.url.to_string()
 }
 
 /// What a ref of a repository is called there.
-fn repository_name(source: &GitSource) -> String {
+pub(crate) fn repository_name(source: &GitSource) -> String {
     match &source.reference {
         Some(reference) => format!("{}#{reference}", source.remote),
         None => source.remote.clone(),

@@ -358,10 +358,15 @@ fn files(op: &CopyOp, sources: &Sources<'_>, read: &[Selection]) -> Vec<FileDige
             let entries = one.entries.iter();
             entries.filter_map(|entry| Some((one.place.join(&entry.path), entry.facts.clone()?)))
         });
-        entries.map(move |(path, facts)| FileDigest {
-            path: format!("{before}{path}"),
-            facts,
-        })
+        let ways = selection.ways.iter().cloned();
+        let ways = ways.map(|(path, facts)| (path, facts, true));
+        let entries = entries.map(|(path, facts)| (path, facts, false));
+        ways.chain(entries)
+            .map(move |(path, facts, is_way)| FileDigest {
+                path: format!("{before}{path}"),
+                facts,
+                is_way,
+            })
     });
     files.collect()
 }

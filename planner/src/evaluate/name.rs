@@ -3,8 +3,8 @@
 use kiln_image::Platform;
 use kiln_parser::{Heredoc, Instruction, Statement, Variables};
 
-use crate::PlanOptions;
 use crate::resolve::{Base, Resolution, ResolvedStage};
+use crate::{PlanOptions, names_a_secret};
 
 /// Numbers the steps of a stage.
 #[derive(Debug)]
@@ -150,7 +150,9 @@ fn reference<'v>(text: &str, variables: &'v dyn Variables) -> (usize, Option<&'v
     if name.is_empty() || !name.chars().all(is_name) {
         return (1, None);
     }
-    (length, variables.lookup(name))
+    // What is secret stays a name.
+    let value = variables.lookup(name).filter(|_| !names_a_secret(name));
+    (length, value)
 }
 
 /// The variables that a text names, with the values of those that have one; each once, in order.
@@ -196,8 +198,15 @@ mod tests {
     // R-PROG-2
     #[test]
     fn names_show_values_where_the_engine_expands() {
-        let variables = vec![("V".to_owned(), "1.2".to_owned())];
+        let variables = vec![
+            ("V".to_owned(), "1.2".to_owned()),
+            ("API_TOKEN".to_owned(), "secret".to_owned()),
+        ];
         for (text, expected) in [
+            (
+                "ADD https://h/$V?t=$API_TOKEN /",
+                "ADD https://h/1.2?t=$API_TOKEN /",
+            ),
             ("copy a-$V.tar /", "COPY a-1.2.tar /"),
             (
                 "COPY \"a ${V}\" '$V' \\$V $N ${N:-x} $",

@@ -38,10 +38,10 @@ impl Remote {
         }
     }
 
-    /// The address without its password.
+    /// The address without its password, and without the values of parameters that are secrets.
     #[must_use]
     pub fn redacted(source: &str) -> String {
-        url::redacted(source)
+        url::without_secrets(source, |_| "xxxxx".to_owned())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::names_a_secret;
+
 /// Who an address says to be. `Debug` and `Display` don't show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -166,10 +168,55 @@ pub(super) fn redacted(text: &str) -> String {
     }
 }
 
+/// The address without its password, and with what `hide` makes of the values of parameters whose names tell of a secret.
+pub(super) fn without_secrets(text: &str, hide: impl Fn(&str) -> String) -> String {
+    let text = redacted(text);
+    let Some((front, query)) = text.split_once('?').filter(|_| scheme(&text).is_some()) else {
+        return text;
+    };
+    let (query, fragment) = query.split_at(query.find('#').unwrap_or(query.len()));
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if is_secret(name) && !value.is_empty() => {
+            format!("{name}={}", hide(value))
+        }
+        _ => pair.to_owned(),
+    });
+    let pairs: Vec<String> = pairs.collect();
+    format!("{front}?{}{fragment}", pairs.join("&"))
+}
+
+/// Whether a parameter's name tells of a secret: `access_token`, `X-Amz-Signature`.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let signs = |part: &str| matches!(part, "sig" | "signature");
+    names_a_secret(&name) || name.split('_').any(signs)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn tokens_are_not_shown() {
+        let cases = [
+            ("https://h/f?token=abc", "https://h/f?token=xxxxx"),
+            (
+                "https://h/f?a=b&Access-Token=a=b&c#d",
+                "https://h/f?a=b&Access-Token=xxxxx&c#d",
+            ),
+            (
+                "https://u:p@h/f?X-Amz-Signature=0a",
+                "https://u:xxxxx@h/f?X-Amz-Signature=xxxxx",
+            ),
+            ("https://h/f?token=&b", "https://h/f?token=&b"),
+            ("src/a?token=b", "src/a?token=b"),
+        ];
+        for (text, expected) in cases {
+            let shown = without_secrets(text, |_| "xxxxx".to_owned());
+            assert_eq!(shown, expected, "{text}");
+        }
+    }
 
     #[test]
     fn passwords_are_not_shown() {

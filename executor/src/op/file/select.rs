@@ -25,6 +25,8 @@ pub struct Selection {
     pub source_index: usize,
     /// What it names, in order; a pattern may name nothing.
     pub matches: Vec<Selected>,
+    /// The links that lead there from what is written, for saying that one leads elsewhere.
+    pub ways: Vec<(ImagePath, FileFacts)>,
 }
 
 /// One object that a source names.
@@ -54,19 +56,22 @@ pub struct SelectedEntry {
 /// What the copy reads, source by source.
 pub fn select(op: &CopyOp, trees: &SourceTrees<'_>) -> Result<Vec<Selection>, CopyError> {
     let selection = |(source_index, source): (usize, &CopySourceOp)| {
+        let mut ways = Vec::new();
         let matches = match source {
             CopySourceOp::Inline { name, content, .. } => vec![inline(name, content)],
-            CopySourceOp::Path { input, .. } => {
+            CopySourceOp::Path { input, path, .. } => {
                 let tree = trees
                     .get(input)
                     .ok_or(CopyError::MissingInput { input: *input })?;
                 let pieces = pieces(op, source_index, source, trees)?;
+                ways = tree.ways(path);
                 pieces.iter().map(|piece| selected(tree, piece)).collect()
             }
         };
         Ok(Selection {
             source_index,
             matches,
+            ways,
         })
     };
     op.sources.iter().enumerate().map(selection).collect()

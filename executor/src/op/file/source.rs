@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use kiln_image::{ImagePath, Metadata, NodeRef, ResolveError, Tree};
+use kiln_cache::FileFacts;
+use kiln_image::{ImagePath, Kind, Metadata, NodeRef, ResolveError, Tree};
 use kiln_parser::go_match;
 
 use super::CopyError;
@@ -90,6 +91,55 @@ impl<'a> SourceTree<'a> {
             .iter()
             .map(|path| self.follow_match(source_index, path))
             .collect()
+    }
+
+    /// The links that lead from a path as it is written, as far as it has no wildcards, to what it names.
+    pub(super) fn ways(&self, path: &str) -> Vec<(ImagePath, FileFacts)> {
+        let mut ways = Vec::new();
+        let (mut at, mut rest) = (ImagePath::root(), path.as_bytes().to_vec());
+        // As many as a path may lead through.
+        while ways.len() < 40 {
+            let Some((link, node, behind)) = self.first_link(&at, &rest) else {
+                break;
+            };
+            let Kind::Symlink { target } = node.kind else {
+                break;
+            };
+            let metadata = self.metadata(node);
+            ways.push((link.clone(), FileFacts::of(node.with_metadata(&metadata))));
+            at = link.parent().unwrap_or_default();
+            rest = [target, b"/".as_slice(), &behind].concat();
+        }
+        ways
+    }
+
+    /// The first link on a path, and what is written behind it.
+    fn first_link(
+        &self,
+        base: &ImagePath,
+        path: &[u8],
+    ) -> Option<(ImagePath, NodeRef<'a>, Vec<u8>)> {
+        let components = path.split(|byte| *byte == b'/');
+        let components: Vec<&[u8]> = components.filter(|name| !name.is_empty()).collect();
+        let mut at = match path.starts_with(b"/") {
+            true => ImagePath::root(),
+            false => base.clone(),
+        };
+        for (index, name) in components.iter().enumerate() {
+            if has_wildcard(&String::from_utf8_lossy(name)) {
+                return None;
+            }
+            at = match *name {
+                b"." => continue,
+                b".." => at.parent().unwrap_or_default(),
+                name => at.child(name),
+            };
+            let node = self.tree.lookup(&at)?;
+            if matches!(node.kind, Kind::Symlink { .. }) {
+                return Some((at, node, components[index + 1..].join(&b'/')));
+            }
+        }
+        None
     }
 
     fn children(
