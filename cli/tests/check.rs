@@ -59,6 +59,20 @@ fn advice_alone_is_no_warning() {
 }
 
 #[test]
+fn a_check_needs_no_store() {
+    // A file is where the store would be.
+    let outcome = env("FROM unknown\n").kiln(&["check", "--root", "a"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(
+        outcome
+            .stderr
+            .starts_with("advice: base images are not known: "),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn errors_come_after_the_warnings() {
     // R-CHK-6
     let outcome = env("FROM scratch AS Base\nCOPPY a /\n").kiln(&["check"]);

@@ -429,11 +429,11 @@ fn a_private_repository_needs_its_token() {
         refused.error()
     );
     env.write("token", "hunter2\n");
-    let listed = built(
-        &env,
-        &dockerfile,
-        &["--secret", "id=GIT_AUTH_TOKEN,src=token"],
-    );
+    let token = ["--secret", "id=GIT_AUTH_TOKEN,src=token"];
+    assert_eq!(env.kiln(&["plan", "."]).code, 4);
+    env.kiln(&[&["plan"], &token[..], &["."]].concat())
+        .succeeds();
+    let listed = built(&env, &dockerfile, &token);
     assert_eq!(listed, ["o/ 755 0:0", "o/g 644 0:0 two"]);
 }
 
