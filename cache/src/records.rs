@@ -13,6 +13,7 @@ use kiln_image::{DiffId, Digest};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use serde::{Deserialize, Serialize};
 
+use crate::file_digest::FileDigest;
 use crate::framed::{self, Framed};
 use crate::key::{CacheKey, OutputId, Preimage};
 use crate::miss::{Closest, MissReason};
@@ -133,6 +134,22 @@ impl<'s> ActionCache<'s> {
         let shown = preimage.clone().concealed();
         let json = serde_json::to_vec(&shown).map_err(serialise("a key's preimage"))?;
         framed::keep(self.store, &self.preimage_path(key), &json)
+    }
+
+    /// Tells of other files that give the same key, if links lead to them that did not when the step was done: what is compared with
+    /// them later is to differ by what changed since.
+    pub fn retell(&self, key: &CacheKey, files: Vec<FileDigest>) -> Result<(), StoreError> {
+        let Some(known) = self.preimage(key) else {
+            return Ok(());
+        };
+        let ways = |files: &[FileDigest]| -> Vec<FileDigest> {
+            let ways = files.iter().filter(|file| file.is_way);
+            ways.cloned().collect()
+        };
+        if ways(&known.files) == ways(&files) {
+            return Ok(());
+        }
+        self.put_preimage(key, &Preimage { files, ..known })
     }
 
     /// Records what a step gave where nobody knows what its key was made of.

@@ -99,7 +99,14 @@ fn look_up_or_copy(
     let read = select(op, &borrowed(&trees)).map_err(|error| not_found(error, op, &sources))?;
     let preimage = preimage(solver, vertex, op, keyed_root, &read);
     let step = match solver.look_up(vertex, &preimage.key()) {
-        Some(step) => step,
+        Some(step) => {
+            if read.iter().any(|selection| !selection.ways.is_empty()) {
+                // Only to explain with, so it may as well be lost.
+                let actions = solver.services.store.actions();
+                let _ = actions.retell(&step.key, files(op, &sources, &read));
+            }
+            step
+        }
         None => {
             let preimage = preimage.clone().with_files(files(op, &sources, &read));
             drop(read);

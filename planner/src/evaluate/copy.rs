@@ -358,7 +358,13 @@ fn pivot(request: &Request<'_>, path: &str) -> String {
 
 /// An instruction's text as progress may show it.
 fn without_passwords(text: &str) -> String {
-    text.split_inclusive(' ').map(Remote::redacted).collect()
+    let shown = |word: &str| {
+        let (bare, blanks) = word.split_at(word.trim_end().len());
+        Remote::redacted(bare) + blanks
+    };
+    text.split_inclusive(char::is_whitespace)
+        .map(shown)
+        .collect()
 }
 
 /// R-COPY-34

@@ -126,10 +126,16 @@ impl Picture {
         steps.filter(|step| !matches!(step.state, "hit" | "canceled"))
     }
 
-    /// The Dockerfile as seen from its context, for programs that look for it in a checkout.
+    /// The Dockerfile as seen from here, where it is below, else from its context: for programs that look for it in a checkout.
     pub(super) fn file(&self) -> &str {
-        let inside = self.dockerfile.strip_prefix(&self.context);
-        inside.map_or(&self.dockerfile, |inside| inside.trim_start_matches('/'))
+        let here = std::env::current_dir().unwrap_or_default();
+        let inside = |folder: &str| {
+            let inside = self.dockerfile.strip_prefix(folder)?;
+            inside.strip_prefix('/').filter(|inside| !inside.is_empty())
+        };
+        let here = here.to_str().filter(|here| here.len() > 1);
+        let found = here.and_then(inside).or_else(|| inside(&self.context));
+        found.unwrap_or(&self.dockerfile)
     }
 }
 
