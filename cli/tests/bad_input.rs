@@ -162,13 +162,12 @@ fn a_check_that_is_an_error_fails_the_build() {
 #[test]
 fn usage_errors_are_exit_two() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);
-    let lines: [&[&str]; 6] = [
+    let lines: [&[&str]; 5] = [
         &["build"],
         &["build", "--fail-if-waste=much", "."],
         &["build", "missing"],
         &["build", "-f", "-", "-"],
         &["build", "-o", "type=local,dest=x", "--iidfile", "id", "."],
-        &["run"],
     ];
     for line in lines {
         assert_eq!(env.kiln(line).code, 2, "{line:?}");
