@@ -90,7 +90,7 @@ impl Output {
             names: Vec::new(),
             as_directory: false,
             platform_split: None,
-            image: ImageAttributes::default(),
+            image: ImageAttributes::of(kind),
             target: None,
             annotations: Vec::new(),
         }

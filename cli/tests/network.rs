@@ -384,3 +384,62 @@ fn network_a_cache_in_a_registry_is_whole_and_sent_once() {
         "{manifest}"
     );
 }
+
+/// R-EXPORT-1, R-MAN-4: skopeo reads each form of an image with each compression, and finds the same config.
+#[test]
+#[ignore = "network tier: run by `cargo xtask test`"]
+fn network_other_tools_read_every_form_of_an_output() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "1")]);
+    let config = |of: &str| {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--config", "--raw", of]);
+        tool(skopeo.current_dir(env.work()))
+    };
+    for compression in ["gzip", "zstd", "estargz", "uncompressed"] {
+        let output = |form: &str| format!("--output={form},compression={compression}");
+        let outputs = [
+            output("type=oci,dest=oci.tar"),
+            output("type=oci,dest=oci,tar=false"),
+            output("type=docker,dest=docker.tar"),
+        ];
+        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        let line = [&["build", "-q", "-t", "app:1"], &outputs[..], &["."]].concat();
+        env.kiln(&line).succeeds();
+        let expected = config("oci:oci:1");
+        assert!(expected.contains("diff_ids"), "{expected}");
+        for archive in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
+            assert_eq!(config(archive), expected, "{archive}, {compression}");
+        }
+        fs::remove_dir_all(env.work().join("oci")).unwrap();
+    }
+}
+
+/// R-EXPORT-8, R-EXPORT-9
+#[test]
+#[ignore = "network tier: run by `cargo xtask test`"]
+fn network_a_build_is_in_the_registry_under_all_its_names() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "1")]);
+    let (one, two) = (
+        format!("{}/pushed/one:1", registry()),
+        format!("{}/pushed/two:2", registry()),
+    );
+    let line = [
+        "build",
+        "--push",
+        "-t",
+        &one,
+        "-t",
+        &two,
+        "--metadata-file=m",
+        ".",
+    ];
+    env.kiln(&line).succeeds();
+    let metadata = fs::read_to_string(env.work().join("m")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    for name in [one, two] {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--tls-verify=false", "--format={{.Digest}}"]);
+        let found = tool(skopeo.arg(format!("docker://{name}")));
+        assert_eq!(metadata["containerimage.digest"], found.trim());
+    }
+}

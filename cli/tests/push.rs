@@ -50,6 +50,47 @@ fn what_the_registry_has_in_another_repository_is_not_sent_again() {
 }
 
 #[test]
+fn a_build_pushes_every_name_and_sends_no_blob_twice() {
+    // R-EXPORT-8
+    let (env, registry) = (TestEnv::with_files(&FILES), TestRegistry::start());
+    let name = |rest: &str| format!("{}/{rest}", registry.host());
+    let (first, second) = (name("team/app:1"), name("other/app:2"));
+    let line = ["build", "--push", "-t", &first, "-t", &second, "."];
+    env.kiln(&line).succeeds();
+    let there = |repository, tag| registry.manifest(repository, tag);
+    let manifest = there("team/app", "1").unwrap();
+    assert_eq!(there("other/app", "2"), Some(manifest.clone()));
+    assert_eq!(sent_and_mounted(&registry).0, 2);
+    env.kiln(&line).succeeds();
+    let names = format!(
+        "--output=type=registry,\"name={first},{}\"",
+        name("team/app:3")
+    );
+    env.kiln(&["build", &names, "."]).succeeds();
+    assert_eq!(there("team/app", "3"), Some(manifest));
+    assert_eq!(sent_and_mounted(&registry).0, 2);
+}
+
+#[test]
+fn by_digest_an_image_gets_no_tag_and_need_not_be_stored() {
+    // R-EXPORT-8
+    let (env, registry) = (TestEnv::with_files(&FILES), TestRegistry::start());
+    let output = format!(
+        "--output=type=registry,name={}/team/app,push-by-digest=true,store=false",
+        registry.host()
+    );
+    env.kiln(&["build", &output, "--metadata-file=m", "."])
+        .succeeds();
+    let metadata = std::fs::read(env.work().join("m")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    assert!(registry.manifest("team/app", digest).is_some());
+    assert!(registry.manifest("team/app", "latest").is_none());
+    let listed = env.kiln(&["images", "-q"]).succeeds().stdout;
+    assert_eq!(listed, "");
+}
+
+#[test]
 fn rules_of_the_user_name_mirrors_and_forbid_registries() {
     let (env, mirror) = (TestEnv::with_files(&FILES), TestRegistry::start());
     let there = format!("{}/hub/app:1", mirror.host());

@@ -146,7 +146,7 @@ impl Written {
         let inline = self.flag("attestation-inline")?;
         Ok(AttestationOptions {
             artifact,
-            inline: inline.unwrap_or(kind == OutputKind::Image),
+            inline: inline.unwrap_or(is_inline(kind)),
             prefix: self.prefix()?,
         })
     }
@@ -212,6 +212,18 @@ impl Written {
 }
 
 impl ImageAttributes {
+    /// Those of an output about which no more is said.
+    pub(super) fn of(kind: OutputKind) -> Self {
+        let attestations = AttestationOptions {
+            inline: is_inline(kind),
+            ..AttestationOptions::default()
+        };
+        Self {
+            attestations,
+            ..Self::default()
+        }
+    }
+
     /// Refuses what the reference builder refuses.
     fn check(self) -> Result<Self, String> {
         if self.format.estargz && self.media_types == MediaTypes::Docker {
@@ -230,6 +242,11 @@ impl ImageAttributes {
         }
         Ok(self)
     }
+}
+
+/// Whether images of this kind have the statements that are for images in stores and registries alone.
+fn is_inline(kind: OutputKind) -> bool {
+    kind == OutputKind::Image
 }
 
 #[cfg(test)]
