@@ -175,6 +175,11 @@ fn sandbox_more_layers_than_the_kernel_stacks_are_refused_in_words() {
     if !env.import_busybox() {
         return;
     }
+    if env.rung_name() == "chroot" {
+        // A copy has no limit.
+        env.kiln(&["build", "."]).succeeds();
+        return;
+    }
     env.kiln(&["build", "."]).fails_with(
         1,
         "error[too-many-layers]: 502 layers are too many for a RUN to stand on: the kernel stacks 500",

@@ -131,14 +131,14 @@ pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32
         .collect()
 }
 
-/// Names of the image's symlinks that lead to `/proc` or `/dev`, for a rung that can't mount them.
+/// Names of the image's symlinks that lead to `/proc`, `/dev` or `/sys`, for a rung that can't mount them.
 pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
     if rung.has_namespaces() {
         return Vec::new();
     }
     let leads_there = |target: &[u8]| {
         let mut names = target.split(|byte| *byte == b'/');
-        names.any(|name| matches!(name, b"proc" | b"dev"))
+        names.any(|name| matches!(name, b"proc" | b"dev" | b"sys"))
     };
     let all = tree.walk(&ImagePath::root());
     let found = all.filter_map(|(path, node)| match node.kind {

@@ -80,23 +80,36 @@ const SCRATCH: &str = "tmp";
 impl Furnishing {
     /// Puts everything in its place.
     pub(super) fn place(spec: &SandboxSpec) -> std::result::Result<Self, Failure> {
-        let (mut furnishing, root) = Self::of_the_kernel(spec).map_err(unfurnished)?;
+        let (mut furnishing, root) = Self::begin(spec).map_err(unfurnished)?;
+        let mounts =
+            broker::Mounts::of(spec, |target| Some(broker::MountPlace::named(target))).table();
+        let trees: [(_, &dyn Fn(&Path) -> io::Result<()>); 3] = [
+            ("/proc", &|proc| fill_proc(proc, &mounts)),
+            ("/sys", &|_| Ok(())),
+            ("/dev", &fill_dev),
+        ];
+        for (path, fill) in trees {
+            let placed = furnishing.kernel_directory(&root, path, fill);
+            placed.map_err(|cause| not_mounted(path, cause))?;
+        }
         let written: Vec<_> = spec.mounts.iter().filter_map(written_source).collect();
         for mount in &spec.mounts {
-            furnishing.forget_directory_of(&mount.target);
-            let (made, home, kind) = furnishing.piece(mount, &written).map_err(unfurnished)?;
-            let place = furnishing.mount_point(&root, &mount.target, kind)?;
-            furnishing.put(&place, &made, home).map_err(unfurnished)?;
+            let target = mount.target.as_str();
+            let failed = |cause| not_mounted(target, cause);
+            furnishing.forget_directory_of(target);
+            let (made, home, kind) = furnishing.piece(mount, &written).map_err(failed)?;
+            let place = furnishing.mount_point(&root, target, kind)?;
+            furnishing.put(&place, &made, home).map_err(failed)?;
         }
         Ok(furnishing)
     }
 
-    /// What is there without being asked for, and the root.
-    fn of_the_kernel(spec: &SandboxSpec) -> Result<(Self, Root)> {
+    /// One without anything in it, and the root.
+    fn begin(spec: &SandboxSpec) -> Result<(Self, Root)> {
         let directory = spec.root.changes();
         let beside = directory.parent().unwrap_or(directory);
         let aside = TempDir::new_in(beside).call("mkdir", || beside.display().to_string())?;
-        let mut furnishing = Self {
+        let furnishing = Self {
             pieces: Vec::new(),
             stubs: Stubs::default(),
             kernel: Vec::new(),
@@ -106,11 +119,7 @@ impl Furnishing {
             paths: 0,
         };
         let root = open_directory(directory)?;
-        let root = Root::new(root, None);
-        furnishing.kernel_directory(&root, "/proc", fill_proc)?;
-        furnishing.kernel_directory(&root, "/sys", |_| Ok(()))?;
-        furnishing.kernel_directory(&root, "/dev", fill_dev)?;
-        Ok((furnishing, root))
+        Ok((furnishing, Root::new(root, None)))
     }
 
     /// Takes everything out. The pieces go in the reverse order, as one may stand in another.
@@ -128,7 +137,7 @@ impl Furnishing {
         &mut self,
         root: &Root,
         path: &str,
-        fill: impl FnOnce(&Path) -> io::Result<()>,
+        fill: &dyn Fn(&Path) -> io::Result<()>,
     ) -> Result<()> {
         if !root.exists_without_links(path)? {
             root.open_or_make(path, Missing::Directory(0, 0))?;
@@ -488,6 +497,14 @@ fn path_of(object: &OwnedFd) -> Result<PathBuf> {
     fs::read_link(&link).call("readlink", || link.clone())
 }
 
+/// As the other rungs have it.
+fn not_mounted(target: &str, cause: sys::Error) -> Failure {
+    Failure::Setup {
+        stage: format!("mount on `{target}`"),
+        cause,
+    }
+}
+
 fn unfurnished(cause: sys::Error) -> Failure {
     Failure::Setup {
         stage: "furnish the root filesystem of the step".into(),
@@ -546,7 +563,7 @@ fn fill_dev(dev: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn fill_proc(proc: &Path) -> io::Result<()> {
+fn fill_proc(proc: &Path, mounts: &str) -> io::Result<()> {
     for name in OF_PROC {
         let Ok(text) = fs::read(Path::new("/proc").join(name)) else {
             continue; // hidden here as well
@@ -557,5 +574,5 @@ fn fill_proc(proc: &Path) -> io::Result<()> {
         }
         fs::write(file, text)?;
     }
-    fs::write(proc.join("mounts"), broker::MOUNTS)
+    fs::write(proc.join("mounts"), mounts)
 }

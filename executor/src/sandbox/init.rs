@@ -418,6 +418,9 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
         cwd: spec.cwd.clone(),
         reason,
     };
+    if !spec.rung.has_namespaces() && is_below_proc(&spec.cwd) {
+        return Err(refused("no such file or directory".into()));
+    }
     let missing = Missing::Directory(spec.user.uid, spec.user.gid);
     let found = root
         .open_or_make(&spec.cwd, missing)
@@ -428,8 +431,8 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     let entered = rustix::process::getcwd(Vec::new())
         .call("getcwd", String::new)
         .map_err(|error| refused(error.to_string()))?;
-    // Without mounts, what is below `/proc` was made just now.
-    if !spec.rung.has_namespaces() && entered.as_bytes().starts_with(b"/proc/") {
+    let is_odd = || is_below_proc(&entered.to_string_lossy());
+    if !spec.rung.has_namespaces() && is_odd() {
         return Err(refused("no such file or directory".into()));
     }
     if entered.as_bytes().starts_with(b"/") {
@@ -437,4 +440,10 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     } else {
         Err(refused("lies outside of the root".into()))
     }
+}
+
+/// Whether a path begins below `/proc`. Without mounts there is nothing, until it is asked for.
+fn is_below_proc(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.next() == Some("proc") && parts.next().is_some()
 }

@@ -56,7 +56,7 @@ impl Broker {
                 let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
                 (root.map_err(Errno::raw_os_error)?, path[1..].to_vec())
             }
-            Place::Device(_) | Place::Proc(_) => return Err(libc::ENOTSUP),
+            Place::Device(_) | Place::Proc(_) | Place::System(_) => return Err(libc::ENOTSUP),
         };
         let mut flags = OFlags::PATH | OFlags::CLOEXEC;
         flags.set(OFlags::NOFOLLOW, !at.follow);

@@ -28,6 +28,8 @@ pub(super) enum Call {
     MakeNode(NewNode),
     /// setxattr(2), removexattr(2) and their relatives.
     ChangeAttribute(Changed, Request),
+    /// Names or attributes change at a path, or at two.
+    Change(Change, Option<Change>),
     /// uname(2).
     Name { out: u64 },
     /// One that the filter should not have sent.
@@ -73,6 +75,28 @@ pub(super) enum Act {
     },
 }
 
+/// What a call would change at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) at: At,
+    pub(super) how: How,
+}
+
+/// In which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// A file is opened to be written to, and made if `makes`.
+    Write { makes: bool },
+    /// A name is given.
+    Make,
+    /// A name goes away, or is taken from what has it.
+    Remove,
+    /// Mode, owner or times.
+    Alter,
+    /// Nothing yet: it gets another name.
+    Keep,
+}
+
 impl Act {
     /// Whether it is the text of a link that is asked for.
     pub(super) const fn reads_link(self) -> bool {
@@ -88,6 +112,9 @@ impl Call {
     )]
     pub(super) fn of(note: &Notification) -> Self {
         let a = note.args;
+        if let Some(changes) = Self::change(note) {
+            return changes;
+        }
         let (int, word) = (|n: usize| a[n] as i32, |n: usize| a[n] as u32);
         let at = |n: usize, flags: i32| At {
             directory: int(n),
@@ -158,7 +185,8 @@ impl Call {
             libc::SYS_lgetxattr | libc::SYS_llistxattr => Self::On(here(0, false), Act::Attributes),
             libc::SYS_linkat => {
                 let to = at(2, libc::AT_SYMLINK_NOFOLLOW);
-                Self::On(at(0, 0), Act::Link { to })
+                let follow = int(4) & libc::AT_SYMLINK_FOLLOW != 0;
+                Self::On(At { follow, ..at(0, 0) }, Act::Link { to })
             }
             libc::SYS_statfs => Self::On(here(0, true), Act::StatFilesystem { out: a[1] }),
             libc::SYS_chdir => Self::On(here(0, true), Act::Enter),
@@ -178,6 +206,70 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The calls that do nothing else than change names and attributes.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel, too, takes the low half of a register for an int"
+    )]
+    fn change(note: &Notification) -> Option<Self> {
+        let a = note.args;
+        let at = |n: usize, follow| At {
+            directory: a[n] as i32,
+            path: a[n + 1],
+            follow,
+        };
+        let here = |n: usize, follow| At {
+            directory: libc::AT_FDCWD,
+            path: a[n],
+            follow,
+        };
+        let follows = |n: usize| a[n] as i32 & libc::AT_SYMLINK_NOFOLLOW == 0;
+        let one = |how, at| Self::Change(Change { at, how }, None);
+        let rename = |from, to| {
+            let remove = |at| Change {
+                at,
+                how: How::Remove,
+            };
+            Self::Change(remove(from), Some(remove(to)))
+        };
+        #[cfg(target_arch = "x86_64")]
+        match note.call {
+            libc::SYS_mkdir => return Some(one(How::Make, here(0, false))),
+            libc::SYS_rmdir | libc::SYS_unlink => return Some(one(How::Remove, here(0, false))),
+            libc::SYS_rename => return Some(rename(here(0, false), here(1, false))),
+            libc::SYS_link => {
+                let (at, to) = (here(0, false), here(1, false));
+                let from = Change { at, how: How::Keep };
+                return Some(Self::Change(
+                    from,
+                    Some(Change {
+                        at: to,
+                        how: How::Make,
+                    }),
+                ));
+            }
+            libc::SYS_chmod | libc::SYS_chown | libc::SYS_utime | libc::SYS_utimes => {
+                return Some(one(How::Alter, here(0, true)));
+            }
+            libc::SYS_lchown => return Some(one(How::Alter, here(0, false))),
+            libc::SYS_futimesat => return Some(one(How::Alter, at(0, true))),
+            _ => {}
+        }
+        Some(match note.call {
+            libc::SYS_mkdirat => one(How::Make, at(0, false)),
+            libc::SYS_unlinkat => one(How::Remove, at(0, false)),
+            libc::SYS_renameat | libc::SYS_renameat2 => rename(at(0, false), at(2, false)),
+            libc::SYS_fchmodat => one(How::Alter, at(0, true)),
+            libc::SYS_fchmodat2 => one(How::Alter, at(0, follows(3))),
+            libc::SYS_fchownat => one(How::Alter, at(0, follows(4))),
+            libc::SYS_utimensat => one(How::Alter, at(0, follows(3))),
+            libc::SYS_truncate => one(How::Write { makes: false }, here(0, true)),
+            _ => return None,
+        })
+    }
+}
+
 /// A call that the broker is asked about.
 pub(in crate::sandbox) type Wanted = (i64, When);
 
@@ -187,16 +279,12 @@ pub(in crate::sandbox) enum When {
     Always,
     /// If none of these bits of this argument is set.
     Without(usize, u32),
-    /// If any is.
-    With(usize, u32),
 }
 
 /// All of them, the frequent ones first.
 pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
     // What has a descriptor for a path is nothing to look up.
     let no_path = libc::AT_EMPTY_PATH.cast_unsigned();
-    // Only by way of a link of `/proc` is there more to it than what the kernel finds.
-    let follows = libc::AT_SYMLINK_FOLLOW.cast_unsigned();
     let mut calls: Vec<Wanted> = vec![
         (libc::SYS_openat, When::Always),
         (libc::SYS_newfstatat, When::Without(3, no_path)),
@@ -215,7 +303,16 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
         (libc::SYS_lgetxattr, When::Always),
         (libc::SYS_listxattr, When::Always),
         (libc::SYS_llistxattr, When::Always),
-        (libc::SYS_linkat, When::With(4, follows)),
+        (libc::SYS_linkat, When::Always),
+        (libc::SYS_mkdirat, When::Always),
+        (libc::SYS_unlinkat, When::Always),
+        (libc::SYS_renameat, When::Always),
+        (libc::SYS_renameat2, When::Always),
+        (libc::SYS_fchmodat, When::Always),
+        (libc::SYS_fchmodat2, When::Always),
+        (libc::SYS_fchownat, When::Without(4, no_path)),
+        (libc::SYS_utimensat, When::Always),
+        (libc::SYS_truncate, When::Always),
     ];
     calls.extend(attribute::CALLS.map(|call| (call, When::Always)));
     #[cfg(target_arch = "x86_64")]
@@ -229,6 +326,17 @@ pub(in crate::sandbox) fn wanted() -> Vec<Wanted> {
             libc::SYS_creat,
             libc::SYS_symlink,
             libc::SYS_mknod,
+            libc::SYS_mkdir,
+            libc::SYS_rmdir,
+            libc::SYS_unlink,
+            libc::SYS_rename,
+            libc::SYS_link,
+            libc::SYS_chmod,
+            libc::SYS_chown,
+            libc::SYS_lchown,
+            libc::SYS_utime,
+            libc::SYS_utimes,
+            libc::SYS_futimesat,
         ]
         .map(|call| (call, When::Always)),
     );

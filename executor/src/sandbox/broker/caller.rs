@@ -32,12 +32,25 @@ pub(super) struct Status {
     pub(super) umask: u32,
 }
 
-/// A user, a group, and other groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A user, a group, other groups, and effective capabilities.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Who {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
+    pub(super) capabilities: u64,
+}
+
+impl Default for Who {
+    /// Root, with all that there is.
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            capabilities: u64::MAX,
+        }
+    }
 }
 
 impl Caller<'_> {
@@ -150,6 +163,9 @@ impl Status {
                 uid: for_files("Uid:")?,
                 gid: for_files("Gid:")?,
                 groups: groups.filter_map(|group| group.parse().ok()).collect(),
+                capabilities: field("CapEff:")
+                    .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+                    .unwrap_or(0),
             },
             umask: field("Umask:")
                 .and_then(|mask| u32::from_str_radix(mask, 8).ok())
@@ -164,13 +180,14 @@ mod tests {
 
     #[test]
     fn a_status_is_read() {
-        let text = "Name:\tsh\nUmask:\t0077\nTgid:\t12\nPid:\t13\nUid:\t0\t1\t2\t3\nGid:\t4\t5\t6\t7\nGroups:\t8 9 \n";
+        let text = "Name:\tsh\nUmask:\t0077\nTgid:\t12\nPid:\t13\nUid:\t0\t1\t2\t3\nGid:\t4\t5\t6\t7\nGroups:\t8 9 \nCapEff:\t00000000000000c0\n";
         let expected = Status {
             process: 12,
             who: Who {
                 uid: 3,
                 gid: 7,
                 groups: vec![8, 9],
+                capabilities: 0xc0,
             },
             umask: 0o077,
         };

@@ -28,7 +28,7 @@ impl Guise {
         set(kept, kept)
     }
 
-    /// Becomes somebody. Root keeps its capabilities, others have none.
+    /// Becomes somebody, with the capabilities that they have of those that this process was left.
     pub(super) fn wear(&mut self, who: &Who) -> Answered<()> {
         if self.worn.as_ref() == Some(who) {
             return Ok(());
@@ -52,9 +52,8 @@ impl Guise {
             setfsuid(Uid::from_raw(u32::MAX)),
             setfsgid(Gid::from_raw(u32::MAX)),
         );
-        if who.uid != 0 {
-            set(KernelSet::empty(), permitted).map_err(failed)?;
-        }
+        let effective = permitted & KernelSet::from_bits_retain(who.capabilities);
+        set(effective, permitted).map_err(failed)?;
         // A change of user has cleared it.
         super::super::minder::end_with_parent().map_err(|error| error.errno)?;
         if (user.as_raw(), group.as_raw()) != (who.uid, who.gid) {

@@ -1,4 +1,4 @@
-//! Directories of `/proc` that a step can list.
+//! Directories of `/proc` and `/sys` that a step can list.
 //!
 //! A descriptor of the real directory would lead out of the root: `openat(fd, "..")`. So a step gets a directory in its own root, with
 //! entries of the same names. What they lead to is looked up by the broker when it is asked for.
@@ -16,15 +16,34 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Makes what stands at `parts` below the root's `/proc` look like `real`, a directory of the real one, as far as `is_shown` lets
+/// What is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tree {
+    /// `/proc`
+    Processes,
+    /// `/sys`
+    System,
+}
+
+impl Tree {
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Processes => "/proc",
+            Self::System => "/sys",
+        }
+    }
+}
+
+/// Makes what stands at `parts` below the root's `tree` look like `real`, a directory of the real one, as far as `is_shown` lets
 /// names pass; returns it, open with `flags`.
 pub(super) fn show(
+    tree: Tree,
     parts: &[Vec<u8>],
     real: &OwnedFd,
     is_shown: impl Fn(&[u8]) -> bool,
     flags: OFlags,
 ) -> Answered<OwnedFd> {
-    let shown = make(parts)?;
+    let shown = make(tree, parts)?;
     let mut names = HashSet::new();
     for entry in Dir::read_from(real).map_err(Errno::raw_os_error)? {
         let entry = entry.map_err(Errno::raw_os_error)?;
@@ -39,10 +58,10 @@ pub(super) fn show(
     rustix::fs::openat(&shown, ".", flags, Mode::empty()).map_err(Errno::raw_os_error)
 }
 
-/// The directory in the root's `/proc`, with those above it.
-fn make(parts: &[Vec<u8>]) -> Answered<OwnedFd> {
-    let mut here =
-        rustix::fs::openat(CWD, "/proc", DIRECTORY, Mode::empty()).map_err(Errno::raw_os_error)?;
+/// The directory in the root's `tree`, with those above it.
+fn make(tree: Tree, parts: &[Vec<u8>]) -> Answered<OwnedFd> {
+    let mut here = rustix::fs::openat(CWD, tree.path(), DIRECTORY, Mode::empty())
+        .map_err(Errno::raw_os_error)?;
     for part in parts {
         match rustix::fs::mkdirat(&here, part.as_slice(), Mode::from_raw_mode(0o555)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -81,6 +100,11 @@ fn link(shown: &OwnedFd, real: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> 
         rustix::fs::unlinkat(shown, name, AtFlags::empty())?;
     }
     rustix::fs::symlinkat(text, shown, name)
+}
+
+/// The listing of a process's descriptors has one for the listing itself.
+pub(super) fn add_link(shown: &OwnedFd, name: &str, text: &[u8]) {
+    let _ = rustix::fs::symlinkat(text, shown, name);
 }
 
 /// Processes that have ended, descriptors that were closed.

@@ -1,19 +1,20 @@
-//! The broker: a `/proc` and a `/dev` for a step that can have no mounts.
+//! The broker: a `/proc`, a `/dev` and a `/sys` for a step that can have no mounts.
 //!
 //! ```text
-//! step: open(2), stat(2) … ──seccomp: wait──▶ broker: does the path lead to /proc or /dev?
+//! step: open(2), stat(2) … ──seccomp: wait──▶ broker: does the path lead to /proc, /dev or /sys?
 //!                                               no: the kernel answers, in the step's own root
 //!                                               yes: it is looked up in the container's, as the caller, and handed over
 //! ```
 //!
 //! The broker is the step's parent process ([`super::minder`]). It stands in the step's root, too, so that paths lead and links read as
-//! they do for the step, and holds the container's `/proc` and `/dev` open from before.
+//! they do for the step, and holds the container's `/proc`, `/dev` and `/sys` open from before.
 //!
 //! What a step gets of `/proc` are files of its own processes and files that are the same for everybody, but those which hide in the
 //! other sandboxes as well; outside of its own processes it can only read. It never gets a directory of the real `/proc`, as a way
 //! up leads out of that ([`listing`]), and what it opens is opened as the user that it is ([`guise`]).
 //!
-//! A user's calls that change extended attributes are answered as well ([`attribute`]).
+//! A user's calls that change extended attributes are answered as well ([`attribute`]), and what mounts would not let be changed is
+//! refused ([`mounted`]).
 //!
 //! A process that has changed its user and not executed a program since can't be looked into. Its calls, those of programs for another
 //! architecture, and calls with paths that the broker does not answer are the kernel's: it finds what [`super::furnish`] put there.
@@ -25,15 +26,17 @@ mod execute;
 mod family;
 mod guise;
 mod listing;
+mod mounted;
 mod node;
 mod place;
 mod resolve;
+mod system;
 
 use super::footing::in_first_user_namespace;
 use super::message::{self, Socket};
 use super::{Network, SandboxSpec, plan};
 use crate::sys::{self, Context as _, Notification, Reply};
-use call::{Act, At, Call};
+use call::{Act, At, Call, Change, How};
 use caller::{Answered, Caller, Status, Who};
 use family::Family;
 use guise::Guise;
@@ -50,19 +53,13 @@ use std::rc::Rc;
 
 pub(super) use call::{Wanted, When, wanted};
 pub(super) use family::parent;
-
-/// What `/proc/mounts` says, as programs want to hear of a root.
-pub(super) const MOUNTS: &str = "overlay / overlay rw,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n\
-    tmpfs /dev tmpfs rw,nosuid 0 0\n";
-
-/// The same for `/proc/PID/mountinfo`.
-const MOUNT_INFO: &str = "1 0 0:1 / / rw,relatime - overlay overlay rw\n2 1 0:2 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n\
-    3 1 0:3 / /dev rw,nosuid - tmpfs tmpfs rw\n";
+pub(super) use mounted::{Mounts, Place as MountPlace};
 
 /// What the broker needs from before it changes its root.
 pub(super) struct Outside {
     proc: Rc<OwnedFd>,
     dev: Rc<OwnedFd>,
+    sys: Option<Rc<OwnedFd>>,
 }
 
 /// What answers a step's calls.
@@ -70,6 +67,9 @@ pub(super) struct Broker {
     listener: OwnedFd,
     proc: Rc<OwnedFd>,
     dev: Rc<OwnedFd>,
+    /// The container may have none.
+    sys: Option<Rc<OwnedFd>>,
+    mounts: Mounts,
     family: Family,
     guise: Guise,
     root: (u64, u64),
@@ -80,9 +80,9 @@ pub(super) struct Broker {
     devices: bool,
     /// Whether the kernel makes device nodes for the step.
     makes_nodes: bool,
-    /// Names of links that lead to `/proc` or `/dev`.
+    /// Names of links that lead to `/proc`, `/dev` or `/sys`.
     names: HashSet<Vec<u8>>,
-    /// Whether somebody may be in a directory of `/proc` or `/dev`, or have one open.
+    /// Whether somebody may be in a directory of `/proc`, `/dev` or `/sys`, or have one open.
     inside: bool,
     /// Numbers of terminals that the step has opened.
     terminals: HashSet<Vec<u8>>,
@@ -120,6 +120,7 @@ impl Outside {
         Ok(Self {
             proc: Rc::new(open("/proc")?),
             dev: Rc::new(open("/dev")?),
+            sys: open("/sys").ok().map(Rc::new),
         })
     }
 
@@ -143,6 +144,11 @@ impl Outside {
             return Ok(None);
         };
         sys::take_turns(listener.as_fd());
+        // Before this process has less than the step may still have, and can't look into it.
+        let terminal = match spec.terminal {
+            true => terminal_of(&self.proc, first),
+            false => None,
+        };
         // Elsewhere the capability is of no use.
         let capable = in_first_user_namespace();
         rustix::process::chroot(spec.root.changes()).call("chroot", String::new)?;
@@ -153,17 +159,15 @@ impl Outside {
             .call("capget", String::new)?
             .permitted;
         let root = rustix::fs::stat("/").call("stat", || "/".into())?;
-        let terminal = match spec.terminal {
-            true => terminal_of(&self.proc, first),
-            false => None,
-        };
         let mut names: HashSet<_> = spec.links_to_kernel.iter().cloned().collect();
         names.remove(&b""[..]);
         Ok(Some(Broker {
             listener,
             family: Family::new(first),
+            mounts: Mounts::of(spec, |target| mounted::Place::find(&self.proc, target)),
             proc: self.proc,
             dev: self.dev,
+            sys: self.sys,
             guise: Guise::roots(),
             root: (root.st_dev, root.st_ino),
             hostname: spec.hostname.clone(),
@@ -203,9 +207,27 @@ impl Broker {
         let proc = Rc::clone(&self.proc);
         let caller = Caller { note, proc: &proc };
         match Call::of(&note) {
-            Call::On(at, act) => self.look(caller, at, act),
-            Call::MakeLink { text, at } => self.note_link(&caller, text, &at),
-            Call::MakeNode(new) => self.make_node(&caller, &new),
+            Call::On(at, act) => {
+                let Some((at, act)) = told(&caller, at, act) else {
+                    return Ok(Reply::Continue);
+                };
+                self.check(&caller, act.changes(at))?;
+                self.look(caller, at, act)
+            }
+            Call::MakeLink { text, at } => {
+                let how = How::Make;
+                self.check(&caller, [Some(Change { at, how }), None])?;
+                self.note_link(&caller, text, &at)
+            }
+            Call::MakeNode(new) => {
+                let (at, how) = (new.at, How::Make);
+                self.check(&caller, [Some(Change { at, how }), None])?;
+                self.make_node(&caller, &new)
+            }
+            Call::Change(first, second) => {
+                self.check(&caller, [Some(first), second])?;
+                Ok(Reply::Continue)
+            }
             Call::ChangeAttribute(of, request) => self.change_attribute(caller, of, request),
             Call::Name { out } => self.name(&caller, out),
             Call::Other => Ok(Reply::Continue),
@@ -223,8 +245,8 @@ impl Broker {
         }
     }
 
-    /// Finds out where a call's path leads, and answers if that is to `/proc` or `/dev`.
-    fn look(&mut self, caller: Caller<'_>, mut at: At, act: Act) -> Answered<Reply> {
+    /// Finds out where a call's path leads, and answers if that is to `/proc`, `/dev` or `/sys`.
+    fn look(&mut self, caller: Caller<'_>, at: At, act: Act) -> Answered<Reply> {
         let Ok(path) = self.string(&caller, at.path) else {
             self.empty_null();
             return Ok(Reply::Continue); // which tells what is wrong with it
@@ -235,16 +257,6 @@ impl Broker {
         }
         let status = caller.status()?;
         self.guise.wear(&status.who)?;
-        let act = match act {
-            Act::OpenAsTold { how, size } => match read_how(&caller, how, size) {
-                Some((flags, mode)) => {
-                    at.follow = flags & libc::O_NOFOLLOW == 0;
-                    Act::Open { flags, mode }
-                }
-                None => return Ok(Reply::Continue),
-            },
-            act => act,
-        };
         let base = match path.starts_with(b"/") {
             true => Ok(Vec::new()),
             false => caller.directory(at.directory),
@@ -281,6 +293,7 @@ impl Broker {
             }
             Place::Device(parts) => self.device(&asked, act, &parts),
             Place::Proc(parts) => self.process(&asked, act, &parts),
+            Place::System(parts) => self.system(&asked, act, &parts),
         }
     }
 
@@ -290,6 +303,7 @@ impl Broker {
             process: status.process,
             first: self.family.first(),
             proc: caller.proc,
+            sys: self.sys.clone(),
         }
     }
 
@@ -302,9 +316,8 @@ impl Broker {
         }
     }
 
-    /// Whether a path may lead to `/proc` or `/dev`, by its looks: most don't, and that has to be cheap.
+    /// Whether a path may lead to `/proc`, `/dev` or `/sys`, by its looks: most don't, and that has to be cheap.
     fn may_lead(&self, path: &[u8]) -> bool {
-        let is_ours = |part: &[u8]| matches!(part, b"proc" | b"dev");
         if parts(path).next().is_some_and(is_ours) {
             return true;
         }
@@ -312,22 +325,24 @@ impl Broker {
         parts(path).any(|part| (goes_up && is_ours(part)) || self.names.contains(part))
     }
 
-    /// Whether a path is relative to a directory of `/proc` or `/dev`.
+    /// Whether a path is relative to a directory of `/proc`, `/dev` or `/sys`.
     fn begins_inside(&mut self, caller: &Caller<'_>, directory: i32, path: &[u8]) -> bool {
         if path.is_empty() || path.starts_with(b"/") {
             return false;
         }
-        let base = match caller.directory(directory) {
-            Err(libc::EPERM | libc::EACCES) => caller
-                .status()
-                .and_then(|status| self.guise.wear(&status.who))
-                .and_then(|()| caller.directory(directory)),
+        let base = self.directory(caller, directory);
+        base.is_ok_and(|base| parts(&base).next().is_some_and(is_ours))
+    }
+
+    /// The path of a caller's directory. For another user's, it takes being that user.
+    fn directory(&mut self, caller: &Caller<'_>, directory: i32) -> Answered<Vec<u8>> {
+        match caller.directory(directory) {
+            Err(libc::EPERM | libc::EACCES) => {
+                self.guise.wear(&caller.status()?.who)?;
+                caller.directory(directory)
+            }
             base => base,
-        };
-        base.is_ok_and(|base| {
-            let top = parts(&base).next();
-            top.is_some_and(|top| matches!(top, b"proc" | b"dev"))
-        })
+        }
     }
 
     /// Whether the caller's root is the step's, and not one that it has made itself.
@@ -337,10 +352,10 @@ impl Broker {
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.root)
     }
 
-    /// A link that leads to `/proc` or `/dev` makes its name one to look out for.
+    /// A link that leads to `/proc`, `/dev` or `/sys` makes its name one to look out for.
     fn note_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
-        let is_ours = |text: &[u8]| parts(text).any(|part| matches!(part, b"proc" | b"dev"));
-        if self.string(caller, text).is_ok_and(|text| is_ours(&text))
+        let leads_there = |text: Vec<u8>| parts(&text).any(is_ours);
+        if self.string(caller, text).is_ok_and(leads_there)
             && let Ok(path) = self.string(caller, at.path)
             && let Some(name) = parts(&path).last()
         {
@@ -376,6 +391,21 @@ impl Broker {
         caller.write(out, &bytes)?;
         Ok(Reply::Value(0))
     }
+}
+
+/// Whether what a path begins with is answered here.
+fn is_ours(part: &[u8]) -> bool {
+    matches!(part, b"proc" | b"dev" | b"sys")
+}
+
+/// A call with what it has in the caller's memory; `None` if that is not to be understood.
+fn told(caller: &Caller<'_>, at: At, act: Act) -> Option<(At, Act)> {
+    let Act::OpenAsTold { how, size } = act else {
+        return Some((at, act));
+    };
+    let (flags, mode) = read_how(caller, how, size)?;
+    let follow = flags & libc::O_NOFOLLOW == 0;
+    Some((At { follow, ..at }, Act::Open { flags, mode }))
 }
 
 /// The number of the terminal that is somebody's standard input.

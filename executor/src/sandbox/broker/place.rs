@@ -1,13 +1,13 @@
 //! What the broker does with what is asked for, once it is clear what that is.
 
 use super::caller::Answered;
-use super::listing;
+use super::listing::{self, Tree};
 use super::resolve::{is_magic, is_number};
 use super::*;
 use crate::sandbox::mounts::NODES;
 
 /// What can't be done in a `/proc` of others.
-const WRITING: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+pub(super) const WRITING: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
 
 impl Broker {
     /// Something of `/proc`.
@@ -17,7 +17,7 @@ impl Broker {
         act: Act,
         parts: &[Vec<u8>],
     ) -> Answered<Reply> {
-        if self.is_hidden(parts) {
+        if self.is_hidden(Tree::Processes, parts) {
             return Err(libc::ENOENT);
         }
         let proc = Rc::clone(&self.proc);
@@ -68,8 +68,18 @@ impl Broker {
                 }
                 let leads_to_open = is_magic(parts) && asked.follow;
                 if !leads_to_open && let Ok(real) = listing::open_real(base, below) {
-                    let shown = self.list(parts, &real, flags)?;
-                    return self.hand_over(asked, &shown, flags);
+                    let shown = self.list(Tree::Processes, parts, &real, flags)?;
+                    let reply = self.hand_over(asked, &shown, flags)?;
+                    if let (Some(b"fd"), Reply::Value(fd)) =
+                        (below.last().map(Vec::as_slice), &reply)
+                    {
+                        listing::add_link(
+                            &shown,
+                            &fd.to_string(),
+                            &[b"/proc/", &*joined(parts)].concat(),
+                        );
+                    }
+                    return Ok(reply);
                 }
                 let mode = mode & !asked.status.umask;
                 let file = open_patiently(base, &joined(below), flags, mode)?;
@@ -88,38 +98,45 @@ impl Broker {
     }
 
     /// What the other sandboxes hide, too (R-RT-8), and the network where there is none.
-    fn is_hidden(&self, parts: &[Vec<u8>]) -> bool {
-        let path = [b"/proc/", &*joined(parts)].concat();
+    pub(super) fn is_hidden(&self, tree: Tree, parts: &[Vec<u8>]) -> bool {
+        let path = [tree.path().as_bytes(), b"/", &*joined(parts)].concat();
         let is_masked = |masked: &&str| {
             let rest = path.strip_prefix(masked.as_bytes());
             rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
-        let network = !self.network && parts.get(1).is_some_and(|part| part == b"net");
-        network || plan::MASKED.iter().any(is_masked)
+        let network = !self.network && parts.iter().skip(1).any(|part| part == b"net");
+        let others = tree == Tree::System && system::is_hidden(parts);
+        network || others || plan::MASKED.iter().any(is_masked)
     }
 
     /// What is not as it is outside.
     fn told(&self, parts: &[Vec<u8>]) -> Option<String> {
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         match parts.as_slice() {
-            [_, b"mounts"] | [_, b"task", _, b"mounts"] => Some(MOUNTS.to_owned()),
-            [_, b"mountinfo"] | [_, b"task", _, b"mountinfo"] => Some(MOUNT_INFO.to_owned()),
+            [_, b"mounts"] | [_, b"task", _, b"mounts"] => Some(self.mounts.table()),
+            [_, b"mountinfo"] | [_, b"task", _, b"mountinfo"] => Some(self.mounts.info()),
             [b"sys", b"kernel", b"hostname"] => Some(format!("{}\n", self.hostname)),
             _ => None,
         }
     }
 
     /// A directory in the step's root with the names that `real` has, as far as they are shown.
-    fn list(&mut self, parts: &[Vec<u8>], real: &OwnedFd, flags: i32) -> Answered<OwnedFd> {
+    pub(super) fn list(
+        &mut self,
+        tree: Tree,
+        parts: &[Vec<u8>],
+        real: &OwnedFd,
+        flags: i32,
+    ) -> Answered<OwnedFd> {
         self.inside = true;
         self.be_root();
         let proc = Rc::clone(&self.proc);
         let is_shown = |name: &[u8]| {
             let path = [parts, &[name.to_vec()]].concat();
-            if self.is_hidden(&path) {
+            if self.is_hidden(tree, &path) {
                 return false;
             }
-            if !parts.is_empty() || !is_number(name) {
+            if tree == Tree::System || !parts.is_empty() || !is_number(name) {
                 return true;
             }
             let directory = rustix::fs::openat(
@@ -131,6 +148,7 @@ impl Broker {
             directory.is_ok_and(|directory| self.family.has(&proc, &directory))
         };
         listing::show(
+            tree,
             parts,
             real,
             is_shown,
@@ -147,7 +165,7 @@ impl Broker {
         below: &[Vec<u8>],
     ) -> Answered<()> {
         match listing::open_real(base, below) {
-            Ok(real) => drop(self.list(parts, &real, 0)?),
+            Ok(real) => drop(self.list(Tree::Processes, parts, &real, 0)?),
             Err(errno) => {
                 // A link to a directory, such as `PID/cwd`.
                 let (Some((_, above)), Some((_, below))) = (parts.split_last(), below.split_last())
@@ -155,7 +173,7 @@ impl Broker {
                     return Err(errno);
                 };
                 let real = listing::open_real(base, below)?;
-                drop(self.list(above, &real, 0)?);
+                drop(self.list(Tree::Processes, above, &real, 0)?);
             }
         }
         listing::point_self_to(asked.status.process)
@@ -186,6 +204,8 @@ impl Broker {
             [name] if self.devices && NODES.iter().any(|(node, ..)| node.as_bytes() == *name) => {
                 self.perform(asked, act, &dev, name)
             }
+            // The root's own link.
+            [b"ptmx"] if !asked.follow || act.reads_link() => Ok(Reply::Continue),
             [b"ptmx"] | [b"pts", b"ptmx"] => match act {
                 Act::Open { flags, .. } => {
                     let master = open_patiently(&dev, b"ptmx", flags, 0)?;
@@ -277,7 +297,12 @@ impl Broker {
     }
 
     /// Gives the caller a descriptor.
-    fn hand_over(&self, asked: &Asked<'_>, file: &OwnedFd, flags: i32) -> Answered<Reply> {
+    pub(super) fn hand_over(
+        &self,
+        asked: &Asked<'_>,
+        file: &OwnedFd,
+        flags: i32,
+    ) -> Answered<Reply> {
         let close_on_exec = flags & libc::O_CLOEXEC != 0;
         let id = asked.caller.note.id;
         sys::add_fd(self.listener.as_fd(), id, file.as_fd(), close_on_exec)
@@ -299,7 +324,12 @@ impl Asked<'_> {
 }
 
 /// Opens something without waiting for anybody: other calls are waiting for this.
-fn open_patiently(base: &OwnedFd, path: &[u8], flags: i32, mode: u32) -> Answered<OwnedFd> {
+pub(super) fn open_patiently(
+    base: &OwnedFd,
+    path: &[u8],
+    flags: i32,
+    mode: u32,
+) -> Answered<OwnedFd> {
     let asked = OFlags::from_bits_retain(flags.cast_unsigned());
     let opened = asked | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(mode & 0o7777);
@@ -317,8 +347,12 @@ fn is_way_out(file: &OwnedFd, anew: bool) -> Answered<bool> {
     let filesystem = rustix::fs::fstatfs(file).map_err(Errno::raw_os_error)?;
     let stat = rustix::fs::fstat(file).map_err(Errno::raw_os_error)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    Ok(filesystem.f_type == rustix::fs::PROC_SUPER_MAGIC && (is_directory || anew))
+    let is_kernels = [rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&filesystem.f_type);
+    Ok(is_kernels && (is_directory || anew))
 }
+
+/// `SYSFS_MAGIC` of `linux/magic.h`.
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
 /// A file with this text that can only be read.
 fn memory_file(text: &str, proc: &OwnedFd) -> Answered<OwnedFd> {

@@ -1,4 +1,4 @@
-//! Where a path of the caller leads, with a `/proc` and a `/dev` that are not really there.
+//! Where a path of the caller leads, with a `/proc`, a `/dev` and a `/sys` that are not really there.
 //!
 //! Links of the image are read in its root, which is this process's. Links of `/proc` are followed in here, as they differ from caller to
 //! caller. One that leads to a directory is read as text and followed inside the root, so no path gets out by one.
@@ -7,7 +7,9 @@ use super::caller::Caller;
 use nix::libc;
 use rustix::fs::CWD;
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// Links followed before giving up, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -26,6 +28,8 @@ pub(super) enum Place {
     Proc(Parts),
     /// To `/dev` or below.
     Device(Parts),
+    /// To `/sys` or below.
+    System(Parts),
 }
 
 /// What is needed to follow links.
@@ -36,6 +40,8 @@ pub(super) struct Resolver<'a> {
     /// The step's first process, which is 1.
     pub(super) first: i32,
     pub(super) proc: &'a OwnedFd,
+    /// The container's `/sys`.
+    pub(super) sys: Option<Rc<OwnedFd>>,
 }
 
 /// A way that is being gone.
@@ -78,6 +84,15 @@ impl Resolver<'_> {
 
     /// The text of the link that the walk stands on, if that is to be followed.
     fn link(&self, walk: &mut Walk, is_last: bool, follow: bool) -> Result<Option<Vec<u8>>, i32> {
+        if let ([top, rest @ ..], Some(sys)) = (walk.behind.as_slice(), &self.sys)
+            && top == b"sys"
+            && !rest.is_empty()
+        {
+            // Its links are relative, and stay in it.
+            let text = || rustix::fs::readlinkat(&**sys, joined(rest), Vec::new()).ok();
+            let is_followed = !is_last || follow;
+            return Ok(is_followed.then(text).flatten().map(CString::into_bytes));
+        }
         if walk.behind[0] != b"proc" {
             return Ok(match !is_last || follow {
                 true => link_in_root(&walk.behind),
@@ -101,7 +116,7 @@ impl Resolver<'_> {
             return Ok(None);
         }
         let target = rustix::fs::readlinkat(self.proc, joined(&walk.behind[1..]), Vec::new());
-        match target.map(std::ffi::CString::into_bytes) {
+        match target.map(CString::into_bytes) {
             Ok(target) if target.starts_with(b"/") => Ok(Some(target)),
             Ok(_) => Err(libc::ENOTDIR),
             Err(errno) => Err(errno.raw_os_error()),
@@ -142,6 +157,7 @@ impl Walk {
         match self.behind.first().map(Vec::as_slice) {
             Some(b"proc") => Place::Proc(self.behind.split_off(1)),
             Some(b"dev") => Place::Device(self.behind.split_off(1)),
+            Some(b"sys") => Place::System(self.behind.split_off(1)),
             _ if self.through => Place::Inside([b"/", &*joined(&self.behind)].concat()),
             _ => Place::Elsewhere,
         }
@@ -207,6 +223,9 @@ mod tests {
             process: own,
             first: 77,
             proc: &proc,
+            sys: rustix::fs::open("/sys", OFlags::PATH, Mode::empty())
+                .ok()
+                .map(Rc::new),
         };
         resolver.resolve(base.as_bytes(), path.as_bytes(), follow)
     }
