@@ -19,13 +19,24 @@ fn unpacked(env: &TestEnv, name: &str) -> Option<PathBuf> {
         .find(|path| path.ends_with(format!("fs/{name}")))
 }
 
+/// Whether what a step changed is kept as files, for the next to stand on. `chroot` copies, and keeps a tar.
+fn layers_are_unpacked(env: &TestEnv) -> bool {
+    let unpacked = env.rung_name() != "chroot";
+    if !unpacked {
+        eprintln!(
+            "*** SKIPPED: in `chroot` no layer is unpacked, so none can be damaged like this ***"
+        );
+    }
+    unpacked
+}
+
 #[test]
 fn sandbox_a_damaged_layer_is_told_and_made_anew() {
     let env = TestEnv::with_files(&[(
         "Dockerfile",
         "FROM busybox AS made\nRUN echo whole > /made\nFROM scratch\nCOPY --from=made /made /copied\n",
     )]);
-    if !env.import_busybox() {
+    if !env.import_busybox() || !layers_are_unpacked(&env) {
         return;
     }
     for damage in ["", "torn!\n"] {
@@ -63,7 +74,7 @@ fn sandbox_a_damaged_source_of_a_copy_is_told_and_made_anew() {
         "Dockerfile",
         "FROM busybox AS made\nRUN echo whole > /made\nFROM scratch\nCOPY --from=made /made /copied\n",
     )]);
-    if !env.import_busybox() {
+    if !env.import_busybox() || !layers_are_unpacked(&env) {
         return;
     }
     env.kiln(&["build", "--target", "made", "."]).succeeds();

@@ -12,6 +12,7 @@
 //! | device nodes in the store | on the files | in an attribute | in an attribute | in an attribute | on the files |
 //! | device nodes of `/dev` | made | bound | bound | bound | made, or the container's handed over |
 //! | `/proc` | mounted | mounted, or the surrounding one bound where parts of that are hidden | likewise | likewise | answered call by call |
+//! | `/sys` | mounted | mounted, or the surrounding one bound | likewise | likewise | answered call by call |
 
 use std::fmt;
 use std::str::FromStr;

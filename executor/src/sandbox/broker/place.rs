@@ -105,8 +105,7 @@ impl Broker {
             rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
         let network = !self.network && parts.iter().skip(1).any(|part| part == b"net");
-        let others = tree == Tree::System && system::is_hidden(parts);
-        network || others || plan::MASKED.iter().any(is_masked)
+        network || plan::MASKED.iter().any(is_masked)
     }
 
     /// What is not as it is outside.
@@ -130,13 +129,16 @@ impl Broker {
     ) -> Answered<OwnedFd> {
         self.inside = true;
         self.be_root();
-        let proc = Rc::clone(&self.proc);
+        let (proc, sys) = (Rc::clone(&self.proc), self.sys.clone());
         let is_shown = |name: &[u8]| {
             let path = [parts, &[name.to_vec()]].concat();
             if self.is_hidden(tree, &path) {
                 return false;
             }
-            if tree == Tree::System || !parts.is_empty() || !is_number(name) {
+            if let (Tree::System, Some(sys)) = (tree, &sys) {
+                return system::is_listed(sys, &path);
+            }
+            if !parts.is_empty() || !is_number(name) {
                 return true;
             }
             let directory = rustix::fs::openat(

@@ -6,9 +6,6 @@ use super::place::{WRITING, open_patiently};
 use super::*;
 use rustix::fs::ResolveFlags;
 
-/// Where control groups are. They are the container's.
-const CGROUPS: [&[u8]; 2] = [b"fs", b"cgroup"];
-
 impl Broker {
     /// Something of `/sys`, found without links.
     pub(super) fn system(
@@ -56,7 +53,16 @@ fn is_of_it(sys: &OwnedFd, parts: &[Vec<u8>]) -> bool {
     rustix::fs::openat2(sys, joined(parts), flags, Mode::empty(), how).is_ok()
 }
 
-/// Whether a path of `/sys` leads to what a step is not shown.
-pub(super) fn is_hidden(parts: &[Vec<u8>]) -> bool {
-    parts.len() >= CGROUPS.len() && CGROUPS.iter().zip(parts).all(|(one, other)| one == other)
+/// Whether something is named when a directory of `/sys` is listed. A listing's names are files that are made for it, so what is large, and
+/// looked at by its name if at all, is left out.
+pub(super) fn is_listed(sys: &OwnedFd, parts: &[Vec<u8>]) -> bool {
+    let names: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let is_small = match names.as_slice() {
+        [b"bus" | b"dev" | b"firmware" | b"module"]
+        | [b"devices", b"system", b"memory"]
+        | [b"kernel", b"irq" | b"slab"] => false,
+        [b"devices", name] => matches!(*name, b"system" | b"virtual"),
+        _ => true,
+    };
+    is_small && is_of_it(sys, parts)
 }
