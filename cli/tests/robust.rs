@@ -1,6 +1,6 @@
 //! kiln in the hands of the unlucky and the hostile: damage in the store, odd files, steps that misbehave.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod test_env;
 

@@ -77,13 +77,16 @@ const OF_PROC: [&str; 11] = [
 /// Where in the store things are that are for one step.
 const SCRATCH: &str = "tmp";
 
+/// Puts into a directory what belongs there.
+type Fill<'a> = &'a dyn Fn(&Path) -> io::Result<()>;
+
 impl Furnishing {
     /// Puts everything in its place.
     pub(super) fn place(spec: &SandboxSpec) -> std::result::Result<Self, Failure> {
         let (mut furnishing, root) = Self::begin(spec).map_err(unfurnished)?;
         let mounts =
             broker::Mounts::of(spec, |target| Some(broker::MountPlace::named(target))).table();
-        let trees: [(_, &dyn Fn(&Path) -> io::Result<()>); 3] = [
+        let trees: [(_, Fill<'_>); 3] = [
             ("/proc", &|proc| fill_proc(proc, &mounts)),
             ("/sys", &|_| Ok(())),
             ("/dev", &fill_dev),
@@ -133,12 +136,7 @@ impl Furnishing {
     }
 
     /// A directory that the image's links have no say in; one that is missing stays, empty (R-LAY-14).
-    fn kernel_directory(
-        &mut self,
-        root: &Root,
-        path: &str,
-        fill: &dyn Fn(&Path) -> io::Result<()>,
-    ) -> Result<()> {
+    fn kernel_directory(&mut self, root: &Root, path: &str, fill: Fill<'_>) -> Result<()> {
         if !root.exists_without_links(path)? {
             root.open_or_make(path, Missing::Directory(0, 0))?;
             self.kernel.push(path.to_owned());
