@@ -16,6 +16,7 @@ use crate::mirrors;
 use crate::retry;
 use crate::session::{Question, Session, body_failure, protocol, refused, unreachable};
 use crate::transport::{Answer, BodyError, body_error};
+use crate::waits;
 
 /// Size of the pieces a blob is copied in, in bytes.
 const PIECE: usize = 128 * 1024;
@@ -298,7 +299,7 @@ impl Transfer<'_> {
                 Outcome::Whole => return Ok(()),
                 Outcome::Cut { host, error } => (host, error),
             };
-            if self.done > before {
+            if waits::is_progress(self.done - before, &error) {
                 tries = 0;
             }
             if tries >= retry::limit(&error, session.options.retries) {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::TransportError;
+
 /// A host that lets a client wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -128,6 +130,14 @@ impl Entry {
 const PATIENCE: u32 = 2;
 /// Less than this is no progress, in bytes: who sends a byte a second keeps up a connection, and nothing else.
 const LEAST: u64 = 4 * 1024;
+
+/// Whether so many bytes before a failure make it worth to begin counting tries anew.
+pub(crate) fn is_progress(bytes: u64, failure: &TransportError) -> bool {
+    match failure {
+        TransportError::TimedOut(_) => bytes >= LEAST,
+        _ => bytes > 0,
+    }
+}
 
 /// A body that is read: it is known when it is waited for, and one that only drips is an error.
 pub(crate) struct WaitedFor<R> {

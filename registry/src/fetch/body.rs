@@ -11,6 +11,7 @@ use super::{Asker, FetchError, Validators};
 use crate::error::TransportError;
 use crate::retry;
 use crate::transport::{Answer, body_error};
+use crate::waits;
 
 /// Size of the pieces a body is copied in, in bytes.
 const PIECE: usize = 128 * 1024;
@@ -34,8 +35,10 @@ struct Raw<'a> {
     total: Option<u64>,
     done: u64,
     seen: Digester,
-    /// Failures since the last byte.
+    /// Failures since it last got further.
     tries: u32,
+    /// Bytes since the last failure.
+    came: u64,
 }
 
 /// Tells how far a body has come.
@@ -61,6 +64,7 @@ impl<'a> Body<'a> {
                 done: 0,
                 seen: Digester::new(),
                 tries: 0,
+                came: 0,
                 reader: Box::new(answer.reader()),
             },
             validators,
@@ -109,6 +113,10 @@ impl<'a> Body<'a> {
 impl Raw<'_> {
     /// Goes on after the connection broke, or gives up.
     fn resume(&mut self, error: TransportError) -> Result<(), FetchError> {
+        if waits::is_progress(self.came, &error) {
+            self.tries = 0;
+        }
+        self.came = 0;
         let mut error = (self.host.clone(), error);
         loop {
             let options = &self.asker.session.options;
@@ -186,7 +194,7 @@ impl Read for Raw<'_> {
                 Ok(count) => {
                     self.seen.update(&buffer[..count]);
                     self.done += count as u64;
-                    self.tries = 0;
+                    self.came += count as u64;
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

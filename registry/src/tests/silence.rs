@@ -107,6 +107,29 @@ fn an_answer_that_only_drips_is_no_answer() {
 }
 
 #[test]
+fn a_blob_that_only_drips_is_given_up() {
+    let drips = host(|mut connection, _| {
+        while head(&connection).contains(" /v2/ ") {
+            answer(&connection, "content-length: 0\r\n\r\n");
+        }
+        answer(&connection, "content-length: 4000\r\n\r\n");
+        while connection.write_all(&[7]).is_ok() {
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    });
+    let (client, pauses) = client_with(Options {
+        stall_timeout: Duration::from_millis(50),
+        ..Options::default()
+    });
+    client.session.wire.heard(&drips.to_string());
+    let blob = descriptor(&[7; 4000]);
+    let pulled = client.pull_blob(&image(drips), &blob, &mut Vec::new(), &|_| {});
+    let error = why(pulled.unwrap_err());
+    assert!(matches!(error, TransportError::TimedOut(_)), "{error}");
+    assert!(!pauses.lock().unwrap().is_empty());
+}
+
+#[test]
 fn it_is_known_who_is_waited_for() {
     let (asked, was_asked) = mpsc::channel();
     let silent = host(move |connection, _| {
