@@ -7,6 +7,7 @@ mod test_env;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use test_env::{Outcome, TestEnv};
@@ -220,4 +221,32 @@ fn sandbox_what_has_ended_is_there_for_others_while_another_step_runs() {
     env.kiln(&["build", "--target", "quick", "."]).succeeds();
     drop(long);
     ended(whole).succeeds();
+}
+
+#[test]
+fn collections_take_nothing_of_builds_beside_them() {
+    let env = TestEnv::new();
+    let dockerfile = "FROM scratch AS a\nCOPY one /\nFROM scratch\nCOPY same /\nCOPY --from=a /one /\nWORKDIR /w\nCOPY two /\n";
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::SeqCst) {
+                env.kiln(&["prune", "--all"]).succeeds();
+            }
+        });
+        let builders = ["x", "y"].map(|name| {
+            let env = &env;
+            scope.spawn(move || {
+                for version in 0..12 {
+                    write_version(env, name, dockerfile, version);
+                    env.kiln(&["build", "-q", "-t", name, name]).succeeds();
+                    let tar = format!("{name}.tar");
+                    env.kiln(&["save", "-o", &tar, name]).succeeds();
+                }
+            })
+        });
+        let results = builders.map(|builder| builder.join());
+        ended.store(true, Ordering::SeqCst);
+        assert!(results.iter().all(Result::is_ok));
+    });
 }
