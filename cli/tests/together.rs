@@ -245,7 +245,7 @@ fn collections_take_nothing_of_builds_beside_them() {
                 }
             })
         });
-        let results = builders.map(|builder| builder.join());
+        let results = builders.map(std::thread::ScopedJoinHandle::join);
         ended.store(true, Ordering::SeqCst);
         assert!(results.iter().all(Result::is_ok));
     });
