@@ -102,6 +102,31 @@ pub struct SavedMount {
     pub size: u64,
     /// When a step used it last.
     pub used: Timestamp,
+    /// The directory itself, for which the tar has no entry.
+    #[serde(default)]
+    pub directory: MountDirectory,
+}
+
+/// Mode and owner of a cache mount's own directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountDirectory {
+    /// Permissions, as chmod(2) takes them.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// As a mount begins for which nothing else is said (R-MNT-9).
+impl Default for MountDirectory {
+    fn default() -> Self {
+        Self {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        }
+    }
 }
 
 /// What keys were made of. The steps they belong to are named without the Dockerfile, which is elsewhere on another machine.
@@ -263,6 +288,7 @@ mod tests {
             blob: Digest::of(b"blob"),
             size: 512,
             used: Timestamp::UNIX_EPOCH,
+            directory: MountDirectory::default(),
         });
         let preimage = Preimage::new("exec").of_step("/home/me/app Dockerfile [build 1/3");
         index.preimages.add(key("a"), preimage);
@@ -287,6 +313,7 @@ mod tests {
             blob: Digest::of(b"blob"),
             size: 512,
             used: Timestamp::UNIX_EPOCH,
+            directory: MountDirectory::default(),
         });
         index
     }

@@ -74,6 +74,31 @@ fn sandbox_a_mount_travels_with_a_registry_a_folder_and_a_bucket() {
 }
 
 #[test]
+fn sandbox_a_mount_has_its_own_mode_and_owner_again() {
+    // R-MNT-9
+    let mounts = [
+        ("uid=1000,gid=1000,mode=0700", ":", "700 1000 1000"),
+        ("id=changed", "chown 7:8 /c && chmod 1751 /c", "1751 7 8"),
+        ("id=plain", ":", "755 0 0"),
+    ];
+    for (options, change, expected) in mounts {
+        let mount = format!("RUN --mount=type=cache,target=/c,{options}");
+        let fill = format!("FROM busybox\n{mount} {change}; echo made > /c/file\n");
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().display();
+        let to = format!("type=local,dest={folder},cache-mounts=true");
+        let Some(one) = runner(&fill) else { return };
+        build(&one, &["--cache-to", &to]).succeeds();
+        let wanted = format!("{mount} test \"$(stat -c '%a %u %g' /c)\" = '{expected}'\n");
+        let Some(two) = runner(&format!("{fill}{wanted}")) else {
+            return;
+        };
+        let from = format!("type=local,src={folder}");
+        build(&two, &["--cache-from", &from]).succeeds();
+    }
+}
+
+#[test]
 fn sandbox_a_machine_that_had_no_use_for_a_mount_passes_it_on() {
     let Some((_registry, cache)) = filled() else {
         return;
@@ -140,5 +165,16 @@ fn sandbox_a_mount_with_a_secret_in_it_stays_here() {
     let secret = ["--secret", "id=token,src=token", "--cache-to", &to];
     let outcome = build(&env, &secret).succeeds();
     let told = "warning: cache mount /c is left out: it has the value of a secret in it";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    // A line of it is no better.
+    env.write("token", "[default]\npassword=a-secret-of-mine\n");
+    env.write(
+        "Dockerfile",
+        &lines.replace(
+            "cp /run/secrets/token /c/",
+            "sed -n 2p /run/secrets/token > /c/token",
+        ),
+    );
+    let outcome = build(&env, &secret).succeeds();
     assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
 }

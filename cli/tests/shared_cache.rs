@@ -383,6 +383,24 @@ fn an_image_carries_its_own_cache() {
 }
 
 #[test]
+fn an_image_that_has_a_layer_twice_carries_its_cache() {
+    // R-CEXP-2
+    let registry = TestRegistry::start();
+    let name = format!("{}/twice:1", registry.host());
+    let lines = "FROM scratch\nCOPY a /x\nCOPY b /x\nCOPY a /x\n";
+    let machine = || TestEnv::with_files(&[("Dockerfile", lines), ("a", "1"), ("b", "22")]);
+    let env = machine();
+    env.kiln(&["build", "-t", &name, "--cache-to", "type=inline", "."])
+        .succeeds();
+    env.kiln(&["push", &name]).succeeds();
+    let (_, manifest) = registry.manifest("twice", "1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["layers"][0], manifest["layers"][2]);
+    let outcome = build(&machine(), &["--cache-from", &name]);
+    assert_eq!(cached(&outcome), 3, "{}", outcome.stderr);
+}
+
+#[test]
 fn a_miss_is_explained_from_the_cache_of_another_machine() {
     let registry = filled("max");
     let env = runner();

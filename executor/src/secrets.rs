@@ -1,12 +1,16 @@
 //! Secrets that a build was given. They are read when a step asks for one, and their values are in nothing that can be
 //! printed: not in a key, an event, an error, or this type's `Debug` (R-CACHE-6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use aho_corasick::Anchored;
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::nfa::contiguous::NFA;
 
 use crate::error::Cause;
 
@@ -32,15 +36,20 @@ impl Secrets {
         self.0.keys().cloned().collect()
     }
 
-    /// The values of all that can be read, but for short ones.
+    /// The values of all that can be read, and their lines, but for short ones and those that hold no secret.
     pub(crate) fn values(&self) -> Values {
-        let values = self.0.keys().filter_map(|id| self.read(id).ok()?);
-        let trimmed = values.map(|value| value.trim_ascii().to_vec());
-        Values(
-            trimmed
-                .filter(|value| value.len() >= SHORTEST_IN_FILES)
-                .collect(),
-        )
+        let mut searched: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for value in self.0.keys().filter_map(|id| self.read(id).ok()?) {
+            let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            let lines = lines.filter(|line| line.len() >= SHORTEST_IN_FILES && !is_frame(line));
+            searched.extend(lines.map(<[u8]>::to_vec));
+            let whole = value.trim_ascii();
+            searched.extend((whole.len() >= SHORTEST_IN_FILES).then(|| whole.to_vec()));
+        }
+        match searched.is_empty() {
+            true => Values::None,
+            false => NFA::new(searched).map_or(Values::TooMany, Values::Some),
+        }
     }
 
     /// The value of a secret; `None` if it was not given.
@@ -57,36 +66,35 @@ impl Secrets {
 }
 
 /// Values of secrets, to be looked for in bytes that leave the machine.
-#[derive(Default)]
-pub(crate) struct Values(Vec<Vec<u8>>);
+pub(crate) enum Values {
+    /// There are none.
+    None,
+    /// These.
+    Some(NFA),
+    /// More than can be looked for at once: whatever goes by may have one.
+    TooMany,
+}
 
 /// Passes bytes on and looks for values in them.
 pub(crate) struct Searched<'a, W> {
     inner: W,
-    values: &'a Values,
-    /// The end of what went by, where a value may have begun.
-    tail: Vec<u8>,
+    /// What is looked for, and how much of it the end of what went by may be.
+    search: Option<(&'a NFA, StateID)>,
     found: bool,
 }
 
 impl Values {
     /// Passes bytes on to `inner`, and looks for the values in them.
     pub(crate) fn searched<W: Write>(&self, inner: W) -> Searched<'_, W> {
+        let search = match self {
+            Self::Some(values) => values.start_state(Anchored::No).ok().map(|at| (values, at)),
+            Self::None | Self::TooMany => None,
+        };
         Searched {
             inner,
-            values: self,
-            tail: Vec::new(),
-            found: false,
+            search,
+            found: search.is_none() && !matches!(self, Self::None),
         }
-    }
-
-    fn are_in(&self, bytes: &[u8]) -> bool {
-        let is_in = |value: &Vec<u8>| {
-            bytes
-                .windows(value.len())
-                .any(|window| window[0] == value[0] && window == value.as_slice())
-        };
-        self.0.iter().any(is_in)
     }
 }
 
@@ -95,26 +103,31 @@ impl<W> Searched<'_, W> {
     pub(crate) fn has_found(&self) -> bool {
         self.found
     }
+
+    fn look_at(&mut self, bytes: &[u8]) {
+        let Some((values, at)) = &mut self.search else {
+            return;
+        };
+        for byte in bytes {
+            *at = values.next_state(Anchored::No, *at, *byte);
+            if values.is_match(*at) {
+                self.found = true;
+                self.search = None;
+                return;
+            }
+        }
+    }
+}
+
+/// Lines that stand around secrets and in much else: `-----BEGIN …`, `[section]`.
+fn is_frame(line: &[u8]) -> bool {
+    line.starts_with(b"-----") || (line.starts_with(b"[") && line.ends_with(b"]"))
 }
 
 impl<W: Write> Write for Searched<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
-        let longest = self.values.0.iter().map(Vec::len).max().unwrap_or(0);
-        if longest == 0 || self.found {
-            return Ok(written);
-        }
-        let new = &bytes[..written];
-        let before = self.tail.len();
-        self.tail
-            .extend_from_slice(&new[..new.len().min(longest - 1)]);
-        self.found = self.values.are_in(&self.tail) || self.values.are_in(new);
-        if new.len() >= longest {
-            self.tail = new[new.len() - (longest - 1)..].to_vec();
-        } else {
-            let excess = (before + new.len()).saturating_sub(longest - 1);
-            self.tail.drain(..excess);
-        }
+        self.look_at(&bytes[..written]);
         Ok(written)
     }
 
@@ -197,7 +210,8 @@ mod tests {
 
     #[test]
     fn values_are_found_wherever_they_are_cut() {
-        let all = ["a-long-secret\n", "short"].map(|value| {
+        let lines = "[a-section]\r\n key = of-a-file \r\n-----BEGIN KEY-----\nshort\n";
+        let all = ["a-long-secret\n", "short", lines].map(|value| {
             let source = SecretSource::Value(value.as_bytes().to_vec());
             (value.to_owned(), source)
         });
@@ -206,7 +220,11 @@ mod tests {
         let cases = [
             ("x a-long-secret y", true),
             ("a-long-secre", false),
+            ("a-long-a-long-secret", true),
             ("short", false),
+            ("<key = of-a-file>", true),
+            ("[a-section]", false),
+            ("-----BEGIN KEY-----", false),
         ];
         for (text, expected) in cases {
             for piece in 1..=text.len() {

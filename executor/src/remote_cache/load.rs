@@ -1,5 +1,6 @@
 //! Reads what a cache says: its manifest and index, and the preimages when somebody wants them.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +11,9 @@ use kiln_image::compress;
 use kiln_image::layout::{Layout, REF_NAME};
 use kiln_image::manifest::parse_manifest;
 use kiln_image::media_type::{MediaTypes, layer_compression};
-use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_image::{
+    Descriptor, DiffId, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference,
+};
 use kiln_registry::{BucketError, Client, MANIFEST_LIMIT, RegistryError};
 
 use super::{BucketCache, CacheSource};
@@ -184,7 +187,22 @@ fn of_image(manifest: &ImageManifest, holder: Holder) -> Result<Imported, NoCach
     };
     let mut index: CacheIndex = serde_json::from_value(value).map_err(failed)?;
     index.layers = config.diff_ids().to_vec();
-    Imported::new(index, manifest.layers().clone(), Vec::new(), holder, None)
+    let mut blobs = manifest.layers().clone();
+    keep_firsts(&mut index.layers, &mut blobs);
+    Imported::new(index, blobs, Vec::new(), holder, None)
+}
+
+/// An image may have a layer twice: two steps that do the same to a root filesystem have made it.
+fn keep_firsts(layers: &mut Vec<DiffId>, blobs: &mut Vec<Descriptor>) {
+    if layers.len() != blobs.len() {
+        return; // which belongs to which nobody can tell
+    }
+    let mut seen = HashSet::new();
+    let is_first: Vec<bool> = layers.iter().map(|layer| seen.insert(*layer)).collect();
+    let mut keep = is_first.iter();
+    layers.retain(|_| keep.next() == Some(&true));
+    let mut keep = is_first.iter();
+    blobs.retain(|_| keep.next() == Some(&true));
 }
 
 impl Imported {

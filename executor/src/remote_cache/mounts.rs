@@ -5,12 +5,13 @@
 //! mount begins empty. Mounts that `--no-cache` has emptied stay empty (R-CACHE-24).
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use kiln_cache::transfer::MountDirectory;
 use kiln_image::compress::BoundedDecoder;
 use kiln_image::tar::{self, Devices, Limits};
 use kiln_planner::{ExecOp, Mount, Op, Plan};
@@ -129,7 +130,13 @@ fn unpack(
     let file = BufReader::new(File::open(&fetched).map_err(failed)?);
     let tar = BoundedDecoder::new(file).map_err(failed)?;
     tar::unpack(tar, &directory, &options).map_err(|error| chain(&error))?;
-    std::fs::remove_file(&fetched).map_err(failed)?;
+    fs::remove_file(&fetched).map_err(failed)?;
+    let MountDirectory { mode, uid, gid } = found.saved.directory;
+    services
+        .footing
+        .give(&directory, uid, gid)
+        .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(mode & 0o7777)))
+        .map_err(failed)?;
     Ok(directory)
 }
 

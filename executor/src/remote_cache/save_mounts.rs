@@ -12,13 +12,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use kiln_cache::transfer::MOUNT_TYPE;
+use kiln_cache::transfer::{MOUNT_TYPE, MountDirectory};
 use kiln_cache::{SavedMount, ScratchDir};
 use kiln_image::compress::{self, Compression};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::scan_owned;
 use kiln_image::tar::write_draft;
-use kiln_image::{Change, Descriptor, DigestWriter, Kind};
+use kiln_image::{Change, Descriptor, DigestWriter, ImagePath, Kind, Metadata};
 
 use super::CacheExport;
 use super::export::{descriptor, holds};
@@ -136,6 +136,8 @@ impl Saving<'_> {
     ) -> Result<(SavedMount, Descriptor), String> {
         let footing = self.services.footing;
         let draft = scan_owned(held.path(), &footing.owners()).map_err(|error| chain(&error))?;
+        let directory = draft.get(&ImagePath::root()).and_then(Change::node);
+        let directory = directory.map(|node| of_metadata(&node.metadata));
         let mut draft = draft;
         draft.retain(|_, change| is_kept(change));
         let contents = DirContents::open(held.path()).map_err(|error| chain(&error))?;
@@ -162,8 +164,17 @@ impl Saving<'_> {
             blob: digest,
             size,
             used: held.last_used(),
+            directory: directory.unwrap_or_default(),
         };
         Ok((saved, descriptor(MOUNT_TYPE, length, &digest)))
+    }
+}
+
+fn of_metadata(metadata: &Metadata) -> MountDirectory {
+    MountDirectory {
+        mode: metadata.mode & 0o7777,
+        uid: metadata.uid,
+        gid: metadata.gid,
     }
 }
 
