@@ -48,7 +48,9 @@ impl Secrets {
         }
         match searched.is_empty() {
             true => Values::None,
-            false => NFA::new(searched).map_or(Values::TooMany, Values::Some),
+            false => {
+                NFA::new(searched).map_or(Values::TooMany, |values| Values::Some(Box::new(values)))
+            }
         }
     }
 
@@ -70,7 +72,7 @@ pub(crate) enum Values {
     /// There are none.
     None,
     /// These.
-    Some(NFA),
+    Some(Box<NFA>),
     /// More than can be looked for at once: whatever goes by may have one.
     TooMany,
 }
@@ -87,7 +89,10 @@ impl Values {
     /// Passes bytes on to `inner`, and looks for the values in them.
     pub(crate) fn searched<W: Write>(&self, inner: W) -> Searched<'_, W> {
         let search = match self {
-            Self::Some(values) => values.start_state(Anchored::No).ok().map(|at| (values, at)),
+            Self::Some(values) => values
+                .start_state(Anchored::No)
+                .ok()
+                .map(|at| (&**values, at)),
             Self::None | Self::TooMany => None,
         };
         Searched {
