@@ -380,8 +380,38 @@ pub(super) fn text_causes(now: &Side<'_>, before: &Side<'_>) -> Vec<Cause> {
     let is_argument = |name: &str, old: Option<&str>, new: Option<&str>| {
         before.declares(name, old) || now.declares(name, new)
     };
-    let variables = changed_variables(&now.step.variables, &before.step.variables, is_argument);
+    let mut variables = changed_variables(&now.step.variables, &before.step.variables, is_argument);
+    if text.is_some() || now.step.text.contains("<<") {
+        variables.retain(|cause| !is_only_named(cause, now, before));
+    }
     text.into_iter().chain(variables).collect()
+}
+
+/// Whether a variable came or went with the text that names it, and is what it was.
+fn is_only_named(cause: &Cause, now: &Side<'_>, before: &Side<'_>) -> bool {
+    let (Cause::Argument {
+        name,
+        before: old,
+        after: new,
+    }
+    | Cause::Variable {
+        name,
+        before: old,
+        after: new,
+    }) = cause
+    else {
+        return false;
+    };
+    let is_declared = |value: &str| {
+        let value = Some(value);
+        now.declares(name, value) && before.declares(name, value)
+    };
+    match (old, new) {
+        (Some(value), None) | (None, Some(value)) => {
+            matches!(cause, Cause::Variable { .. }) || is_declared(value)
+        }
+        _ => false,
+    }
 }
 
 fn text_change(now: &StepRecord, before: &StepRecord) -> Option<Cause> {
