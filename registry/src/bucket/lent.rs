@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -25,8 +25,13 @@ use crate::transport::{Payload, Request, Wire, printable};
 const REST: SignedDuration = SignedDuration::from_mins(5);
 /// Longest answer that is read, in bytes.
 const ANSWER_LIMIT: u64 = 64 * 1024;
-/// Longest time to connect to a service nearby: most machines have none.
+/// Longest time to connect to a service nearby, and in which a machine's answers: most machines have none.
 const NEARBY: Duration = Duration::from_secs(1);
+/// Longest time in which a container's service answers: it is there, or nobody had named it.
+const OF_CONTAINER: Duration = Duration::from_secs(5);
+/// A failure counts so many times as long as it took: what fails at once may soon be well, and a service that says nothing is not
+/// waited for by each step.
+const BELIEVED: u32 = 20;
 /// Hosts besides loopback to which a container's token goes without TLS.
 const OF_CONTAINERS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 /// For how many seconds a machine's service is asked to know who asks.
@@ -69,8 +74,17 @@ pub enum ContainerToken {
     File(PathBuf),
 }
 
-/// Keys by lender, and when they end.
-pub(crate) type Lent = HashMap<KeyLender, (Option<AccessKey>, Option<Timestamp>)>;
+/// What lenders have said, by lender. Whoever wants a key that somebody is asking for waits for that answer.
+pub(crate) type Lent = HashMap<KeyLender, Arc<Mutex<Said>>>;
+
+/// What a lender has said.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// Its last key, if it has one, and when that ends.
+    key: Option<(Option<AccessKey>, Option<Timestamp>)>,
+    /// Why there was none the last time, and until when nobody asks again.
+    failed: Option<(String, Instant)>,
+}
 
 impl std::fmt::Debug for ContainerToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,28 +104,50 @@ impl Session {
     }
 
     fn lent_by(&self, lender: &KeyLender) -> Result<Option<AccessKey>, String> {
-        let mut known = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = {
+            let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            lent.entry(lender.clone()).or_default().clone()
+        };
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();
-        let before = known.get(lender).cloned();
-        if let Some((key, end)) = &before
+        if let Some((key, end)) = &said.key
             && end.is_none_or(|end| now.duration_until(end) > REST)
         {
             return Ok(key.clone());
         }
-        let asked = match lender {
+        let problem = match &said.failed {
+            Some((problem, until)) if Instant::now() < *until => problem.clone(),
+            _ => match self.ask(lender, &mut said) {
+                Ok(key) => return Ok(key),
+                Err(problem) => problem,
+            },
+        };
+        match &said.key {
+            // It is good for some minutes yet.
+            Some((key, Some(end))) if now < *end => Ok(key.clone()),
+            _ => Err(problem),
+        }
+    }
+
+    fn ask(&self, lender: &KeyLender, said: &mut Said) -> Result<Option<AccessKey>, String> {
+        let began = Instant::now();
+        let answer = match lender {
             KeyLender::WebIdentity { .. } => self.of_web_identity(lender).map(Some),
             KeyLender::Container { url, token } => of_container(url, token.as_ref()).map(Some),
             KeyLender::Machine { endpoint } => of_machine(endpoint),
         };
-        match (asked, before) {
-            (Ok(answer), _) => {
+        match answer {
+            Ok(answer) => {
                 let (key, end) = answer.unzip();
-                known.insert(lender.clone(), (key.clone(), end.flatten()));
+                said.key = Some((key.clone(), end.flatten()));
+                said.failed = None;
                 Ok(key)
             }
-            // It is good for some minutes yet.
-            (Err(_), Some((key, Some(end)))) if now < end => Ok(key),
-            (Err(problem), _) => Err(problem),
+            Err(problem) => {
+                let until = Instant::now() + began.elapsed() * BELIEVED;
+                said.failed = Some((problem.clone(), until));
+                Err(problem)
+            }
         }
     }
 
@@ -174,13 +210,19 @@ fn of_container(
     };
     let headers = token.map(|token| ("authorization", token));
     let headers = headers.into_iter().collect();
-    let text = exchange(&nearby(), Method::GET, address, headers, Payload::None)?;
+    let text = exchange(
+        &nearby(OF_CONTAINER),
+        Method::GET,
+        address,
+        headers,
+        Payload::None,
+    )?;
     of_json(&text).ok_or_else(|| format!("`{address}` gave no key"))
 }
 
 /// `None` where there is no such service, or it has no role to give.
 fn of_machine(endpoint: &str) -> Result<Option<(AccessKey, Option<Timestamp>)>, String> {
-    let wire = nearby();
+    let wire = nearby(NEARBY);
     let endpoint = endpoint.trim_end_matches('/');
     let address = format!("{endpoint}/latest/api/token");
     let headers = vec![(
@@ -218,11 +260,11 @@ fn of_json(text: &str) -> Option<(AccessKey, Option<Timestamp>)> {
 }
 
 /// Connections to what is on this machine or beside it.
-fn nearby() -> Wire {
+fn nearby(longest: Duration) -> Wire {
     Wire::new(&Options {
         proxy: Proxy::default(),
         connect_timeout: NEARBY,
-        stall_timeout: 5 * NEARBY,
+        stall_timeout: longest,
         ..Options::default()
     })
 }
@@ -265,4 +307,33 @@ fn read(path: &Path) -> Result<String, String> {
     let text = fs::read_to_string(path);
     let text = text.map_err(|error| format!("can't read `{}`: {error}", path.display()))?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::testing::{Reply, TestServer};
+
+    #[test]
+    fn a_failure_is_believed_for_a_while() {
+        let service = TestServer::start(|_| Reply::status(500));
+        let lender = KeyLender::Container {
+            url: service.origin() + "/key",
+            token: None,
+        };
+        let session = Session::new(Options::default());
+        let asked = || session.lent_by(&lender).unwrap_err();
+        assert!(asked().contains("500"));
+        assert_eq!(service.lines().len(), 1);
+        let said = session.lent.lock().unwrap()[&lender].clone();
+        let failed = said.lock().unwrap().failed.take();
+        let (problem, until) = failed.unwrap();
+        assert!(problem.contains("500"));
+        let later = until + Duration::from_secs(3600);
+        said.lock().unwrap().failed = Some(("it was silent".to_owned(), later));
+        assert_eq!(asked(), "it was silent");
+        assert_eq!(service.lines().len(), 1, "not asked again");
+    }
 }
