@@ -4,8 +4,11 @@
 
 mod test_env;
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use kiln_registry::testing::{BUCKET, KEY_ID, REGION, SECRET, TestBucket, TestRegistry};
-use test_env::{Outcome, TestEnv};
+use test_env::{Outcome, TestEnv, files_below};
 
 const FILL: &str = "FROM busybox\nRUN --mount=type=cache,id=tools,target=/c echo made > /c/file && chmod 640 /c/file && ln -s file /c/link\n";
 /// Fails in a mount that is empty.
@@ -142,6 +145,29 @@ fn sandbox_a_mount_that_is_lost_begins_empty() {
     let outcome = build(&two, &["--cache-from", &cache]).succeeds();
     let told = "warning: the cache mount begins empty: the cache has lost it";
     assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
+#[test]
+fn sandbox_a_mount_that_a_step_is_writing_to_stays_here() {
+    let Some(env) = runner(FILL) else { return };
+    build(&env, &[]).succeeds();
+    let files = files_below(&env.root().join("mounts"));
+    let is_lock = |path: &&PathBuf| path.extension().is_some_and(|end| end == "lock");
+    let lock = files.iter().find(is_lock).unwrap();
+    let held = File::open(lock).unwrap();
+    held.lock_shared().unwrap(); // as a step of another build does
+    let folder = env.work().join("cache");
+    let to = format!("type=local,dest={},cache-mounts=true", folder.display());
+    let outcome = build(&env, &["--cache-to", &to]).succeeds();
+    let told = "warning: cache mount tools is left out: a step of another build is using it";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+    drop(held);
+    let outcome = build(&env, &["--cache-to", &to]).succeeds();
+    assert!(
+        outcome.stderr.contains("1 of 1 cache mounts"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

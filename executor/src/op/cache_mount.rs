@@ -11,8 +11,10 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kiln_cache::Store;
@@ -26,10 +28,28 @@ use rustix::io::Errno;
 use crate::error::Cause;
 use crate::sandbox::{Footing, Rung};
 
+/// So often a directory that somebody has is asked for again, and so long after each time.
+const GLANCES: u32 = 5;
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// A cache directory, held as long as this lives.
 pub(crate) struct CacheDir {
     path: PathBuf,
     lock: File,
+}
+
+/// A cache directory that no step had at one moment. It is read without being held, so that who wants it meanwhile gets it and not
+/// an empty one; whether somebody did can be asked afterwards.
+pub(crate) struct Unheld {
+    path: PathBuf,
+    seen: Seen,
+}
+
+/// What changes when a step takes hold of a directory, or a collection takes it.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    used: Timestamp,
+    directory: (u64, u64),
 }
 
 /// Which directories a mount can use: its path below `mounts/`, but for the number. `content` is what a new one starts with.
@@ -61,10 +81,22 @@ pub(crate) fn variants(store: &Store, id: &str) -> Vec<String> {
     variants
 }
 
-/// Holds a directory beside those who share it; `None` while somebody has it alone.
-pub(crate) fn hold_to_read(store: &Store, name: &str) -> Result<Option<CacheDir>, Cause> {
+/// A directory that no step has; `None` if one has it.
+pub(crate) fn unheld(store: &Store, name: &str) -> Result<Option<Unheld>, Cause> {
     let path = store.mounts_dir().join(format!("{name}-0"));
-    hold(&path, FlockOperation::NonBlockingLockShared)
+    let seen = glance(&path)?;
+    Ok(seen.map(|seen| Unheld { path, seen }))
+}
+
+fn glance(path: &Path) -> Result<Option<Seen>, Cause> {
+    let Some(held) = hold(path, FlockOperation::NonBlockingLockExclusive)? else {
+        return Ok(None);
+    };
+    let directory = fs::symlink_metadata(path).map_err(Cause::file("read", path))?;
+    Ok(Some(Seen {
+        used: held.last_used(),
+        directory: (directory.dev(), directory.ino()),
+    }))
 }
 
 /// Takes hold of a directory as the mount's sharing says; `None` when it has to wait for another user.
@@ -87,7 +119,10 @@ pub(crate) fn take(
     let mut number = 0;
     loop {
         let path = store.mounts_dir().join(format!("{name}-{number}"));
-        let held = hold(&path, how)?;
+        let held = match sharing {
+            Sharing::Locked => hold(&path, how)?,
+            Sharing::Shared | Sharing::Private => hold_in_a_moment(&path, how)?,
+        };
         if let Some(CacheDir { lock, .. }) = &held {
             let caches = path.parent().expect("the id's directory is above");
             store.note_mount_use(caches, &mount.id, lock)?;
@@ -126,6 +161,18 @@ fn empty(store: &Store, caches: &Path) -> Result<(), Cause> {
     Ok(())
 }
 
+/// Holds a directory unless somebody goes on having it: exports and collections only glance at one.
+fn hold_in_a_moment(path: &Path, how: FlockOperation) -> Result<Option<CacheDir>, Cause> {
+    for _ in 0..GLANCES {
+        let held = hold(path, how)?;
+        if held.is_some() {
+            return Ok(held);
+        }
+        thread::sleep(GLANCE);
+    }
+    hold(path, how)
+}
+
 fn hold(path: &Path, how: FlockOperation) -> Result<Option<CacheDir>, Cause> {
     let lock_path = path.with_extension("lock");
     if let Some(parent) = path.parent() {
@@ -150,7 +197,7 @@ fn hold(path: &Path, how: FlockOperation) -> Result<Option<CacheDir>, Cause> {
     }))
 }
 
-impl CacheDir {
+impl Unheld {
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -158,6 +205,22 @@ impl CacheDir {
 
     /// When a step took hold of it last.
     pub(crate) fn last_used(&self) -> Timestamp {
+        self.seen.used
+    }
+
+    /// Whether it is the same yet, and no step has had it since.
+    pub(crate) fn is_untouched(&self) -> bool {
+        glance(&self.path).is_ok_and(|seen| seen.as_ref() == Some(&self.seen))
+    }
+}
+
+impl CacheDir {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn last_used(&self) -> Timestamp {
         let modified = self.lock.metadata().and_then(|lock| lock.modified());
         let used = modified.map(Timestamp::try_from);
         used.map_or(Timestamp::UNIX_EPOCH, Result::unwrap_or_default)
@@ -231,4 +294,47 @@ fn empty_directory(path: &Path, mount: &CacheMount, footing: &Footing) -> Result
     fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(Cause::file("change the mode of", path))?;
     Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn mount(sharing: Sharing) -> CacheMount {
+        CacheMount {
+            id: "tools".to_owned(),
+            target: "/c".to_owned(),
+            explicit_id: true,
+            input: None,
+            source: "/".to_owned(),
+            read_only: false,
+            sharing,
+            mode: None,
+            uid: None,
+            gid: None,
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_read_is_had_by_whoever_wants_it() {
+        // R-MNT-10
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        for sharing in [Sharing::Private, Sharing::Locked, Sharing::Shared] {
+            let mount = mount(sharing);
+            let name = name(&mount, None);
+            let first = store.mounts_dir().join(format!("{name}-0"));
+            let _ = fs::create_dir_all(&first);
+            let read = unheld(&store, &name).unwrap().unwrap();
+            assert!(read.is_untouched());
+            let held = take(&store, &name, &mount, Rung::Root).unwrap().unwrap();
+            assert_eq!(held.path(), first);
+            assert!(!read.is_untouched(), "a step has it");
+            assert!(unheld(&store, &name).unwrap().is_none());
+            drop(held);
+            assert!(!read.is_untouched(), "a step has had it");
+        }
+    }
 }

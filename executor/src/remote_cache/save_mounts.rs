@@ -1,7 +1,7 @@
 //! What cache mounts have in them, as blobs of a cache: `cache-mounts=true` of `--cache-to`.
 //!
 //! Those of all steps that the targets need go, cached or not: what a step of this build has used from here; what no step used from
-//! the cache that the build has read, where somebody used it later. One that a step of another build has alone is left out, and so
+//! the cache that the build has read, where somebody used it later. One that a step of another build has meanwhile is left out, and so
 //! is one that can't be read as it is or has the value of a secret in it: it is told, and fails nothing.
 //!
 //! The tar is a layer's: a pure function of what is there, times in whole seconds, without device nodes and sockets. So a mount that
@@ -28,8 +28,11 @@ use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::{Cause, chain};
 use crate::event::{Reporter, Stream, Task};
-use crate::op::cache_mount::{self, CacheDir};
+use crate::op::cache_mount::{self, Unheld};
 use crate::secrets::{Secrets, Values};
+
+/// Why a mount is left out that a step has, or has had while it was read: what is half written is no use to anybody.
+const IN_USE: &str = "a step of another build is using it";
 
 /// Cache mounts ready to be put somewhere.
 #[derive(Default)]
@@ -99,18 +102,18 @@ impl SavedMounts {
         let name = cache_mount::name_of(id, variant);
         let path = saving.scratch.join(name.replace('/', "-"));
         let told = |cause: Cause| chain(&cause);
-        let held = match is_here {
-            true => cache_mount::hold_to_read(saving.services.store, &name).map_err(told)?,
+        let here = match is_here {
+            true => cache_mount::unheld(saving.services.store, &name).map_err(told)?,
             false => None,
         };
-        let is_later = |held: &CacheDir| {
-            let later = |found: &FoundMount| held.last_used() >= found.saved.used;
+        let is_later = |here: &Unheld| {
+            let later = |found: &FoundMount| here.last_used() >= found.saved.used;
             saving.services.mounts.was_used(&name) || found.is_none_or(later)
         };
-        let (saved, blob) = match (held.filter(is_later), found) {
-            (Some(held), _) => saving.pack(id, variant, &held, &path)?,
+        let (saved, blob) = match (here.filter(is_later), found) {
+            (Some(here), _) => saving.pack(id, variant, &here, &path)?,
             (None, Some(found)) => (found.saved.clone(), found.blob.clone()),
-            (None, None) => return Err("a step of another build is using it".to_owned()),
+            (None, None) => return Err(IN_USE.to_owned()),
         };
         if !holds(&saving.export.target, &saved.blob, saving.services) {
             if !path.exists() {
@@ -131,16 +134,16 @@ impl Saving<'_> {
         &self,
         id: &str,
         variant: &str,
-        held: &CacheDir,
+        here: &Unheld,
         to: &Path,
     ) -> Result<(SavedMount, Descriptor), String> {
         let footing = self.services.footing;
-        let draft = scan_owned(held.path(), &footing.owners()).map_err(|error| chain(&error))?;
+        let draft = scan_owned(here.path(), &footing.owners()).map_err(|error| chain(&error))?;
         let directory = draft.get(&ImagePath::root()).and_then(Change::node);
         let directory = directory.map(|node| of_metadata(&node.metadata));
         let mut draft = draft;
         draft.retain(|_, change| is_kept(change));
-        let contents = DirContents::open(held.path()).map_err(|error| chain(&error))?;
+        let contents = DirContents::open(here.path()).map_err(|error| chain(&error))?;
         let out = DigestWriter::new(BufWriter::new(
             File::create(to).map_err(|error| chain(&error))?,
         ));
@@ -150,6 +153,7 @@ impl Saving<'_> {
             let (_, summary) = written.map_err(|error| chain(&error))?;
             match searched.has_found() {
                 true => Err("it has the value of a secret in it".to_owned()),
+                false if !here.is_untouched() => Err(IN_USE.to_owned()),
                 false => Ok(summary.size),
             }
         });
@@ -163,7 +167,7 @@ impl Saving<'_> {
             variant: variant.to_owned(),
             blob: digest,
             size,
-            used: held.last_used(),
+            used: here.last_used(),
             directory: directory.unwrap_or_default(),
         };
         Ok((saved, descriptor(MOUNT_TYPE, length, &digest)))
