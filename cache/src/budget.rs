@@ -80,7 +80,8 @@ pub fn memory_limit(now: SystemTime) -> SystemTime {
 }
 
 impl Store {
-    /// Brings the cache back within its budget after a build that began at `began`. `None` if there was nothing to do. `asked` looks even if that was done a moment ago.
+    /// Brings the cache back within its budget after a build that began at `began`. `None` if there was nothing to do. `asked` looks
+    /// even if that was done a moment ago.
     pub fn keep_within(
         &self,
         budget: &Budget,
@@ -101,7 +102,7 @@ impl Store {
         if !plan.verdicts.iter().any(is_over) {
             return Ok(None);
         }
-        let plan = self.collect(&policy, Detail::Sizes)?;
+        let plan = self.collect_knowing(&plan.inventory, &policy)?;
         Ok(plan.map(|plan| plan.freed))
     }
 

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::builds::KnownBuild;
-use crate::inventory::{Detail, Entry, EntryKind, Inventory, Own, Part, PartName};
+use crate::inventory::{Before, Detail, Entry, EntryKind, Inventory, Own, Part, PartName};
 use crate::locks::StoreLock;
 use crate::mounts::hold_alone;
 use crate::records::touch;
@@ -159,13 +159,30 @@ impl Store {
 
     /// Removes what the policy says. `None` if the store can't be had alone for a moment: then another time will do.
     pub fn collect(&self, policy: &Policy<'_>, detail: Detail) -> Result<Option<Plan>, StoreError> {
+        let before = {
+            let _held = self.lock_shared()?;
+            self.inventory(detail)?
+        };
+        self.collect_knowing(&before, policy)
+    }
+
+    /// The same. What takes long to find out was found out before builds have to wait.
+    pub(crate) fn collect_knowing(
+        &self,
+        before: &Inventory,
+        policy: &Policy<'_>,
+    ) -> Result<Option<Plan>, StoreError> {
+        let before = Before::of(before);
         let Some(alone) = self.alone_for_a_moment()? else {
             return Ok(None);
         };
-        let plan = self.plan_holding(policy, detail)?;
-        let hidden = self.onlooker().apply(&plan, policy, &alone)?;
+        let plan = self.plan_of(self.inventory_knowing(&before)?, policy)?;
+        let hidden = self.onlooker().apply(&plan, &alone)?;
         drop(alone);
         drop(hidden); // Takes long: builds may start meanwhile.
+        if let Some(since) = policy.memory_since {
+            self.forget(since);
+        }
         tmp::sweep(&self.dir("tmp"));
         Ok(Some(plan))
     }
@@ -183,7 +200,10 @@ impl Store {
     }
 
     fn plan_holding(&self, policy: &Policy<'_>, detail: Detail) -> Result<Plan, StoreError> {
-        let inventory = self.inventory(detail)?;
+        self.plan_of(self.inventory(detail)?, policy)
+    }
+
+    fn plan_of(&self, inventory: Inventory, policy: &Policy<'_>) -> Result<Plan, StoreError> {
         let free = match policy.limits.min_free {
             Some(_) => self.disk()?.free,
             None => 0,
@@ -192,12 +212,7 @@ impl Store {
     }
 
     /// Takes what goes out of the store. It is removed when what is returned is dropped.
-    fn apply(
-        &self,
-        plan: &Plan,
-        policy: &Policy<'_>,
-        _alone: &StoreLock,
-    ) -> Result<Vec<TmpPath>, StoreError> {
+    fn apply(&self, plan: &Plan, _alone: &StoreLock) -> Result<Vec<TmpPath>, StoreError> {
         let Plan { inventory, .. } = plan;
         let mut hidden = Vec::new();
         let now = SystemTime::now();
@@ -241,9 +256,6 @@ impl Store {
                 PartName::Blob(blob) => self.cas().remove(&blob)?,
                 PartName::Repository(_) => {}
             }
-        }
-        if let Some(since) = policy.memory_since {
-            self.forget(since);
         }
         Ok(hidden)
     }

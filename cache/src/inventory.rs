@@ -156,6 +156,12 @@ pub enum Detail {
     Descriptions,
 }
 
+/// What was found a moment ago, for a look that must not take long.
+pub(crate) struct Before<'a> {
+    entries: HashMap<(EntryKind, &'a str), &'a Entry>,
+    books: u64,
+}
+
 /// That a name stands for an image.
 struct Claim {
     name: String,
@@ -192,17 +198,26 @@ fn digest_of(descriptor: &Value) -> Option<Digest> {
 impl Store {
     /// Takes stock. Hold the store meanwhile: see [`Store::lock_shared`].
     pub fn inventory(&self, detail: Detail) -> Result<Inventory, StoreError> {
-        self.onlooker().take_stock(detail)
+        self.onlooker().take_stock(detail, None)
     }
 
-    fn take_stock(&self, detail: Detail) -> Result<Inventory, StoreError> {
+    /// Takes stock as far as that is quick: how large directories are, and what steps did, is taken from before.
+    pub(crate) fn inventory_knowing(&self, before: &Before<'_>) -> Result<Inventory, StoreError> {
+        self.onlooker().take_stock(Detail::Sizes, Some(before))
+    }
+
+    fn take_stock(
+        &self,
+        detail: Detail,
+        before: Option<&Before<'_>>,
+    ) -> Result<Inventory, StoreError> {
         // First: what a process made that has ended meanwhile is found below with all that refers to it.
         let leased = self.leased();
         let mut inventory = Inventory::default();
         self.take_images(&mut inventory)?;
         self.take_containers(&mut inventory)?;
         self.take_steps(detail, &mut inventory)?;
-        self.take_directories(&mut inventory);
+        self.take_directories(before, &mut inventory);
         self.take_strays(&mut inventory)?;
         for part in &mut inventory.parts {
             part.leased = leased.contains(&part.what);
@@ -225,8 +240,10 @@ impl Store {
             let shared = parts.filter(|part| part.holders > 1);
             entry.shared = shared.map(|part| part.bytes).sum();
         }
-        if detail == Detail::Descriptions {
-            inventory.books = self.books(&inventory);
+        match before {
+            Some(before) => before.describe(&mut inventory),
+            None if detail == Detail::Descriptions => inventory.books = self.books(&inventory),
+            None => {}
         }
         Ok(inventory)
     }
@@ -380,17 +397,21 @@ impl Store {
         Ok(())
     }
 
-    fn take_directories(&self, inventory: &mut Inventory) {
+    fn take_directories(&self, before: Option<&Before<'_>>, inventory: &mut Inventory) {
+        let measure = |kind, id: &str, path: &Path| {
+            let known = before.and_then(|before| before.entries.get(&(kind, id)));
+            known.map_or_else(|| disk_use(path), |entry| entry.own.bytes())
+        };
         for mount in self.mount_dirs() {
-            let bytes = disk_use(&mount.path);
             let below = mount.path.strip_prefix(self.mounts_dir());
             let name = below.unwrap_or(&mount.path).as_os_str();
-            let id = Digest::of(name.as_encoded_bytes());
+            let id = Digest::of(name.as_encoded_bytes()).hex();
+            let bytes = measure(EntryKind::CacheMount, &id, &mount.path);
             inventory.entries.push(Entry {
                 description: mount.id,
                 in_use: mount.in_use,
                 own: Own::Directory(mount.path, bytes),
-                ..Entry::new(EntryKind::CacheMount, id.hex(), mount.last_used)
+                ..Entry::new(EntryKind::CacheMount, id, mount.last_used)
             });
         }
         let remotes = fs::read_dir(self.dir("remotes/git"));
@@ -399,11 +420,12 @@ impl Store {
             let Ok(used) = remote.metadata().and_then(|directory| directory.modified()) else {
                 continue; // gone meanwhile
             };
-            let bytes = disk_use(&path);
+            let id = file_name(&path);
+            let bytes = measure(EntryKind::Repository, &id, &path);
             inventory.entries.push(Entry {
                 description: self.remotes().address_of(&path),
                 own: Own::Directory(path.clone(), bytes),
-                ..Entry::new(EntryKind::Repository, file_name(&path), used)
+                ..Entry::new(EntryKind::Repository, id, used)
             });
         }
     }
@@ -458,6 +480,28 @@ impl Store {
             is_held(&lock.path()).then_some(CacheKey(key))
         });
         held.collect()
+    }
+}
+
+impl<'a> Before<'a> {
+    pub(crate) fn of(inventory: &'a Inventory) -> Self {
+        let entries = inventory.entries.iter();
+        Self {
+            entries: entries
+                .map(|entry| ((entry.kind, entry.id.as_str()), entry))
+                .collect(),
+            books: inventory.books,
+        }
+    }
+
+    fn describe(&self, inventory: &mut Inventory) {
+        inventory.books = self.books;
+        for entry in &mut inventory.entries {
+            let known = self.entries.get(&(entry.kind, entry.id.as_str()));
+            if let Some(known) = known.filter(|_| entry.description.is_empty()) {
+                entry.description.clone_from(&known.description);
+            }
+        }
     }
 }
 

@@ -447,3 +447,26 @@ fn all_that_is_there_is_counted_once() {
     let inventory = store.inventory(Detail::Descriptions).unwrap();
     assert_eq!(inventory.total(), crate::inventory::disk_use(store.root()));
 }
+
+#[test]
+fn what_takes_long_to_find_out_is_known_before_builds_wait() {
+    let (_dir, store) = store();
+    let key = put_record(&store, "make", put_layer(&store, "made"));
+    let mount = store.mounts_dir().join("id/variant-0");
+    fs::create_dir_all(&mount).unwrap();
+    let before = store.inventory(Detail::Descriptions).unwrap();
+    let size = |inventory: &Inventory| {
+        let mut entries = inventory.entries.iter();
+        let mount = entries.find(|entry| entry.kind == EntryKind::CacheMount);
+        mount.unwrap().size
+    };
+    fs::write(mount.join("f"), vec![7; 1 << 20]).unwrap();
+    let plan = store.collect_knowing(&before, &STRAYS).unwrap().unwrap();
+    assert_eq!(size(&plan.inventory), size(&before), "not measured again");
+    assert_eq!(plan.inventory.books, before.books);
+    let is_step = |entry: &&Entry| entry.id == key.0.hex();
+    let step = plan.inventory.entries.iter().find(is_step).unwrap();
+    assert!(step.description.contains("make"), "{}", step.description);
+    let plan = store.collect(&STRAYS, Detail::Sizes).unwrap().unwrap();
+    assert!(size(&plan.inventory) > 1 << 20);
+}

@@ -117,7 +117,7 @@ impl Session {
         }
         let problem = match &said.failed {
             Some((problem, until)) if Instant::now() < *until => problem.clone(),
-            _ => match self.ask(lender, &mut said) {
+            _ => match self.ask_lender(lender, &mut said) {
                 Ok(key) => return Ok(key),
                 Err(problem) => problem,
             },
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    fn ask(&self, lender: &KeyLender, said: &mut Said) -> Result<Option<AccessKey>, String> {
+    fn ask_lender(&self, lender: &KeyLender, said: &mut Said) -> Result<Option<AccessKey>, String> {
         let began = Instant::now();
         let answer = match lender {
             KeyLender::WebIdentity { .. } => self.of_web_identity(lender).map(Some),
