@@ -3,6 +3,8 @@
 //! Each step has one at most, of the last time it failed, and all of them together are [`MOST_KEPT`]. They go when their Dockerfile can be
 //! built, and else as any container does.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use kiln_cache::key::is_secret;
 use kiln_cache::{ContainerRecord, FailedStep, StepFile, Store, StoreError};
@@ -42,7 +44,7 @@ impl Failed<'_> {
         let container = self.container();
         services.store.sync()?;
         services.store.containers().put(&container)?;
-        remove_older(services.store, &container)?;
+        remove_older(services.store)?;
         Ok(container.name)
     }
 
@@ -102,18 +104,15 @@ pub(crate) fn forget(store: &Store, recipe: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes what the step left when it failed before, and what is too much.
-fn remove_older(store: &Store, latest: &ContainerRecord) -> Result<(), StoreError> {
+/// Removes what steps left when they failed before, and what is too much. Whoever does the same at this moment keeps the same ones.
+fn remove_older(store: &Store) -> Result<(), StoreError> {
     let containers = store.containers();
-    let name = |container: &ContainerRecord| container.step.as_ref().map(|step| step.step.clone());
-    let mut kept = 0;
+    let mut kept = HashSet::new();
     for container in containers.list()? {
-        let Some(step) = name(&container) else {
+        let Some(failed) = container.step else {
             continue;
         };
-        let is_again = Some(step) == name(latest) && container.id != latest.id;
-        kept += usize::from(!is_again);
-        if is_again || kept > MOST_KEPT {
+        if kept.len() == MOST_KEPT || !kept.insert(failed.step) {
             containers.remove(&container.id)?;
         }
     }
@@ -164,4 +163,79 @@ fn files(op: &ExecOp) -> Vec<StepFile> {
         mode: file.mode,
     });
     files.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn failed(id: &str, step: &str, ended: i64) -> ContainerRecord {
+        let at = Timestamp::from_second(ended).unwrap();
+        ContainerRecord {
+            id: id.to_owned(),
+            name: format!("failed-{id}"),
+            image: None,
+            image_name: "step".to_owned(),
+            layers: Vec::new(),
+            changes: None,
+            config: RunConfig::default(),
+            argv: vec!["false".to_owned()],
+            started: at,
+            ended: at,
+            status: 1,
+            platform: None,
+            step: Some(FailedStep {
+                recipe: "recipe".to_owned(),
+                step: step.to_owned(),
+                name: step.to_owned(),
+                hostname: String::new(),
+                hosts: Vec::new(),
+                offline: false,
+                files: Vec::new(),
+                tmpfs: Vec::new(),
+                lacks: Vec::new(),
+            }),
+        }
+    }
+
+    fn ids(store: &Store) -> Vec<String> {
+        let kept = store.containers().list().unwrap();
+        kept.into_iter().map(|container| container.id).collect()
+    }
+
+    /// As when two builds fail at the same step at once: each has put its own before either looks.
+    #[test]
+    fn of_a_step_that_fails_twice_at_once_the_later_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        for container in [failed("a", "1/2", 1), failed("b", "1/2", 2)] {
+            store.containers().put(&container).unwrap();
+        }
+        for _ in 0..2 {
+            remove_older(&store).unwrap();
+            assert_eq!(ids(&store), ["b"]);
+        }
+    }
+
+    #[test]
+    fn the_latest_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        for number in 0..12 {
+            let container = failed(&format!("{number:02}"), &number.to_string(), number);
+            store.containers().put(&container).unwrap();
+        }
+        let own = ContainerRecord {
+            step: None,
+            ..failed("run", "", 0)
+        };
+        store.containers().put(&own).unwrap();
+        remove_older(&store).unwrap();
+        assert_eq!(
+            ids(&store),
+            ["11", "10", "09", "08", "07", "06", "05", "04", "run"]
+        );
+    }
 }
