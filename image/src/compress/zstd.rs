@@ -14,30 +14,53 @@ use ::zstd::zstd_safe::CParameter;
 /// As power of two: 8 MiB.
 const WINDOW_LOG: u32 = 23;
 
-/// Input of one job in bytes. What a worker holds is about three times as much.
-const JOB: u32 = 8 << 20;
+/// Input of one job in bytes. There is room for the input of three jobs more than there are workers, and for the output of twice as many.
+const JOB: u32 = 4 << 20;
 
-/// A whole window of the job before is looked back on.
-const FULL_OVERLAP: u32 = 9;
-
-/// From this level on a worker's tables alone take most of the memory there is.
-const HEAVY_LEVEL: i32 = 13;
+/// Half a window of the job before is looked back on, which is as much as a job has.
+const HALF_OVERLAP: u32 = 8;
 
 /// Workers, which bound memory.
 const MOST_WORKERS: usize = 3;
 
+/// From this level on a worker's tables are of 14 MiB or more.
+const LARGE_LEVEL: i32 = 9;
+
+/// From this level on a worker's tables alone take most of the memory there is.
+const HEAVY_LEVEL: i32 = 10;
+
+/// From this level on libzstd would have a hash table of 32 MiB and more, most of the time.
+const HASH_LEVEL: i32 = 12;
+
+/// As power of two, of 4 bytes each: 16 MiB.
+const HASH_LOG: u32 = 22;
+
+/// From this level on libzstd would have trees of 64 MiB.
+const TREE_LEVEL: i32 = 19;
+
+/// As power of two, of 4 bytes each: 32 MiB.
+const TREE_LOG: u32 = 23;
+
 /// A writer that compresses into `out` at a level of 0 (the library's default) to 22.
 pub(super) fn encoder<W: Write>(out: W, level: i32) -> io::Result<Encoder<'static, W>> {
     let mut encoder = Encoder::new(out, level)?;
-    let workers = match level {
+    let most = match level {
         HEAVY_LEVEL.. => 1,
-        _ => rayon::current_num_threads().clamp(1, MOST_WORKERS),
+        LARGE_LEVEL.. => 2,
+        _ => MOST_WORKERS,
     };
+    let workers = rayon::current_num_threads().clamp(1, most);
     let workers = u32::try_from(workers).expect("at most MOST_WORKERS");
     encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
     encoder.set_parameter(CParameter::NbWorkers(workers))?;
     encoder.set_parameter(CParameter::JobSize(JOB))?;
-    encoder.set_parameter(CParameter::OverlapSizeLog(FULL_OVERLAP))?;
+    encoder.set_parameter(CParameter::OverlapSizeLog(HALF_OVERLAP))?;
+    if level >= HASH_LEVEL {
+        encoder.set_parameter(CParameter::HashLog(HASH_LOG))?;
+    }
+    if level >= TREE_LEVEL {
+        encoder.set_parameter(CParameter::ChainLog(TREE_LOG))?;
+    }
     Ok(encoder)
 }
 
