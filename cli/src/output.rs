@@ -101,6 +101,7 @@ impl Output {
         let mut output = Self::new(OutputKind::CacheOnly, None);
         let mut written = image::Written::default();
         let mut is_registry = false;
+        let mut mode = None;
         for field in fields {
             let (key, value) = field
                 .split_once('=')
@@ -119,11 +120,13 @@ impl Output {
                 "name" => output.names = names(value)?,
                 "tar" => output.as_directory = !boolean(value)?,
                 "platform-split" => output.platform_split = Some(boolean(value)?),
+                "mode" => mode = Some(value),
                 key if written.take(key, value) => {}
                 other => return Err(format!("kiln has no output attribute `{other}`")),
             }
         }
         output.kind = kind.ok_or("it has no `type=`")?;
+        check_mode(output.kind, mode)?;
         output.image = written.read(output.kind, is_registry)?;
         output.checked()
     }
@@ -175,6 +178,19 @@ impl Output {
     /// Whether the result is an image, with a config and an id, rather than bare files.
     pub(crate) fn is_image(&self) -> bool {
         !matches!(self.kind, OutputKind::Tar | OutputKind::Local)
+    }
+}
+
+/// What becomes of files that are in a folder already: they stay, unless the result has others in their places (R-EXPORT-5).
+fn check_mode(kind: OutputKind, mode: Option<&str>) -> Result<(), String> {
+    match (kind, mode) {
+        (_, None) | (OutputKind::Local, Some("" | "copy")) => Ok(()),
+        (OutputKind::Local, Some("delete")) => Err(
+            "kiln has no `mode=delete`: it removes nothing of yours; empty the folder before"
+                .to_owned(),
+        ),
+        (OutputKind::Local, Some(other)) => Err(format!("`mode` is copy, not `{other}`")),
+        _ => Err("`mode` is for type=local".to_owned()),
     }
 }
 
@@ -315,12 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_a_folder_stays_there() {
+        // R-EXPORT-5
+        let local = Output::new(OutputKind::Local, path("out"));
+        assert_eq!("type=local,dest=out,mode=copy".parse(), Ok(local));
+    }
+
+    #[test]
     fn what_cannot_be_honoured_is_refused() {
         let refused = [
             "",
             "type=oci",
             "type=image,dest=x",
             "type=local,dest=-",
+            "type=local,dest=x,mode=delete",
+            "type=local,dest=x,mode=sync",
+            "type=tar,dest=x,mode=copy",
             "type=oci,dest=-,tar=false",
             "type=docker,dest=x,tar=false",
             "type=squashfs,dest=x",
