@@ -2,6 +2,7 @@
 //!
 //! For root filesystems that are copies, where no overlay says what a step did. A file's content, owner, mode, attributes and number
 //! of links can't change without its change time (`ctime`), which no program can set. So nothing is read but what has a new one.
+//! Except on tmpfs, where a page that was read through a shared mapping can be written to with no further fault, and so no new time.
 
 use std::collections::HashMap;
 use std::path::Path;
