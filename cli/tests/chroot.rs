@@ -67,7 +67,8 @@ fn step(env: &TestEnv, capabilities: &str, run: &str) -> Vec<String> {
     let built = kiln(env, capabilities, &args).succeeds();
     let lines = built.stderr.lines().filter_map(|line| {
         let (time, text) = line.strip_prefix("#3 ")?.split_once(' ')?;
-        time.parse::<f64>().is_ok().then(|| text.to_owned())
+        let is_output = time.parse::<f64>().is_ok() && !text.starts_with("kiln:");
+        is_output.then(|| text.to_owned())
     });
     lines.collect()
 }
@@ -317,7 +318,7 @@ fn sandbox_chroot_keeps_a_cache_when_kiln_is_killed() {
         &["import", "-q", "busybox.tar", "busybox"],
     )
     .succeeds();
-    let args = ["build", "--no-cache", "--progress=plain", "."];
+    let args = ["build", "--progress=plain", "."]; // with --no-cache it would be emptied (R-CACHE-24)
     let mut child = command(&env, capabilities, &args)
         .process_group(0)
         .stdout(Stdio::null())
@@ -353,4 +354,21 @@ fn sandbox_chroot_takes_nothing_that_is_not_kilns() {
     remove(&format!("{data}:/d:ro")).fails(1);
     let file = std::fs::read_to_string(env.work().join("data/file"));
     assert_eq!(file.unwrap(), "of the machine\n");
+}
+
+#[test]
+fn sandbox_chroot_says_once_that_no_container_is_around() {
+    let Some(env) = place(&[("Dockerfile", "FROM busybox\nRUN true\nRUN :\n")]) else {
+        return;
+    };
+    let told = |text: &str| text.matches("can reach all of this machine").count();
+    let doctor = env.kiln(&["doctor"]);
+    let built = env.kiln(&[
+        "build",
+        "--no-cache",
+        "--progress=plain",
+        "--sandbox=chroot",
+        ".",
+    ]);
+    assert_eq!(told(&built.succeeds().stderr), told(&doctor.stdout));
 }

@@ -32,6 +32,7 @@ use crate::emulation;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::journal::{self, Journal};
+use crate::op::boundary::Boundary;
 use crate::op::copy::Peek;
 use crate::op::exec::{self, Conduct, Ended, Place};
 use crate::op::limits::Limiter;
@@ -90,6 +91,7 @@ pub(crate) struct Solver<'a> {
     pub build_name: String,
     pub steps: StepOptions,
     pub limiter: Limiter,
+    boundary: Boundary,
     pub journal: Option<&'a Journal>,
     unwritten: Unwritten,
     /// Containers of steps that failed.
@@ -243,6 +245,7 @@ impl<'a> Solver<'a> {
             build_name: options.build_name,
             steps: options.steps,
             limiter: Limiter::default(),
+            boundary: Boundary::default(),
             journal: options.journal,
             unwritten: Unwritten::default(),
             kept: Mutex::default(),
@@ -804,6 +807,7 @@ impl Solver<'_> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         self.services.launcher.start_early();
         let way = self.services.way()?;
+        self.boundary.tell(way.rung, task);
         emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
         let snapshot = Snapshot::prepare(way, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;

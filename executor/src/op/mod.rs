@@ -2,6 +2,7 @@
 
 mod agent_forward;
 pub(crate) mod archive;
+pub(crate) mod boundary;
 pub(crate) mod cache_mount;
 pub(crate) mod copy;
 mod deadline;

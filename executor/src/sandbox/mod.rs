@@ -99,5 +99,5 @@ pub use spec::{
 };
 pub(crate) use step::HeldMounts;
 pub use step::{ExitStatus, Step};
-pub(crate) use surroundings::hostnames;
+pub(crate) use surroundings::{hostnames, is_contained};
 pub use survey::{Survey, Tried, survey};

@@ -50,7 +50,7 @@ pub(crate) fn hostnames(own: &str) -> String {
 }
 
 /// Whether a container is around this process, as far as can be seen: its own numbers for processes, or a filter.
-pub(super) fn is_contained() -> bool {
+pub(crate) fn is_contained() -> bool {
     /// `PROC_PID_INIT_INO` of the kernel: the machine's first pid namespace.
     const FIRST: u64 = 0xEFFF_FFFC;
     let namespace = rustix::fs::stat("/proc/self/ns/pid");
