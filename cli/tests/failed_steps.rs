@@ -46,6 +46,11 @@ fn sandbox_a_failed_step_is_entered_as_it_was() {
         assert!(entered.stderr.contains(lacking), "{}", entered.stderr);
     }
     assert!(!entered.stderr.contains("s3cret-value"));
+    // One that is gone isn't taken for an image.
+    env.kiln(&["shell", "failed-00000000"]).fails_with(
+        125,
+        "error[container]: there is no container `failed-00000000`",
+    );
     // The latest, with a shell of its own.
     let typed = env.kiln_with_stdin(&["shell"], b"cat /w/half\n");
     assert_eq!(typed.succeeds().stdout, "half\n");

@@ -31,6 +31,7 @@ use crate::snapshot::Snapshot;
 use crate::ulimit;
 use crate::usage::OutOfMemory;
 
+pub use failed::is_name_of_failed;
 pub(crate) use failed::{Failed, forget};
 pub(crate) use kept::root_of;
 pub use kept::{Difference, differences, export, export_image, fetch, find, find_program};

@@ -55,6 +55,9 @@ fn open(args: &Args, config: &Config) -> Result<Exit, Failure> {
         (None, false) => subject::failed_step(session.opened()?, None)?,
         (Some(name), false) => match stored::container(&session.opened()?.services()?, name) {
             Ok(container) => subject::Chosen::container(container),
+            Err(missing) if container::is_name_of_failed(name) => {
+                return Err(missing.help("where a step failed is kept until its Dockerfile can be built, or `kiln prune`; a build that fails again keeps it anew"));
+            }
             Err(missing) if missing.exit == Exit::Failed => {
                 subject::find_or_pull(session.opened()?, config, name, &args.flags)?
             }

@@ -20,6 +20,14 @@ use crate::rootfs::RootFs;
 /// So many failed steps are kept; the oldest go.
 const MOST_KEPT: usize = 8;
 
+const NAME: &str = "failed-";
+
+/// Whether a container of this name is, or was, that of a step that failed.
+pub fn is_name_of_failed(name: &str) -> bool {
+    name.strip_prefix(NAME)
+        .is_some_and(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// A step that failed.
 pub(crate) struct Failed<'a> {
     /// Names its Dockerfile and context.
@@ -59,7 +67,7 @@ impl Failed<'_> {
             lacks.push("`--security=insecure` (`--privileged` gives it back)".to_owned());
         }
         ContainerRecord {
-            name: format!("failed-{}", &id[..8]),
+            name: format!("{NAME}{}", &id[..8]),
             id,
             image: None,
             image_name: place.unwrap_or("step").to_owned(),
