@@ -57,11 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn give_range(uid: u32, home: &Path) -> Result<()> {
-    let ids = home.join("ids");
-    // Others may read it at this moment.
-    let fresh = home.join(format!("ids.{}", std::process::id()));
-    fs::write(&fresh, format!("{uid}:{FIRST_ID}:{IDS}\n"))
-        .and_then(|()| fs::rename(&fresh, &ids))
+    // Of this process alone: what another one replaces at this moment can't be mounted.
+    let ids = home.join(format!("ids.{}", std::process::id()));
+    fs::write(&ids, format!("{uid}:{FIRST_ID}:{IDS}\n"))
         .with_context(|| format!("could not write `{}`", ids.display()))?;
     unshare(CloneFlags::CLONE_NEWNS).context("could not make a mount namespace")?;
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
@@ -69,7 +67,8 @@ fn give_range(uid: u32, home: &Path) -> Result<()> {
     for file in ["/etc/subuid", "/etc/subgid"] {
         mount_over(file, Some(&ids), MsFlags::MS_BIND)?;
     }
-    Ok(())
+    // The mounts keep what it holds.
+    fs::remove_file(&ids).with_context(|| format!("could not remove `{}`", ids.display()))
 }
 
 fn mount_over(target: &str, source: Option<&Path>, flags: MsFlags) -> Result<()> {
