@@ -274,6 +274,17 @@ mod tests {
         }
     }
 
+    fn mount() -> SavedMount {
+        SavedMount {
+            id: "/c".to_owned(),
+            variant: "0123456789abcdef".to_owned(),
+            blob: Digest::of(b"blob"),
+            size: 512,
+            used: Timestamp::UNIX_EPOCH,
+            directory: MountDirectory::default(),
+        }
+    }
+
     #[test]
     fn an_index_survives_the_way() {
         let mut index = CacheIndex::default();
@@ -282,14 +293,7 @@ mod tests {
         index.aliases.insert(key("c"), key("lost"));
         index.aliases.insert(key("d"), key("d"));
         index.layers.push(DiffId(Digest::of(b"layer")));
-        index.mounts.push(SavedMount {
-            id: "/root/.cache".to_owned(),
-            variant: "0123456789abcdef".to_owned(),
-            blob: Digest::of(b"blob"),
-            size: 512,
-            used: Timestamp::UNIX_EPOCH,
-            directory: MountDirectory::default(),
-        });
+        index.mounts.push(mount());
         let preimage = Preimage::new("exec").of_step("/home/me/app Dockerfile [build 1/3");
         index.preimages.add(key("a"), preimage);
         let json = serde_json::to_vec(&index).unwrap();
@@ -307,20 +311,12 @@ mod tests {
         index.records.insert(key("a"), result());
         index.aliases.insert(key("b"), key("a"));
         index.layers.push(DiffId(Digest::of(b"layer")));
-        index.mounts.push(SavedMount {
-            id: "/c".to_owned(),
-            variant: "0123456789abcdef".to_owned(),
-            blob: Digest::of(b"blob"),
-            size: 512,
-            used: Timestamp::UNIX_EPOCH,
-            directory: MountDirectory::default(),
-        });
+        index.mounts.push(mount());
         index
     }
 
     #[test]
     fn what_no_kiln_writes_is_refused() {
-        let mount = || valid().mounts.pop().unwrap();
         let with = |mount: SavedMount| CacheIndex {
             mounts: vec![mount],
             ..valid()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kiln_image::scan::Owners;
 use kiln_image::{ImagePath, Kind, Tree};
 use kiln_parser::{Network as NetworkFlag, Security};
-use kiln_planner::ExecOp;
+use kiln_planner::{ExecOp, InlineFile};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::deadline::Deadline;
@@ -26,8 +26,8 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountKind, MountSpec, Network, RootSpec, Rung,
-    SandboxSpec, Stdio, Step, User, hostnames,
+    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountSpec, Network, RootSpec, Rung, SandboxSpec,
+    Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -218,17 +218,9 @@ fn mounts(
         file("/etc/hosts", hosts),
         file("/etc/resolv.conf", resolv_conf),
     ];
-    for file in &op.files {
-        mounts.push(MountSpec {
-            target: file.path.clone(),
-            kind: MountKind::File {
-                contents: file.content.clone(),
-                mode: file.mode,
-                uid: 0,
-                gid: 0,
-            },
-        });
-    }
+    let own =
+        |file: &InlineFile| MountSpec::file_with_mode(&file.path, file.content.clone(), file.mode);
+    mounts.extend(op.files.iter().map(own));
     mounts.extend(asked);
     Ok(mounts)
 }

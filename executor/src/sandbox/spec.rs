@@ -193,9 +193,18 @@ pub enum MountKind {
 impl MountSpec {
     /// A file readable by all, as `/etc/hosts` and `/etc/resolv.conf` are given (R-RT-12).
     pub fn file(target: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
+        Self::file_with_mode(target, contents, 0o644)
+    }
+
+    /// A file of root's with these permission bits.
+    pub fn file_with_mode(
+        target: impl Into<String>,
+        contents: impl Into<Vec<u8>>,
+        mode: u32,
+    ) -> Self {
         let kind = MountKind::File {
             contents: contents.into(),
-            mode: 0o644,
+            mode,
             uid: 0,
             gid: 0,
         };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use kiln_cache::FailedStep;
+use kiln_cache::{FailedStep, StepFile};
 use kiln_executor::sandbox::{MountKind, MountSpec};
 
 use crate::failure::Failure;
@@ -143,15 +143,9 @@ impl Mount {
 
 /// What a failed step had that was its own: scripts, directories in memory.
 pub(super) fn mounts_of_step(step: &FailedStep) -> Vec<MountSpec> {
-    let files = step.files.iter().map(|file| MountSpec {
-        target: file.path.clone(),
-        kind: MountKind::File {
-            contents: file.content.clone(),
-            mode: file.mode,
-            uid: 0,
-            gid: 0,
-        },
-    });
+    let own =
+        |file: &StepFile| MountSpec::file_with_mode(&file.path, file.content.clone(), file.mode);
+    let files = step.files.iter().map(own);
     let tmpfs = step.tmpfs.iter().map(|(target, size)| MountSpec {
         target: target.clone(),
         kind: MountKind::Tmpfs {
