@@ -10,6 +10,9 @@ use kiln_image::{DiffId, Digest, Platform, Reference};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+/// 0001-01-01, which is no date in Go.
+const GO_ZERO_TIME: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
 /// The image that `text` names: a reference, an id, or the beginning of one.
 pub(crate) fn find(services: &Services<'_>, text: &str) -> Result<StoredImage, Failure> {
     find_for(services, text, None)
@@ -90,9 +93,10 @@ pub(crate) fn id(digest: Digest, full: bool) -> String {
     }
 }
 
-/// A moment as configs have it.
+/// A moment as configs have it; programs in Go write the year 1 for one that they don't know.
 pub(crate) fn moment(text: Option<&str>) -> Option<Timestamp> {
-    text.and_then(|text| text.parse().ok())
+    let moment: Timestamp = text?.parse().ok()?;
+    (moment != GO_ZERO_TIME).then_some(moment)
 }
 
 fn with_guess(services: &Services<'_>, text: &str, failure: Failure) -> Failure {
@@ -115,4 +119,20 @@ fn short_name(name: &Reference) -> String {
         .strip_suffix(":latest")
         .map(str::to_owned)
         .unwrap_or(familiar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_date_in_go_is_none() {
+        assert_eq!(
+            moment(Some("1970-01-01T00:00:00Z")),
+            Some(Timestamp::UNIX_EPOCH)
+        );
+        for none in [None, Some("0001-01-01T00:00:00Z"), Some("yesterday")] {
+            assert_eq!(moment(none), None, "{none:?}");
+        }
+    }
 }

@@ -20,6 +20,8 @@ use crate::session::Session;
 use crate::stored;
 use crate::waste_report::shortened;
 
+const YEAR_2000: Timestamp = Timestamp::constant(946_684_800, 0);
+
 /// Show the steps an image was made by
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -125,7 +127,9 @@ fn row(args: &Args, entry: &History, size: u64) -> Row {
         } else {
             shortened(&entry.created_by)
         },
+        // A date of long ago stands for none, as in builds that can be repeated: Docker doesn't show how long it is, either.
         created_since: created
+            .filter(|at| *at > YEAR_2000)
             .map_or_else(|| "N/A".to_owned(), |at| human::age(at, Timestamp::now())),
         id: "<missing>".to_owned(),
         size: match args.human {
