@@ -34,6 +34,7 @@ mod tree;
 mod waste;
 mod written;
 
+pub mod acl;
 pub mod archive;
 pub mod attestation;
 pub mod compress;

@@ -4,17 +4,21 @@
 //! device is an empty file whose attribute says which, and the true owner, if need be, stands in it as well. An attribute goes where the file goes: through
 //! renames, hard links and overlayfs's copies. Symlinks and FIFOs can't have one; whoever makes them keeps a list.
 
-use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::{Kind, Metadata};
+use crate::{Kind, Metadata, acl};
 
 /// The attribute's name. It never comes out of a tree nor gets in.
 pub const XATTR: &str = "user.kiln.record";
+
+/// Attributes that stand for access lists which name users and groups without ids here ([`acl`]), beside the names those have.
+const LISTS: [(&str, &[u8]); 2] = [
+    ("user.kiln.acl.access", acl::ACCESS),
+    ("user.kiln.acl.default", acl::DEFAULT),
+];
 
 /// What is recorded of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -155,8 +159,20 @@ impl Record {
 }
 
 /// Whether an attribute is this module's.
-pub(crate) fn is_record(name: &[u8]) -> bool {
-    OsStr::from_bytes(name) == XATTR
+pub fn is_record(name: &[u8]) -> bool {
+    name == XATTR.as_bytes() || list_in(name).is_some()
+}
+
+/// The attribute that stands for an access list of this name.
+pub fn place_of_list(name: &[u8]) -> Option<&'static str> {
+    let found = LISTS.iter().find(|(_, list)| *list == name)?;
+    Some(found.0)
+}
+
+/// The name of the access list that an attribute stands for.
+pub fn list_in(name: &[u8]) -> Option<&'static [u8]> {
+    let found = LISTS.iter().find(|(place, _)| place.as_bytes() == name)?;
+    Some(found.1)
 }
 
 #[cfg(test)]

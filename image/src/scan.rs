@@ -24,8 +24,9 @@ mod since;
 
 pub use since::{Stamps, scan_since};
 
+use crate::acl;
 use crate::contents::{Contents, DirContents, Root};
-use crate::record::{Inode, Record, XATTR};
+use crate::record::{Inode, Record, XATTR, list_in};
 use crate::tar::{UNKNOWN, is_bookkeeping_xattr, number_links};
 use crate::{
     Change, Changeset, Digest, Digester, ImagePath, Kind, Metadata, Node, Timestamp, Tree,
@@ -451,6 +452,9 @@ impl<'a> Scan<'a> {
                 (record.device_kind(), (record.uid, record.gid))
             }
         };
+        if matches!(self.owners, Owners::Recorded(_)) {
+            show_access_lists(&mut xattrs, stat.st_mode);
+        }
         xattrs.retain(|name, _| !is_bookkeeping_xattr(name));
         let metadata = Metadata {
             mode: stat.st_mode & 0o7777,
@@ -478,6 +482,18 @@ impl<'a> Scan<'a> {
         let next = self.links.len() as u64;
         Some(*self.links.entry((stat.st_dev, stat.st_ino)).or_insert(next))
     }
+}
+
+/// Access lists that stand in attributes of ours, as the kernel would show them of a file with this mode.
+fn show_access_lists(xattrs: &mut BTreeMap<Vec<u8>, Vec<u8>>, mode: u32) {
+    let lists: Vec<_> = xattrs
+        .iter()
+        .filter_map(|(name, value)| {
+            let list = list_in(name)?;
+            Some((list.to_vec(), acl::shown(list, value, mode).into_owned()))
+        })
+        .collect();
+    xattrs.extend(lists);
 }
 
 /// The value of overlayfs's mark `name`, privileged or not.

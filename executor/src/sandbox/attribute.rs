@@ -9,7 +9,7 @@
 
 use super::remote::Answered;
 use crate::sys::{Notification, Reply};
-use kiln_image::record::XATTR;
+use kiln_image::record::is_record;
 use nix::libc;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -122,10 +122,15 @@ impl Change {
         self.name.as_bytes()
     }
 
+    /// The value that it is to have; `None` for a removal.
+    pub(super) fn value(&self) -> Option<&[u8]> {
+        self.value.as_ref().map(|(value, _)| value.as_slice())
+    }
+
     /// Refuses it if it is about kiln's record, of which a step can neither have one nor be rid of one. Programs that copy all attributes
     /// pass over what a filesystem doesn't take.
     pub(super) fn check(&self) -> Answered<()> {
-        match (self.name() == XATTR.as_bytes(), &self.value) {
+        match (is_record(self.name()), &self.value) {
             (false, _) => Ok(()),
             (true, Some(_)) => Err(libc::ENOTSUP),
             (true, None) => Err(libc::ENODATA),
@@ -147,7 +152,7 @@ impl Change {
 mod tests {
     use super::*;
 
-    const RECORD: &[u8] = XATTR.as_bytes();
+    const RECORD: &[u8] = kiln_image::record::XATTR.as_bytes();
 
     fn request(call: i64, foreign: bool, size: u64, flags: u64) -> Request {
         Request::of(&Notification::example(

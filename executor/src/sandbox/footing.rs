@@ -450,5 +450,6 @@ fn not_this_root(rung: Rung) -> Unavailable {
 fn lowest() -> Result<Way, Unavailable> {
     userns::has_enough_ids()?;
     probe::require(&probe::FOR_CHROOT, "the sandbox `chroot` needs")?;
+    probe::change_of_root()?;
     Ok(Way::COPIED)
 }

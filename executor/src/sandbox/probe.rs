@@ -5,6 +5,7 @@ use super::{Rung, userns};
 use crate::sys::{Context as _, Error, Result};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
@@ -178,7 +179,8 @@ pub(super) fn isolation() -> std::result::Result<(), Unavailable> {
         unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
             .call("unshare", || "NEWPID|NEWIPC|NEWUTS".into())
             .and_then(|()| own_mounts())
-            .and_then(|()| try_mount());
+            .and_then(|()| try_mount())
+            .and_then(|()| try_root());
     tried.map_err(|error| forbidden(&error))
 }
 
@@ -200,6 +202,43 @@ fn try_mount() -> Result<()> {
     let mounted = mounted.call("fsmount", || "tmpfs".into())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(mounted, "", CWD, "/", flags).call("move_mount", || "tmpfs, /".into())
+}
+
+/// A step can do with either call. The one for mounts, if it isn't refused, finds nothing at an empty path.
+fn try_root() -> Result<()> {
+    let changed = rustix::process::chroot("/");
+    let exchanged = || rustix::process::pivot_root("", "");
+    match changed.is_err() && matches!(exchanged(), Err(Errno::PERM | Errno::NOSYS)) {
+        true => changed.call("chroot", || "/".into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether this process can change its root, which a filter may forbid to who has the capability. It costs a thread, so it is asked only where something
+/// limits this process.
+pub(super) fn change_of_root() -> std::result::Result<(), Unavailable> {
+    if !is_confined() {
+        return Ok(());
+    }
+    // A thread can have a root of its own: it is changed to what it is already.
+    let tried = std::thread::scope(|scope| {
+        let tried = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_FS).call("unshare", || "CLONE_FS".into())?;
+            rustix::process::chroot("/").call("chroot", || "/".into())
+        });
+        tried.join().unwrap_or(Ok(()))
+    });
+    tried.map_err(|error| no_change_of_root(&error))
+}
+
+fn no_change_of_root(error: &Error) -> Unavailable {
+    Unavailable::new(
+        format!(
+            "the root of a process can't be changed here, which the sandbox `chroot` does: {error}"
+        ),
+        "a seccomp or security-module profile stands in the way: allow the call `chroot` there, or start the container with \
+         `--security-opt seccomp=unconfined`, in Kubernetes with `securityContext: {seccompProfile: {type: RuntimeDefault}}`",
+    )
 }
 
 /// Makes an overlay with its upper directory in `store`, and lets it go.
@@ -247,6 +286,7 @@ pub(super) fn explain_stage(stage: &str, cause: &Error) -> Unavailable {
             format!("the kernel has no notifications of seccomp: {cause}"),
             "use Linux 5.12 or later",
         ),
+        ("change the root", _) => no_change_of_root(cause),
         (_, "EPERM" | "EACCES") => Unavailable {
             reason: format!("could not {stage}: {cause}"),
             ..forbidden(cause)
@@ -322,6 +362,14 @@ mod tests {
                 .remedy
                 .contains("SYS_ADMIN")
         );
+    }
+
+    #[test]
+    fn a_refused_change_of_root_is_told_as_what_it_is() {
+        let refused = Error::new("chroot", ".", nix::libc::EPERM);
+        let told = explain_stage("change the root", &refused);
+        assert!(told.reason.contains("chroot"), "{told:?}");
+        assert!(told.remedy.contains("allow the call `chroot`"), "{told:?}");
     }
 
     #[test]

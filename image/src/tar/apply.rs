@@ -20,8 +20,9 @@ use rustix::io::Errno;
 
 use super::read::{Limits, ReadError, Sink, read_layer};
 use super::{TarSummary, is_bookkeeping_xattr};
+use crate::acl;
 use crate::contents::{Contents, Root};
-use crate::record::Record;
+use crate::record::{Record, place_of_list};
 use crate::{Change, Changeset, DigestReader, ImagePath, Kind, Metadata, Node, Timestamp};
 
 /// What to do about what a layer removes.
@@ -417,11 +418,16 @@ impl Unpacker {
 
     fn set_xattrs(&self, fd: BorrowedFd<'_>, metadata: &Metadata) -> rustix::io::Result<()> {
         for (name, value) in &metadata.xattrs {
-            let set =
-                || rustix::fs::fsetxattr(fd, OsStr::from_bytes(name), value, XattrFlags::empty());
             if is_bookkeeping_xattr(name) {
                 continue;
             }
+            let place = match self.options.owners {
+                Owners::Record if acl::names_others(name, value) => place_of_list(name),
+                _ => None,
+            };
+            let place = place.map_or(name.as_slice(), str::as_bytes);
+            let set =
+                || rustix::fs::fsetxattr(fd, OsStr::from_bytes(place), value, XattrFlags::empty());
             match set() {
                 // A file system without attributes of this kind: the changeset still has them.
                 Err(Errno::NOTSUP) => {}

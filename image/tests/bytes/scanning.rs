@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::symlink as symlink_at;
+use std::os::unix::fs::{PermissionsExt, symlink as symlink_at};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use kiln_image::contents::DirContents;
 use kiln_image::record::XATTR;
-use kiln_image::scan::{Owners, scan, scan_directory, scan_upper};
-use kiln_image::tar::write_draft;
-use kiln_image::{Change, Kind, Node, Timestamp, Tree};
+use kiln_image::scan::{Owners, scan, scan_directory, scan_owned, scan_upper};
+use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_draft};
+use kiln_image::{Change, Changeset, Kind, Metadata, Node, Timestamp, Tree};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use crate::fixture::*;
@@ -50,6 +50,53 @@ fn recorded_devices_are_told_from_files() {
     let draft = read(Owners::Own);
     let plain = draft.get(&path("null")).unwrap().node().unwrap();
     assert!(matches!(plain.kind, Kind::File { .. }));
+}
+
+#[test]
+fn access_lists_that_name_others_are_recorded_and_read_back() {
+    let list = |mask: u8| -> Vec<u8> {
+        let entries = [(1, 6, u32::MAX), (2, 7, 70_000), (4, 4, u32::MAX)];
+        let rest = [(16, mask, u32::MAX), (32, 0, u32::MAX)];
+        let entry = |(tag, rights, id): (u8, u8, u32)| {
+            [&[tag, 0, rights, 0][..], &id.to_le_bytes()].concat()
+        };
+        let entries = entries.into_iter().chain(rest).flat_map(entry);
+        [2, 0, 0, 0].into_iter().chain(entries).collect()
+    };
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    let node = Node {
+        metadata: Metadata {
+            mode: 0o670,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp { secs: 1, nanos: 0 },
+            xattrs: [access, default].map(|name| (name.into(), list(7))).into(),
+        },
+        kind: Kind::Directory,
+    };
+    let changes: Changeset = [(path("d"), Change::Put(node.clone()))]
+        .into_iter()
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let options = UnpackOptions::recorded(Whiteouts::Ignore);
+    let contents = DirContents::open(dir.path()).unwrap();
+    apply_changeset(&changes, &contents, dir.path(), &options).unwrap();
+
+    let read = || {
+        let draft = scan_owned(dir.path(), &Owners::Recorded(HashMap::new())).unwrap();
+        let read = draft.get(&path("d")).unwrap().node().unwrap().clone();
+        read.metadata
+    };
+    assert_eq!(read().xattrs, node.metadata.xattrs);
+    // The kernel, which knows of no list, changes the mode alone.
+    fs::set_permissions(dir.path().join("d"), fs::Permissions::from_mode(0o640)).unwrap();
+    let changed = read();
+    assert_eq!(changed.xattrs.get(access.as_bytes()), Some(&list(4)));
+    assert_eq!(changed.xattrs.get(default.as_bytes()), Some(&list(7)));
+    // In other forms of a store they mean nothing.
+    let draft = scan_owned(dir.path(), &Owners::Mapped).unwrap();
+    let plain = draft.get(&path("d")).unwrap().node().unwrap();
+    assert!(plain.metadata.xattrs.is_empty());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use super::book::name;
 use super::caller::{Answered, Caller, Place};
 use super::device::Actor;
-use super::{At, Scope, Server};
+use super::{At, Scope, Server, access_list};
 use crate::sandbox::attribute::{Change, Request};
 use crate::sys::Reply;
-use kiln_image::record::XATTR;
+use kiln_image::record::{is_record, list_in, place_of_list};
 use nix::libc;
+use std::os::fd::OwnedFd;
 
 /// The longest list of names that the kernel makes, in bytes (`linux/limits.h`).
 const MAX_LIST: usize = 65536;
@@ -36,12 +37,39 @@ impl Server {
         let change = read(caller, request)?;
         change.check()?;
         let who = self.identity(caller);
-        if who.is_root() {
+        let is_list = place_of_list(change.name()).is_some();
+        if who.is_root() && !is_list {
             return Ok(Reply::Continue);
         }
         let object = caller.place(at)?.open()?;
         self.check_attribute(&who, &object, change.name())?;
+        if is_list && change_list(&object, &change)? {
+            return Ok(Reply::Value(0));
+        }
         change.perform(&name(&object))
+    }
+
+    /// getxattr(2) and its relatives of an access list, if it is one of the recorder's. All else is the kernel's to tell.
+    pub(super) fn show_attribute(
+        caller: &Caller<'_>,
+        at: &At,
+        (attribute, out, size): (u64, u64, u64),
+    ) -> Answered<Reply> {
+        let Ok(attribute) = caller.string(attribute) else {
+            return Ok(Reply::Continue);
+        };
+        let list = attribute.as_bytes();
+        if is_record(list) {
+            return Err(libc::ENODATA);
+        }
+        if place_of_list(list).is_none() {
+            return Ok(Reply::Continue);
+        }
+        let object = caller.place(at).and_then(Place::open).ok();
+        match object.and_then(|object| access_list::shown(&object, list)) {
+            Some(value) => hand_over(caller, &value, out, size),
+            None => Ok(Reply::Continue),
+        }
     }
 
     /// listxattr(2) and its relatives, without the record's name. Whatever is wrong with the call is the kernel's to tell.
@@ -56,15 +84,28 @@ impl Server {
         let listed = caller.place(at).and_then(Place::open).ok();
         let length =
             listed.and_then(|object| rustix::fs::listxattr(name(&object), &mut names).ok());
-        let Some(shown) = length.and_then(|length| without_record(&names[..length])) else {
-            return Ok(Reply::Continue);
-        };
-        let length = shown.len() as u64;
-        if size != 0 {
-            (length <= size).then_some(()).ok_or(libc::ERANGE)?;
-            caller.write(out, &shown)?;
+        match length.and_then(|length| without_records(&names[..length])) {
+            Some(shown) => hand_over(caller, &shown, out, size),
+            None => Ok(Reply::Continue),
         }
-        Ok(Reply::Value(length.cast_signed()))
+    }
+}
+
+/// Gives a caller a value, or its length if they have no room for any.
+fn hand_over(caller: &Caller<'_>, value: &[u8], out: u64, size: u64) -> Answered<Reply> {
+    let length = value.len() as u64;
+    if size != 0 {
+        (length <= size).then_some(()).ok_or(libc::ERANGE)?;
+        caller.write(out, value)?;
+    }
+    Ok(Reply::Value(length.cast_signed()))
+}
+
+/// Changes an access list; false if it is the kernel's to do.
+fn change_list(object: &OwnedFd, change: &Change) -> Answered<bool> {
+    match change.value() {
+        Some(value) => Ok(access_list::set(object, change.name(), value)?.is_some()),
+        None => Ok(access_list::forget(object, change.name())),
     }
 }
 
@@ -87,30 +128,45 @@ fn read(caller: &Caller<'_>, request: Request) -> Answered<Change> {
     )
 }
 
-/// Names that each end in a zero byte, without the record's; `None` if that isn't among them.
-fn without_record(names: &[u8]) -> Option<Vec<u8>> {
-    let is_record = |name: &&[u8]| name.strip_suffix(b"\0") == Some(XATTR.as_bytes());
-    let each = || names.split_inclusive(|byte| *byte == 0);
-    each().any(|name| is_record(&name)).then(|| {
-        let others = each().filter(|name| !is_record(name));
-        others.flatten().copied().collect()
+/// Names that each end in a zero byte, without the record's and with those of access lists for what stands for them; `None` if neither is
+/// among them.
+fn without_records(names: &[u8]) -> Option<Vec<u8>> {
+    let each = || {
+        let names = names.split(|byte| *byte == 0);
+        names.filter(|name| !name.is_empty())
+    };
+    each().any(is_record).then(|| {
+        let shown = each().filter_map(|name| match is_record(name) {
+            true => list_in(name),
+            false => Some(name),
+        });
+        shown
+            .flat_map(|name| [name, b"\0"])
+            .flatten()
+            .copied()
+            .collect()
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::without_record;
+    use super::without_records;
 
     #[test]
     fn only_the_records_name_is_left_out() {
         let names = b"user.a\0user.kiln.record\0user.kiln.recorded\0";
         let others = &b"user.a\0user.kiln.recorded\0"[..];
-        assert_eq!(without_record(names).as_deref(), Some(others));
-        assert_eq!(without_record(others), None);
+        assert_eq!(without_records(names).as_deref(), Some(others));
+        assert_eq!(without_records(others), None);
         assert_eq!(
-            without_record(b"user.kiln.record\0").as_deref(),
+            without_records(b"user.kiln.record\0").as_deref(),
             Some(&b""[..])
         );
-        assert_eq!(without_record(b""), None);
+        assert_eq!(without_records(b""), None);
+        let list = without_records(b"user.kiln.acl.default\0user.a\0");
+        assert_eq!(
+            list.as_deref(),
+            Some(&b"system.posix_acl_default\0user.a\0"[..])
+        );
     }
 }

@@ -83,6 +83,13 @@ pub(super) enum Call {
         at: At,
         request: Request,
     },
+    /// The value of the attribute with the name at `name` is written to `out`, at most `size` bytes.
+    ShowAttribute {
+        at: At,
+        name: u64,
+        out: u64,
+        size: u64,
+    },
     /// Names of attributes are written to `out`, at most `size` bytes.
     ListAttributes {
         at: At,
@@ -159,6 +166,12 @@ impl Call {
         let change = |at| Self::ChangeAttribute {
             at,
             request: Request::of(note),
+        };
+        let show = |at| Self::ShowAttribute {
+            at,
+            name: a[1],
+            out: a[2],
+            size: a[3],
         };
         let list = |at| Self::ListAttributes {
             at,
@@ -251,6 +264,9 @@ impl Call {
             libc::SYS_setxattr | libc::SYS_removexattr => change(here(0, true)),
             libc::SYS_lsetxattr | libc::SYS_lremovexattr => change(here(0, false)),
             libc::SYS_fsetxattr | libc::SYS_fremovexattr => change(fd()),
+            libc::SYS_getxattr => show(here(0, true)),
+            libc::SYS_lgetxattr => show(here(0, false)),
+            libc::SYS_fgetxattr => show(fd()),
             libc::SYS_listxattr => list(here(0, true)),
             libc::SYS_llistxattr => list(here(0, false)),
             libc::SYS_flistxattr => list(fd()),
@@ -460,6 +476,9 @@ fn all() -> Vec<Wanted> {
         libc::SYS_setrlimit,
         libc::SYS_getrlimit,
         libc::SYS_prlimit64,
+        libc::SYS_getxattr,
+        libc::SYS_lgetxattr,
+        libc::SYS_fgetxattr,
         libc::SYS_listxattr,
         libc::SYS_llistxattr,
         libc::SYS_flistxattr,

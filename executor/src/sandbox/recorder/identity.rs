@@ -220,6 +220,11 @@ impl Identity {
         self.rights = Rights::of(self.user.effective == 0 || self.user.real == 0);
     }
 
+    /// The group for files, and the others.
+    pub(super) fn all_groups(&self) -> Vec<u32> {
+        [&[self.group.files], &self.groups[..]].concat()
+    }
+
     /// Whether a file of this group may be given to that group by the file's owner.
     pub(super) fn is_in_group(&self, group: u32) -> bool {
         self.group.files == group || self.groups.contains(&group)

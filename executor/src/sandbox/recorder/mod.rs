@@ -19,6 +19,7 @@
 //! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can neither
 //! see nor change it.
 
+mod access_list;
 mod attribute;
 mod book;
 mod call;
@@ -36,6 +37,7 @@ use call::{At, Call, IdentityCall, TEMPORARY};
 use caller::{Answered, Caller, Place, open_path};
 use identities::Identities;
 use identity::{Changed, Identity, MAX_GROUPS};
+use kiln_image::acl::AccessList;
 use kiln_image::record::{Device, Inode, Record};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -193,6 +195,23 @@ impl Root {
     }
 }
 
+/// What is to be said of something that is made.
+struct New {
+    record: Record,
+    /// What its directory has for it ([`access_list`]).
+    list: Option<AccessList>,
+}
+
+impl New {
+    /// The mode that it is made with.
+    fn mode(&self, caller: &Caller<'_>, asked: u32) -> Mode {
+        Mode::from_raw_mode(match &self.list {
+            Some(list) => list.inherited(asked & 0o7777).1,
+            None => asked & 0o7777 & !caller.umask(),
+        })
+    }
+}
+
 struct Server {
     scope: Scope,
     listener: Arc<OwnedFd>,
@@ -290,6 +309,12 @@ impl Server {
             Call::Access { at } => self.access(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
             Call::ChangeAttribute { at, request } => self.change_attribute(caller, &at, request),
+            Call::ShowAttribute {
+                at,
+                name,
+                out,
+                size,
+            } => Self::show_attribute(caller, &at, (name, out, size)),
             Call::ListAttributes { at, out, size } => self.list_attributes(caller, &at, out, size),
             _ => Ok(Reply::Continue),
         }
@@ -376,7 +401,14 @@ impl Server {
     fn recorded(&self, caller: &Caller<'_>, at: &At) -> Option<(OwnedFd, Record)> {
         let object = caller.place(at).and_then(Place::open).ok()?;
         let record = self.book.look_up(&object);
-        (!record.is_plain()).then_some((object, record))
+        let tells_more = !record.is_plain() || self.is_foreign(&object);
+        tells_more.then_some((object, record))
+    }
+
+    /// Whether its owner has no id here, as that of `/proc`, `/sys` and the machine's devices: for the step that is root.
+    fn is_foreign(&self, object: &OwnedFd) -> bool {
+        self.scope == Scope::Everything
+            && rustix::fs::fstat(object).is_ok_and(|stat| stat.st_uid != 0 || stat.st_gid != 0)
     }
 
     /// What must be recorded of something new in this directory.
@@ -393,25 +425,39 @@ impl Server {
         })
     }
 
-    /// The record and the place for something new; `None` where the kernel can do it all.
-    fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(Record, Place)>> {
+    /// What is new and the place for it; `None` where the kernel can do it all.
+    fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(New, Place)>> {
         self.to_make_at(caller, caller.place(at)?)
     }
 
-    fn to_make_at(&self, caller: &Caller<'_>, place: Place) -> Answered<Option<(Record, Place)>> {
+    fn to_make_at(&self, caller: &Caller<'_>, place: Place) -> Answered<Option<(New, Place)>> {
         let Ok(parent) = place.open_parent() else {
             return Ok(None);
         };
         let who = self.identity(caller);
-        let record = self.new_record(&who, &parent)?;
-        if record.is_plain() {
+        let new = New {
+            record: self.new_record(&who, &parent)?,
+            list: access_list::given_by(&parent),
+        };
+        if new.record.is_plain() && new.list.is_none() {
             return Ok(None);
         }
         // What is there already can't be made.
         if !place.is_taken() {
             self.check_entry(&who, &parent)?;
         }
-        Ok(Some((record, place)))
+        Ok(Some((new, place)))
+    }
+
+    /// Records what was made just now with the mode that [`New::mode`] says.
+    fn note_new(&mut self, object: &OwnedFd, new: &New, asked: u32) -> Answered<()> {
+        if !new.record.is_plain() {
+            self.book.note(object, new.record)?;
+        }
+        match &new.list {
+            Some(list) => access_list::inherit(object, &list.inherited(asked).0, list),
+            None => Ok(()),
+        }
     }
 
     /// open(2) to write, or with `O_CREAT` or `O_TMPFILE`.
@@ -428,13 +474,12 @@ impl Server {
                 None => return Ok(Reply::Continue), // there is a file
             };
         }
-        let Some((record, place)) = self.to_make_at(caller, place)? else {
+        let Some((new, place)) = self.to_make_at(caller, place)? else {
             return Ok(Reply::Continue);
         };
         if !temporary && place.is_taken() {
             return Ok(Reply::Continue);
         }
-        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
         let mut asked = OFlags::from_bits_retain(flags.cast_unsigned());
         // What somebody else has put there meanwhile must not be opened by this thread: a link to `/dev/tty` would be kiln's own terminal.
         if !temporary {
@@ -444,12 +489,12 @@ impl Server {
             place.directory(),
             place.path(),
             asked | OFlags::CLOEXEC | OFlags::NOCTTY,
-            mode,
+            new.mode(caller, mode),
         );
         let Ok(file) = opened else {
             return Ok(Reply::Continue); // and tells why not
         };
-        self.book.note(&file, record)?;
+        self.note_new(&file, &new, mode)?;
         let close_on_exec = flags & libc::O_CLOEXEC != 0;
         let added = sys::add_fd(
             self.listener.as_fd(),
@@ -463,23 +508,23 @@ impl Server {
     }
 
     fn make_directory(&mut self, caller: &Caller<'_>, at: &At, mode: u32) -> Answered<Reply> {
-        let Some((record, place)) = self.to_make(caller, at)? else {
+        let Some((new, place)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
-        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
-        rustix::fs::mkdirat(place.directory(), place.path(), mode).map_err(Errno::raw_os_error)?;
-        self.book.note(&place.open()?, record)?;
+        let made = new.mode(caller, mode);
+        rustix::fs::mkdirat(place.directory(), place.path(), made).map_err(Errno::raw_os_error)?;
+        self.note_new(&place.open()?, &new, mode)?;
         Ok(Reply::Value(0))
     }
 
     fn make_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
-        let Some((record, place)) = self.to_make(caller, at)? else {
+        let Some((new, place)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
         let text = caller.string(text)?;
         rustix::fs::symlinkat(&text, place.directory(), place.path())
             .map_err(Errno::raw_os_error)?;
-        self.book.note(&place.open()?, record)?;
+        self.book.note(&place.open()?, new.record)?;
         Ok(Reply::Value(0))
     }
 
@@ -524,14 +569,14 @@ impl Server {
         mode: u32,
         device: u64,
     ) -> Answered<Reply> {
-        let Some((record, place)) = self.to_make(caller, at)? else {
+        let Some((new, place)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
         let kind = FileType::from_raw_mode(mode);
-        let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
-        rustix::fs::mknodat(place.directory(), place.path(), kind, mode, device)
+        let made = new.mode(caller, mode);
+        rustix::fs::mknodat(place.directory(), place.path(), kind, made, device)
             .map_err(Errno::raw_os_error)?;
-        self.book.note(&place.open()?, record)?;
+        self.note_new(&place.open()?, &new, mode)?;
         Ok(Reply::Value(0))
     }
 

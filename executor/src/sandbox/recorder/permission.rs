@@ -7,8 +7,9 @@
 use super::call::At;
 use super::caller::{Answered, Caller};
 use super::identity::Identity;
-use super::{Server, TEMPORARY};
+use super::{Server, TEMPORARY, access_list};
 use crate::sys::Reply;
+use kiln_image::acl::Visitor;
 use nix::libc;
 use rustix::fs::Stat;
 use std::os::fd::OwnedFd;
@@ -158,7 +159,14 @@ impl Server {
             return Ok(());
         }
         let record = self.book.look_up(object);
-        match granted(who, (record.uid, record.gid), stat.st_mode) & wanted == wanted {
+        let may = match access_list::of(object) {
+            Some(list) => {
+                let (uid, groups) = (who.user.files, &who.all_groups()[..]);
+                list.grants(Visitor { uid, groups }, record.uid, record.gid, wanted)
+            }
+            None => granted(who, (record.uid, record.gid), stat.st_mode) & wanted == wanted,
+        };
+        match may {
             true => Ok(()),
             false => Err(libc::EACCES),
         }
