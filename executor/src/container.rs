@@ -294,7 +294,7 @@ fn changes(
     services: &Services<'_>,
     tree: &Tree,
 ) -> Result<Option<DiffId>, Cause> {
-    let (layer, changeset) = snapshot.commit(owners, services, "of the container", tree)?;
+    let (layer, changeset) = snapshot.commit(owners, None, services, "of the container", tree)?;
     Ok((!changeset.is_empty()).then_some(layer))
 }
 

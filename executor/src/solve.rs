@@ -809,12 +809,13 @@ impl Solver<'_> {
         let way = self.services.way()?;
         self.boundary.tell(way.rung, task);
         emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
-        let snapshot = Snapshot::prepare(way, root, self.services, task)?;
+        let mut snapshot = Snapshot::prepare(way, root, self.services, task)?;
         let mounts = mounts::make(self, op, sources, task)?;
         let cgroup = self.limiter.cgroup(op, &self.steps.resources, task)?;
         let place = Place {
             rung: way.rung,
             root: snapshot.root_spec(),
+            mounted: snapshot.take_mounted(),
             mounts: &mounts,
             cgroup: &cgroup,
             meanwhile: &|| {
@@ -832,14 +833,15 @@ impl Solver<'_> {
         };
         let started = Timestamp::now();
         let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt);
-        let ended = ended.inspect_err(|cause| {
+        let mut ended = ended.inspect_err(|cause| {
             if let Some(status) = cause.not_started() {
                 self.keep_failed(id, (op, root), (started, status), || Ok(None));
             }
         })?;
+        let mounted = ended.root.take();
         let changes = || {
             let tree = root.tree(&self.services.layers, task)?;
-            snapshot.commit(&ended.owners, self.services, &vertex.name, &tree)
+            snapshot.commit(&ended.owners, mounted, self.services, &vertex.name, &tree)
         };
         if ended.status == ExitStatus::Code(0) {
             let made = changes()?;

@@ -26,8 +26,8 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountSpec, Network, RootSpec, Rung, SandboxSpec,
-    Stdio, Step, User, hostnames,
+    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountSpec, MountedRoot, Network, RootSpec, Rung,
+    SandboxSpec, Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -38,6 +38,8 @@ pub(crate) struct Place<'a> {
     pub rung: Rung,
     /// Its root filesystem.
     pub root: RootSpec,
+    /// The same, if it is mounted already.
+    pub mounted: Option<MountedRoot>,
     /// What `RUN --mount` asks for.
     pub mounts: &'a Mounts,
     /// What limits it.
@@ -68,6 +70,8 @@ pub(crate) struct Ended {
     pub owners: Owners,
     /// Its mounts, if they are held. As long as they are, what it wrote must not be a layer of another step.
     pub mounts: Option<HeldMounts>,
+    /// Its root filesystem, if that stays mounted; the same goes for it.
+    pub root: Option<MountedRoot>,
 }
 
 /// Runs the step to its end. Its changes are in its root filesystem afterwards, whatever the status.
@@ -99,13 +103,19 @@ pub(crate) fn run(
         rlimits: ulimit::rlimits(&op.limits.ulimits),
         shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: place.cgroup.joins(),
+        keep_root: may_keep_root(op, conduct),
         ..SandboxSpec::new(place.root, &op.argv)
     };
     let spec = match op.security {
         Security::Sandbox => spec,
         Security::Insecure => spec.insecure(),
     };
-    let ended = run_to_end(&spec, services, conduct, place.meanwhile, task, cancel)?;
+    let start = Start {
+        spec: &spec,
+        mounted: place.mounted,
+        meanwhile: place.meanwhile,
+    };
+    let ended = run_to_end(start, services, conduct, task, cancel)?;
     task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
     Ok(ended)
 }
@@ -225,11 +235,23 @@ fn mounts(
     Ok(mounts)
 }
 
+/// Whether the root filesystem is of use to a step after this one, if this one changes nothing. What a step is shown from elsewhere could
+/// change by itself, and one with more rights could do more to a mounted filesystem than change what is in it.
+fn may_keep_root(op: &ExecOp, conduct: Conduct) -> bool {
+    conduct.following > 0 && op.mounts.is_empty() && op.security == Security::Sandbox
+}
+
+/// What is to be started.
+struct Start<'a> {
+    spec: &'a SandboxSpec,
+    mounted: Option<MountedRoot>,
+    meanwhile: &'a dyn Fn(),
+}
+
 fn run_to_end(
-    spec: &SandboxSpec,
+    start: Start<'_>,
     services: &Services<'_>,
     conduct: Conduct,
-    meanwhile: &dyn Fn(),
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<Ended, Cause> {
@@ -239,7 +261,9 @@ fn run_to_end(
     if cancel.requested() {
         return Err(Cause::Canceled);
     }
-    let step = Arc::new(services.launcher.spawn(spec, stdio)?);
+    let Start { spec, mounted, .. } = start;
+    let step = services.launcher.spawn_on(spec, stdio, mounted)?;
+    let step = Arc::new(step);
     let _hook = cancel.on_request({
         let step = step.clone();
         move || step.kill()
@@ -249,7 +273,7 @@ fn run_to_end(
         services.launcher.make_ready(spec, conduct.following);
         step.hold_mounts();
     }
-    meanwhile();
+    (start.meanwhile)();
     pass_on(stdout, stderr, conduct.log_limit, task)
         .map_err(Cause::file("read the output of", "the step"))?;
     let status = step.wait()?;
@@ -267,6 +291,7 @@ fn run_to_end(
             None => services.footing.owners(),
         },
         mounts: step.take_mounts(),
+        root: step.take_root(),
     })
 }
 

@@ -3,7 +3,8 @@
 use super::anteroom::Anteroom;
 use super::error::Failure;
 use super::kernel_trees::KernelTrees;
-use super::message::{self, Report, Socket};
+use super::message::{self, Brought, Report, Socket};
+use super::mounted_root::Changed;
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
@@ -26,6 +27,14 @@ pub(super) struct ToBroker {
     pub(super) needed: bool,
 }
 
+/// What a step is given beside its spec.
+struct Given {
+    streams: [OwnedFd; 3],
+    /// Its root filesystem, if it is mounted already.
+    mounted: Option<OwnedFd>,
+    broker: Option<ToBroker>,
+}
+
 /// What a step can have done before anything but its kind is known.
 pub(super) type Ready = Result<Done, Failure>;
 
@@ -39,7 +48,18 @@ pub(super) struct Done {
     filtered: bool,
 }
 
-/// Sets the step up and becomes its program. The four descriptors are the streams and the socket for reports.
+/// What the set-up leaves to be handed to kiln.
+#[derive(Debug, Default)]
+struct Prepared {
+    /// Where the step's calls wait for a recorder, if it can't go on without one.
+    listener: Option<OwnedFd>,
+    /// The root filesystem, if it was mounted here to be kept.
+    root: Option<OwnedFd>,
+    /// The directory for changes as the program finds it, if the root filesystem is kept.
+    found: Option<Changed>,
+}
+
+/// Sets the step up and becomes its program. The descriptors are those of [`message::Request::Step`].
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
     let ready = get_ready(Kind::of(spec), &spec.cgroup, None);
     go_on_with(spec, fds, broker, ready)
@@ -50,33 +70,48 @@ pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, ready: Ready) -> ! {
     go_on_with(spec, fds, None, ready)
 }
 
-fn go_on_with(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>, ready: Ready) -> ! {
+fn go_on_with(
+    spec: &SandboxSpec,
+    mut fds: Vec<OwnedFd>,
+    broker: Option<ToBroker>,
+    ready: Ready,
+) -> ! {
+    let mounted = fds.drain(4.min(fds.len())..).next();
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
         std::process::exit(1);
     };
     let mut stubs = Stubs::default();
-    let streams = [stdin, stdout, stderr];
-    let prepared =
-        ready.and_then(|done| prepare(spec, streams, broker, done, &mut stubs, &reporter));
+    let given = Given {
+        streams: [stdin, stdout, stderr],
+        mounted,
+        broker,
+    };
+    let prepared = ready.and_then(|done| prepare(spec, given, done, &mut stubs, &reporter));
     let failure = match prepared {
-        Ok(listener) => {
-            report(&reporter, &stubs, listener.as_ref(), None);
+        Ok(prepared) => {
+            report(&reporter, &stubs, &prepared, None);
             exec::execute(&spec.argv, &spec.env)
         }
         Err(failure) => failure,
     };
-    report(&reporter, &stubs, None, Some(failure));
+    report(&reporter, &stubs, &Prepared::default(), Some(failure));
     std::process::exit(1)
 }
 
-fn report(reporter: &OwnedFd, stubs: &Stubs, listener: Option<&OwnedFd>, failure: Option<Failure>) {
+fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Option<Failure>) {
+    let Prepared { listener, root, .. } = prepared;
+    let brought = [(Brought::Listener, listener), (Brought::Root, root)];
+    let brought = brought.into_iter();
+    let brought = brought.filter_map(|(what, fd)| Some((what, fd.as_ref()?.as_fd())));
+    let (brings, fds): (_, Vec<_>) = brought.unzip();
     let report = Report {
         stubs: stubs.clone(),
         failure,
+        found: prepared.found,
+        brings,
     };
-    let listener: Vec<_> = listener.map(OwnedFd::as_fd).into_iter().collect();
     // If kiln has gone there is nobody to tell.
-    let _ = message::send(Socket(reporter.as_fd()), &report, &listener);
+    let _ = message::send(Socket(reporter.as_fd()), &report, &fds);
 }
 
 /// The same as [`get_ready`], and more, in a process that has time. It comes from the mount namespace `host`.
@@ -127,27 +162,35 @@ fn get_ready(kind: Kind, cgroup: &[PathBuf], host: Option<OwnedFd>) -> Ready {
     })
 }
 
-/// Everything between that and the exec. Returns where the step's calls wait for a recorder, if it can't go on without one.
+/// Everything between that and the exec.
 fn prepare(
     spec: &SandboxSpec,
-    stdio: [OwnedFd; 3],
-    broker: Option<ToBroker>,
+    given: Given,
     done: Done,
     stubs: &mut Stubs,
     reporter: &OwnedFd,
-) -> Result<Option<OwnedFd>, Failure> {
+) -> Result<Prepared, Failure> {
+    let mut prepared = Prepared::default();
     // Its own streams and, if asked for, terminal.
-    stage("set up the standard streams", set_streams(stdio))?;
+    stage("set up the standard streams", set_streams(given.streams))?;
     if spec.terminal {
         stage("take the terminal", take_terminal())?;
     }
     let root = match done.trees {
-        Some(trees) => isolate(spec, trees, done.anteroom, stubs)?,
+        Some(trees) => {
+            let mounted = given.mounted.as_ref();
+            let (root, kept) = isolate(spec, mounted, trees, done.anteroom, stubs)?;
+            prepared.root = kept;
+            root
+        }
         None => stage("change the root", change_root(spec))?,
     };
     // No descriptor of the helper or of ours survives the exec.
     stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
     enter_working_directory(&root, spec)?;
+    if prepared.root.is_some() || given.mounted.is_some() {
+        prepared.found = stage("look at the root filesystem", find_changes(&root))?;
+    }
     if spec.read_only {
         // Now that nothing more is made in it.
         let only_read =
@@ -157,7 +200,7 @@ fn prepare(
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
     if !spec.rung.has_namespaces() {
-        load_filters(spec, broker)?;
+        load_filters(spec, given.broker)?;
     } else if done.filtered {
         let program = seccomp::from_set_up_on(spec.capabilities);
         stage("load the seccomp filter", sys::load_seccomp(&program))?;
@@ -189,8 +232,8 @@ fn prepare(
         let limited = identity::limit_bounding_set(spec.capabilities);
         stage("limit the capabilities", limited)?;
         let listener = sys::load_seccomp_listener(&seccomp::notifying(Scope::Everything));
-        let listener = stage("load the filter of the recorder", listener)?;
-        return Ok(Some(listener));
+        prepared.listener = Some(stage("load the filter of the recorder", listener)?);
+        return Ok(prepared);
     }
     if scope == Some(Scope::Devices) {
         record_devices(stubs, reporter);
@@ -201,13 +244,24 @@ fn prepare(
     )?;
     // A change of user has cleared it.
     stage("tie the step to kiln", die_with_parent())?;
-    Ok(None)
+    Ok(prepared)
+}
+
+/// The directory for changes as it is now.
+fn find_changes(root: &Root) -> sys::Result<Option<Changed>> {
+    let stat = root.upper().map(rustix::fs::fstat).transpose();
+    let stat = stat.call("fstat", || "upper directory".into())?;
+    Ok(stat.as_ref().map(Changed::of))
 }
 
 /// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
 fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
     if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(Scope::Devices)) {
-        report(reporter, stubs, Some(&listener), None);
+        let prepared = Prepared {
+            listener: Some(listener),
+            ..Prepared::default()
+        };
+        report(reporter, stubs, &prepared, None);
     }
 }
 
@@ -215,13 +269,15 @@ fn can_load_filter() -> bool {
     seccomp::SUPPORTED && probe::has_sys_admin()
 }
 
-/// Makes the root filesystem in the step's own namespaces, and leaves the host behind.
+/// Makes the root filesystem in the step's own namespaces, if it is not `mounted` already, and leaves the host behind. Returns what is to be
+/// kept of it, too.
 fn isolate(
     spec: &SandboxSpec,
+    mounted: Option<&OwnedFd>,
     trees: KernelTrees,
     anteroom: Option<Anteroom>,
     stubs: &mut Stubs,
-) -> Result<Root, Failure> {
+) -> Result<(Root, Option<OwnedFd>), Failure> {
     // Files in memory first, as they need the host's root for a moment.
     let mut workshop = stage(
         "make the files to be mounted",
@@ -230,13 +286,20 @@ fn isolate(
     // What is at paths of the host.
     let mut fetch = || {
         workshop.fetch(&spec.mounts);
-        let made = mounts::root_filesystem(&spec.root, spec.rung);
+        let made = match mounted {
+            Some(mounted) => mounts::root_filesystem_again(&spec.root, mounted),
+            None => mounts::root_filesystem(&spec.root, spec.rung),
+        };
         stage("mount the root filesystem", made)
     };
-    let root = match &anteroom {
+    let mut root = match &anteroom {
         Some(anteroom) => anteroom.act_on_host(fetch)?,
         None => fetch()?,
     };
+    if spec.keep_root && mounted.is_none() {
+        root = root.keep();
+    }
+    let kept = root.take_kept();
     // The root filesystem, and everything mounted in it.
     let root = stage("mount the root filesystem", root.attach(spec.rung))?;
     trees.move_into(&root, &mut workshop)?;
@@ -252,7 +315,7 @@ fn isolate(
     stage("exchange the root", exchanged)?;
     // The namespaces' own settings.
     stage("set the host name", set_hostname(&spec.hostname))?;
-    Ok(root)
+    Ok((root, kept))
 }
 
 /// What is left where there are no namespaces: whatever surrounds kiln is the boundary.

@@ -2,7 +2,8 @@
 
 use super::furnish::Furnishing;
 use super::left_mounts::LeftMounts;
-use super::message::{self, Answer, Report, Request, Socket};
+use super::message::{self, Answer, Brought, Report, Request, Socket};
+use super::mounted_root::{Changed, MountedRoot};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::{HeldMounts, Step};
@@ -12,7 +13,7 @@ use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,16 @@ impl Launcher {
 
     /// Starts a step; returns once its program is running, or with the reason why it could not be.
     pub fn spawn(&self, spec: &SandboxSpec, stdio: Stdio) -> Result<Step, SandboxError> {
+        self.spawn_on(spec, stdio, None)
+    }
+
+    /// The same on a root filesystem that is mounted already, if there is one, as the spec says.
+    pub(crate) fn spawn_on(
+        &self,
+        spec: &SandboxSpec,
+        stdio: Stdio,
+        mounted: Option<MountedRoot>,
+    ) -> Result<Step, SandboxError> {
         check(spec)?;
         let furnishing = match spec.rung.has_namespaces() {
             true => None,
@@ -93,8 +104,12 @@ impl Launcher {
             .call("socketpair", String::new)
             .map_err(SandboxError::Launcher)?;
         let reporter = OwnedFd::from(reporter);
-        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter];
-        let pidfd = match self.become_step(spec, fds) {
+        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter].map(OwnedFd::as_fd);
+        let fds: Vec<_> = fds
+            .into_iter()
+            .chain(mounted.as_ref().map(MountedRoot::as_fd))
+            .collect();
+        let pidfd = match self.become_step(spec, &fds) {
             Some(pidfd) => pidfd,
             None => self.request(&Request::Step(spec), &fds)?,
         };
@@ -104,20 +119,17 @@ impl Launcher {
             let started = start_recorder(spec, &pidfd, listener);
             started.map(|started| recorder = Some(started))
         });
-        let (stubs, failure) = match words {
-            Ok(words) => words,
-            Err(cause) => (
-                Stubs::default(),
-                Outcome::Failed(SandboxError::Setup {
-                    stage: "start the recorder of owners".into(),
-                    cause,
-                }),
-            ),
-        };
-        let step = Step::new(pidfd, spec, stubs, recorder, furnishing);
-        match failure {
-            Outcome::Running => Ok(step),
-            Outcome::Failed(error) => Err(error),
+        let words = words.unwrap_or_else(|cause| {
+            LastWords::of_failure(SandboxError::Setup {
+                stage: "start the recorder of owners".into(),
+                cause,
+            })
+        });
+        let step = Step::new(pidfd, spec, words.stubs, recorder, furnishing);
+        step.keep_root(kept_root(mounted, words.root, words.found));
+        match words.failure {
+            None => Ok(step),
+            Some(error) => Err(error),
         }
     }
 
@@ -148,7 +160,7 @@ impl Launcher {
 
     fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
         let (socket, theirs) = UnixStream::pair().ok()?;
-        let pidfd = self.request(&Request::Waiting(kind), &[&theirs.into()]);
+        let pidfd = self.request(&Request::Waiting(kind), &[theirs.as_fd()]);
         Some(Waiting {
             kind,
             pidfd: pidfd.ok()?,
@@ -157,7 +169,7 @@ impl Launcher {
     }
 
     /// Lets who waits become the step, if it can.
-    fn become_step(&self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Option<OwnedFd> {
+    fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // The terminal is found among the host's mounts, which one that waits has left.
         let kind = Kind::of(spec);
@@ -180,7 +192,7 @@ impl Launcher {
     fn request(
         &self,
         request: &Request<&SandboxSpec>,
-        fds: &[&OwnedFd],
+        fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
         let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         let helper = match slot.as_mut() {
@@ -245,12 +257,11 @@ impl Helper {
     fn request(
         &self,
         request: &Request<&SandboxSpec>,
-        fds: &[&OwnedFd],
+        fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
         let gone = |_| SandboxError::LauncherGone;
         let socket = Socket(self.socket.as_fd());
-        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-        message::send(socket, request, &fds).map_err(gone)?;
+        message::send(socket, request, fds).map_err(gone)?;
         let (answer, mut fds) = message::receive::<Answer>(socket)
             .map_err(gone)?
             .ok_or(SandboxError::LauncherGone)?;
@@ -315,9 +326,37 @@ fn keep_to_ourselves() {
 }
 
 /// What became of the set-up.
-enum Outcome {
-    Running,
-    Failed(SandboxError),
+#[derive(Default)]
+struct LastWords {
+    stubs: Stubs,
+    /// The root filesystem, if it was mounted to be kept.
+    root: Option<OwnedFd>,
+    /// The directory for changes as the program finds it, if the root filesystem is kept.
+    found: Option<Changed>,
+    /// Why the program is not running, if so.
+    failure: Option<SandboxError>,
+}
+
+impl LastWords {
+    fn of_failure(failure: SandboxError) -> Self {
+        Self {
+            failure: Some(failure),
+            ..Self::default()
+        }
+    }
+}
+
+/// The root filesystem that the step has and that outlasts it: one that was there, or one that was made.
+fn kept_root(
+    mounted: Option<MountedRoot>,
+    made: Option<OwnedFd>,
+    found: Option<Changed>,
+) -> Option<MountedRoot> {
+    let found = found?;
+    match mounted {
+        Some(mounted) => Some(mounted.found(found)),
+        None => made.map(|made| MountedRoot::new(made, found)),
+    }
 }
 
 /// Reads the step's reports to the end, which comes at exec or at the step's death. `on_listener` gets what the step's calls wait at for a
@@ -325,19 +364,23 @@ enum Outcome {
 fn last_words(
     reports: &UnixStream,
     mut on_listener: impl FnMut(OwnedFd) -> sys::Result<()>,
-) -> sys::Result<(Stubs, Outcome)> {
-    let mut last: Option<Report> = None;
-    while let Ok(Some((report, mut fds))) = message::receive::<Report>(Socket(reports.as_fd())) {
-        if let Some(listener) = fds.pop() {
-            on_listener(listener)?;
+) -> sys::Result<LastWords> {
+    let mut words = LastWords::of_failure(SandboxError::Killed);
+    while let Ok(Some((report, fds))) = message::receive::<Report>(Socket(reports.as_fd())) {
+        for (what, fd) in report.brings.iter().zip(fds) {
+            match what {
+                Brought::Listener => on_listener(fd)?,
+                Brought::Root => words.root = Some(fd),
+            }
         }
-        last = Some(report);
+        words = LastWords {
+            stubs: report.stubs,
+            root: words.root,
+            found: report.found,
+            failure: report.failure.map(SandboxError::from),
+        };
     }
-    let (stubs, failure) = match last {
-        Some(report) => (report.stubs, report.failure.map(SandboxError::from)),
-        None => (Stubs::default(), Some(SandboxError::Killed)),
-    };
-    Ok((stubs, failure.map_or(Outcome::Running, Outcome::Failed)))
+    Ok(words)
 }
 
 /// Has the step's calls answered.

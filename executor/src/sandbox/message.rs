@@ -3,10 +3,10 @@
 //! The order is fixed. Kiln sends a [`Request`] with its descriptors. The helper answers with one [`Answer`], which carries the pidfd of the
 //! new process when it is good. One that waits to become a step gets what else would be in the request from kiln itself. The step itself sends
 //! [`Report`]s: one when everything is ready, one more if the program then could not be executed. The socket closes by itself at exec,
-//! so its end without a failure means that the program is running. A report that carries a descriptor brings the listener at which the
-//! step's calls wait for a recorder from then on.
+//! so its end without a failure means that the program is running. What descriptors a report carries is said in it.
 
 use super::error::Failure;
+use super::mounted_root::Changed;
 use super::stub::Stubs;
 use super::waiting::Kind;
 use crate::sys;
@@ -24,12 +24,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 const MAX_FRAME: usize = 64 << 20;
 
 /// How many descriptors a frame may carry.
-const MAX_FDS: usize = 4;
+const MAX_FDS: usize = 5;
 
 /// What the helper is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request<Spec> {
-    /// A step, with the three streams and a socket for reports.
+    /// A step, with the three streams, a socket for reports and, if it is mounted already, its root filesystem.
     Step(Spec),
     /// A process that will be a step of this kind, with the socket from which it hears of it.
     Waiting(Kind),
@@ -45,6 +45,19 @@ pub(super) struct Report {
     pub(super) stubs: Stubs,
     /// Why it can't go on, if so.
     pub(super) failure: Option<Failure>,
+    /// The directory for changes as the program finds it, if the root filesystem is kept.
+    pub(super) found: Option<Changed>,
+    /// What the descriptors are that come with it, in their order.
+    pub(super) brings: Vec<Brought>,
+}
+
+/// What a descriptor is that comes with a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Brought {
+    /// Where the step's calls wait for a recorder from then on.
+    Listener,
+    /// The step's root filesystem, to be kept.
+    Root,
 }
 
 /// A frame around `value`.

@@ -68,6 +68,7 @@ mod launcher;
 mod left_mounts;
 mod message;
 mod minder;
+mod mounted_root;
 mod mounts;
 mod own_binary;
 mod plan;
@@ -92,6 +93,7 @@ pub use capability::CapabilitySet;
 pub use error::SandboxError;
 pub use footing::{Footing, Form, Removals, Way};
 pub use launcher::{Launcher, Stdio, init_main_if_asked};
+pub(crate) use mounted_root::MountedRoot;
 pub use probe::Unavailable;
 pub use rung::{Rung, UnknownRung};
 pub use spec::{

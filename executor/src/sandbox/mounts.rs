@@ -39,6 +39,8 @@ pub(super) struct NewRoot {
     /// The directory that takes the changes of an overlay.
     upper: Option<OwnedFd>,
     is_attached: bool,
+    /// The same, attached nowhere, to outlast the step.
+    kept: Option<OwnedFd>,
 }
 
 /// Makes the root filesystem, out of paths of the host.
@@ -62,6 +64,7 @@ pub(super) fn root_filesystem(spec: &RootSpec, rung: Rung) -> Result<NewRoot> {
                 mounted,
                 upper: Some(changes),
                 is_attached,
+                kept: None,
             })
         }
     }
@@ -74,10 +77,41 @@ fn directory(path: &Path) -> Result<NewRoot> {
         mounted,
         upper: None,
         is_attached: false,
+        kept: None,
+    })
+}
+
+/// A root filesystem that is mounted already.
+pub(super) fn root_filesystem_again(spec: &RootSpec, mounted: &OwnedFd) -> Result<NewRoot> {
+    Ok(NewRoot {
+        mounted: copy_tree(mounted, Path::new(""))?,
+        upper: Some(open_host(spec.changes())?),
+        is_attached: false,
+        kept: None,
     })
 }
 
 impl NewRoot {
+    /// Keeps the overlay itself, and goes on with a copy of its mount, which has to be possible before it is attached (Linux 6.15).
+    pub(super) fn keep(self) -> Self {
+        if self.is_attached || self.upper.is_none() {
+            return self;
+        }
+        match copy_tree(&self.mounted, Path::new("")) {
+            Ok(copy) => Self {
+                kept: Some(self.mounted),
+                mounted: copy,
+                ..self
+            },
+            Err(_) => self,
+        }
+    }
+
+    /// What is kept of it.
+    pub(super) fn take_kept(&mut self) -> Option<OwnedFd> {
+        self.kept.take()
+    }
+
     /// Attaches it above the root of this process, where pivot_root(2) wants it.
     pub(super) fn attach(self, rung: Rung) -> Result<Root> {
         if !self.is_attached {

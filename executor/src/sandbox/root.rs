@@ -10,7 +10,7 @@ use kiln_image::record::Record;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Links followed before giving up, as many as Linux' own resolver times a few.
 const MAX_LINKS: usize = 255;
@@ -49,6 +49,11 @@ impl Root {
     /// The same, in which owners are recorded if `records`.
     pub(super) fn recording(self, records: bool) -> Self {
         Self { records, ..self }
+    }
+
+    /// The directory that takes the changes of an overlay.
+    pub(super) fn upper(&self) -> Option<BorrowedFd<'_>> {
+        self.upper.as_ref().map(AsFd::as_fd)
     }
 
     /// The root directory itself.

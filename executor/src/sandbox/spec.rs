@@ -41,6 +41,8 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// Whether the root filesystem itself can't be written to, where there are namespaces.
     pub read_only: bool,
+    /// Whether the root filesystem, if it is an overlay, stays mounted after the step, where the kernel can do that.
+    pub keep_root: bool,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
     pub terminal: bool,
     /// Owners of symlinks and FIFOs in the image that are not root's, by path without the first slash, for a rung that records owners: a
@@ -76,6 +78,7 @@ impl SandboxSpec {
             cgroup: Vec::new(),
             rlimits: Vec::new(),
             read_only: false,
+            keep_root: false,
             terminal: false,
             links: HashMap::new(),
             own: None,

@@ -1,6 +1,7 @@
 //! A running step: wait for it, kill it, tidy up after it.
 
 use super::furnish::Furnishing;
+use super::mounted_root::MountedRoot;
 use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
 use super::{SandboxError, SandboxSpec, helper};
@@ -50,6 +51,7 @@ pub struct Step {
     furnishing: Mutex<Option<Furnishing>>,
     ended: OnceLock<Result<(ExitStatus, Usage), SandboxError>>,
     mounts: Mutex<Option<HeldMounts>>,
+    root: Mutex<Option<MountedRoot>>,
 }
 
 /// The mounts of a step, which outlast it as long as this is held: the kernel takes as long to take them down as a step to begin.
@@ -75,6 +77,7 @@ impl Step {
             furnishing: Mutex::new(furnishing),
             ended: OnceLock::new(),
             mounts: Mutex::new(None),
+            root: Mutex::new(None),
         }
     }
 
@@ -88,6 +91,17 @@ impl Step {
     pub(crate) fn take_mounts(&self) -> Option<HeldMounts> {
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         mounts.take()
+    }
+
+    /// Keeps its root filesystem mounted until it is taken.
+    pub(super) fn keep_root(&self, root: Option<MountedRoot>) {
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+    }
+
+    /// Hands over its root filesystem, if that stays mounted.
+    pub(crate) fn take_root(&self) -> Option<MountedRoot> {
+        let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        root.take()
     }
 
     /// Waits until the program and everything it started have ended, then removes the mount points that were made for it

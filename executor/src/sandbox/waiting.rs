@@ -4,7 +4,7 @@
 //! Making it takes longer than all the rest of a start, and longer than a short step runs. It knows nothing of a root filesystem, and it has nothing to do with
 //! the steps before, which run in namespaces of their own. It serves the first step of its [`Kind`].
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
@@ -59,9 +59,8 @@ impl Kind {
 
 impl Waiting {
     /// Lets it become the step. `None` if it is gone.
-    pub(super) fn become_step(self, spec: &SandboxSpec, fds: [&OwnedFd; 4]) -> Option<OwnedFd> {
-        let fds = fds.map(|fd| fd.as_fd());
-        match message::send(Socket(self.socket.as_fd()), spec, &fds) {
+    pub(super) fn become_step(self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
+        match message::send(Socket(self.socket.as_fd()), spec, fds) {
             Ok(()) => Some(self.pidfd),
             Err(_) => {
                 self.end();

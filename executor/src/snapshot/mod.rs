@@ -19,7 +19,7 @@ use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::{Footing, RootSpec, Way};
+use crate::sandbox::{Footing, MountedRoot, RootSpec, Way};
 use copy::Copy;
 use overlay::Overlay;
 
@@ -30,7 +30,7 @@ pub(crate) use overlay::Places;
 /// A root filesystem made for one step. What is left of it goes when this is dropped.
 pub(crate) enum Snapshot<'s> {
     /// Layers and an upper directory.
-    Overlay(Overlay<'s>),
+    Overlay(Overlay),
     /// All of it as plain files.
     Copy(Copy<'s>),
 }
@@ -57,16 +57,26 @@ impl<'s> Snapshot<'s> {
         }
     }
 
-    /// Reads what the ended step changed over `tree`, and puts it into the store as a layer. `step` is named in errors.
+    /// The same, if it is mounted already.
+    pub(crate) fn take_mounted(&mut self) -> Option<MountedRoot> {
+        match self {
+            Self::Overlay(overlay) => overlay.take_mounted(),
+            Self::Copy(_) => None,
+        }
+    }
+
+    /// Reads what the ended step changed over `tree`, and puts it into the store as a layer. `step` is named in errors. What the step has left
+    /// `mounted` is for a later one, or goes.
     pub(crate) fn commit(
         self,
         owners: &Owners,
+        mounted: Option<MountedRoot>,
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         match self {
-            Self::Overlay(overlay) => overlay.commit(owners, services, step, tree),
+            Self::Overlay(overlay) => overlay.commit(owners, mounted, services, step, tree),
             Self::Copy(copy) => copy.commit(owners, services, step, tree),
         }
     }

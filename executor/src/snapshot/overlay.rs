@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kiln_cache::{LayerPlace, LayerStaging, Store, StoreError};
+use kiln_cache::{LayerPlace, Store, StoreError};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
 use kiln_image::{Changeset, DiffId, Tree, tar};
@@ -14,14 +14,13 @@ use crate::Services;
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::RootSpec;
+use crate::sandbox::{MountedRoot, RootSpec};
 
 /// Directories for overlayfs.
-pub(crate) struct Overlay<'s> {
+pub(crate) struct Overlay {
     lowers: Vec<PathBuf>,
-    upper: PathBuf,
-    work: PathBuf,
-    staging: LayerStaging<'s>,
+    place: Place,
+    mounted: Option<MountedRoot>,
 }
 
 /// The directories that a step's changes go to.
@@ -31,10 +30,20 @@ struct Place {
     place: LayerPlace,
 }
 
-/// Such directories for steps to come, made while there is time.
+/// Such directories for steps to come, made while there is time, or left by a step that changed nothing.
 #[derive(Default)]
 pub(crate) struct Places {
     made: Mutex<Option<Place>>,
+    untouched: Mutex<Option<Untouched>>,
+    /// The layer that does nothing, once a step has made it.
+    nothing: OnceLock<(DiffId, Arc<Changeset>)>,
+}
+
+/// A root filesystem that a step left as it was, and mounted.
+struct Untouched {
+    mounted: MountedRoot,
+    lowers: Vec<PathBuf>,
+    place: Place,
 }
 
 impl Places {
@@ -49,6 +58,23 @@ impl Places {
     fn take(&self, store: &Store) -> Result<Place, StoreError> {
         let made = self.made().take();
         made.map_or_else(|| Place::make(store), Ok)
+    }
+
+    /// A root filesystem of these layers that is mounted already.
+    fn take_untouched(&self, lowers: &[PathBuf]) -> Option<Untouched> {
+        let left = self.untouched().take();
+        left.filter(|left| left.lowers == lowers)
+    }
+
+    /// Leaves one to the next step.
+    fn leave(&self, untouched: Untouched) {
+        *self.untouched() = Some(untouched);
+    }
+
+    fn untouched(&self) -> MutexGuard<'_, Option<Untouched>> {
+        self.untouched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn made(&self) -> MutexGuard<'_, Option<Place>> {
@@ -67,10 +93,10 @@ impl Place {
     }
 }
 
-impl<'s> Overlay<'s> {
+impl Overlay {
     pub(super) fn prepare(
         root: &RootFs,
-        services: &'s Services<'_>,
+        services: &Services<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
         // First of all: what layers do is learned while they are unpacked.
@@ -80,32 +106,55 @@ impl<'s> Overlay<'s> {
             let below = services.mount_points.below(&tree, services.store);
             lowers.splice(0..0, below);
         }
-        let Place { upper, work, place } = services.places.take(services.store)?;
-        dress(&upper, &tree.root().metadata, services.footing)?;
+        if let Some(left) = services.places.take_untouched(&lowers) {
+            return Ok(Self {
+                lowers,
+                place: left.place,
+                mounted: Some(left.mounted),
+            });
+        }
+        let place = services.places.take(services.store)?;
+        dress(&place.upper, &tree.root().metadata, services.footing)?;
         Ok(Self {
             lowers,
-            upper,
-            work,
-            staging: services.store.layers().stage_at(place),
+            place,
+            mounted: None,
         })
+    }
+
+    pub(super) fn take_mounted(&mut self) -> Option<MountedRoot> {
+        self.mounted.take()
     }
 
     pub(super) fn root_spec(&self) -> RootSpec {
         RootSpec::Overlay {
             lowers: self.lowers.clone(),
-            upper: self.upper.clone(),
-            work: self.work.clone(),
+            upper: self.place.upper.clone(),
+            work: self.place.work.clone(),
         }
     }
 
     pub(super) fn commit(
         self,
         owners: &Owners,
+        mounted: Option<MountedRoot>,
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
-        let upper = &self.upper;
+        let upper = &self.place.upper;
+        let Places { nothing, .. } = &services.places;
+        if let Some(mounted) = mounted.filter(|mounted| mounted.is_untouched(upper))
+            && let Some((layer, changeset)) = nothing.get()
+            && services.store.layers().contains(layer)
+        {
+            services.places.leave(Untouched {
+                mounted,
+                lowers: self.lowers,
+                place: self.place,
+            });
+            return Ok((*layer, changeset.clone()));
+        }
         let contents = DirContents::open(upper).map_err(Cause::file("open", upper))?;
         let draft = scan_upper(upper, owners).map_err(Cause::layer("read", step))?;
         let draft = draft
@@ -113,9 +162,12 @@ impl<'s> Overlay<'s> {
             .map_err(Cause::layer("read", step))?;
         let (changeset, summary) =
             tar::write_draft(draft, &contents, io::sink()).map_err(Cause::layer("read", step))?;
-        self.staging
-            .commit(&summary.diff_id, &changeset, summary.size)?;
+        let staging = services.store.layers().stage_at(self.place.place);
+        staging.commit(&summary.diff_id, &changeset, summary.size)?;
         let changeset = services.layers.remember(summary.diff_id, changeset);
+        if changeset.is_empty() {
+            let _ = nothing.set((summary.diff_id, changeset.clone()));
+        }
         Ok((summary.diff_id, changeset))
     }
 }
