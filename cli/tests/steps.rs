@@ -86,6 +86,35 @@ fn sandbox_a_network_for_all_holds_where_none_is_chosen() {
     build(&env, "--network host").succeeds();
 }
 
+#[test]
+fn sandbox_a_step_after_one_that_changed_nothing_finds_nothing_of_it() {
+    // A copied root filesystem keeps its times.
+    let times = match has_namespaces() {
+        true => "test $(stat -c %Y /) -gt 1000000000",
+        false => "true",
+    };
+    let dockerfile = "FROM busybox\n\
+        RUN true\n\
+        RUN true\n\
+        RUN echo x > /dev/shm/x && echo x > /dev/x && echo $$\n\
+        RUN test ! -e /dev/shm/x && test ! -e /dev/x && touch /x && rm /x\n\
+        RUN test ! -e /x && chmod 700 /\n\
+        RUN test $(stat -c %a /) = 755 && touch -d '2001-01-01 00:00' /\n\
+        RUN TIMES && echo y > /y\n\
+        RUN test $(cat /y) = y\n\
+        RUN test $(cat /y) = y && rm /y\n\
+        RUN test ! -e /y\n";
+    let Some(env) = with_dockerfile(&dockerfile.replace("TIMES", times)) else {
+        return;
+    };
+    build(&env, "--no-cache").succeeds();
+    env.write("Dockerfile", "FROM busybox\nRUN true\nRUN true\nRUN true\nRUN touch /x\nRUN true\nRUN true\nRUN test -e /x && false\n");
+    build(&env, "").fails_with(
+        1,
+        "error[run-failed]: `RUN test -e /x && false` exited with status 1",
+    );
+}
+
 /// An agent that lists no keys, once for each connection.
 fn serve_agent(listener: UnixListener) {
     std::thread::spawn(move || {
