@@ -22,6 +22,11 @@ RUN test "$(stat -c %u:%g /srv/file)" = 33:50 && mkdir -p /d/e && chown -R 1000:
 RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t echo x >/c/f && echo y >/t/f && rm /srv/file && test -r /proc/self/status && : >/dev/null
 RUN test "$(cut -d " " -f 1 /proc/$$/stat)" = $$ && grep -qw "$(hostname)" /etc/hosts && (setsid sleep SECONDS &)
 RUN test -d /d/e && ! test -e /srv/file && rm -r /d/e && mkdir /d/e && echo 1 >/one && ln /one /two
+RUN mkdir -p /k/m && ln -s t /k/m/l && chown -h 5:6 /k/m/l && mkfifo -m 620 /k/m/p && chown 7:8 /k/m/p
+RUN mv /k /moved && test "$(stat -c %u:%g /moved/m/l /moved/m/p | tr "\\n" " ")" = "5:6 7:8 "
+# As systemd's programs do it, for packages.
+RUN exec 3<>/by-name && chmod 640 /proc/self/fd/3 && chown 5:6 /proc/$$/fd/3 && echo long >&3 && truncate -s 3 /proc/self/fd/3 && touch -d @1000000000 /proc/self/fd/3 \
+ && test "$(stat -c "%a %u:%g %s %Y" /by-name)" = "640 5:6 3 1000000000" && ! chmod 700 /proc/self/status 3<&- 2>/dev/null
 USER builder
 WORKDIR /home/builder
 RUN test "$(id -u):$(id -g)" = 1000:1000 && touch mine
@@ -42,6 +47,11 @@ mkdir -p "$KILN_ROOT.upper" "$KILN_ROOT.work" "$KILN_ROOT.lower" "$KILN_ROOT"
 mount -t overlay none -o "lowerdir=$KILN_ROOT.lower,upperdir=$KILN_ROOT.upper,workdir=$KILN_ROOT.work" "$KILN_ROOT"
 caps=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+net_bind_service,+setgid,+setpcap,+setuid,+sys_chroot$MORE
 exec setpriv --bounding-set "$caps" --inh-caps -all "$@"' sh "$@""#;
+
+const ON_OVERLAY: &str = r#"exec unshare -m --propagation private sh -ec '
+mkdir -p "$KILN_ROOT.upper" "$KILN_ROOT.work" "$KILN_ROOT.lower" "$KILN_ROOT"
+mount -t overlay none -o "lowerdir=$KILN_ROOT.lower,upperdir=$KILN_ROOT.upper,workdir=$KILN_ROOT.work" "$KILN_ROOT"
+exec unshare -Ur "$@"' sh "$@""#;
 
 /// A user namespace with as many ids, made from outside as pods' are; `PRIVATE` is what else is not the machine's.
 const NAMESPACE: &str = r#"
@@ -82,6 +92,16 @@ fn sandbox_in_a_namespace_with_one_id_others_are_recorded() {
             expected: "userns-single",
         });
     }
+}
+
+/// The store is on an overlay, so steps get copies of their roots, in which they move what is the image's.
+#[test]
+fn sandbox_in_a_namespace_with_one_id_copies_are_recorded() {
+    check(&Surroundings {
+        name: "unshare -Ur on an overlay",
+        script: ON_OVERLAY,
+        expected: "userns-single",
+    });
 }
 
 #[test]

@@ -394,11 +394,7 @@ fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys:
         user: spec.user.clone(),
         links: spec.links.clone(),
     };
-    let upper = match &spec.root {
-        RootSpec::Overlay { upper, .. } => Some(upper.as_path()),
-        RootSpec::Directory(directory) => Some(directory.as_path()),
-    };
-    Recorder::start(parts, upper)
+    Recorder::start(parts, &spec.root)
 }
 
 /// What no kernel could do: relative paths, empty argv, NUL bytes.

@@ -1,5 +1,6 @@
 //! System calls as the broker sees them: which, and where their arguments are.
 
+use super::alter::{Alteration, Clock};
 use super::attribute::Changed;
 use super::node::NewNode;
 use crate::sandbox::attribute::{self, Request};
@@ -28,7 +29,7 @@ pub(super) enum Call {
     MakeNode(NewNode),
     /// setxattr(2), removexattr(2) and their relatives.
     ChangeAttribute(Changed, Request),
-    /// Names or attributes change at a path, or at two.
+    /// Names change at a path, or at two.
     Change(Change, Option<Change>),
     /// uname(2).
     Name { out: u64 },
@@ -73,6 +74,8 @@ pub(super) enum Act {
     Link {
         to: At,
     },
+    /// Mode, owner, times or length change.
+    Alter(Alteration),
 }
 
 /// What a call would change at a path.
@@ -207,7 +210,7 @@ impl Call {
 }
 
 impl Call {
-    /// The calls that do nothing else than change names and attributes.
+    /// The calls that do nothing else than change.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the kernel, too, takes the low half of a register for an int"
@@ -226,6 +229,12 @@ impl Call {
         };
         let follows = |n: usize| a[n] as i32 & libc::AT_SYMLINK_NOFOLLOW == 0;
         let one = |how, at| Self::Change(Change { at, how }, None);
+        let alter = |at, how| Self::On(at, Act::Alter(how));
+        let word = |n: usize| a[n] as u32;
+        let owner = |n: usize| Alteration::Owner {
+            uid: word(n),
+            gid: word(n + 1),
+        };
         let rename = |from, to| {
             let remove = |at| Change {
                 at,
@@ -249,22 +258,37 @@ impl Call {
                     }),
                 ));
             }
-            libc::SYS_chmod | libc::SYS_chown | libc::SYS_utime | libc::SYS_utimes => {
-                return Some(one(How::Alter, here(0, true)));
+            libc::SYS_chmod => return Some(alter(here(0, true), Alteration::Mode(word(1)))),
+            libc::SYS_chown => return Some(alter(here(0, true), owner(1))),
+            libc::SYS_lchown => return Some(alter(here(0, false), owner(1))),
+            libc::SYS_utime => {
+                return Some(alter(
+                    here(0, true),
+                    Alteration::Times(a[1], Clock::Seconds),
+                ));
             }
-            libc::SYS_lchown => return Some(one(How::Alter, here(0, false))),
-            libc::SYS_futimesat => return Some(one(How::Alter, at(0, true))),
+            libc::SYS_utimes => {
+                let times = Alteration::Times(a[1], Clock::Microseconds);
+                return Some(alter(here(0, true), times));
+            }
+            libc::SYS_futimesat => {
+                let times = Alteration::Times(a[2], Clock::Microseconds);
+                return Some(alter(at(0, true), times));
+            }
             _ => {}
         }
         Some(match note.call {
             libc::SYS_mkdirat => one(How::Make, at(0, false)),
             libc::SYS_unlinkat => one(How::Remove, at(0, false)),
             libc::SYS_renameat | libc::SYS_renameat2 => rename(at(0, false), at(2, false)),
-            libc::SYS_fchmodat => one(How::Alter, at(0, true)),
-            libc::SYS_fchmodat2 => one(How::Alter, at(0, follows(3))),
-            libc::SYS_fchownat => one(How::Alter, at(0, follows(4))),
-            libc::SYS_utimensat => one(How::Alter, at(0, follows(3))),
-            libc::SYS_truncate => one(How::Write { makes: false }, here(0, true)),
+            libc::SYS_fchmodat => alter(at(0, true), Alteration::Mode(word(2))),
+            libc::SYS_fchmodat2 => alter(at(0, follows(3)), Alteration::Mode(word(2))),
+            libc::SYS_fchownat => alter(at(0, follows(4)), owner(2)),
+            libc::SYS_utimensat => {
+                let times = Alteration::Times(a[2], Clock::Nanoseconds);
+                alter(at(0, follows(3)), times)
+            }
+            libc::SYS_truncate => alter(here(0, true), Alteration::Length(a[1])),
             _ => return None,
         })
     }

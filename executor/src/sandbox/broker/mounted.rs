@@ -3,6 +3,7 @@
 //! So what it would refuse is refused here: changes of what is read-only, the removal of what is mounted, names in another filesystem. That
 //! is no border, as a descriptor that is open already isn't asked about; it keeps a step from what it can't do elsewhere.
 
+use super::alter::Alteration;
 use super::call::{Act, At, Change, How};
 use super::caller::{Answered, Caller};
 use super::*;
@@ -228,6 +229,8 @@ impl Act {
                 }
             }
             Self::Access { mode } if mode & libc::W_OK != 0 => one(How::Write { makes: false }),
+            Self::Alter(Alteration::Length(_)) => one(How::Write { makes: false }),
+            Self::Alter(_) => one(How::Alter),
             Self::Link { to } => {
                 let [from, _] = one(How::Keep);
                 let how = How::Make;

@@ -26,6 +26,7 @@ impl Broker {
             let writes = match act {
                 Act::Open { flags, .. } => flags & WRITING != 0,
                 Act::Access { mode } => mode & libc::W_OK != 0,
+                Act::Alter(_) => true,
                 _ => false,
             };
             if writes {
@@ -62,6 +63,7 @@ impl Broker {
                 Ok(Reply::Continue)
             }
             Act::Execute if is_magic(parts) => self.execute(asked, base, below),
+            Act::Alter(_) if !(is_magic(parts) && asked.follow) => Err(libc::EPERM),
             Act::Open { flags, mode } => {
                 if let Some(text) = self.told(parts) {
                     return self.hand_over(asked, &memory_file(&text, &self.proc)?, flags);
@@ -281,6 +283,7 @@ impl Broker {
                 Ok(Reply::Value(0))
             }
             Act::Link { to } => self.link(asked, to, base, path),
+            Act::Alter(how) => self.alter(asked, how, &look()?),
             Act::Attributes => Err(libc::EOPNOTSUPP),
             Act::OpenAsTold { .. } | Act::Enter | Act::Execute => Ok(Reply::Continue),
         }
@@ -346,11 +349,15 @@ pub(super) fn open_patiently(
 /// Whether what was opened is more than was shown: a directory of the real `/proc`, which there was not yet a moment before, or
 /// by way of a descriptor that can only be read (`/proc/self/fd/3`) a setting of the kernel, `anew` to be written to.
 fn is_way_out(file: &OwnedFd, anew: bool) -> Answered<bool> {
-    let filesystem = rustix::fs::fstatfs(file).map_err(Errno::raw_os_error)?;
     let stat = rustix::fs::fstat(file).map_err(Errno::raw_os_error)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let is_kernels = [rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&filesystem.f_type);
-    Ok(is_kernels && (is_directory || anew))
+    Ok(is_kernels(file)? && (is_directory || anew))
+}
+
+/// Whether something stands in the real `/proc` or `/sys`.
+pub(super) fn is_kernels(file: &OwnedFd) -> Answered<bool> {
+    let filesystem = rustix::fs::fstatfs(file).map_err(Errno::raw_os_error)?;
+    Ok([rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&filesystem.f_type))
 }
 
 /// `SYSFS_MAGIC` of `linux/magic.h`.

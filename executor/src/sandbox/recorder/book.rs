@@ -13,8 +13,8 @@ use std::sync::Arc;
 pub(super) struct Book {
     /// A `/proc` in which this process is `self`. It is also this thread's working directory, see [`Book::name`].
     proc: Arc<OwnedFd>,
-    /// The directory that takes the changes of an overlay, where files have other numbers than the step sees.
-    upper: Option<OwnedFd>,
+    /// The directory that takes the changes: of an overlay files have other numbers there than the step sees.
+    upper: OwnedFd,
     /// As the step sees them.
     listed: HashMap<Inode, Record>,
     /// As they are in the upper directory.
@@ -24,17 +24,26 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(
-        proc: OwnedFd,
-        upper: Option<OwnedFd>,
-        links: HashMap<Vec<u8>, (u32, u32)>,
-    ) -> Self {
+    pub(super) fn new(proc: OwnedFd, upper: OwnedFd, links: HashMap<Vec<u8>, (u32, u32)>) -> Self {
         Self {
             proc: Arc::new(proc),
             upper,
             listed: HashMap::new(),
             captured: HashMap::new(),
             links,
+        }
+    }
+
+    /// Where the image is not below the changes but among them, its objects can be listed as what they are: the step may move them
+    /// with the directories that they are in.
+    pub(super) fn list_image(&mut self) {
+        for (path, (uid, gid)) in std::mem::take(&mut self.links) {
+            let device = None;
+            if let Some(inode) = self.in_upper(path) {
+                let record = Record { uid, gid, device };
+                self.listed.insert(inode, record);
+                self.captured.insert(inode, record);
+            }
         }
     }
 
@@ -102,16 +111,18 @@ impl Book {
         if let Some(inode) = of(object) {
             self.listed.insert(inode, record);
         }
-        let captured = self.path(object).and_then(|path| {
-            let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            // `NO_SYMLINKS` allows the last component of an `O_PATH` to be one.
-            let fd = rustix::fs::openat2(self.upper.as_ref()?, path, flags, Mode::empty(), how);
-            of(&fd.ok()?)
-        });
-        if let Some(captured) = captured {
+        if let Some(captured) = self.path(object).and_then(|path| self.in_upper(path)) {
             self.captured.insert(captured, record);
         }
+    }
+
+    /// What is at a path in the directory that takes the changes.
+    fn in_upper(&self, path: Vec<u8>) -> Option<Inode> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // `NO_SYMLINKS` allows the last component of an `O_PATH` to be one.
+        let fd = rustix::fs::openat2(&self.upper, path, flags, Mode::empty(), how);
+        of(&fd.ok()?)
     }
 
     /// Where the object is in the step's root, without the first slash.

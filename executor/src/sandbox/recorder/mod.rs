@@ -30,7 +30,7 @@ mod identities;
 mod identity;
 mod permission;
 
-use super::{Rung, User};
+use super::{RootSpec, Rung, User};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
@@ -47,7 +47,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -99,15 +98,18 @@ pub(super) struct Parts {
 }
 
 impl Recorder {
-    /// Starts one for a step that has its root. `changes` is the upper directory of its overlay.
-    pub(super) fn start(parts: Parts, changes: Option<&Path>) -> sys::Result<Self> {
+    /// Starts one for a step that has this root.
+    pub(super) fn start(parts: Parts, root: &RootSpec) -> sys::Result<Self> {
         let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .call("open", || "/proc".into())?;
-        let upper = changes.map(|path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(path, flags, Mode::empty()).call("open", || path.display().to_string())
-        });
-        let book = Book::new(proc, upper.transpose()?, parts.links);
+        let changes = root.changes();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let upper = rustix::fs::open(changes, flags, Mode::empty())
+            .call("open", || changes.display().to_string())?;
+        let mut book = Book::new(proc, upper, parts.links);
+        if matches!(root, RootSpec::Directory(_)) {
+            book.list_image();
+        }
         let (ready, outcome) = mpsc::sync_channel(1);
         let Parts {
             scope,
