@@ -206,16 +206,16 @@ pub enum Cause {
     Unsupported(String),
     /// A registry said no, or nothing.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
     /// A bucket said no, or nothing.
     #[error(transparent)]
-    Bucket(#[from] BucketError),
+    Bucket(BucketError),
     /// The files of a git repository could not be had.
     #[error(transparent)]
     Git(#[from] GitError),
     /// A file could not be downloaded (R-ADD-6).
     #[error(transparent)]
-    Download(#[from] FetchError),
+    Download(FetchError),
     /// A download is not what `--checksum` says (R-ADD-8).
     #[error("digest mismatch {found}: {expected}")]
     DigestMismatch {
@@ -257,6 +257,33 @@ pub enum Cause {
     /// The build was asked to stop.
     #[error("canceled")]
     Canceled,
+}
+
+impl From<RegistryError> for Cause {
+    fn from(error: RegistryError) -> Self {
+        match error.is_stop() {
+            true => Cause::Canceled,
+            false => Cause::Registry(error),
+        }
+    }
+}
+
+impl From<BucketError> for Cause {
+    fn from(error: BucketError) -> Self {
+        match error.is_stop() {
+            true => Cause::Canceled,
+            false => Cause::Bucket(error),
+        }
+    }
+}
+
+impl From<FetchError> for Cause {
+    fn from(error: FetchError) -> Self {
+        match error.is_stop() {
+            true => Cause::Canceled,
+            false => Cause::Download(error),
+        }
+    }
 }
 
 impl Cause {

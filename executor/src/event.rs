@@ -4,13 +4,13 @@
 //! log and report progress, and ends exactly once: done, cached, failed or canceled. A [`Task`] holds that
 //! promise: one that is dropped without an ending was canceled.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::error::Cause;
 use crate::usage::Usage;
 
 /// Names a vertex within one run, in order of appearance from 1 (R-PROG-1).
@@ -261,9 +261,10 @@ impl Task<'_> {
     }
 
     /// Ends the vertex as `result` says, and hands the result on.
-    pub fn end_with<T, E: fmt::Display>(self, result: Result<T, E>) -> Result<T, E> {
+    pub fn end_with<T>(self, result: Result<T, Cause>) -> Result<T, Cause> {
         match &result {
             Ok(_) => self.done(),
+            Err(Cause::Canceled) => {} // said when this is dropped
             Err(error) => self.fail(error.to_string()),
         }
         result
@@ -300,6 +301,7 @@ impl Drop for Task<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kiln_registry::{FetchError, TransportError};
     use std::sync::Mutex;
 
     #[test]
@@ -309,8 +311,15 @@ mod tests {
         let reporter = Reporter::new(&sink);
         reporter.start("a").cached();
         drop(reporter.start("b"));
+        let stopped = FetchError::Unreachable {
+            address: "http://a/".to_owned(),
+            host: "a".to_owned(),
+            source: TransportError::Stopped,
+        };
+        let ended = reporter.start("c").end_with::<()>(Err(stopped.into()));
+        assert!(matches!(ended, Err(Cause::Canceled)), "{ended:?}");
         let kinds = seen.into_inner().expect("no panic held it");
-        assert_eq!(kinds.len(), 4);
+        assert_eq!(kinds.len(), 6);
         assert!(matches!(
             kinds[1],
             EventKind::VertexCached {
@@ -321,6 +330,12 @@ mod tests {
             kinds[3],
             EventKind::VertexCanceled {
                 vertex: VertexId(2)
+            }
+        ));
+        assert!(matches!(
+            kinds[5],
+            EventKind::VertexCanceled {
+                vertex: VertexId(3)
             }
         ));
     }

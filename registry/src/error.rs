@@ -206,6 +206,11 @@ pub enum TransportError {
 }
 
 impl RegistryError {
+    /// Whether this side was asked to stop, which is nobody's failure.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, RegistryError::Unreachable { source, .. } if *source == TransportError::Stopped)
+    }
+
     /// What was attempted.
     pub fn attempt(&self) -> &Attempt {
         match self {

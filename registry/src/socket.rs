@@ -18,14 +18,16 @@ use ureq::unversioned::transport::{
 };
 
 use crate::stop::{GaveUp, Stopper};
+use crate::waits::Pace;
 
 /// Most addresses of a host that are tried.
 const MOST_ADDRESSES: usize = 8;
 
 /// All that leads to a connection: the proxy, the socket, TLS.
-pub(crate) fn connector(stopper: &Stopper) -> impl Connector {
+pub(crate) fn connector(stopper: &Stopper, stall_timeout: Duration) -> impl Connector {
     let sockets = Sockets {
         stopper: stopper.clone(),
+        stall_timeout,
     };
     ().chain(SocksConnector::default())
         .chain(ConnectProxyConnector::default())
@@ -67,6 +69,8 @@ impl Resolver for Names {
 #[derive(Debug)]
 struct Sockets {
     stopper: Stopper,
+    /// How long the other side may take nothing.
+    stall_timeout: Duration,
 }
 
 impl<In: Transport> Connector<In> for Sockets {
@@ -100,6 +104,7 @@ impl<In: Transport> Connector<In> for Sockets {
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
             read_limit: None,
             write_limit: None,
+            taken: Pace::new(self.stall_timeout),
         })))
     }
 }
@@ -137,6 +142,8 @@ struct Socket {
     /// What the socket was told last.
     read_limit: Option<Duration>,
     write_limit: Option<Duration>,
+    /// How fast the other side takes what it is sent.
+    taken: Pace,
 }
 
 impl Transport for Socket {
@@ -151,8 +158,20 @@ impl Transport for Socket {
             self.stream.set_write_timeout(limit)?;
             self.write_limit = limit;
         }
-        let written = (&*self.stream).write_all(&self.buffers.output()[..amount]);
-        written.map_err(|error| failed(error, timeout))
+        let mut rest = &self.buffers.output()[..amount];
+        while !rest.is_empty() {
+            let begun = Instant::now();
+            match (&*self.stream).write(rest) {
+                Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    self.taken.moved(count, begun.elapsed())?;
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error, timeout)),
+            }
+        }
+        Ok(())
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {

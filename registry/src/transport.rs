@@ -301,7 +301,11 @@ impl Wire {
         let names = Names {
             stopper: self.stopper.clone(),
         };
-        Ok(Agent::with_parts(config, connector(&self.stopper), names))
+        Ok(Agent::with_parts(
+            config,
+            connector(&self.stopper, self.stall_timeout),
+            names,
+        ))
     }
 }
 

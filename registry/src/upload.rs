@@ -17,6 +17,7 @@ use crate::push::{self, Blob};
 use crate::retry;
 use crate::session::{Question, Session, protocol, refused};
 use crate::transport::{Answer, Payload};
+use crate::waits;
 
 /// Up to this size a blob goes in one PUT; and the size of pieces, unless the registry asks for larger ones. In bytes.
 const PIECE: u64 = 8 * 1024 * 1024;
@@ -60,8 +61,10 @@ enum Manner {
 enum Outcome {
     /// The registry has the blob.
     Done,
-    /// It has more than before.
+    /// It has all that it was sent.
     Further,
+    /// It has less than it was sent, and doesn't say why.
+    Less(RegistryError),
     /// It may go better another time, after so long.
     Trouble(RegistryError, Option<Duration>),
 }
@@ -113,6 +116,16 @@ impl Upload<'_, '_> {
             let (error, asked) = match self.go_on()? {
                 Outcome::Done => return Ok(()),
                 Outcome::Further => continue,
+                Outcome::Less(error) => {
+                    if waits::is_worth_it(self.done.saturating_sub(most)) {
+                        (most, tries) = (self.done, 0);
+                    } else if tries >= session.options.retries {
+                        return Err(error);
+                    } else {
+                        tries += 1;
+                    }
+                    continue;
+                }
                 Outcome::Trouble(error, asked) => (error, asked),
             };
             if tries >= again(&error, session.options.retries) {
@@ -133,7 +146,7 @@ impl Upload<'_, '_> {
                 }
                 self.begin_anew()?;
             }
-            if self.done > most {
+            if is_progress(self.done.saturating_sub(most), &error) {
                 (most, tries) = (self.done, 0);
             } else if self.manner == Manner::Streamed && tries > 1 {
                 // Gateways that find a body too large often just hang up.
@@ -159,6 +172,14 @@ fn again(error: &RegistryError, retries: u32) -> u32 {
         RegistryError::Unreachable { source, .. } => retry::limit(source, retries),
         RegistryError::Status { .. } | RegistryError::NotFound { .. } => retries,
         _ => 0,
+    }
+}
+
+/// Whether so many bytes more than ever before are worth to begin counting tries anew.
+fn is_progress(bytes: u64, failure: &RegistryError) -> bool {
+    match failure {
+        RegistryError::Unreachable { source, .. } => waits::is_progress(bytes, source),
+        _ => bytes > 0,
     }
 }
 
@@ -188,8 +209,7 @@ impl Upload<'_, '_> {
             return self.check(&answer).map(|()| Outcome::Done);
         }
         if answer.is_success() {
-            self.took(&answer)?;
-            return Ok(Outcome::Further);
+            return self.took(&answer);
         }
         let status = answer.status;
         let asked = retry::asked_pause(&answer.headers);
@@ -262,18 +282,23 @@ impl Upload<'_, '_> {
     }
 
     /// Notes how far the registry says it is.
-    fn took(&mut self, answer: &Answer) -> Result<(), RegistryError> {
+    fn took(&mut self, answer: &Answer) -> Result<Outcome, RegistryError> {
         let sent = match self.manner {
             Manner::Pieces(size) => (self.done + size).min(self.blob.size),
             _ => self.blob.size,
         };
         self.location = location(self.blob, answer)?;
-        self.done = match received(answer) {
-            Some(done) if done > self.done.max(1) && done < sent => done,
-            _ => sent,
-        };
+        let said = received(answer).filter(|done| *done > self.done.max(1) && *done < sent);
+        self.done = said.unwrap_or(sent);
         (self.blob.progress)(self.done);
-        Ok(())
+        Ok(match said {
+            None => Outcome::Further,
+            Some(done) => {
+                let problem = format!("it was sent {sent} bytes, and says that it has {done}");
+                let host = answer.url.authority();
+                Outcome::Less(protocol(&self.blob.at, host, problem))
+            }
+        })
     }
 
     /// The whole blob in one PUT.

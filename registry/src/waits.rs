@@ -126,16 +126,54 @@ impl Entry {
     }
 }
 
-/// How long a body may take for its next [`LEAST`] bytes, as a multiple of how long it may be silent.
+/// How long a body may take for its next [`LEAST`] bytes, as a multiple of how long it may stand still.
 const PATIENCE: u32 = 2;
-/// Less than this is no progress, in bytes: who sends a byte a second keeps up a connection, and nothing else.
+/// Less than this is no progress, in bytes: who sends or takes a byte a second keeps up a connection, and nothing else.
 const LEAST: u64 = 4 * 1024;
 
 /// Whether so many bytes before a failure make it worth to begin counting tries anew.
 pub(crate) fn is_progress(bytes: u64, failure: &TransportError) -> bool {
     match failure {
-        TransportError::TimedOut(_) => bytes >= LEAST,
+        TransportError::TimedOut(_) => is_worth_it(bytes),
         _ => bytes > 0,
+    }
+}
+
+/// Whether so many bytes are more than a drip.
+pub(crate) fn is_worth_it(bytes: u64) -> bool {
+    bytes >= LEAST
+}
+
+/// What moves in one direction, and whether it only drips.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    limit: Duration,
+    /// Since the last [`LEAST`] bytes: how many there were, and how long they were waited for.
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// `stall` is how long nothing may move.
+    pub(crate) fn new(stall: Duration) -> Self {
+        Pace {
+            limit: stall.saturating_mul(PATIENCE),
+            bytes: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// So many bytes took so long. An error, which says so, where that is too slow.
+    pub(crate) fn moved(&mut self, bytes: usize, took: Duration) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        self.waited += took;
+        if self.bytes >= LEAST {
+            (self.bytes, self.waited) = (0, Duration::ZERO);
+        } else if self.waited > self.limit && bytes > 0 {
+            let text = format!("only {} bytes in {}s", self.bytes, self.limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        Ok(())
     }
 }
 
@@ -143,10 +181,7 @@ pub(crate) fn is_progress(bytes: u64, failure: &TransportError) -> bool {
 pub(crate) struct WaitedFor<R> {
     inner: R,
     wait: Wait,
-    limit: Duration,
-    /// Since the last [`LEAST`] bytes: how many came, and how long they were waited for.
-    came: u64,
-    waited: Duration,
+    pace: Pace,
 }
 
 impl<R: Read> WaitedFor<R> {
@@ -155,9 +190,7 @@ impl<R: Read> WaitedFor<R> {
         WaitedFor {
             inner,
             wait,
-            limit: stall.saturating_mul(PATIENCE),
-            came: 0,
-            waited: Duration::ZERO,
+            pace: Pace::new(stall),
         }
     }
 }
@@ -168,14 +201,8 @@ impl<R: Read> Read for WaitedFor<R> {
         let asked = Instant::now();
         let read = self.inner.read(buffer);
         self.wait.rest();
-        self.came += *read.as_ref().unwrap_or(&0) as u64;
-        self.waited += asked.elapsed();
-        if self.came >= LEAST {
-            (self.came, self.waited) = (0, Duration::ZERO);
-        } else if self.waited > self.limit && matches!(read, Ok(count) if count > 0) {
-            let text = format!("only {} bytes came in {}s", self.came, self.limit.as_secs());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-        }
+        self.pace
+            .moved(*read.as_ref().unwrap_or(&0), asked.elapsed())?;
         read
     }
 }
@@ -227,5 +254,18 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let quick = WaitedFor::new(&[7_u8; 9000][..], waits.begin("a"), Duration::from_secs(9));
         assert_eq!(io::copy(&mut { quick }, &mut io::sink()).ok(), Some(9000));
+    }
+
+    #[test]
+    fn what_moves_slowly_without_an_end_is_too_slow() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(30 * second);
+        for _ in 0..59 {
+            assert!(pace.moved(1, second).is_ok());
+        }
+        assert!(pace.moved(4096, second).is_ok());
+        assert!(pace.moved(1, 60 * second).is_ok());
+        let told = pace.moved(1, second).map_err(|error| error.to_string());
+        assert_eq!(told, Err("only 2 bytes in 60s".to_owned()));
     }
 }

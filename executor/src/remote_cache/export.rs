@@ -94,7 +94,9 @@ pub fn export_cache(
         task.log(Stream::Stderr, told.as_bytes());
         Ok(sent)
     });
-    if let Err(cause) = &sent {
+    if let Err(cause) = &sent
+        && !matches!(cause, Cause::Canceled)
+    {
         // All of it: whoever goes on without the cache is told nothing else.
         task.log(Stream::Stderr, format!("{}\n", chain(cause)).as_bytes());
     }

@@ -194,7 +194,7 @@ impl Worker {
                 }
                 Ok(None) => {}
                 // The other side doesn't answer or says no. It was asked often enough.
-                Err(cause @ (Cause::Registry(_) | Cause::Bucket(_))) => {
+                Err(cause @ (Cause::Registry(_) | Cause::Bucket(_) | Cause::Canceled)) => {
                     state.failure.get_or_insert(cause);
                     self.line.changed.notify_all();
                 }

@@ -4,7 +4,7 @@ use std::io::{self, Cursor, Read};
 use kiln_image::media_type::{OCI_INDEX, OCI_MANIFEST};
 
 use super::*;
-use crate::testing::Fault;
+use crate::testing::{Fault, Reply, TestServer};
 use crate::{BlobSource, ManifestTree, Pushed, RegistryError, TransportError};
 
 fn push(
@@ -458,4 +458,43 @@ fn a_registry_that_does_not_listen_ends_a_push() {
         ),
         "{error:?}"
     );
+}
+
+/// A registry that takes `each` bytes of what it is sent at a time, and says so.
+fn nibbler(each: u64) -> TestServer {
+    TestServer::start(move |asked| match asked.method() {
+        "POST" => Reply::status(202).header("location", "/up"),
+        "PATCH" => {
+            let range = asked.header("content-range").unwrap();
+            let (from, last) = range.split_once('-').unwrap();
+            let (from, last): (u64, u64) = (from.parse().unwrap(), last.parse().unwrap());
+            Reply::status(202)
+                .header("location", "/up")
+                .header("range", format!("0-{}", (from + each - 1).min(last)))
+        }
+        "PUT" => Reply::status(201),
+        "HEAD" => Reply::status(404),
+        _ => Reply::status(200),
+    })
+}
+
+#[test]
+fn a_registry_that_takes_some_at_a_time_gets_all_and_one_that_nibbles_is_given_up() {
+    let bytes = large();
+    let push_to = |server: &TestServer| {
+        let copy = bytes.clone();
+        let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(copy.clone()))) };
+        let to = server.origin().replace("http://", "") + "/app:1";
+        let to: Reference = to.parse().unwrap();
+        client().push_blob(&to, &descriptor(&bytes), &open, None, &|_| {})
+    };
+    let slow = nibbler(1_000_000);
+    assert_eq!(push_to(&slow).unwrap(), Pushed::Uploaded);
+    let patches = slow.lines();
+    let patches = patches.iter().filter(|line| line.starts_with("PATCH"));
+    assert_eq!(patches.count(), 12);
+    let never = nibbler(2);
+    let error = push_to(&never).unwrap_err();
+    let told = "it was sent 12000000 bytes, and says that it has 10";
+    assert!(error.to_string().contains(told), "{error}");
 }
