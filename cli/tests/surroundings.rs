@@ -85,6 +85,10 @@ fn sandbox_in_a_namespace_with_one_id_others_are_recorded() {
     for (name, script) in [
         ("unshare -Ur", r#"exec unshare -Ur "$@""#),
         ("unshare -Urm", r#"exec unshare -Urm "$@""#),
+        (
+            "no more of them",
+            r#"exec unshare -Ur sh -ec 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"' sh "$@""#,
+        ),
     ] {
         check(&Surroundings {
             name,
@@ -167,6 +171,40 @@ fn sandbox_in_dockers_container_a_user_has_none() {
         "`chroot`",
     ] {
         assert!(outcome.stdout.contains(told), "{told}: {outcome:?}");
+    }
+}
+
+/// Where no program can be executed, overlays do without it, and copies can't: kiln says so before it begins.
+#[test]
+fn sandbox_on_noexec_no_copies_are_made() {
+    if !is_plain_root() {
+        return;
+    }
+    let env = TestEnv::new();
+    let kiln = |overlay: &str, sandbox: &str| {
+        let kiln = env.command(&["doctor", "--sandbox", sandbox]);
+        let script = format!(
+            "mkdir -p $KILN_ROOT; mount -t tmpfs -o noexec none $KILN_ROOT; cd $KILN_ROOT; mkdir l u w o; {overlay}; exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-ec", &script, "sh"]);
+        command.arg(kiln.get_program()).args(kiln.get_args());
+        command.env("KILN_ROOT", env.root());
+        env.outcome(&mut command)
+    };
+    let copied = "mount -t overlay none -o noexec,lowerdir=l,upperdir=u,workdir=w o; export KILN_ROOT=$KILN_ROOT/o";
+    kiln(":", "root").succeeds();
+    for (overlay, sandbox) in [(":", "chroot"), (copied, "root"), (copied, "userns-single")] {
+        let outcome = kiln(overlay, sandbox);
+        assert_eq!(outcome.code, 3, "{sandbox}: {outcome:?}");
+        let told = [
+            "as asked for: `",
+            "mounted with `noexec`",
+            "unlock: choose another place",
+        ];
+        for told in told {
+            assert!(outcome.stdout.contains(told), "{sandbox}: {outcome:?}");
+        }
     }
 }
 

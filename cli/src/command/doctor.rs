@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use kiln_executor::sandbox::{Survey, Tried, Unavailable, survey};
+use kiln_executor::sandbox::{Rung, Survey, Tried, Unavailable, survey};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -13,6 +13,10 @@ use crate::failure::Failure;
 /// Find out which sandboxes work here, and what would unlock better ones
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Ask about this one, as `kiln build --sandbox` does [env: KILN_SANDBOX] [default: the best that works]
+    #[arg(long, value_name = "NAME")]
+    sandbox: Option<String>,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -49,11 +53,12 @@ struct Finding<'a> {
 
 /// Runs the command. Its exit code tells whether any RUN is possible.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
-    let survey = survey(&config.root)
+    let asked = config.sandbox(args.sandbox.as_deref())?;
+    let survey = survey(&config.root, asked)
         .map_err(|error| Failure::from_error(Exit::Environment, None, &error))?;
     let mut out = io::stdout().lock();
     match args.format {
-        Format::Text => out.write_all(text(&survey).as_bytes())?,
+        Format::Text => out.write_all(text(&survey, asked).as_bytes())?,
         Format::Json => writeln!(out, "{}", json(&survey).map_err(io::Error::from)?)?,
     }
     Ok(match survey.chosen {
@@ -63,10 +68,17 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
 }
 
 /// The chosen rung, then all of them with what stops them, then the facts.
-fn text(survey: &Survey) -> String {
-    let mut text = match &survey.chosen {
-        Ok(rung) => format!("RUN uses the sandbox `{rung}`\n"),
-        Err(why) => format!("no RUN is possible here: {why}\n  unlock: {}\n", why.remedy),
+fn text(survey: &Survey, asked: Option<Rung>) -> String {
+    let mut text = match (&survey.chosen, asked) {
+        (Ok(rung), None) => format!("RUN uses the sandbox `{rung}`\n"),
+        (Ok(rung), Some(_)) => format!("RUN uses the sandbox `{rung}`, as asked for\n"),
+        (Err(why), None) => format!("no RUN is possible here: {why}\n  unlock: {}\n", why.remedy),
+        (Err(why), Some(rung)) => {
+            let remedy = &why.remedy;
+            format!(
+                "no RUN is possible in the sandbox `{rung}`, as asked for: {why}\n  unlock: {remedy}\n"
+            )
+        }
     };
     text.push('\n');
     let chosen = survey.chosen.as_ref().ok();
@@ -116,7 +128,6 @@ fn finding(tried: &Tried) -> Finding<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_executor::sandbox::Rung;
 
     #[test]
     fn what_stops_a_rung_and_what_unlocks_it_is_told() {
@@ -135,7 +146,9 @@ mod tests {
         };
         let expected = "RUN uses the sandbox `userns-single`\n\nuserns-range   no: no newuidmap\n               unlock: install it\n\
                         userns-single  chosen\n\nkernel  6.1\n";
-        assert_eq!(text(&survey), expected);
+        assert_eq!(text(&survey, None), expected);
+        let asked = text(&survey, Some(Rung::UsernsSingle));
+        assert!(asked.starts_with("RUN uses the sandbox `userns-single`, as asked for\n"));
         let json: serde_json::Value = json(&survey)
             .and_then(|text| serde_json::from_str(&text))
             .expect("it is JSON");

@@ -141,26 +141,27 @@ impl Footing {
         match asked {
             Some(rung) if rung == own => privileged(own, store),
             Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
-            Some(_) => lowest(),
+            Some(_) => lowest(store),
             None => {
                 let own = match &self.tried.mounting {
                     Some(why) => Err(why.clone()),
                     None => privileged(own, store),
                 };
-                own.or_else(|why| lowest().map_err(|low| self.none_at_all(&why, &low)))
+                own.or_else(|why| lowest(store).map_err(|low| self.none_at_all(&why, &low)))
             }
         }
     }
 
     /// Why root has no sandbox. What the lowest lacks is the least to ask for.
     fn none_at_all(&self, own: &Unavailable, lowest: &Unavailable) -> Unavailable {
-        let Some(entering) = &self.tried.entering else {
-            return Unavailable::new(format!("{own}; and {lowest}"), lowest.remedy.clone());
-        };
-        Unavailable::new(
-            format!("{own}; {entering}; and {lowest}"),
-            format!("{}; or better: {}", lowest.remedy, entering.remedy),
-        )
+        match &self.tried.entering {
+            None => Unavailable::new(format!("{own}; and {lowest}"), lowest.remedy.clone()),
+            // Its own is the most to ask for, then.
+            Some(entering) => Unavailable::new(
+                format!("{lowest}; and {entering}"),
+                format!("{}; or: {}", lowest.remedy, entering.remedy),
+            ),
+        }
     }
 
     /// The rung of that way.
@@ -394,6 +395,9 @@ impl Way {
     /// With layers stacked, if the filesystem of `store` is good for that.
     fn stacked(rung: Rung, store: &Path) -> Result<Self, Unavailable> {
         let overlay = probe::overlay(rung, store)?;
+        if !overlay {
+            probe::executes(store)?;
+        }
         Ok(Self { rung, overlay })
     }
 
@@ -441,15 +445,16 @@ fn not_this_root(rung: Rung) -> Unavailable {
         ),
         _ => Unavailable::new(
             "this process is in the machine's first user namespace, so the sandbox `userns-given` has nothing to stand on",
-            "use `root`",
+            "use `root`, or `userns-range`, which makes one of its own",
         ),
     }
 }
 
 /// The one that needs no namespaces, for root alone.
-fn lowest() -> Result<Way, Unavailable> {
+fn lowest(store: &Path) -> Result<Way, Unavailable> {
     userns::has_enough_ids()?;
     probe::require(&probe::FOR_CHROOT, "the sandbox `chroot` needs")?;
+    probe::executes(store)?;
     probe::change_of_root()?;
     Ok(Way::COPIED)
 }

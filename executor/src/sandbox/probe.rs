@@ -4,7 +4,7 @@ use super::mounts::escape;
 use super::{Rung, userns};
 use crate::sys::{Context as _, Error, Result};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -184,6 +184,22 @@ pub(super) fn isolation() -> std::result::Result<(), Unavailable> {
     tried.map_err(|error| forbidden(&error))
 }
 
+/// Whether programs in a copy of a root filesystem, which stands in `store` itself, can be executed.
+pub(super) fn executes(store: &Path) -> std::result::Result<(), Unavailable> {
+    let refused = rustix::fs::statvfs(store)
+        .is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC));
+    match refused {
+        false => Ok(()),
+        true => Err(Unavailable::new(
+            format!(
+                "`{}` is on a filesystem that is mounted with `noexec`, and steps get copies of their root filesystems there",
+                store.display()
+            ),
+            "choose another place for the store with `--root` or `KILN_ROOT`, or mount this one with `exec` (`--tmpfs DIR:exec` in Docker and podman)",
+        )),
+    }
+}
+
 fn own_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).call("unshare", || "NEWNS".into())
 }
@@ -214,20 +230,9 @@ fn try_root() -> Result<()> {
     }
 }
 
-/// Whether this process can change its root, which a filter may forbid to who has the capability. It costs a thread, so it is asked only where something
-/// limits this process.
+/// Whether this process can change its root, which a filter may forbid to who has the capability. It is changed to what it is already.
 pub(super) fn change_of_root() -> std::result::Result<(), Unavailable> {
-    if !is_confined() {
-        return Ok(());
-    }
-    // A thread can have a root of its own: it is changed to what it is already.
-    let tried = std::thread::scope(|scope| {
-        let tried = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_FS).call("unshare", || "CLONE_FS".into())?;
-            rustix::process::chroot("/").call("chroot", || "/".into())
-        });
-        tried.join().unwrap_or(Ok(()))
-    });
+    let tried = rustix::process::chroot("/").call("chroot", || "/".into());
     tried.map_err(|error| no_change_of_root(&error))
 }
 

@@ -34,17 +34,28 @@ pub struct Tried {
 /// No program has this name.
 const NO_PROGRAM: &str = "/.kiln-doctor";
 
-/// Tries all rungs for steps whose changes are kept in `store`, which need not be there yet. Needs a process with one thread.
-pub fn survey(store: &Path) -> sys::Result<Survey> {
+/// Tries all rungs for steps whose changes are kept in `store`, which need not be there yet, and the choice between them, or the rung
+/// that is `asked` for. Needs a process with one thread.
+pub fn survey(store: &Path, asked: Option<Rung>) -> sys::Result<Survey> {
     let proof = SingleThreaded::prove()
         .ok_or_else(|| sys::Error::new("fork", "several threads", nix::libc::EINVAL))?;
     let place = nearest(store);
     let mut rungs = Vec::new();
     for rung in Rung::ALL {
-        let verdict = apart(&proof, || attempt(Some(rung), store, &place).map(drop))?;
+        let tried = || attempt(&Footing::settle(Some(rung), store)?, &place).map(drop);
+        let verdict = apart(&proof, tried)?;
         rungs.push(Tried { rung, verdict });
     }
-    let chosen = apart(&proof, || attempt(None, store, &place))?;
+    if !rustix::process::geteuid().is_root()
+        && let Err(why) = apart(&proof, userns::possible)?
+    {
+        tell_what_stops_all(&mut rungs, &why);
+    }
+    let chosen = apart(&proof, || {
+        let footing = Footing::settle(asked, store)?;
+        footing.check(store)?;
+        attempt(&footing, &place)
+    })?;
     Ok(Survey {
         chosen,
         rungs,
@@ -58,12 +69,16 @@ fn nearest(store: &Path) -> PathBuf {
     there.unwrap_or(Path::new("/")).to_owned()
 }
 
-/// Sets a step up on the rung asked for, or on the best.
-fn attempt(asked: Option<Rung>, store: &Path, place: &Path) -> Result<Rung, Unavailable> {
-    let footing = Footing::settle(asked, store)?;
-    if asked.is_none() {
-        footing.check(store)?;
+/// Without user namespaces it is of no use that something else than these is there.
+fn tell_what_stops_all(rungs: &mut [Tried], why: &Unavailable) {
+    let makes_one = |rung| matches!(rung, Rung::UsernsRange | Rung::UsernsSingle);
+    for tried in rungs.iter_mut().filter(|tried| makes_one(tried.rung)) {
+        tried.verdict = Err(why.clone());
     }
+}
+
+/// Sets a step up in the way that kiln has then.
+fn attempt(footing: &Footing, place: &Path) -> Result<Rung, Unavailable> {
     let way = footing.way(place)?;
     let rung = way.rung;
     let dir = tempfile::Builder::new()

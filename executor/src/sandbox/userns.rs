@@ -5,8 +5,10 @@
 //! `/etc/subuid` and `/etc/subgid`, or by itself where this process is root with the right to take any id.
 
 use super::Rung;
+use super::footing::in_first_user_namespace;
 use super::probe::{self, Unavailable};
 use super::subid::{self, Range};
+use super::trial::apart;
 use crate::sys::{self, Context as _, Forked, SingleThreaded};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -58,11 +60,33 @@ pub(super) fn enter(rung: Rung) -> Result<(), Unavailable> {
             "this is a bug of kiln: please report it",
         )
     })?;
-    match plan {
+    let entered = match plan {
         Plan::Own { uid, gid } => enter_alone(uid, gid),
         plan => enter_with_help(&plan, &proof),
+    };
+    match entered {
+        // The one around kiln has all that one in it would have.
+        Err(error) if rung == Rung::UsernsSingle && error.call == "unshare" && is_in_one() => {
+            Ok(())
+        }
+        entered => entered.map_err(|error| explain(&error, rung)),
     }
-    .map_err(|error| explain(&error, rung))
+}
+
+/// Whether this process is root in a user namespace that somebody else made, with every right in it.
+fn is_in_one() -> bool {
+    let needed: Vec<_> = probe::FOR_GIVEN
+        .into_iter()
+        .chain(probe::FOR_MAPS)
+        .collect();
+    rustix::process::geteuid().is_root()
+        && !in_first_user_namespace()
+        && probe::require(&needed, "").is_ok()
+}
+
+/// Whether user namespaces can be made at all. This process is in one afterwards.
+pub(super) fn possible() -> Result<(), Unavailable> {
+    leave().map_err(|error| explain(&error, Rung::UsernsSingle))
 }
 
 fn own() -> Result<Plan, Unavailable> {
@@ -312,9 +336,23 @@ fn roots_reason(rung: Rung) -> Option<Unavailable> {
         Rung::UsernsRange => &probe::FOR_MAPS[..],
         _ => &[(KernelSet::SETFCAP, "SETFCAP")],
     };
-    let is_root = rustix::process::geteuid().is_root();
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
     let held = probe::require(needed, "taking its ids into a user namespace needs");
-    held.err().filter(|_| is_root)
+    held.err().map(|why| {
+        let tried = SingleThreaded::prove().and_then(|proof| apart(&proof, possible).ok());
+        match tried {
+            Some(Err(forbidden)) => forbidden,
+            _ => Unavailable {
+                remedy: format!(
+                    "{}; or run kiln as a user (`--user 1000`), for whom there is the sandbox `userns-single`",
+                    why.remedy
+                ),
+                ..why
+            },
+        }
+    })
 }
 
 fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
