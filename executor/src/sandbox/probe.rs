@@ -71,12 +71,14 @@ pub(super) const FOR_ROOT: [(KernelSet, &str); 10] = [
     (KernelSet::SYS_ADMIN, "SYS_ADMIN"),
 ];
 
-/// What the sandbox `userns-given` can't do without.
-pub(super) const FOR_GIVEN: [(KernelSet, &str); 8] = [
+/// What the sandbox `userns-given` can't do without. Who may make no devices in it has none of them recorded.
+pub(super) const FOR_GIVEN: [(KernelSet, &str); 10] = [
     (KernelSet::CHOWN, "CHOWN"),
     (KernelSet::DAC_OVERRIDE, "DAC_OVERRIDE"),
     (KernelSet::FOWNER, "FOWNER"),
     (KernelSet::FSETID, "FSETID"),
+    (KernelSet::MKNOD, "MKNOD"),
+    (KernelSet::SETFCAP, "SETFCAP"),
     (KernelSet::SETGID, "SETGID"),
     (KernelSet::SETPCAP, "SETPCAP"),
     (KernelSet::SETUID, "SETUID"),

@@ -388,8 +388,12 @@ fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
             format!(
                 "user namespaces are forbidden here, as by the seccomp profile of a container: {error}"
             ),
-            "start the container with `--security-opt seccomp=unconfined`, or in Kubernetes with `securityContext: {seccompProfile: {type: \
-             Unconfined}}`; or run kiln as its root, for whom there is the sandbox `chroot`",
+            match rustix::process::geteuid().is_root() {
+                true => UNCONFINED.to_owned(),
+                false => format!(
+                    "{UNCONFINED}; or run kiln as its root, for whom there is the sandbox `chroot`"
+                ),
+            },
         ),
         "EINVAL" | "ENOSYS" => Unavailable::new(
             format!("the kernel has no user namespaces: {error}"),
@@ -401,6 +405,8 @@ fn explain(error: &sys::Error, rung: Rung) -> Unavailable {
         ),
     }
 }
+
+const UNCONFINED: &str = "start the container with `--security-opt seccomp=unconfined`, or in Kubernetes with `securityContext: {seccompProfile: {type: Unconfined}}`";
 
 pub(super) const UNLOCK_APPARMOR: &str = "as root: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give kiln an AppArmor profile with `userns,`";
 

@@ -98,11 +98,10 @@ fn times(caller: &Caller<'_>, at: u64, clock: Clock) -> Answered<Timestamps> {
             Clock::Seconds => (word(n), 0),
             Clock::Microseconds => {
                 let fraction = word(2 * n + 1);
-                let is_one = (0..1_000_000).contains(&fraction);
-                (
-                    word(2 * n),
-                    is_one.then_some(fraction * 1000).ok_or(libc::EINVAL)?,
-                )
+                if !(0..1_000_000).contains(&fraction) {
+                    return Err(libc::EINVAL);
+                }
+                (word(2 * n), fraction * 1000)
             }
             Clock::Nanoseconds => (word(2 * n), word(2 * n + 1)),
         };
