@@ -110,3 +110,67 @@ fn sandbox_a_step_that_gives_something_else_is_named_with_its_files() {
     );
     assert!(!told.stdout.contains("`/same`"), "{}", told.stdout);
 }
+
+const PLATFORMS: &str = "--platform=linux/amd64,linux/arm64";
+
+#[test]
+fn each_platform_is_compared() {
+    let files = [
+        (
+            "Dockerfile",
+            "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /x\n",
+        ),
+        ("amd64", "a"),
+        ("arm64", "b"),
+    ];
+    let env = TestEnv::with_files(&files);
+    let line = [&["build", "-t", "x", PLATFORMS], &EPOCH[..], &["."]].concat();
+    env.kiln(&line).succeeds();
+    for which in ["x", "^0"] {
+        let told = env.kiln(&["verify", which]).succeeds().stdout;
+        assert!(told.ends_with("gave the same image\n"), "{told}");
+    }
+    let told = env.kiln(&["builds", "inspect", "^0"]).succeeds().stdout;
+    assert_eq!(told.matches("Image: ").count(), 2, "{told}");
+    env.write("arm64", "c");
+    let failed = env.kiln(&["verify", "^0"]);
+    assert!(
+        failed.stderr.contains("`arm64` changed"),
+        "{}",
+        failed.stderr
+    );
+}
+
+#[test]
+fn the_platform_of_another_config_is_named() {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    env.kiln(&["build", "-t", "x", PLATFORMS, "."]).succeeds();
+    let told = env.kiln(&["verify", "x"]);
+    assert_eq!(told.code, 5, "{}", told.stderr);
+    let first = "another image of linux/amd64: dates in the config";
+    assert!(told.stdout.contains(first), "{}", told.stdout);
+    env.kiln(&["verify", "--ignore-times", "x"]).succeeds();
+}
+
+#[test]
+fn sandbox_a_step_of_a_later_platform_is_named_with_its_files() {
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "FROM --platform=$BUILDPLATFORM busybox AS made\nARG TARGETARCH\n\
+         RUN [ $TARGETARCH = amd64 ] || head -c 16 /dev/urandom > /random; echo x > /x\n\
+         FROM scratch\nCOPY --from=made /x /random* /\n",
+    )]);
+    if !env.import_busybox() {
+        return;
+    }
+    let line = [&["build", "-t", "x", PLATFORMS], &EPOCH[..], &["."]].concat();
+    env.kiln(&line).succeeds();
+    let told = env.kiln(&["verify", "--ignore-times", "x"]);
+    assert_eq!(told.code, 5, "{}", told.stderr);
+    assert!(told.stdout.contains("amd64->arm64"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("`/random`: content"),
+        "{}",
+        told.stdout
+    );
+}

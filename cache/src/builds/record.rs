@@ -124,8 +124,11 @@ pub enum SourceRecord {
 pub enum BuildOutcome {
     /// Well.
     Done {
-        /// The image's id.
+        /// The image's id: of several, that of the first.
         image: Digest,
+        /// The ids of the others: each target's, in the order in which its platforms were asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<Digest>,
     },
     /// Not well.
     Failed {

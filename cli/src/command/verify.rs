@@ -11,7 +11,7 @@ use clap::Parser;
 use kiln_cache::builds::{BuildEntry, BuildOutcome, BuildRecord, Invocation, KnownBuild};
 use kiln_executor::attest::Attest;
 use kiln_executor::event::{Event, Reporter};
-use kiln_executor::export::image_id;
+use kiln_executor::export::image_ids;
 use kiln_executor::lock::Lock;
 use kiln_executor::{BuildFailure, BuildRequest, Journal, build};
 use kiln_image::Digest;
@@ -55,9 +55,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let record = which(&args.which, &Session::open(config)?)?;
-    let BuildOutcome::Done { image } = record.outcome else {
+    let ids = ids(&record.outcome);
+    if ids.is_empty() {
         return Err(impossible("it made no image"));
-    };
+    }
     let Some(invocation) = &record.invocation else {
         return Err(impossible("an older kiln did it, which kept too little"));
     };
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     if !args.secrets.is_empty() {
         asked.secrets.clone_from(&args.secrets);
     }
-    again(args, &asked, (&record, invocation), image, config)
+    again(args, &asked, (&record, invocation), ids, config)
 }
 
 /// The flags of then.
@@ -120,7 +121,7 @@ fn again(
     args: &Args,
     asked: &build_command::Args,
     (record, invocation): (&BuildRecord, &Invocation),
-    image: Digest,
+    ids: Vec<Digest>,
     config: &Config,
 ) -> Result<Exit, Failure> {
     let secrets = secret::secrets(&asked.secrets, |name| config.variable(name))
@@ -170,10 +171,14 @@ fn again(
             false => made,
         };
         let form = build_command::outputs::form(asked);
-        let id = image_id(&made[0], &form, services, reporter).map_err(Failure::from_engine)?;
-        Ok((made, id))
+        let mut ids = Vec::new();
+        for product in &made {
+            let of_product = image_ids(product, &form, services, reporter);
+            ids.extend(of_product.map_err(Failure::from_engine)?);
+        }
+        Ok((made, ids))
     });
-    let (made, id) = made?;
+    let (made, made_ids) = made?;
     drop(request);
     let (Some(graph), Some(now)) = (&record.graph, journal.into_graph()) else {
         return Err(impossible("its steps were not kept"));
@@ -182,10 +187,8 @@ fn again(
         then: record,
         graph,
         now,
-        id: image,
-        made: id,
-        built: made[0].first(),
-        is_only: made.len() == 1 && made[0].images.len() == 1,
+        ids,
+        made: compare::made(&made, made_ids),
     };
     let silent = |_: Event| {};
     let services = session.services()?;
@@ -225,6 +228,18 @@ fn source_of_then(invocation: &Invocation, now: &Arc<Source>) -> Arc<Source> {
     }
 }
 
+/// The ids of the images that a build made.
+fn ids(outcome: &BuildOutcome) -> Vec<Digest> {
+    match outcome {
+        BuildOutcome::Done { image, others } => {
+            let mut ids = vec![*image];
+            ids.extend(others);
+            ids
+        }
+        BuildOutcome::Failed { .. } | BuildOutcome::Canceled => Vec::new(),
+    }
+}
+
 /// The build that a text names, or the last that made the image of this name.
 fn which(text: &str, session: &Session) -> Result<BuildRecord, Failure> {
     let all = builds::all(&session.store)?;
@@ -238,10 +253,9 @@ fn which(text: &str, session: &Session) -> Result<BuildRecord, Failure> {
     }
     let services = session.services()?;
     let image = stored::find(&services, text)?.record.config;
-    let made = BuildOutcome::Done { image };
     let mut records = all.iter().rev().filter_map(read);
     records
-        .find(|record| record.outcome == made)
+        .find(|record| ids(&record.outcome).contains(&image))
         .ok_or_else(|| {
             let message = format!("no build of the history made the image `{text}`");
             Failure::new(Exit::Failed, "build-not-found", message)

@@ -48,9 +48,12 @@ pub(super) fn hand_over(
         (Some(ready), false) => ready.exported(),
         (None, _) => {
             let image = form::image_of(product.first(), options, services, task)?;
-            let id = Some(image.record.config);
+            let ids = vec![image.record.config];
             keep(image.record.into(), sink, options, services, task)?;
-            Exported { manifest: None, id }
+            Exported {
+                manifest: None,
+                ids,
+            }
         }
     };
     if let (Some(push), Some(ready)) = (sink.push, &ready) {
@@ -114,7 +117,7 @@ pub(super) fn archive(
             .created()
             .filter(|_| !annotations.contains_key(CREATED)),
         annotations,
-        docker: docker.then_some(ready.id()),
+        docker: docker.then(|| ready.ids()[0]),
         tree: ready.tree,
     };
     let epoch = product.first().source_date_epoch.unwrap_or(0);
@@ -234,7 +237,7 @@ impl Ready {
                 platform: self.platform(),
                 annotations: self.dated_annotations(),
             }),
-            id: Some(self.id()),
+            ids: self.ids(),
         }
     }
 
@@ -270,10 +273,10 @@ impl Ready {
         self.tree.blobs.drain(..count);
     }
 
-    /// The digest of the first image's config.
-    fn id(&self) -> Digest {
-        let image = self.images.first().expect("a product has an image");
-        image.record.config
+    /// The digests of the images' configs; a product has at least one.
+    fn ids(&self) -> Vec<Digest> {
+        let ids = self.images.iter().map(|image| image.record.config);
+        ids.collect()
     }
 }
 

@@ -146,28 +146,31 @@ impl Default for AttestationOptions {
 pub struct Exported {
     /// The manifest or index, where one was made, as `index.json` describes it.
     pub manifest: Option<IndexedManifest>,
-    /// The digest of the first image's config, for outputs that are images: an output may have other layers than were built,
-    /// and so another config.
-    pub id: Option<Digest>,
+    /// The digests of the images' configs, in the product's order, for outputs that are images: an output may have other layers
+    /// than were built, and so other configs.
+    pub ids: Vec<Digest>,
 }
 
-/// The id of the image that an output with these options makes of the first one that was built.
+/// The ids of the images that an output with these options makes of those that were built, in the same order.
 ///
 /// # Errors
 /// If its layers can't be read.
-pub fn image_id(
+pub fn image_ids(
     product: &Product,
     options: &ExportOptions,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
-) -> Result<Digest, BuildError> {
+) -> Result<Vec<Digest>, BuildError> {
     if !options.rewrite_timestamp {
-        return Ok(product.first().id);
+        return Ok(product.images.iter().map(|built| built.id).collect());
     }
     let task = reporter.start("giving layers their times");
-    let image = form::image_of(product.first(), options, services, &task);
-    let image = task.end_with(image).map_err(BuildError::new)?;
-    Ok(image.record.config)
+    let id = |built| {
+        let image = form::image_of(built, options, services, &task)?;
+        Ok(image.record.config)
+    };
+    let ids: Result<Vec<_>, Cause> = product.images.iter().map(id).collect();
+    task.end_with(ids).map_err(BuildError::new)
 }
 
 /// Hands what was built to a sink.

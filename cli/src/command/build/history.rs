@@ -105,9 +105,14 @@ pub(super) fn keep(
     config: &Config,
 ) -> Result<(), Failure> {
     let outcome = match result {
-        Ok((products, results)) => BuildOutcome::Done {
-            image: results[0].image.unwrap_or(products[0].first().id),
-        },
+        Ok((products, results)) => {
+            let of_each = products.iter().zip(results);
+            let mut ids = of_each.flat_map(|(product, results)| results.image_ids(product));
+            BuildOutcome::Done {
+                image: ids.next().unwrap_or(products[0].first().id),
+                others: ids.collect(),
+            }
+        }
         Err(failure) if matches!(failure.exit, Exit::Signal(_)) => BuildOutcome::Canceled,
         Err(failure) => BuildOutcome::Failed {
             message: failure

@@ -24,8 +24,8 @@ pub(super) struct Results {
     pub(super) is_index: bool,
     /// Whether the digest is that of an output.
     pub(super) has_image: bool,
-    /// The digest of the first image's config, once an output made it.
-    pub(super) image: Option<Digest>,
+    /// The digests of the images' configs, once an output made them.
+    pub(super) images: Vec<Digest>,
     /// Who has loaded it.
     pub(super) loaded: Option<&'static str>,
     /// The manifest or index, if an output needed one.
@@ -42,7 +42,7 @@ impl Results {
             id: product.first().id,
             is_index: product.is_index(true),
             has_image: false,
-            image: None,
+            images: Vec::new(),
             loaded: None,
             manifest: None,
             names: Vec::new(),
@@ -52,11 +52,13 @@ impl Results {
 
     /// Takes in what one more output made.
     pub(super) fn add(&mut self, exported: Exported, names: Vec<Reference>) {
-        self.image = self.image.or(exported.id);
         // An output may have other layers than were built; that of the first one counts.
-        if let (false, false, Some(id)) = (self.is_index, self.has_image, exported.id) {
-            self.id = id;
+        if let (false, false, Some(id)) = (self.is_index, self.has_image, exported.ids.first()) {
+            self.id = *id;
             self.has_image = true;
+        }
+        if self.images.is_empty() {
+            self.images = exported.ids;
         }
         if self.manifest.is_none()
             && let Some(manifest) = exported.manifest
@@ -74,6 +76,14 @@ impl Results {
             .filter(|name| !self.names.contains(name))
             .collect();
         self.names.extend(new);
+    }
+
+    /// The ids of all images: as an output made them, else as they were built.
+    pub(super) fn image_ids(&self, product: &Product) -> Vec<Digest> {
+        match self.images.is_empty() {
+            true => product.images.iter().map(|built| built.id).collect(),
+            false => self.images.clone(),
+        }
     }
 
     /// Writes the image id alone, without a newline.
@@ -154,7 +164,7 @@ mod tests {
             id: Digest::of(b"config"),
             is_index: false,
             has_image: false,
-            image: None,
+            images: Vec::new(),
             loaded: None,
             manifest: None,
             names: vec!["a".parse().unwrap(), "b:1".parse().unwrap()],
@@ -176,7 +186,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
-            image: None,
+            images: Vec::new(),
             loaded: None,
             manifest: None,
             names: Vec::new(),

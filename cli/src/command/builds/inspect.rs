@@ -107,7 +107,10 @@ fn in_words(build: &KnownBuild) -> String {
                 .map(|graph| ("Platform", graph.platform.clone())),
         );
         match &record.outcome {
-            BuildOutcome::Done { image } => rows.push(("Image", image.to_string())),
+            BuildOutcome::Done { image, others } => {
+                let ids = std::iter::once(image).chain(others);
+                rows.extend(ids.map(|id| ("Image", id.to_string())));
+            }
             BuildOutcome::Failed { message } => rows.push(("Error", message.clone())),
             BuildOutcome::Canceled => {}
         }

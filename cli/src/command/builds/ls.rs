@@ -90,7 +90,7 @@ impl Row {
             steps: keyed.count(),
             cached: ends().filter(|end| is_cached(&end.state)).count(),
             image: record.and_then(|record| match &record.outcome {
-                kiln_cache::builds::BuildOutcome::Done { image } => Some(image.to_string()),
+                kiln_cache::builds::BuildOutcome::Done { image, .. } => Some(image.to_string()),
                 _ => None,
             }),
         }

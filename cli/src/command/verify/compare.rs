@@ -8,9 +8,10 @@ use kiln_cache::builds::{BuildRecord, GraphRecord, Miss, StepRecord, StepState};
 use kiln_cache::explain::Explainer;
 use kiln_cache::{CacheKey, Store};
 use kiln_executor::event::Reporter;
-use kiln_executor::{Built, FileDifference, Services, compare_layers};
+use kiln_executor::{Built, FileDifference, Product, Services, compare_layers};
 use kiln_image::Digest;
 
+use super::told::{differing, is_dates};
 use crate::failure::Failure;
 
 /// A build and the same again.
@@ -18,14 +19,19 @@ pub(super) struct Sides<'a> {
     pub(super) then: &'a BuildRecord,
     pub(super) graph: &'a GraphRecord,
     pub(super) now: GraphRecord,
-    /// The image of then.
-    pub(super) id: Digest,
-    /// That of now.
-    pub(super) made: Digest,
-    /// It as it was built.
-    pub(super) built: &'a Built,
-    /// Whether there is no other image. Of several the history knows the id of the first alone, so all steps must be the same.
-    pub(super) is_only: bool,
+    /// The ids of the images of then. Of several an older kiln kept that of the first alone.
+    pub(super) ids: Vec<Digest>,
+    /// The images of now, in the same order.
+    pub(super) made: Vec<Made<'a>>,
+}
+
+/// An image that was built again.
+pub(super) struct Made<'a> {
+    /// Its target and platform, as far as there are several.
+    name: Option<String>,
+    /// Its id, as an output would make it.
+    id: Digest,
+    built: &'a Built,
 }
 
 /// How they compare.
@@ -35,6 +41,8 @@ pub(super) enum Compared {
     Same,
     /// All layers are the same; dates, or something else in the config, are not.
     Config {
+        /// Which image, if there are several.
+        image: Option<String>,
         then: Option<serde_json::Value>,
         now: Option<serde_json::Value>,
     },
@@ -53,6 +61,20 @@ pub(super) enum Compared {
     },
 }
 
+/// The images of all products, and what tells them apart.
+pub(super) fn made(products: &[Product], ids: Vec<Digest>) -> Vec<Made<'_>> {
+    let each = products.iter().flat_map(|product| {
+        let target = product.target.as_ref().filter(|_| products.len() > 1);
+        product.images.iter().map(move |built| {
+            let platform = (product.images.len() > 1).then(|| built.platform.to_string());
+            let words: Vec<String> = target.cloned().into_iter().chain(platform).collect();
+            ((!words.is_empty()).then(|| words.join(" ")), built)
+        })
+    });
+    let of_id = |((name, built), id)| Made { name, id, built };
+    each.zip(ids).map(of_id).collect()
+}
+
 impl Sides<'_> {
     /// The first difference that is about more than times, else the first.
     pub(super) fn compared(
@@ -60,7 +82,9 @@ impl Sides<'_> {
         services: &Services<'_>,
         reporter: &Reporter<'_>,
     ) -> Result<Compared, Failure> {
-        if self.is_only && self.id == self.made {
+        // With the id of each image known, equal ones are all there is to know.
+        let is_known = self.ids.len() == self.made.len();
+        if is_known && self.others().next().is_none() {
             return Ok(Compared::Same);
         }
         let mut times = None;
@@ -84,14 +108,31 @@ impl Sides<'_> {
             }
             times.get_or_insert(found);
         }
-        Ok(match times {
-            Some(found) => found,
-            None if self.id == self.made => Compared::Same,
-            None => Compared::Config {
-                then: config(services.store, self.id),
-                now: serde_json::from_slice(&self.built.config_bytes).ok(),
-            },
-        })
+        let other = || self.other_config(services.store).unwrap_or(Compared::Same);
+        Ok(times.unwrap_or_else(other))
+    }
+
+    /// The images that are not what they were, and their ids of then.
+    fn others(&self) -> impl Iterator<Item = (Digest, &Made<'_>)> {
+        let both = self.ids.iter().copied().zip(&self.made);
+        both.filter(|(then, made)| *then != made.id)
+    }
+
+    /// The first config that differs in more than dates, else the first that differs.
+    fn other_config(&self, store: &Store) -> Option<Compared> {
+        let mut dates = None;
+        for (then, made) in self.others() {
+            let built = || serde_json::from_slice(&made.built.config_bytes).ok();
+            let (then, now) = (config(store, then), config(store, made.id).or_else(built));
+            let is_dates = is_dates(&differing(then.as_ref(), now.as_ref()));
+            let image = made.name.clone();
+            let found = Compared::Config { image, then, now };
+            if !is_dates {
+                return Some(found);
+            }
+            dates.get_or_insert(found);
+        }
+        dates
     }
 
     /// How the outcome of a step differs; `None` if it doesn't.

@@ -34,11 +34,9 @@ pub(super) fn tell(
         )
         .note(format!("{}: {why}", shown(step).replace('\n', " ")))
         .help("bring it back to what it was, or build again and verify that")),
-        Compared::Config { then, now } => {
+        Compared::Config { image, then, now } => {
             let names = differing(then.as_ref(), now.as_ref());
-            let is_dates = names
-                .iter()
-                .all(|name| matches!(*name, "created" | "history"));
+            let is_dates = is_dates(&names);
             if ignore_times && is_dates {
                 writeln!(
                     out,
@@ -50,9 +48,11 @@ pub(super) fn tell(
                 true => "dates in the config".to_owned(),
                 false => format!("the config ({})", names.join(", ")),
             };
+            let of = image.as_ref().map(|image| format!(" of {image}"));
+            let of = of.unwrap_or_default();
             writeln!(
                 out,
-                "Build {build} was done again and gave the same layers, but another image: {which}"
+                "Build {build} was done again and gave the same layers, but another image{of}: {which}"
             )?;
             if is_dates {
                 writeln!(
@@ -105,8 +105,14 @@ fn list(out: &mut impl Write, files: &[FileDifference]) -> std::io::Result<()> {
     }
 }
 
+/// Whether configs that differ in these names differ in dates alone.
+pub(super) fn is_dates(names: &[&str]) -> bool {
+    let mut names = names.iter();
+    names.all(|name| matches!(*name, "created" | "history"))
+}
+
 /// The names in which two configs differ.
-fn differing<'v>(then: Option<&'v Value>, now: Option<&'v Value>) -> Vec<&'v str> {
+pub(super) fn differing<'v>(then: Option<&'v Value>, now: Option<&'v Value>) -> Vec<&'v str> {
     let (Some(Value::Object(then)), Some(Value::Object(now))) = (then, now) else {
         return vec!["which is no longer in the store"];
     };
