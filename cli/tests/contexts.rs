@@ -197,7 +197,7 @@ fn hostile_tars_are_refused_or_harmless() {
     let refused = [
         (vec![link(EntryType::Link, "h", "/etc/passwd")], "hard link"),
         (vec![link(EntryType::Link, "h", "../x")], "hard link"),
-        (vec![link(EntryType::GNUSparse, "s", "")], "not supported"),
+        (vec![link(EntryType::new(b'Q'), "s", "")], "not supported"),
         (
             vec![file("f", "f"), file("f/below", "x")],
             "not a directory",

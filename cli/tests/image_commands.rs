@@ -292,3 +292,105 @@ fn squashing_what_has_no_layers_of_its_own_makes_none_and_says_so() {
     assert_eq!(history.len(), 2);
     assert!(history.iter().all(|entry| entry["empty_layer"] == true));
 }
+
+/// A layout of one small image, named `x`, as a folder.
+fn layout_folder() -> TestEnv {
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let output = "type=oci,dest=layout,tar=false,name=x";
+    env.kiln(&["build", "-q", "-o", output, "."]).succeeds();
+    env
+}
+
+/// Puts a document into the layout; its descriptor.
+fn blob(env: &TestEnv, media_type: &str, text: &str) -> serde_json::Value {
+    let digest = kiln_image::Digest::of(text.as_bytes());
+    env.write(&format!("layout/blobs/sha256/{}", digest.hex()), text);
+    serde_json::json!({ "mediaType": media_type, "digest": digest.to_string(), "size": text.len() })
+}
+
+fn index(env: &TestEnv) -> serde_json::Value {
+    let text = std::fs::read(env.work().join("layout/index.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn folders_are_loaded_as_their_archives_are() {
+    let env = layout_folder();
+    let loaded = env.kiln(&["load", "-i", "layout"]).succeeds().stdout;
+    assert_eq!(loaded, "Loaded image: x:latest\n");
+    env.kiln(&["history", "x"]).succeeds();
+    // What `docker save` wrote before it wrote layouts.
+    env.kiln(&["save", "-o", "x.tar", "x"]).succeeds();
+    std::fs::create_dir(env.work().join("old")).unwrap();
+    let unpacked = std::process::Command::new("tar")
+        .args(["-xf", "x.tar", "-C", "old"])
+        .current_dir(env.work())
+        .status();
+    assert!(unpacked.unwrap().success());
+    for name in ["index.json", "oci-layout"] {
+        std::fs::remove_file(env.work().join("old").join(name)).unwrap();
+    }
+    env.kiln(&["rmi", "x"]).succeeds();
+    let loaded = env.kiln(&["load", "-i", "old"]).succeeds().stdout;
+    assert_eq!(loaded, "Loaded image: x:latest\n");
+    std::fs::create_dir(env.work().join("empty")).unwrap();
+    assert_eq!(env.kiln(&["load", "-i", "empty"]).code, 1);
+}
+
+#[test]
+fn what_is_no_image_is_passed_over_by_load() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let env = layout_folder();
+    let config = blob(&env, "application/vnd.oci.empty.v1+json", "{}");
+    let text = blob(&env, "text/plain", "hello");
+    let note = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-note",
+        "config": config, "layers": [text],
+    });
+    let note = blob(&env, MANIFEST, &note.to_string());
+    let mut index = index(&env);
+    index["manifests"]
+        .as_array_mut()
+        .unwrap()
+        .push(note.clone());
+    env.write("layout/index.json", &index.to_string());
+    let loaded = env.kiln(&["load", "-i", "layout"]).succeeds();
+    assert_eq!(loaded.stdout, "Loaded image: x:latest\n");
+    assert!(loaded.stderr.contains("is no image"), "{}", loaded.stderr);
+    index["manifests"] = serde_json::json!([note]);
+    env.write("layout/index.json", &index.to_string());
+    let refused = env.kiln(&["load", "-i", "layout"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("has no image"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn an_index_within_an_index_is_the_inner_one() {
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let env = layout_folder();
+    let mut outer = index(&env);
+    let entry = outer["manifests"][0].clone();
+    let mut inner = entry.clone();
+    inner.as_object_mut().unwrap().remove("annotations");
+    let mut document = serde_json::json!({
+        "schemaVersion": 2, "mediaType": INDEX, "manifests": [inner],
+    });
+    for _ in 0..2 {
+        let wrapped = blob(&env, INDEX, &document.to_string());
+        document["manifests"] = serde_json::json!([wrapped]);
+    }
+    outer["manifests"] = document["manifests"].clone();
+    outer["manifests"][0]["annotations"] = entry["annotations"].clone();
+    env.write("layout/index.json", &outer.to_string());
+    let loaded = env.kiln(&["load", "-i", "layout"]).succeeds().stdout;
+    assert_eq!(loaded, "Loaded image: x:latest\n");
+    env.kiln(&["save", "-o", "again.tar", "x"]).succeeds();
+    env.write("on/Dockerfile", "FROM base\n");
+    let base = "base=oci-layout://layout:latest";
+    env.kiln(&["build", "--build-context", base, "on"])
+        .succeeds();
+}

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_cache::OutputId;
 use kiln_image::contents::Contents;
+use kiln_image::tar::hides_all_below;
 use kiln_image::{DiffId, ImagePath, Kind, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
@@ -77,7 +78,8 @@ impl RootFs {
     }
 
     /// The layers unpacked, bottom first, for an overlay. Overlayfs refuses a directory that is there twice, and of
-    /// equal layers the topmost alone gives the same tree: it puts and removes all that the lower ones do.
+    /// equal layers the topmost alone gives the same tree: it puts and removes all that the lower ones do. What is below
+    /// a layer that hides everything is left out (R-LAY-4).
     pub(crate) fn lowers(
         &self,
         layers: &Layers<'_>,
@@ -99,7 +101,12 @@ impl RootFs {
         layers.unpack_all(&different, task)?;
         let mut lowers = Vec::with_capacity(different.len());
         for layer in different {
-            lowers.push(layers.unpacked(layer, task)?);
+            let unpacked = layers.unpacked(layer, task)?;
+            let is_last = hides_all_below(&unpacked);
+            lowers.push(unpacked);
+            if is_last {
+                break;
+            }
         }
         lowers.reverse();
         Ok(lowers)

@@ -1,10 +1,11 @@
 //! `kiln load`: images from an archive into the store.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
-use kiln_executor::{BuildError, Cause, images};
+use kiln_executor::images::{self, LoadSource};
+use kiln_executor::{BuildError, Cause};
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -14,8 +15,8 @@ use crate::session::Session;
 /// Load images from an archive made by `save`, `docker save` or `build -o type=oci|docker`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The archive, plain or compressed [default: stdin]
-    #[arg(short, long, value_name = "FILE")]
+    /// The archive, plain or compressed, or a folder with the same in it [default: stdin]
+    #[arg(short, long, value_name = "FILE|FOLDER")]
     input: Option<PathBuf>,
     /// Show no progress and no names
     #[arg(short, long)]
@@ -29,24 +30,17 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .input
         .as_ref()
         .map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
-    let reader: Box<dyn Read> = match &args.input {
-        Some(path) if path.is_dir() => {
-            let message = format!("`{}` is a directory, and no archive", path.display());
-            let tar = format!(
-                "`tar -C {} -c . | kiln load` loads an OCI layout",
-                path.display()
-            );
-            return Err(Failure::usage(message).help(tar));
-        }
-        Some(path) => {
-            Box::new(File::open(path).map_err(|error| Failure::unreadable(path, &error))?)
-        }
-        None => Box::new(std::io::stdin().lock()),
+    let source = match &args.input {
+        Some(path) if path.is_dir() => LoadSource::Folder(path),
+        Some(path) => LoadSource::Stream(Box::new(
+            File::open(path).map_err(|error| Failure::unreadable(path, &error))?,
+        )),
+        None => LoadSource::Stream(Box::new(std::io::stdin().lock())),
     };
     let session = Session::open_with_files(config, None)?;
     let (loaded, _) = session.watch(mode, |watched| {
         watched.task(format!("load {from}"), |task| {
-            images::load(&watched.services, reader, task).map_err(unusable)
+            images::load(&watched.services, source, task).map_err(unusable)
         })
     });
     let loaded = loaded?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_image::contents::Contents;
-use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_layer};
+use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_root_filesystem};
 use kiln_image::{
     Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Platform, Timestamp, Tree,
 };
@@ -39,9 +39,11 @@ pub(super) fn write_tar(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     let trees = whole_trees(product, naming, services, task)?;
-    write_layer(&trees.changeset, &trees, out).map_err(|error| match changed_file(&error) {
-        Some(path) => trees.unreadable(services, path),
-        None => Cause::layer("write", "of the root filesystem")(error),
+    write_root_filesystem(&trees.changeset, &trees, out).map_err(|error| {
+        match changed_file(&error) {
+            Some(path) => trees.unreadable(services, path),
+            None => Cause::layer("write", "of the root filesystem")(error),
+        }
     })?;
     Ok(())
 }
@@ -55,9 +57,11 @@ pub(crate) fn write_root(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     let (changeset, contents) = whole_tree(root, epoch, services, task)?;
-    write_layer(&changeset, &contents, out).map_err(|error| match changed_file(&error) {
-        Some(path) => contents.unreadable(root, services, path),
-        None => Cause::layer("write", "of the root filesystem")(error),
+    write_root_filesystem(&changeset, &contents, out).map_err(|error| {
+        match changed_file(&error) {
+            Some(path) => contents.unreadable(root, services, path),
+            None => Cause::layer("write", "of the root filesystem")(error),
+        }
     })?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use kiln_image::manifest::parse_manifest;
 use kiln_image::tar::{Limits, Nothing, read_layer};
 use kiln_image::{
     Descriptor, DiffId, Digest, History, ImageConfig, ImageIndex, ImageManifest, Manifest,
-    Platform, Reference, RunConfig,
+    Platform, Reference, RunConfig, media_type,
 };
 
 use kiln_registry::ManifestTree;
@@ -26,16 +26,28 @@ use super::pull::put_manifest;
 use super::tree;
 use crate::Services;
 use crate::error::{BuildError, Cause};
-use crate::event::Task;
+use crate::event::{Stream, Task};
 use crate::layers::digest_of;
 
-/// Loads every image of an archive or layout, read from `reader`. Gives them as they are named in it.
+/// Where images are loaded from.
+pub enum LoadSource<'a> {
+    /// An archive, compressed or not.
+    Stream(Box<dyn Read + 'a>),
+    /// A folder with what an archive has in it: an image layout, or the files of `docker save`.
+    Folder(&'a Path),
+}
+
+/// Loads every image of an archive or layout. Gives them as they are named in it.
 pub fn load(
     services: &Services<'_>,
-    reader: impl Read,
+    source: LoadSource<'_>,
     task: &Task<'_>,
 ) -> Result<Vec<StoredImage>, BuildError> {
-    let load = || -> Result<Vec<StoredImage>, Cause> {
+    let opened = || -> Result<Archive, Cause> {
+        let reader = match source {
+            LoadSource::Folder(path) => return Archive::open(path).map_err(bad_archive),
+            LoadSource::Stream(reader) => reader,
+        };
         let scratch = services.store.scratch_dir()?;
         let path = scratch.path().join("archive");
         let file = File::options()
@@ -45,7 +57,10 @@ pub fn load(
             .open(&path)
             .map_err(Cause::file("create", &path))?;
         spool(reader, &file).map_err(Cause::file("write", &path))?;
-        let images = match Archive::from_file(file).map_err(bad_archive)? {
+        Archive::from_file(file).map_err(bad_archive)
+    };
+    let load = || -> Result<Vec<StoredImage>, Cause> {
+        let images = match opened()? {
             Archive::Layout(layout) => load_layout(services, &layout, task)?,
             Archive::Docker(archive) => load_docker(services, &archive, task)?,
         };
@@ -54,6 +69,9 @@ pub fn load(
     };
     load().map_err(BuildError::new)
 }
+
+/// An index is within others so many times at most.
+const MOST_NESTED: usize = 4;
 
 fn bad_archive(error: LayoutError) -> Cause {
     Cause::Image(format!("can't use the archive: {}", chain(&error)))
@@ -78,6 +96,11 @@ fn load_layout(
     let mut images = Vec::new();
     for (descriptor, name) in layout.images() {
         let (bytes, manifest) = layout.manifest(&descriptor).map_err(bad_archive)?;
+        if matches!(&manifest, Manifest::Image(manifest) if is_artifact(manifest)) {
+            let told = format!("{} is no image: passed over\n", descriptor.digest());
+            task.log(Stream::Stderr, told.as_bytes());
+            continue;
+        }
         let names: Vec<Reference> = name.into_iter().collect();
         match manifest {
             Manifest::Image(manifest) => {
@@ -85,6 +108,7 @@ fn load_layout(
                 images.push(keep_image(services, &config_bytes, config, names)?);
             }
             Manifest::Index(index) => {
+                let (descriptor, bytes, index) = innermost(layout, descriptor, bytes, index)?;
                 let media_type = descriptor.media_type().to_string();
                 let index_record = put_manifest(services, media_type, &bytes)?;
                 let loaded = load_index(services, layout, &index, task)?;
@@ -92,7 +116,35 @@ fn load_layout(
             }
         }
     }
-    Ok(images)
+    match images.is_empty() {
+        true => Err(Cause::Image("the archive has no image".to_owned())),
+        false => Ok(images),
+    }
+}
+
+/// Whether something in a layout or registry has only the form of an image (a chart, a signature): its config is none.
+fn is_artifact(manifest: &ImageManifest) -> bool {
+    !media_type::is_config(manifest.config().media_type().as_ref())
+}
+
+/// The index that an index with nothing but another one in it is about.
+fn innermost(
+    layout: &Layout,
+    mut descriptor: Descriptor,
+    mut bytes: Vec<u8>,
+    mut index: Box<ImageIndex>,
+) -> Result<(Descriptor, Vec<u8>, Box<ImageIndex>), Cause> {
+    for _ in 0..MOST_NESTED {
+        let [only] = &index.manifests()[..] else {
+            break;
+        };
+        let (inner_bytes, Manifest::Index(inner)) = layout.manifest(only).map_err(bad_archive)?
+        else {
+            break;
+        };
+        (descriptor, bytes, index) = (only.clone(), inner_bytes, inner);
+    }
+    Ok((descriptor, bytes, index))
 }
 
 /// Keeps the layers of an image, and gives its config.
@@ -145,7 +197,7 @@ fn load_index(
         let media_type = descriptor.media_type().to_string();
         let record = put_manifest(services, media_type, &bytes)?;
         let platform = descriptor.platform().as_ref().map(Platform::from);
-        if platform.is_some_and(|platform| platform.os == "unknown") {
+        if platform.is_some_and(|platform| platform.os == "unknown") || is_artifact(&manifest) {
             for blob in manifest.layers().iter().chain([manifest.config()]) {
                 let mut writer = services.store.cas().writer()?;
                 let mut reader = layout.open_blob(blob).map_err(bad_archive)?;

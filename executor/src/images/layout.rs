@@ -24,6 +24,9 @@ pub struct LayoutImage {
     pub digest: Option<Digest>,
 }
 
+/// An index is within others so many times at most.
+const MOST_NESTED: usize = 4;
+
 /// Finds an image, for a platform where the layout has several.
 pub(crate) fn resolve_in_layout(
     services: &Services<'_>,
@@ -35,13 +38,16 @@ pub(crate) fn resolve_in_layout(
     let layout = Arc::new(Layout::open(&image.path).map_err(bad)?);
     let mut found = image.descriptor(&layout, &shown)?;
     let mut manifest = layout.manifest(&found).map_err(bad)?.1;
-    if let Manifest::Index(index) = &manifest {
+    for _ in 0..MOST_NESTED {
+        let Manifest::Index(index) = &manifest else {
+            break;
+        };
         found = choose(&shown, platform, index.manifests())?.clone();
         manifest = layout.manifest(&found).map_err(bad)?.1;
     }
     let Manifest::Image(manifest) = manifest else {
         return Err(Cause::Image(format!(
-            "`{shown}` has an index within an index"
+            "`{shown}` has indexes too deep within each other"
         )));
     };
     let config_bytes = layout.read_blob(manifest.config()).map_err(bad)?;

@@ -174,6 +174,13 @@ fn index_members(file: &Arc<File>, length: u64) -> Result<BTreeMap<ImagePath, Pl
         position = end.next_multiple_of(512);
         let above = path.parent().unwrap_or_default();
         let place = match member.kind {
+            MemberKind::File if member.is_sparse => {
+                return Err(ReadError::Unsupported {
+                    path: path.to_string(),
+                    what: "sparse blobs".to_owned(),
+                }
+                .into());
+            }
             MemberKind::File => Place::Range {
                 start,
                 size: member.size,

@@ -25,6 +25,10 @@ use crate::contents::{Contents, Root};
 use crate::record::{Record, place_of_list};
 use crate::{Change, Changeset, DigestReader, ImagePath, Kind, Metadata, Node, Timestamp};
 
+/// What makes a directory opaque for overlayfs, as root of the machine and in a user namespace.
+const TRUSTED_OPAQUE: &str = "trusted.overlay.opaque";
+const USER_OPAQUE: &str = "user.overlay.opaque";
+
 /// What to do about what a layer removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whiteouts {
@@ -113,9 +117,13 @@ pub enum ApplyError {
         /// The file.
         path: ImagePath,
     },
-    /// An opaque root directory, which overlayfs has no way to express.
-    #[error("the layer hides everything below it, which an overlay can't express")]
-    OpaqueRoot,
+}
+
+/// Whether a layer that was unpacked to `root` for an overlay hides all of the layers below it. Overlayfs can't be told: those are
+/// to be left out of it.
+pub fn hides_all_below(root: &Path) -> bool {
+    let is_marked = |name| rustix::fs::lgetxattr(root, name, &mut [0; 8][..]).is_ok();
+    is_marked(TRUSTED_OPAQUE) || is_marked(USER_OPAQUE)
 }
 
 /// Repeats a layer below a directory; a [`Sink`] for [`read_layer`].
@@ -326,7 +334,7 @@ impl Unpacker {
                 source,
             })?;
         }
-        self.describe(path, file.as_fd(), node)
+        self.describe_open(path, file.as_fd(), node)
     }
 
     /// Makes something that isn't a directory with `make`, which fails if the name is taken.
@@ -383,7 +391,7 @@ impl Unpacker {
     }
 
     /// Sets the metadata of a file or directory that is open.
-    fn describe(
+    fn describe_open(
         &self,
         path: &ImagePath,
         fd: BorrowedFd<'_>,
@@ -489,18 +497,16 @@ impl Unpacker {
         if let (Change::Opaque(_), Whiteouts::Overlay { userxattr }) =
             (change, self.options.whiteouts)
         {
-            if path.is_root() {
-                return Err(ApplyError::OpaqueRoot);
-            }
+            // Overlayfs passes over that of a root; whoever stacks layers asks for it ([`hides_all_below`]).
             let name = if userxattr {
-                "user.overlay.opaque"
+                USER_OPAQUE
             } else {
-                "trusted.overlay.opaque"
+                TRUSTED_OPAQUE
             };
             let set = rustix::fs::fsetxattr(&fd, name, b"y", XattrFlags::empty());
             set.map_err(|errno| failed("make an opaque directory of", errno.into()))?;
         }
-        self.describe(path, fd.as_fd(), node)
+        self.describe_open(path, fd.as_fd(), node)
     }
 
     /// Deletes all in the directory `path` that `kept` doesn't want, at any depth.
@@ -581,6 +587,24 @@ impl Sink for Unpacker {
                 AtFlags::empty(),
             )?)
         })
+    }
+
+    fn describe(&mut self, path: &ImagePath, node: &Node) -> Result<(), ApplyError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |parent: BorrowedFd<'_>, name: &OsStr| {
+            Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+        };
+        match self.within(path, "open", open) {
+            Ok(file) => self.describe_open(path, file.as_fd(), node),
+            // One's own file that one may not read.
+            Err(ApplyError::Files { source, .. })
+                if self.options.owners == Owners::Leave
+                    && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn remove(&mut self, path: &ImagePath) -> Result<(), ApplyError> {

@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 
 use super::Limits;
 use super::member::{MemberKind, Members};
-use super::read::{ReadError, check_length, node_of};
-use crate::{DigestReader, ImagePath, Kind, Node};
+use super::read::{ReadError, check_holes, check_length, node_of};
+use crate::{DigestReader, ImagePath, Kind, Metadata, Node};
 
 /// How much of what could be an archive is looked at for its first header, in bytes.
 const FIRST_HEADER: u64 = 4 << 20;
@@ -64,7 +64,7 @@ pub fn read_archive(
         return Err(ReadError::TooLarge { limit: limits.size }.into());
     }
     result?;
-    Ok(archive.members)
+    Ok(archive.into_members())
 }
 
 /// What was read so far.
@@ -75,9 +75,24 @@ struct Archive {
     names: HashMap<ImagePath, usize>,
     written: u64,
     next_link: u64,
+    /// What the last link to each file says of it, by the file's number: that counts for all its names.
+    described: HashMap<u64, Metadata>,
 }
 
 impl Archive {
+    fn into_members(mut self) -> Vec<ArchiveMember> {
+        for member in &mut self.members {
+            if let Kind::File {
+                link: Some(link), ..
+            } = member.node.kind
+                && let Some(metadata) = self.described.get(&link)
+            {
+                member.node.metadata = metadata.clone();
+            }
+        }
+        self.members
+    }
+
     fn read<R: Read>(
         &mut self,
         members: &mut Members<R>,
@@ -92,6 +107,7 @@ impl Archive {
                 .into());
             }
             check_length(&member, limits)?;
+            check_holes(members, limits)?;
             let path = below(&member.name)?;
             if path.is_root() && member.kind != MemberKind::Directory {
                 return Err(ReadError::Root.into());
@@ -105,7 +121,7 @@ impl Archive {
             }
             if member.kind == MemberKind::HardLink {
                 let target = below(&member.link)?;
-                self.link(path, target)?;
+                self.link(path, target, node_of(member).metadata)?;
                 continue;
             }
             let content = self.written;
@@ -121,7 +137,12 @@ impl Archive {
         Ok(())
     }
 
-    fn link(&mut self, path: ImagePath, target: ImagePath) -> Result<(), ReadError> {
+    fn link(
+        &mut self,
+        path: ImagePath,
+        target: ImagePath,
+        mut metadata: Metadata,
+    ) -> Result<(), ReadError> {
         if path == target && self.names.contains_key(&path) {
             return Ok(());
         }
@@ -136,6 +157,13 @@ impl Archive {
             self.next_link += 1;
         }
         let (node, content) = (linked.node.clone(), linked.content);
+        if let Kind::File {
+            link: Some(link), ..
+        } = node.kind
+        {
+            metadata.xattrs.clone_from(&node.metadata.xattrs);
+            self.described.insert(link, metadata);
+        }
         self.push(path, node, content);
         Ok(())
     }

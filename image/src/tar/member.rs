@@ -10,6 +10,7 @@ use ::tar::{EntryType, Header};
 
 use super::header::{BLOCK, XATTR_RECORD};
 use super::read::ReadError;
+use super::sparse::{self, Piece, Sparse, SparseForm, Stored};
 use crate::Timestamp;
 
 /// Reads the members of a tar.
@@ -25,6 +26,10 @@ pub(crate) struct Members<R> {
     /// How long the PAX headers and GNU long names of one member may be, and how much of it is left.
     header_limit: u64,
     extension_left: u64,
+    /// Where the content that is there belongs, if the member last returned is a sparse file.
+    sparse: Option<Sparse>,
+    /// The holes of all members so far, in bytes.
+    holes: u64,
 }
 
 /// One member.
@@ -39,8 +44,10 @@ pub(crate) struct Member {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
-    /// Bytes of content that follow; 0 for everything but files.
+    /// Bytes of content that can be read; 0 for everything but files.
     pub(crate) size: u64,
+    /// Whether that has holes, which take no space in the tar.
+    pub(crate) is_sparse: bool,
     /// Major and minor number of a device.
     pub(crate) device: (u32, u32),
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -77,6 +84,8 @@ impl<R: Read> Members<R> {
             position: 0,
             header_limit,
             extension_left: 0,
+            sparse: None,
+            holes: 0,
         }
     }
 
@@ -110,6 +119,11 @@ impl<R: Read> Members<R> {
                 kind => return self.member(&header, kind, size, extensions).map(Some),
             }
         }
+    }
+
+    /// The holes of all members so far, in bytes, which [`Members::position`] does not count.
+    pub(crate) fn holes(&self) -> u64 {
+        self.holes
     }
 
     /// Where the content of the member last returned starts, in bytes from the start of the tar.
@@ -148,11 +162,12 @@ impl<R: Read> Members<R> {
         let link = link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let [pax_size, pax_uid, pax_gid, pax_mtime] =
             [&b"size"[..], b"uid", b"gid", b"mtime"].map(&mut record);
-        if kind == EntryType::GNUSparse || records.keys().any(|key| key.starts_with(b"GNU.sparse."))
-        {
-            return Err(self.unsupported("sparse files"));
-        }
-        let kind = self.kind(kind, &name)?;
+        let sparse = self.sparse_form(header, kind, &mut records)?;
+        let name = sparse
+            .as_ref()
+            .and_then(|form| form.name.clone())
+            .unwrap_or(name);
+        let kind = self.kind(kind, is_old(header), &name)?;
         let size = self.pax_number("size", pax_size)?.unwrap_or(size);
         let size = if kind == MemberKind::File { size } else { 0 };
         let uid = self.id("uid", pax_uid, header.uid())?;
@@ -173,6 +188,10 @@ impl<R: Read> Members<R> {
             _ => (0, 0),
         };
         self.expect_content(size);
+        let size = match sparse.filter(|_| kind == MemberKind::File) {
+            Some(form) => self.expect_sparse(form)?,
+            None => size,
+        };
         let xattrs = xattrs(records);
         Ok(Member {
             name,
@@ -183,16 +202,19 @@ impl<R: Read> Members<R> {
             gid,
             mtime,
             size,
+            is_sparse: self.sparse.is_some(),
             device,
             xattrs,
         })
     }
 
-    fn kind(&self, kind: EntryType, name: &[u8]) -> Result<MemberKind, ReadError> {
+    fn kind(&self, kind: EntryType, is_old: bool, name: &[u8]) -> Result<MemberKind, ReadError> {
         match kind {
             // Before POSIX, a directory was a file whose name ends with a slash.
-            EntryType::Regular if name.ends_with(b"/") => Ok(MemberKind::Directory),
-            EntryType::Regular | EntryType::Continuous => Ok(MemberKind::File),
+            EntryType::Regular if is_old && name.ends_with(b"/") => Ok(MemberKind::Directory),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                Ok(MemberKind::File)
+            }
             EntryType::Directory => Ok(MemberKind::Directory),
             EntryType::Link => Ok(MemberKind::HardLink),
             EntryType::Symlink => Ok(MemberKind::Symlink),
@@ -231,11 +253,8 @@ impl<R: Read> Members<R> {
 
     /// The whole content of a member that says something about the next one.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, ReadError> {
-        let too_long = || ReadError::HeaderTooLong {
-            path: self.current.clone(),
-            limit: self.header_limit,
-        };
-        self.extension_left = self.extension_left.checked_sub(size).ok_or_else(too_long)?;
+        let left = self.extension_left.checked_sub(size);
+        self.extension_left = left.ok_or_else(|| self.too_long())?;
         self.expect_content(size);
         let mut content = Vec::new();
         self.read_to_end(&mut content)
@@ -244,12 +263,14 @@ impl<R: Read> Members<R> {
     }
 
     fn expect_content(&mut self, size: u64) {
+        self.sparse = None;
         self.content_left = size;
         self.padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
     }
 
     /// Skips what is left of the member last returned.
     pub(crate) fn skip_content(&mut self) -> Result<(), ReadError> {
+        self.sparse = None;
         let mut left = self.content_left.saturating_add(self.padding);
         (self.content_left, self.padding) = (0, 0);
         let mut chunk = [0; 16 << 10];
@@ -334,6 +355,25 @@ impl<R: Read> Members<R> {
 /// The content of the member last returned. Its end before the size said is `UnexpectedEof`.
 impl<R: Read> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(mut sparse) = self.sparse.take() else {
+            return self.read_stored(buffer);
+        };
+        let read = match sparse.next(buffer.len()) {
+            Piece::Hole(length) => {
+                buffer[..length].fill(0);
+                Ok(length)
+            }
+            Piece::Data(length) => self.read_stored(&mut buffer[..length]),
+        };
+        sparse.advance(*read.as_ref().unwrap_or(&0));
+        self.sparse = Some(sparse);
+        read
+    }
+}
+
+impl<R: Read> Members<R> {
+    /// Reads of what the tar has of the content.
+    fn read_stored(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted =
             usize::try_from(self.content_left).map_or(buffer.len(), |left| left.min(buffer.len()));
         if wanted == 0 {
@@ -347,6 +387,83 @@ impl<R: Read> Read for Members<R> {
         self.position += read as u64;
         Ok(read)
     }
+}
+
+/// What sparse files say before their content.
+impl<R: Read> Members<R> {
+    /// In what form a member says that it is a sparse file, if it does.
+    fn sparse_form(
+        &mut self,
+        header: &Header,
+        kind: EntryType,
+        records: &mut BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<Option<SparseForm>, ReadError> {
+        if kind != EntryType::GNUSparse {
+            return sparse::of_records(records).ok_or_else(|| self.malformed(sparse::FIELD));
+        }
+        let mut form = sparse::of_header(header.as_bytes());
+        while form.as_ref().is_some_and(|form| form.continues) {
+            let mut block = [0; BLOCK];
+            self.extension_left = self
+                .extension_left
+                .checked_sub(BLOCK as u64)
+                .ok_or_else(|| self.too_long())?;
+            let filled = fill(&mut self.reader, &mut block).map_err(ReadError::Input)?;
+            self.position += filled as u64;
+            if filled < BLOCK {
+                return Err(self.truncated());
+            }
+            form = form.and_then(|form| form.with_block(&block));
+        }
+        form.map(Some).ok_or_else(|| self.malformed(sparse::FIELD))
+    }
+
+    /// Says where the content that follows belongs; gives the length of the file with its holes.
+    fn expect_sparse(&mut self, form: SparseForm) -> Result<u64, ReadError> {
+        let pieces = match form.stored {
+            Stored::Known(pieces) => pieces,
+            Stored::BeforeContent => self.sparse_map()?,
+        };
+        let sparse = Sparse::new(pieces, form.size, self.content_left);
+        let sparse = sparse.ok_or_else(|| self.malformed(sparse::FIELD))?;
+        self.holes = self
+            .holes
+            .saturating_add(form.size.saturating_sub(self.content_left));
+        self.sparse = Some(sparse);
+        Ok(form.size)
+    }
+
+    /// The numbers that version 1.0 has in blocks of their own before the content.
+    fn sparse_map(&mut self) -> Result<Vec<(u64, u64)>, ReadError> {
+        let mut numbers = sparse::Numbers::default();
+        loop {
+            if let Some(pieces) = numbers.pieces() {
+                return Ok(pieces);
+            }
+            let mut block = [0; BLOCK];
+            self.extension_left = self
+                .extension_left
+                .checked_sub(BLOCK as u64)
+                .ok_or_else(|| self.too_long())?;
+            self.read_exact(&mut block)
+                .map_err(|error| self.content_error(error))?;
+            if !numbers.add(&block) {
+                return Err(self.malformed(sparse::FIELD));
+            }
+        }
+    }
+
+    fn too_long(&self) -> ReadError {
+        ReadError::HeaderTooLong {
+            path: self.current.clone(),
+            limit: self.header_limit,
+        }
+    }
+}
+
+/// Whether a header is of the form before POSIX, which has no type for files.
+fn is_old(header: &Header) -> bool {
+    header.as_old().linkflag == [0]
 }
 
 impl Extensions {
@@ -406,7 +523,7 @@ fn parse_records(mut body: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadErro
     let mut records = BTreeMap::new();
     while !body.is_empty() {
         let (key, value, rest) = parse_record(body).ok_or(ReadError::PaxRecord)?;
-        records.insert(key.to_vec(), value.to_vec());
+        sparse::insert(&mut records, key, value);
         body = rest;
     }
     Ok(records)

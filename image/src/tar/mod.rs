@@ -16,14 +16,16 @@ mod extract;
 mod header;
 mod member;
 mod read;
+mod sparse;
 mod write;
 
 pub use apply::{
-    ApplyError, Devices, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset, unpack,
+    ApplyError, Devices, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset,
+    hides_all_below, unpack,
 };
 pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
-pub use write::{TarContents, WriteError, write_draft, write_layer};
+pub use write::{TarContents, WriteError, write_draft, write_layer, write_root_filesystem};
 
 pub(crate) use header::{BLOCK, END, MemberHeader};
 pub(crate) use member::{Member, MemberKind, Members};

@@ -9,7 +9,8 @@
 //! - of several entries with one name the last counts, with all that was below the others gone;
 //! - parents that are missing are added, 0755 and owned by root;
 //! - an entry below something that is no directory is refused: nothing is ever reached through a symlink;
-//! - hard links must point to an earlier entry of the same layer.
+//! - hard links must point to an earlier entry of the same layer; what a link says of mode, owner and time counts for all its
+//!   names, as it does for whoever unpacks a layer entry by entry (containerd, Docker, podman).
 //!
 //! A [`Sink`] is told each step at the moment it is decided, with what it needs to repeat it on a disk.
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub header: u64,
     /// Longest uncompressed tar in bytes.
     pub size: u64,
+    /// Most bytes of all holes in sparse files, which take no space in the tar.
+    pub holes: u64,
 }
 
 /// Sees the entries of a layer as they are read, in the order in which repeating them gives the layer.
@@ -53,6 +56,9 @@ pub trait Sink {
 
     /// The object at `target`, which is not a directory and was put before, is also at `path` now.
     fn link(&mut self, path: &ImagePath, target: &ImagePath) -> Result<(), Self::Error>;
+
+    /// The file at `path`, which was put before, has the mode, owner and time of `node`.
+    fn describe(&mut self, path: &ImagePath, node: &Node) -> Result<(), Self::Error>;
 
     /// Lower layers' object at `path` is gone; this layer has none there, as far as it is read.
     fn remove(&mut self, path: &ImagePath) -> Result<(), Self::Error>;
@@ -193,6 +199,7 @@ impl Default for Limits {
             name: 4095,
             header: 1 << 20,
             size: 1 << 40,
+            holes: 1 << 36,
         }
     }
 }
@@ -205,6 +212,10 @@ impl Sink for Nothing {
     }
 
     fn link(&mut self, _: &ImagePath, _: &ImagePath) -> Result<(), ReadError> {
+        Ok(())
+    }
+
+    fn describe(&mut self, _: &ImagePath, _: &Node) -> Result<(), ReadError> {
         Ok(())
     }
 
@@ -264,6 +275,8 @@ fn drain<R: Read>(mut stream: Stream<R>, limits: &Limits) -> Result<TarSummary, 
 struct Layer {
     changes: BTreeMap<ImagePath, Change>,
     next_link: u64,
+    /// What links say of the files they are names of, by their number, where that is something else than the file's entry says.
+    described: HashMap<u64, Metadata>,
 }
 
 /// What the name of an entry means.
@@ -291,6 +304,7 @@ impl Layer {
                 }
                 .into());
             }
+            check_holes(members, limits)?;
             match meaning(&member, limits)? {
                 Meaning::Object(path) => self.object(path, member, members, sink)?,
                 Meaning::Whiteout(path) => self.whiteout(path, sink)?,
@@ -314,7 +328,7 @@ impl Layer {
         self.ensure_parents(&path, sink)?;
         if member.kind == MemberKind::HardLink {
             let target = ImagePath::parse(&member.link).map_err(ReadError::from)?;
-            return self.hard_link(path, target, sink);
+            return self.hard_link(path, target, node_of(member).metadata, sink);
         }
         let mut node = node_of(member);
         if node.is_directory() {
@@ -363,6 +377,7 @@ impl Layer {
         &mut self,
         path: ImagePath,
         target: ImagePath,
+        metadata: Metadata,
         sink: &mut S,
     ) -> Result<(), S::Error> {
         if path == target && self.changes.contains_key(&path) {
@@ -382,8 +397,33 @@ impl Layer {
         };
         sink.link(&path, &target)?;
         self.forget_below(&path);
-        self.changes.insert(path, Change::Put(linked));
-        Ok(())
+        self.changes.insert(path.clone(), Change::Put(linked));
+        self.describe_names(&path, metadata, sink)
+    }
+
+    /// What the entry of a further name says counts for all of them. Attributes are those of the file: links are written without.
+    fn describe_names<S: Sink>(
+        &mut self,
+        path: &ImagePath,
+        mut metadata: Metadata,
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
+        let Some(Change::Put(node)) = self.changes.get(path) else {
+            return Ok(());
+        };
+        let Kind::File {
+            link: Some(link), ..
+        } = node.kind
+        else {
+            return Ok(());
+        };
+        metadata.xattrs.clone_from(&node.metadata.xattrs);
+        if *self.described.get(&link).unwrap_or(&node.metadata) == metadata {
+            return Ok(());
+        }
+        let kind = node.kind.clone();
+        self.described.insert(link, metadata.clone());
+        sink.describe(path, &Node { metadata, kind })
     }
 
     fn whiteout<S: Sink>(&mut self, path: ImagePath, sink: &mut S) -> Result<(), S::Error> {
@@ -474,6 +514,16 @@ impl Layer {
 
     fn into_changeset(self) -> Changeset {
         let mut changes = self.changes;
+        for change in changes.values_mut() {
+            if let Change::Put(node) = change
+                && let Kind::File {
+                    link: Some(link), ..
+                } = node.kind
+                && let Some(metadata) = self.described.get(&link)
+            {
+                node.metadata = metadata.clone();
+            }
+        }
         number_links(changes.values_mut());
         changes.into_iter().collect()
     }
@@ -508,6 +558,16 @@ pub(crate) fn number_links<'a>(changes: impl Iterator<Item = &'a mut Change>) {
 
 fn is_directory(change: &Change) -> bool {
     change.node().is_some_and(Node::is_directory)
+}
+
+/// Refuses files that are all holes, of which a short tar can have any number.
+pub(super) fn check_holes<R: Read>(members: &Members<R>, limits: &Limits) -> Result<(), ReadError> {
+    match members.holes() > limits.holes {
+        true => Err(ReadError::TooLarge {
+            limit: limits.holes,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a name that is too long for any system.

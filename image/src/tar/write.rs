@@ -17,7 +17,7 @@ use std::io::{self, Write};
 
 pub use self::places::TarContents;
 
-use self::encode::{Encoder, Member};
+use self::encode::{Attributes, Encoder, Member};
 use super::TarSummary;
 use super::read::UNKNOWN;
 use crate::contents::Contents;
@@ -67,6 +67,21 @@ pub fn write_layer(
     let encoder = Encoder {
         members: members(changeset),
         contents,
+        attributes: Attributes::OfLayers,
+    };
+    Ok(pipeline::write(&encoder, out)?.summary)
+}
+
+/// Writes the tar of a whole root filesystem, which has all extended attributes that its files have.
+pub fn write_root_filesystem(
+    changeset: &Changeset,
+    contents: &dyn Contents,
+    out: impl Write,
+) -> Result<TarSummary, WriteError> {
+    let encoder = Encoder {
+        members: members(changeset),
+        contents,
+        attributes: Attributes::All,
     };
     Ok(pipeline::write(&encoder, out)?.summary)
 }
@@ -82,6 +97,7 @@ pub fn write_draft(
     let encoder = Encoder {
         members: members(&changes),
         contents,
+        attributes: Attributes::OfLayers,
     };
     let written = pipeline::write(&encoder, out)?;
     let digests = encoder.digests(&written.digests);

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan, scan_upper};
-use kiln_image::tar::{ApplyError, Devices, UnpackOptions, Whiteouts, apply_changeset, unpack};
+use kiln_image::tar::{
+    ApplyError, Devices, UnpackOptions, Whiteouts, apply_changeset, hides_all_below, unpack,
+};
 use kiln_image::{Change, Changeset, Kind, Node};
 use tar::EntryType;
 
@@ -279,8 +281,13 @@ fn devices_need_asking_for() {
 }
 
 #[test]
-fn an_overlay_cannot_hide_everything() {
+fn a_layer_that_hides_all_below_it_says_so() {
+    // R-LAY-4
     let root = tempfile::tempdir().unwrap();
-    let error = unpacked(&[plain(".wh..wh..opq", b"")], root.path(), OVERLAY).unwrap_err();
-    assert!(matches!(error, ApplyError::OpaqueRoot));
+    unpacked(&[plain("f", b"")], root.path(), OVERLAY).unwrap();
+    assert!(!hides_all_below(root.path()));
+    if is_root() {
+        unpacked(&[plain(".wh..wh..opq", b"")], root.path(), OVERLAY).unwrap();
+        assert!(hides_all_below(root.path()));
+    }
 }

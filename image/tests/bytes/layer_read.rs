@@ -291,20 +291,107 @@ fn pax_and_gnu_extensions_are_understood() {
 }
 
 #[test]
-fn what_kiln_does_not_read_is_refused_by_name() {
-    let sparse = Member {
-        ..member("holes", EntryType::GNUSparse)
+fn what_a_link_says_counts_for_all_names() {
+    // As containerd, Docker and podman unpack it.
+    let link = Member {
+        mode: 0o777,
+        ..link_to("b", EntryType::Link, "a")
     };
-    let error = read_members(&[sparse]).unwrap_err();
+    let changes = read_members(&[plain("a", b"1"), link, plain("c", b"1")]).unwrap();
+    let described = |name: &str| {
+        let node = changes.get(&path(name)).unwrap().node().unwrap().clone();
+        node.metadata.mode
+    };
+    assert_eq!([described("a"), described("b")], [0o777, 0o777]);
+    assert_ne!(described("c"), 0o777);
+}
+
+/// Eight bytes with holes before, between and after them: each form that GNU tar writes.
+fn sparse_forms() -> [Vec<Member>; 4] {
+    let stored = |content: &[u8]| plain("s", content);
+    let of_records = |records: &[(&str, &[u8])], content: &[u8]| {
+        let records = [&[("GNU.sparse.name", &b"s"[..])], records].concat();
+        vec![pax(&records), plain("stand-in", content)]
+    };
+    let mut before_content = b"2\n3\n4\n9\n4\n".to_vec();
+    before_content.resize(512, 0);
+    before_content.extend(b"onetwo!!");
+    let old = Member {
+        content: b"onetwo!!".to_vec(),
+        ..member("s", EntryType::GNUSparse)
+    };
+    let repeated = [
+        ("GNU.sparse.size", &b"20"[..]),
+        ("GNU.sparse.numblocks", b"2"),
+        ("GNU.sparse.offset", b"3"),
+        ("GNU.sparse.numbytes", b"4"),
+        ("GNU.sparse.offset", b"9"),
+        ("GNU.sparse.numbytes", b"4"),
+    ];
+    [
+        vec![old],
+        vec![pax(&repeated), stored(b"onetwo!!")],
+        of_records(
+            &[
+                ("GNU.sparse.size", b"20"),
+                ("GNU.sparse.numblocks", b"2"),
+                ("GNU.sparse.map", b"3,4,9,4"),
+            ],
+            b"onetwo!!",
+        ),
+        of_records(
+            &[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.realsize", b"20"),
+            ],
+            &before_content,
+        ),
+    ]
+}
+
+/// Writes the table of holes into the header of the only member, and mends its checksum.
+fn with_old_table(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut field =
+        |at: usize, text: &str| bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+    for (at, text) in [(386, "3"), (398, "4"), (410, "9"), (422, "4"), (483, "24")] {
+        let octal = u64::from_str_radix(text, if at == 483 { 8 } else { 10 }).unwrap();
+        field(at, &format!("{octal:011o} "));
+    }
+    field(148, "        ");
+    let sum: u32 = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
+}
+
+#[test]
+fn sparse_files_are_read_with_their_holes() {
+    let whole = b"\0\0\0onet\0\0wo!!\0\0\0\0\0\0\0";
+    for (at, members) in sparse_forms().into_iter().enumerate() {
+        let mut bytes = tar_of(&members);
+        if at == 0 {
+            bytes = with_old_table(bytes);
+        }
+        let expected = changeset(&[("s", file(whole))]);
+        assert_eq!(read(&bytes).unwrap(), expected, "form {at}");
+        // A file that is nearly nothing but holes is refused before it takes any space.
+        let limits = Limits {
+            holes: 11,
+            ..Limits::default()
+        };
+        let refused = read_layer(&bytes[..], &limits, &mut Nothing);
+        assert!(matches!(refused, Err(ReadError::TooLarge { limit: 11 })));
+    }
+}
+
+#[test]
+fn what_kiln_does_not_read_is_refused_by_name() {
+    let error =
+        read_members(&[pax(&[("GNU.sparse.major", b"2")]), plain("holes", b"")]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`holes` in the tar: sparse files are not supported"
+        "the tar has a malformed table of holes for `holes`"
     );
-    let pax_sparse = [pax(&[("GNU.sparse.major", b"1")]), plain("holes", b"")];
-    assert!(matches!(
-        read_members(&pax_sparse).unwrap_err(),
-        ReadError::Unsupported { .. }
-    ));
     let odd = read_members(&[member("odd", EntryType::new(b'Q'))]).unwrap_err();
     assert_eq!(
         odd.to_string(),
@@ -388,6 +475,7 @@ fn limits_hold() {
         name: 20,
         header: 600,
         size: 10_000,
+        holes: 50_000,
     };
     let check =
         |members: &[Member]| read_layer(&tar_of(members)[..], &limits, &mut Nothing).map(drop);

@@ -14,6 +14,15 @@ use crate::{Change, Digest, Digester, ImagePath, Kind, Node};
 /// The only extended attribute layers carry (R-LAY-9).
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// Which extended attributes files have in a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attributes {
+    /// What a layer has: [`CAPABILITY`].
+    OfLayers,
+    /// All of them.
+    All,
+}
+
 /// A chunk with less room than this is full: reading a few bytes costs as much as reading a page.
 const LEAST_ROOM: usize = 4 << 10;
 
@@ -29,6 +38,7 @@ pub(super) struct Member<'a> {
 pub(super) struct Encoder<'a> {
     pub(super) members: Vec<Member<'a>>,
     pub(super) contents: &'a dyn Contents,
+    pub(super) attributes: Attributes,
 }
 
 /// The digests found for files whose digest was not known, by position.
@@ -215,7 +225,7 @@ impl Encoder<'_> {
             Kind::Directory => [path.as_bytes(), b"/"].concat(),
             _ => path.as_bytes().to_vec(),
         };
-        let mut header = header_of(&name, node);
+        let mut header = header_of(&name, node, self.attributes);
         if let Some(first) = member.first {
             header.kind = EntryType::Link;
             header.link = self.members[first].path.as_bytes();
@@ -322,15 +332,17 @@ fn whiteout(path: &ImagePath) -> Vec<u8> {
     MemberHeader::new(&name, EntryType::Regular, 0).to_bytes()
 }
 
-fn header_of<'a>(name: &'a [u8], node: &'a Node) -> MemberHeader<'a> {
+fn header_of<'a>(name: &'a [u8], node: &'a Node, attributes: Attributes) -> MemberHeader<'a> {
     let metadata = &node.metadata;
-    let capability = metadata.xattrs.get_key_value(CAPABILITY);
+    let is_kept = |name: &[u8]| attributes == Attributes::All || name == CAPABILITY;
     let header = MemberHeader {
         uid: metadata.uid,
         gid: metadata.gid,
         mtime: metadata.mtime.secs,
-        xattrs: capability
-            .into_iter()
+        xattrs: metadata
+            .xattrs
+            .iter()
+            .filter(|(name, _)| is_kept(name))
             .map(|(name, value)| (name.as_slice(), value.as_slice()))
             .collect(),
         ..MemberHeader::new(name, EntryType::Regular, metadata.mode & 0o7777)

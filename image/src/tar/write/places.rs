@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use super::super::header::{BLOCK, END};
-use super::encode::Encoder;
+use super::encode::{Attributes, Encoder};
 use super::members;
 use crate::contents::{Contents, NoContents};
 use crate::{Change, Changeset, ImagePath, Kind, Node};
@@ -35,6 +35,7 @@ impl TarContents {
         let encoder = Encoder {
             members: members(changeset),
             contents: &NoContents,
+            attributes: Attributes::OfLayers,
         };
         let mut places = Vec::new();
         let mut starts = vec![0; encoder.members.len()];
