@@ -228,12 +228,12 @@ pub fn copy_by_output(
 }
 
 /// The key preimage of a WORKDIR that makes a directory. `date` is the one it has to get, in seconds since 1970 (R-WORKDIR-9).
-pub fn mkdir(op: &MkdirOp, date: Option<i64>, root: OutputId) -> Preimage {
+pub fn mkdir(op: &MkdirOp, root: OutputId) -> Preimage {
     let preimage = Preimage::new("mkdir")
         .field("path", Value::Text(op.path.clone()))
         .field("owner", Value::Text(op.owner.clone()))
         .field("root filesystem", Value::Digest(root.0));
-    match date {
+    match op.date {
         Some(date) => preimage.field("date", Value::Text(date.to_string())),
         None => preimage,
     }
@@ -1102,7 +1102,7 @@ mod tests {
         // R-CACHE-10, R-WORKDIR-9.
         let dated = |path: &str, owner: &str, date, root: OutputId| {
             let (path, owner) = (path.to_owned(), owner.to_owned());
-            mkdir(&MkdirOp { path, owner }, date, root).key()
+            mkdir(&MkdirOp { path, owner, date }, root).key()
         };
         let key = |path, owner, root| dated(path, owner, None, root);
         let base = key("/tmp", "", OutputId::scratch());
@@ -1209,8 +1209,12 @@ mod tests {
             }],
         );
         assert_eq!(copy.to_string()[..16], *"f1d15ff1decf7f7a");
-        let (path, owner) = ("/srv".to_owned(), String::new());
-        let mkdir = mkdir(&MkdirOp { path, owner }, None, OutputId::scratch()).key();
+        let op = MkdirOp {
+            path: "/srv".to_owned(),
+            owner: String::new(),
+            date: None,
+        };
+        let mkdir = mkdir(&op, OutputId::scratch()).key();
         assert_eq!(mkdir.to_string()[..16], *"b6492aa90dbd0f74");
         assert_eq!(OutputId::scratch().to_string()[..16], *"a039532bde4a3b42");
     }

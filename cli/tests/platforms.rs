@@ -354,3 +354,27 @@ fn each_target_has_its_image() {
         env.kiln(&args).fails(2);
     }
 }
+
+#[test]
+fn each_platform_has_a_date_of_its_own() {
+    // R-SDE-2
+    use std::os::unix::fs::MetadataExt;
+    let env = TestEnv::with_files(&[(
+        "Dockerfile",
+        "ARG SOURCE_DATE_EPOCH=1${TARGETARCH#amd}\nFROM scratch\nWORKDIR /d\n",
+    )]);
+    let platforms = "--platform=linux/amd64,linux/386";
+    env.kiln(&["build", platforms, "-o", "out", "."]).succeeds();
+    let date = |platform: &str| {
+        let made = env.work().join("out").join(platform).join("d");
+        made.metadata().unwrap().mtime()
+    };
+    assert_eq!([date("linux_amd64"), date("linux_386")], [164, 1386]);
+    let bytes = |name: &str| {
+        let output = format!("type=oci,dest={name}");
+        let line = ["build", "--no-cache", platforms, "-o", &output, "."];
+        env.kiln(&line).succeeds();
+        std::fs::read(env.work().join(name)).unwrap()
+    };
+    assert!(bytes("one.tar") == bytes("two.tar"));
+}

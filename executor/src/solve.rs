@@ -583,7 +583,7 @@ impl Solver<'_> {
     }
 
     pub(crate) fn mkdir_key(&self, vertex: &Vertex, op: &MkdirOp, root: &RootFs) -> Preimage {
-        self.of_step(vertex, key::mkdir(op, self.plan.source_date_epoch, root.id))
+        self.of_step(vertex, key::mkdir(op, root.id))
     }
 
     /// The key's preimage of a RUN with mounts that are known by `inputs`.
@@ -737,7 +737,7 @@ impl Solver<'_> {
     ) -> Result<Step, Cause> {
         let preimage = self.mkdir_key(vertex, op, root);
         self.once(id, vertex, root, &preimage, task, || {
-            mkdir::make(op, root, copy::creation_time(self), self.services, task)
+            mkdir::make(op, root, copy::creation_time(op.date), self.services, task)
         })
     }
 

@@ -66,7 +66,7 @@ pub fn outline(parsed: &Parsed, options: &PlanOptions) -> Result<Outline, Vec<Di
     let Some(resolution) = Resolution::of(parsed, options, &bases, &mut diagnostics) else {
         return Err(errors_of(diagnostics));
     };
-    let mut builder = Builder::new(options, &resolution, &bases);
+    let mut builder = Builder::new(options, &resolution, &bases, None);
     builder.evaluate();
     diagnostics.append(&mut builder.diagnostics);
     let errors = errors_of(diagnostics);

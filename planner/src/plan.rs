@@ -90,7 +90,7 @@ pub(crate) fn planned(
     };
     let source_date_epoch = source_date_epoch(options, resolution, &mut diagnostics);
     pragma::check_loose(&parsed.dockerfile, &mut diagnostics);
-    let mut builder = Builder::new(options, resolution, bases);
+    let mut builder = Builder::new(options, resolution, bases, source_date_epoch);
     builder.evaluate();
     let Builder {
         graph,

@@ -59,7 +59,7 @@ pub fn survey(parsed: &Parsed, options: &PlanOptions, bases: &Bases) -> Survey {
             ..Survey::default()
         };
     };
-    let mut builder = Builder::new(options, &resolution, bases);
+    let mut builder = Builder::new(options, &resolution, bases, None);
     builder.evaluate();
     diagnostics.append(&mut builder.diagnostics);
     diagnostics.retain(|diagnostic| diagnostic.code != code::BASE_NOT_RESOLVED);

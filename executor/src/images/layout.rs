@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_image::layout::{Layout, LayoutError, REF_NAME};
-use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform};
+use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, media_type};
 use kiln_planner::BaseImage;
 
 use super::pull::choose;
@@ -42,7 +42,11 @@ pub(crate) fn resolve_in_layout(
         let Manifest::Index(index) = &manifest else {
             break;
         };
-        found = choose(&shown, platform, index.manifests())?.clone();
+        found = match &index.manifests()[..] {
+            // Nothing but another index says nothing of platforms.
+            [only] if media_type::is_index(only.media_type().as_ref()) => only.clone(),
+            several => choose(&shown, platform, several)?.clone(),
+        };
         manifest = layout.manifest(&found).map_err(bad)?.1;
     }
     let Manifest::Image(manifest) = manifest else {

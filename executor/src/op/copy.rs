@@ -415,7 +415,7 @@ fn outcome(
     let destination = Destination {
         tree: &tree,
         read: &read,
-        created: creation_time(solver),
+        created: creation_time(solver.plan.source_date_epoch),
     };
     Ok(copy(
         op,
@@ -425,10 +425,10 @@ fn outcome(
     )?)
 }
 
-/// The time of directories that nobody has a time for.
-pub(crate) fn creation_time(solver: &Solver<'_>) -> Timestamp {
+/// The time of directories that nobody has a time for: that of the build, in seconds since 1970, or now.
+pub(crate) fn creation_time(date: Option<i64>) -> Timestamp {
     let now = || jiff::Timestamp::now().as_second();
-    Timestamp::from_secs(solver.plan.source_date_epoch.unwrap_or_else(now))
+    Timestamp::from_secs(date.unwrap_or_else(now))
 }
 
 /// A build context that was fetched is a root filesystem like any other, but nobody has named it with `--from`.

@@ -46,6 +46,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) options: &'a PlanOptions,
     pub(crate) resolution: &'a Resolution<'a>,
     pub(crate) bases: &'a Bases,
+    /// The date of everything, if there is one (R-SDE-1).
+    pub(crate) date: Option<i64>,
     pub(crate) graph: Graph,
     /// What the stages came to; `None` for those not needed or not possible.
     pub(crate) states: Vec<Option<StageState>>,
@@ -123,11 +125,13 @@ impl<'a> Builder<'a> {
         options: &'a PlanOptions,
         resolution: &'a Resolution<'a>,
         bases: &'a Bases,
+        date: Option<i64>,
     ) -> Builder<'a> {
         Builder {
             options,
             resolution,
             bases,
+            date,
             graph: Graph::new(),
             states: Vec::new(),
             arguments: vec![Vec::new(); resolution.stages.len()],

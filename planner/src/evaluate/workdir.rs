@@ -31,6 +31,7 @@ impl Evaluator<'_, '_> {
         let op = Op::File(FileOp::Mkdir(MkdirOp {
             path: paths::clean_rooted(&path),
             owner,
+            date: self.builder.date,
         }));
         self.step(op, name, &[self.state.output], created_by);
     }

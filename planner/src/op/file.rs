@@ -87,4 +87,6 @@ pub struct MkdirOp {
     pub path: String,
     /// The current USER, to be looked up in the root filesystem; empty for root.
     pub owner: String,
+    /// The date of what is made, in seconds since 1970, if the build has one (R-SDE-2).
+    pub date: Option<i64>,
 }

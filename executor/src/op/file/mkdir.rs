@@ -104,6 +104,7 @@ mod tests {
         let op = MkdirOp {
             path: path.to_owned(),
             owner: owner.to_owned(),
+            date: None,
         };
         let read = |_: &ImagePath, _: kiln_image::NodeRef<'_>| Ok(b"me:x:5:6::/:\n".to_vec());
         mkdir(&op, &tree(base), &read, Timestamp::from_secs(7))
