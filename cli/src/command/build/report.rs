@@ -158,7 +158,7 @@ mod tests {
             id: Digest::of(b""),
             is_index: false,
             has_image: false,
-            image: None,
+            images: Vec::new(),
             loaded: None,
             manifest: None,
             names: "a:1".parse().into_iter().collect(),
