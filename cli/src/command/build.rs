@@ -178,8 +178,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let mut images = args.recipe.images(config)?;
     let attest = args.attest.attest();
     let outputs = outputs::outputs(&args, &images, &attest)?;
+    let is_index = images[0].multi_platform || attest.is_asked();
     let loader = match outputs::flat(&outputs).any(outputs::is_loaded) {
-        true => Some(Receiver::start(args.load.flatten())?),
+        true => Some(Receiver::start(args.load.flatten(), is_index)?),
         false => None,
     };
     let mode = config.progress(args.progress, args.quiet)?;

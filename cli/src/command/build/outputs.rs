@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use kiln_executor::attest::Attest;
-use kiln_executor::export::{self, Annotations, ExportOptions, OpenFile, Push, Sink};
+use kiln_executor::export::{self, Annotations, ExportOptions, Push, Sink};
 use kiln_image::{Platform, Reference};
 use kiln_planner::PlanOptions;
 
@@ -175,16 +175,15 @@ pub(super) fn is_loaded(output: &Output) -> bool {
 
 /// Where the engine hands the image for this output; `None` when the build itself is all. `loader` takes what is to be loaded.
 pub(super) fn sink(output: &Output, loader: Option<&Receiver>) -> Option<Sink> {
+    if is_loaded(output) {
+        return Some(loader.expect("it is started where one is").sink());
+    }
     let to = || match output.dest.clone() {
-        Some(Destination::Engine) => {
-            let loader = loader.expect("it is started when an output is for it");
-            export::Destination::Open(OpenFile(loader.stdin()))
-        }
         Some(Destination::Path(path)) if output.as_directory => {
             export::Destination::Directory(path)
         }
         Some(Destination::Path(path)) => export::Destination::File(path),
-        Some(Destination::Stdout) | None => export::Destination::Stdout,
+        _ => export::Destination::Stdout,
     };
     Some(match (output.kind, &output.dest) {
         (OutputKind::CacheOnly, _) => return None,
@@ -316,10 +315,6 @@ fn check_attest(outputs: &[Output], attest: &Attest) -> Result<(), Failure> {
     if !attest.is_asked() {
         return Ok(());
     }
-    if outputs.iter().any(is_loaded) {
-        let message = "an image that is loaded into Docker or podman can't have attestations";
-        return Err(Failure::usage(message).help("`type=oci` can, and `type=docker` with `dest=`"));
-    }
     match outputs
         .iter()
         .all(|output| output.kind == OutputKind::CacheOnly)
@@ -356,7 +351,7 @@ fn check_places(outputs: &[Output]) -> Result<(), Failure> {
 
 /// R-EXPORT-4
 fn check_index(outputs: &[Output], index: bool) -> Result<(), Failure> {
-    let docker = |output: &Output| output.kind == OutputKind::Docker;
+    let docker = |output: &Output| output.kind == OutputKind::Docker && !is_loaded(output);
     match index && outputs.iter().any(docker) {
         true => Err(Failure::usage(
             "docker exporter does not currently support exporting manifest lists",

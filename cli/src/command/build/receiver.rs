@@ -1,4 +1,5 @@
-//! `--load`: the image goes into Docker or podman, by their own `load`.
+//! `--load`: the image goes into Docker or podman, by their own `load`. An index of several images goes into Docker where it
+//! keeps images in containerd's store, as an OCI archive; all others take Docker's archives.
 //!
 //! The program is started before anything is built, and waits for the image: kiln without root enters a user namespace soon, in
 //! which podman would take itself for root.
@@ -9,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use kiln_executor::export::{Destination, OpenFile, Sink};
 use kiln_image::{DiffId, Digest};
 
 use crate::failure::Failure;
@@ -28,12 +30,14 @@ pub(super) struct Receiver {
     engine: Engine,
     child: Option<Child>,
     stdin: Option<Arc<File>>,
+    is_index: bool,
     known: Vec<Vec<DiffId>>,
 }
 
 impl Receiver {
-    /// Starts the engine that is asked for, else the first one that is there: Docker, then podman.
-    pub(super) fn start(asked: Option<Engine>) -> Result<Self, Failure> {
+    /// Starts the engine that is asked for, else the first one that is there: Docker, then podman. Fails if it can't take an
+    /// index, where that is what it gets.
+    pub(super) fn start(asked: Option<Engine>, is_index: bool) -> Result<Self, Failure> {
         let engine = match asked {
             Some(engine) => engine.checked()?,
             None => [Engine::Docker, Engine::Podman]
@@ -41,6 +45,9 @@ impl Receiver {
                 .find(|engine| engine.is_there())
                 .ok_or_else(nobody)?,
         };
+        if is_index && !engine.takes_index() {
+            return Err(engine.no_index());
+        }
         let child = Command::new(engine.program())
             .arg("load")
             .stdin(Stdio::piped())
@@ -53,13 +60,19 @@ impl Receiver {
             engine,
             child: Some(child),
             stdin: Some(Arc::new(File::from(OwnedFd::from(stdin)))),
+            is_index,
             known: engine.known_layers(),
         })
     }
 
-    /// Where the image is written.
-    pub(super) fn stdin(&self) -> Arc<File> {
-        Arc::clone(self.stdin.as_ref().expect("it is open until the end"))
+    /// Where the image is written, and how.
+    pub(super) fn sink(&self) -> Sink {
+        let stdin = self.stdin.as_ref().expect("it is open until the end");
+        let to = Destination::Open(OpenFile(Arc::clone(stdin)));
+        match self.is_index {
+            true => Sink::Oci(to),
+            false => Sink::Docker(to),
+        }
     }
 
     /// The layers of images that it has already, and needs no blobs of.
@@ -141,14 +154,32 @@ impl Engine {
         output.status.success().then(text)
     }
 
+    /// Whether Docker keeps images in containerd's store; `None` of podman, or if it doesn't say.
+    fn has_containerd_store(self) -> Option<bool> {
+        let asked = ["info", "--format", "{{json .DriverStatus}}"];
+        let driver = (self == Engine::Docker).then(|| self.output(&asked))??;
+        Some(driver.contains("io.containerd.snapshotter"))
+    }
+
+    /// `podman load` takes one image of an index, and Docker's own store has none.
+    fn takes_index(self) -> bool {
+        self.has_containerd_store() == Some(true)
+    }
+
+    fn no_index(self) -> Failure {
+        let program = self.program();
+        let message = format!(
+            "`{program} load` can't take images for several platforms or attestations here"
+        );
+        Failure::usage(message)
+            .note("Docker can where it keeps images in containerd's store (`docker info` names its driver)")
+            .help("load an image for one platform without attestations, or use `-o type=oci,dest=FILE`")
+    }
+
     /// The layers of each image that it has, where it can do without their blobs: Docker with a store of its own. With
     /// containerd's, blobs count by themselves, and podman wants an archive to be whole.
     fn known_layers(self) -> Vec<Vec<DiffId>> {
-        let own_store = || {
-            let driver = self.output(&["info", "--format", "{{json .DriverStatus}}"])?;
-            (!driver.contains("io.containerd.snapshotter")).then_some(())
-        };
-        if self != Engine::Docker || own_store().is_none() {
+        if self.has_containerd_store() != Some(false) {
             return Vec::new();
         }
         let ids = self.output(&["image", "ls", "--quiet", "--no-trunc"]);
