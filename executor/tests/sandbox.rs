@@ -81,6 +81,7 @@ const CASES: &[Case] = cases![
     sandbox_filter_knows_capabilities,
     sandbox_has_a_terminal,
     sandbox_runs_in_parallel,
+    sandbox_starts_a_step_anew_whose_process_was_lost,
 ];
 
 fn main() -> ExitCode {
@@ -1368,6 +1369,33 @@ fn sandbox_has_a_terminal() {
         String::from_utf8_lossy(&output),
         "\r\nterminal\r\n33 77\r\nx\r\ny\r\n"
     );
+}
+
+/// Processes of this one's that have a pid namespace of their own.
+fn waiting_processes() -> Vec<rustix::process::Pid> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own_parent = format!("PPid:\t{}", std::process::id());
+    let is_ours = |pid: &String| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == own_parent)
+            && namespace(pid).is_some_and(|found| Some(found) != namespace("self"))
+    };
+    let entries = fs::read_dir("/proc").unwrap();
+    let names = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let pids = names.filter(is_ours).filter_map(|pid| pid.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw).collect()
+}
+
+fn sandbox_starts_a_step_anew_whose_process_was_lost() {
+    let image = Image::new();
+    let spec = image.spec(&["echo", "here"]);
+    launcher().make_ready(&spec, 1);
+    let lost = waiting_processes();
+    println!("{} processes that wait are killed", lost.len());
+    for pid in lost {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    prints(&run(&spec).unwrap(), "here\n");
 }
 
 fn sandbox_runs_in_parallel() {

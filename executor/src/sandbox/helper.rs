@@ -1,23 +1,20 @@
-//! The helper process: one thread, one socket, and requests for steps and for what waits to become one.
+//! The helper process: one thread, one socket, and requests for steps and for what those that wait are copies of.
 
 use super::message::{self, Answer, Request, Socket};
 use super::surroundings::share_processes;
-use super::waiting::{self, Kind};
-use super::{Network, SandboxSpec, anteroom, init, minder, seccomp};
+use super::template;
+use super::waiting::Kind;
+use super::{Network, SandboxSpec, init, minder, seccomp};
 use crate::sys::{self, Cloned, SingleThreaded};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Signal;
-use std::cell::LazyCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// What the helper is called: its `argv[0]`, by which it knows itself, and what `ps` shows.
 pub(super) const NAME: &str = "kiln: sandbox launcher";
-
-/// The namespace of the helper's own mounts, if those who wait for a step can visit it. Found out for the first of them.
-type Mounts = LazyCell<Option<OwnedFd>>;
 
 /// A step, and the signal that ends it.
 struct Running {
@@ -51,11 +48,10 @@ fn leave_everything_behind() -> Option<SingleThreaded> {
 /// Answers requests until kiln has gone, then kills what still runs.
 fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
     let mut steps: Vec<Running> = Vec::new();
-    let mounts = LazyCell::new(anteroom::host as fn() -> Option<OwnedFd>);
     loop {
         forget_ended(socket, &mut steps);
         match message::receive::<Request<Box<SandboxSpec>>>(socket) {
-            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps, &mounts),
+            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps),
             Ok(None) | Err(_) => break,
         }
     }
@@ -90,15 +86,14 @@ fn start(
     request: &Request<Box<SandboxSpec>>,
     fds: Vec<OwnedFd>,
     steps: &mut Vec<Running>,
-    mounts: &Mounts,
 ) {
-    let (kind, end) = match request {
-        Request::Step(spec) => (Kind::of(spec), end_signal(spec)),
-        Request::Waiting(kind) => (*kind, Signal::KILL),
+    let (own, end) = match request {
+        Request::Step(spec) => (namespaces(Kind::of(spec)), end_signal(spec)),
+        Request::Template(_) => (SHARED, Signal::KILL),
     };
-    prepare(request, mounts); // once, here
-    let answer: Answer = match sys::clone_process(proof, namespaces(kind)) {
-        Ok(Cloned::New) => become_clone(request, fds, proof, mounts),
+    prepare(request); // once, here
+    let answer: Answer = match sys::clone_process(proof, own) {
+        Ok(Cloned::New) => become_clone(request, fds, proof),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
             steps.push(Running { pidfd, end });
@@ -114,27 +109,21 @@ fn start(
 }
 
 /// Makes what all clones share.
-fn prepare(request: &Request<Box<SandboxSpec>>, mounts: &Mounts) {
-    match request {
-        Request::Step(spec) if spec.seccomp => {
-            seccomp::default_profile(spec.capabilities);
-        }
-        Request::Waiting(kind) => {
-            LazyCell::force(mounts);
-            kind.filter.map(seccomp::until_set_up);
-        }
-        Request::Step(_) => {}
+fn prepare(request: &Request<Box<SandboxSpec>>) {
+    if let Request::Step(spec) = request
+        && spec.seccomp
+    {
+        seccomp::default_profile(spec.capabilities);
     }
 }
 
 fn become_clone(
     request: &Request<Box<SandboxSpec>>,
-    fds: Vec<OwnedFd>,
+    mut fds: Vec<OwnedFd>,
     proof: &SingleThreaded,
-    mounts: &Mounts,
 ) -> ! {
     match request {
-        Request::Waiting(kind) => waiting::wait(*kind, fds, mounts.as_ref()),
+        Request::Template(mould) => template::run(*mould, &mut fds, proof),
         Request::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
         Request::Step(spec) => init::run(spec, fds, None),
     }
@@ -151,6 +140,14 @@ pub(super) fn end_signal(spec: &SandboxSpec) -> Signal {
 /// Whether a step has no pid namespace that dies with it, but a minder.
 fn is_minded(spec: &SandboxSpec) -> bool {
     !spec.rung.has_namespaces() || share_processes(spec)
+}
+
+/// The namespaces that all copies of a template share.
+const SHARED: i32 = libc::CLONE_NEWCGROUP;
+
+/// The namespaces that each copy of a template has for itself.
+pub(super) fn own_of_copy(kind: Kind) -> i32 {
+    namespaces(kind) & !SHARED
 }
 
 /// The namespaces of a step (R-RT-4).

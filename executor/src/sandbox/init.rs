@@ -1,14 +1,15 @@
 //! The step before its program: what a freshly cloned process does, in kernel order, to become a container's process 1.
 
-use super::anteroom::Anteroom;
+use super::anteroom::{self, Anteroom, Hall};
 use super::error::Failure;
-use super::kernel_trees::KernelTrees;
+use super::kernel_trees::{Ground, KernelTrees};
 use super::message::{self, Brought, Report, Socket};
 use super::mounted_root::Changed;
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
 use super::surroundings::share_processes;
+use super::template::{Mould, Stock};
 use super::waiting::Kind;
 use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
 use crate::sys::{self, Context as _, Reach};
@@ -66,8 +67,8 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker
 }
 
 /// The same for a process in namespaces of its own that is ready.
-pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, ready: Ready) -> ! {
-    go_on_with(spec, fds, None, ready)
+pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, done: Done) -> ! {
+    go_on_with(spec, fds, None, Ok(done))
 }
 
 fn go_on_with(
@@ -114,25 +115,93 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Optio
     let _ = message::send(Socket(reporter.as_fd()), &report, &fds);
 }
 
-/// The same as [`get_ready`], and more, in a process that has time. It comes from the mount namespace `host`.
-pub(super) fn get_ready_to_wait(kind: Kind, host: Option<&OwnedFd>) -> Ready {
-    let host = host.and_then(|host| host.try_clone().ok());
-    let mut done = get_ready(kind, &[], host)?;
-    if let Some(anteroom) = done.anteroom.take() {
-        let left = stage("leave the host's mounts", anteroom.leave_host())?;
-        done.anteroom = left.then_some(anteroom);
+/// What is done once, in the process that those who wait are copies of.
+pub(super) fn stock(mould: Mould) -> Result<Stock, Failure> {
+    let kind = mould.kind;
+    stage("tie the step to kiln", die_with_parent())?;
+    let mut host = anteroom::host();
+    let mut hall = None;
+    if mould.apart {
+        // Asked of the surroundings: which cgroup hierarchy is there?
+        let actions = plan::kernel_plan(&kind, has_unified_cgroups());
+        stage("make a mount namespace", own_mounts())?;
+        stage("make mounts private", make_mounts_private())?;
+        hall = host.take().map(|host| Hall::enter(host, kind, actions));
     }
-    if let Some(capabilities) = kind.filter.filter(|_| can_load_filter()) {
-        let program = seccomp::until_set_up(capabilities);
-        stage("load the seccomp filter", sys::load_seccomp(&program))?;
-        done.filtered = true;
-    }
-    Ok(done)
+    let filtered = match kind.filter.filter(|_| can_load_filter()) {
+        None => false,
+        Some(capabilities) => {
+            let program = seccomp::until_set_up(capabilities);
+            stage("load the seccomp filter", sys::load_seccomp(&program))?;
+            true
+        }
+    };
+    Ok(Stock {
+        host,
+        hall: hall.transpose()?,
+        filtered,
+    })
+}
+
+/// The same as [`get_ready`], and more, in a copy of that process, which has time.
+pub(super) fn get_ready_to_wait(kind: Kind, stock: &Stock) -> Ready {
+    let done = match &stock.hall {
+        Some(hall) => get_ready_in(hall, kind)?,
+        None => {
+            let host = stock.host.as_ref();
+            let done = get_ready(kind, &[], host.and_then(|host| host.try_clone().ok()))?;
+            let left = done.anteroom.map(|anteroom| {
+                let left = stage("leave the host's mounts", anteroom.leave_host())?;
+                Ok(left.then_some(anteroom))
+            });
+            Done {
+                anteroom: left.transpose()?.flatten(),
+                ..done
+            }
+        }
+    };
+    Ok(Done {
+        filtered: stock.filtered,
+        ..done
+    })
+}
+
+fn get_ready_in(hall: &Hall, kind: Kind) -> Ready {
+    begin(kind, &[])?;
+    let (anteroom, trees) = hall.furnish(kind)?;
+    Ok(Done {
+        trees: Some(trees),
+        anteroom: Some(anteroom),
+        filtered: false,
+    })
 }
 
 /// What comes first, in a process that was just cloned. Joins the cgroups by the files given. Makes an anteroom to wait in if it is told of
 /// `host`, the mount namespace that it comes from.
 fn get_ready(kind: Kind, cgroup: &[PathBuf], host: Option<OwnedFd>) -> Ready {
+    begin(kind, cgroup)?;
+    if !kind.rung.has_namespaces() {
+        return Ok(Done::default());
+    }
+    // Mounts made from here on are seen by nobody else.
+    stage("make mounts private", make_mounts_private())?;
+    // Asked of the surroundings: which cgroup hierarchy is there?
+    let actions = plan::kernel_plan(&kind, has_unified_cgroups());
+    let anteroom = host.map_or(Ok(None), Anteroom::make);
+    let anteroom = stage("make a place to wait", anteroom)?;
+    let ground = anteroom
+        .as_ref()
+        .map_or_else(Ground::surrounding, Anteroom::ground);
+    let ground = stage("find a place for mounts", ground)?;
+    let trees = KernelTrees::make(&actions, kind.rung, ground)?;
+    Ok(Done {
+        trees: Some(trees),
+        anteroom,
+        filtered: false,
+    })
+}
+
+fn begin(kind: Kind, cgroup: &[PathBuf]) -> Result<(), Failure> {
     // This process ends with kiln.
     stage("tie the step to kiln", die_with_parent())?;
     let session = rustix::process::setsid().call("setsid", String::new);
@@ -142,24 +211,10 @@ fn get_ready(kind: Kind, cgroup: &[PathBuf], host: Option<OwnedFd>) -> Ready {
         let entered = enter_cgroup(cgroup, kind.rung.has_namespaces());
         stage("enter the step's cgroup", entered)?;
     }
-    if !kind.rung.has_namespaces() {
-        return Ok(Done::default());
-    }
-    // Mounts made from here on are seen by nobody else.
-    stage("make mounts private", make_mounts_private())?;
-    if kind.network == Network::None {
+    if kind.rung.has_namespaces() && kind.network == Network::None {
         stage("bring up the loopback interface", sys::bring_up_loopback())?;
     }
-    // Asked of the surroundings: which cgroup hierarchy is there?
-    let actions = plan::kernel_plan(&kind, has_unified_cgroups());
-    let anteroom = host.map_or(Ok(None), Anteroom::make);
-    let anteroom = stage("make a place to wait", anteroom)?;
-    let trees = KernelTrees::make(&actions, kind.rung, anteroom.as_ref())?;
-    Ok(Done {
-        trees: Some(trees),
-        anteroom,
-        filtered: false,
-    })
+    Ok(())
 }
 
 /// Everything between that and the exec.
@@ -411,6 +466,11 @@ fn enter_cgroup(joins: &[PathBuf], has_namespaces: bool) -> sys::Result<()> {
     }
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
         .call("unshare", || "CLONE_NEWCGROUP".into())
+}
+
+fn own_mounts() -> sys::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .call("unshare", || "CLONE_NEWNS".into())
 }
 
 fn make_mounts_private() -> sys::Result<()> {

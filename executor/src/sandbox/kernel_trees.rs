@@ -1,7 +1,7 @@
 //! The kernel's filesystems of a step, `/proc`, `/dev` and `/sys`, made before there is a root that they belong in.
 //!
 //! They depend on the step's namespaces and on little else, so a process that waits for a step can have them ready. Only what is mounted
-//! somewhere can be mounted on, so they are made at a place that nobody needs, of the surrounding `/proc` or of an [`Anteroom`], one on top of
+//! somewhere can be mounted on, so they are made at a place that nobody needs, of the surrounding `/proc` or of an [`Anteroom`](super::anteroom::Anteroom), one on top of
 //! another, and moved into the root from the top down, each with all that is mounted on it.
 
 use std::os::fd::OwnedFd;
@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::Rung;
-use super::anteroom::Anteroom;
 use super::error::Failure;
 use super::mounts::{
     NODES, Workshop, attach, copy_tree, is_directory, mount_point, new_filesystem,
@@ -36,6 +35,30 @@ const LINKS: [(&str, &str); 5] = [
 /// Directories of `/dev` that filesystems are mounted on.
 const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
+/// Where they are made, and what is there already.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) place: OwnedFd,
+    pub(super) trees: Vec<(&'static str, Root)>,
+    pub(super) nothing: Option<OwnedFd>,
+}
+
+impl Ground {
+    /// An empty one at this directory.
+    pub(super) fn at(place: OwnedFd) -> Self {
+        Self {
+            place,
+            trees: Vec::new(),
+            nothing: None,
+        }
+    }
+
+    /// In the surrounding `/proc`.
+    pub(super) fn surrounding() -> Result<Self> {
+        place().map(Self::at)
+    }
+}
+
 /// Filesystems with what is mounted on them, each waiting to be moved to its target in a root.
 #[derive(Debug)]
 pub(super) struct KernelTrees {
@@ -48,19 +71,23 @@ pub(super) struct KernelTrees {
 }
 
 impl KernelTrees {
-    /// Makes them in this process's namespaces, at a place in `anteroom` if there is one. Mounts there must be private already.
+    /// Makes them in this process's namespaces. Mounts there must be private already.
     pub(super) fn make(
         actions: &[KernelAction],
         rung: Rung,
-        anteroom: Option<&Anteroom>,
+        ground: Ground,
     ) -> std::result::Result<Self, Failure> {
         let failure = |stage: String| move |cause| Failure::Setup { stage, cause };
-        let place = anteroom.map_or_else(place, Anteroom::place);
+        let Ground {
+            place,
+            trees,
+            nothing,
+        } = ground;
         let mut made = Self {
-            place: place.map_err(failure("find a place for mounts".into()))?,
+            place,
             rung,
-            trees: Vec::new(),
-            nothing: None,
+            trees,
+            nothing,
         };
         for action in actions {
             made.perform(action).map_err(failure(action.to_string()))?;
@@ -83,6 +110,16 @@ impl KernelTrees {
             })?;
         }
         Ok(())
+    }
+
+    /// This process's mount namespace, where no other `/proc` can tell it.
+    pub(super) fn mount_namespace(&self) -> Result<OwnedFd> {
+        let name = "self/ns/mnt";
+        let processes = self.tree_of("/proc").map(|(tree, _)| tree.fd());
+        let processes =
+            processes.ok_or_else(|| Error::new("openat", name, Errno::NOENT.raw_os_error()))?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(processes, name, flags, Mode::empty()).call("openat", || name.into())
     }
 
     fn perform(&mut self, action: &KernelAction) -> Result<()> {
@@ -229,11 +266,7 @@ impl KernelTrees {
         match &self.nothing {
             Some(nothing) => attach(copy_tree(nothing, Path::new(""))?, &target, path),
             None => {
-                let nothing = new_filesystem(
-                    "tmpfs",
-                    &[("size", "0".into())],
-                    MountAttrFlags::MOUNT_ATTR_RDONLY,
-                )?;
+                let nothing = new_nothing()?;
                 attach(&nothing, &target, path)?;
                 self.nothing = Some(nothing);
                 Ok(())
@@ -249,6 +282,12 @@ impl KernelTrees {
         sys::mount_setattr(&copy, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Tree)?;
         attach(&copy, &target, path)
     }
+}
+
+/// An empty directory that nobody can write to.
+pub(super) fn new_nothing() -> Result<OwnedFd> {
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    new_filesystem("tmpfs", &[("size", "0".into())], read_only)
 }
 
 fn place() -> Result<OwnedFd> {

@@ -8,11 +8,11 @@ use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::{HeldMounts, Step};
 use super::stub::Stubs;
-use super::waiting::{Kind, Waiting};
+use super::template::{Mould, Template};
+use super::waiting::{Kind, Waiting, end_process};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -21,6 +21,7 @@ use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::{fs, io, iter};
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
 ///
@@ -29,6 +30,8 @@ use std::thread::JoinHandle;
 pub struct Launcher {
     helper: Mutex<Option<Helper>>,
     waiting: Mutex<Vec<Waiting>>,
+    /// What those that wait are copies of.
+    template: Mutex<Option<Template>>,
     /// Mounts of steps that have ended.
     left_mounts: LeftMounts,
 }
@@ -100,31 +103,24 @@ impl Launcher {
                 Some(Furnishing::place(spec)?)
             }
         };
-        let (reports, reporter) = UnixStream::pair()
-            .call("socketpair", String::new)
-            .map_err(SandboxError::Launcher)?;
-        let reporter = OwnedFd::from(reporter);
-        let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &reporter].map(OwnedFd::as_fd);
-        let fds: Vec<_> = fds
-            .into_iter()
-            .chain(mounted.as_ref().map(MountedRoot::as_fd))
-            .collect();
-        let pidfd = match self.become_step(spec, &fds) {
-            Some(pidfd) => pidfd,
-            None => self.request(&Request::Step(spec), &fds)?,
+        let begin = |hand_over: &dyn Fn(&[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError>| {
+            begin(spec, &stdio, mounted.as_ref(), hand_over)
         };
-        drop((stdio, reporter));
-        let mut recorder = None;
-        let words = last_words(&reports, |listener| {
-            let started = start_recorder(spec, &pidfd, listener);
-            started.map(|started| recorder = Some(started))
-        });
-        let words = words.unwrap_or_else(|cause| {
-            LastWords::of_failure(SandboxError::Setup {
-                stage: "start the recorder of owners".into(),
-                cause,
-            })
-        });
+        let waited = begin(&|fds| self.become_step(spec, fds).ok_or(SandboxError::Killed));
+        let (lost, waited): (Vec<_>, Vec<_>) = waited
+            .into_iter()
+            .partition(|begun| begun.is_lost(spec, mounted.as_ref()));
+        // One that waited may have been killed.
+        lost.iter().for_each(|lost| end_process(&lost.pidfd));
+        let begun = match waited.into_iter().next() {
+            Some(begun) => begun,
+            None => begin(&|fds| self.request(&Request::Step(spec), fds))?,
+        };
+        let Begun {
+            pidfd,
+            words,
+            recorder,
+        } = begun;
         let step = Step::new(pidfd, spec, words.stubs, recorder, furnishing);
         step.keep_root(kept_root(mounted, words.root, words.found));
         match words.failure {
@@ -159,10 +155,29 @@ impl Launcher {
     }
 
     fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
+        let mut slot = self.template.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = slot.take_if(|template| !template.is_for(kind)) {
+            other.end();
+        }
+        let moulds = iter::successors(Some(Mould::of(kind)), |mould| mould.simpler());
+        let others = moulds.map(|mould| self.template(mould));
+        for template in iter::once(slot.take()).chain(others).flatten() {
+            match template.copy() {
+                Some(copy) => {
+                    *slot = Some(template);
+                    return Some(copy);
+                }
+                None => template.end(),
+            }
+        }
+        None
+    }
+
+    fn template(&self, mould: Mould) -> Option<Template> {
         let (socket, theirs) = UnixStream::pair().ok()?;
-        let pidfd = self.request(&Request::Waiting(kind), &[theirs.as_fd()]);
-        Some(Waiting {
-            kind,
+        let pidfd = self.request(&Request::Template(mould), &[theirs.as_fd()]);
+        Some(Template {
+            kind: mould.kind,
             pidfd: pidfd.ok()?,
             socket,
         })
@@ -216,6 +231,10 @@ impl Drop for Launcher {
         let waiting = self.waiting.get_mut();
         for waiting in std::mem::take(waiting.unwrap_or_else(PoisonError::into_inner)) {
             waiting.end();
+        }
+        let template = self.template.get_mut();
+        if let Some(template) = template.unwrap_or_else(PoisonError::into_inner).take() {
+            template.end();
         }
     }
 }
@@ -325,6 +344,62 @@ fn keep_to_ourselves() {
     let _ = rustix::process::set_dumpable_behavior(behaviour);
 }
 
+/// A process that has been told what it is to become.
+struct Begun {
+    pidfd: OwnedFd,
+    words: LastWords,
+    recorder: Option<Recorder>,
+}
+
+impl Begun {
+    /// Whether it ended before it had done anything that lasts. Overlayfs is the first to write, into the work directory.
+    fn is_lost(&self, spec: &SandboxSpec, mounted: Option<&MountedRoot>) -> bool {
+        let RootSpec::Overlay { upper, work, .. } = &spec.root else {
+            return false;
+        };
+        let written_first = if mounted.is_some() { upper } else { work };
+        self.words.is_silence() && is_empty(written_first)
+    }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Hands the spec over to a process, and reads what that tells until it is the program.
+fn begin(
+    spec: &SandboxSpec,
+    stdio: &Stdio,
+    mounted: Option<&MountedRoot>,
+    hand_over: impl FnOnce(&[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError>,
+) -> Result<Begun, SandboxError> {
+    let (reports, reporter) = UnixStream::pair()
+        .call("socketpair", String::new)
+        .map_err(SandboxError::Launcher)?;
+    let streams = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
+    let fds = streams.into_iter().map(OwnedFd::as_fd);
+    let fds = fds.chain([reporter.as_fd()]);
+    let fds: Vec<_> = fds.chain(mounted.map(MountedRoot::as_fd)).collect();
+    let pidfd = hand_over(&fds)?;
+    drop(reporter);
+    let mut recorder = None;
+    let words = last_words(&reports, |listener| {
+        let started = start_recorder(spec, &pidfd, listener);
+        started.map(|started| recorder = Some(started))
+    });
+    let words = words.unwrap_or_else(|cause| {
+        LastWords::of_failure(SandboxError::Setup {
+            stage: "start the recorder of owners".into(),
+            cause,
+        })
+    });
+    Ok(Begun {
+        pidfd,
+        words,
+        recorder,
+    })
+}
+
 /// What became of the set-up.
 #[derive(Default)]
 struct LastWords {
@@ -338,6 +413,11 @@ struct LastWords {
 }
 
 impl LastWords {
+    /// Whether nothing was told at all.
+    fn is_silence(&self) -> bool {
+        matches!(self.failure, Some(SandboxError::Killed))
+    }
+
     fn of_failure(failure: SandboxError) -> Self {
         Self {
             failure: Some(failure),

@@ -8,7 +8,7 @@
 use super::error::Failure;
 use super::mounted_root::Changed;
 use super::stub::Stubs;
-use super::waiting::Kind;
+use super::template::Mould;
 use crate::sys;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -31,8 +31,8 @@ const MAX_FDS: usize = 5;
 pub(super) enum Request<Spec> {
     /// A step, with the three streams, a socket for reports and, if it is mounted already, its root filesystem.
     Step(Spec),
-    /// A process that will be a step of this kind, with the socket from which it hears of it.
-    Waiting(Kind),
+    /// A process that copies of itself are asked for, with the socket from which it hears of that.
+    Template(Mould),
 }
 
 /// The helper's answer to a request.

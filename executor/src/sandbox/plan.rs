@@ -152,6 +152,18 @@ fn cgroup() -> Filesystem {
     }
 }
 
+impl KernelAction {
+    /// Where it is done.
+    pub(super) fn path(&self) -> &'static str {
+        match self {
+            Self::New(filesystem) => filesystem.target,
+            Self::System => "/sys",
+            Self::Devices => "/dev",
+            Self::Mask(path) | Self::ReadOnly(path) => path,
+        }
+    }
+}
+
 /// What is being done, to be read after "could not".
 impl fmt::Display for KernelAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

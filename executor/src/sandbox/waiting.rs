@@ -1,5 +1,5 @@
-//! A step that waits for its spec: a process in new namespaces, with the kernel's filesystems mounted, the host's left behind and most of the filter
-//! loaded, made while a step before runs.
+//! A step that waits for its spec: a copy of the [template](super::template) in new namespaces, with the kernel's filesystems mounted and the
+//! host's left behind, made while a step before runs.
 //!
 //! Making it takes longer than all the rest of a start, and longer than a short step runs. It knows nothing of a root filesystem, and it has nothing to do with
 //! the steps before, which run in namespaces of their own. It serves the first step of its [`Kind`].
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{self, Socket};
 use super::surroundings::share_processes;
+use super::template::Stock;
 use super::{CapabilitySet, Network, Rung, SandboxSpec, init};
 use crate::sys;
 
@@ -71,25 +72,32 @@ impl Waiting {
 
     /// Ends it, as no step has come.
     pub(super) fn end(self) {
-        let kill = rustix::process::Signal::KILL;
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, kill); // it may have ended
-        let _ = sys::wait_for_child(self.pidfd.as_fd());
+        end_process(&self.pidfd);
     }
 }
 
-/// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. The descriptor is its socket, and
-/// `host` the mount namespace that it comes from.
-pub(super) fn wait(kind: Kind, mut fds: Vec<OwnedFd>, host: Option<&OwnedFd>) -> ! {
+/// Kills a child, and waits for its end.
+pub(super) fn end_process(pidfd: &OwnedFd) {
+    let kill = rustix::process::Signal::KILL;
+    let _ = rustix::process::pidfd_send_signal(pidfd, kill); // it may have ended
+    let _ = sys::wait_for_child(pidfd.as_fd());
+}
+
+/// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. If it can't get ready it ends, too: the
+/// step is made without it, which tells why that can't be. The descriptor is its socket.
+pub(super) fn wait(kind: Kind, mut fds: Vec<OwnedFd>, stock: &Stock) -> ! {
     let Some(socket) = fds.pop() else {
         std::process::exit(1);
     };
-    // Standard input is a copy of the helper's socket, of which kiln is to see the end.
+    // Standard input is a copy of the template's socket, of which kiln is to see the end.
     let replaced = rustix::stdio::dup2_stdin(&socket);
     drop(socket);
-    let ready = init::get_ready_to_wait(kind, host);
-    let told = message::receive::<SandboxSpec>(Socket(rustix::stdio::stdin()));
-    match (replaced, told) {
-        (Ok(()), Ok(Some((spec, fds)))) => init::go_on(&spec, fds, ready),
+    let ready = init::get_ready_to_wait(kind, stock);
+    let (Ok(()), Ok(ready)) = (replaced, ready) else {
+        std::process::exit(1);
+    };
+    match message::receive::<SandboxSpec>(Socket(rustix::stdio::stdin())) {
+        Ok(Some((spec, fds))) => init::go_on(&spec, fds, ready),
         _ => std::process::exit(1),
     }
 }

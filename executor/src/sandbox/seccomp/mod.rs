@@ -3,7 +3,7 @@
 //! For each architecture whose programs this machine runs there is one block. In it the refused numbers are a binary tree, so that
 //! a call costs a handful of comparisons, and loading, at which the kernel tries every number, is cheap, too.
 //!
-//! A process that waits for its step loads all of it but for what setting up takes, and the rest when that is done: the kernel goes by the
+//! What a process that waits for its step is a copy of loads all of it but for what setting up takes, and the rest when that is done: the kernel goes by the
 //! stricter of the two, and loading the second, which is on the way of the step, takes a fifth.
 //!
 //! On other architectures than x86-64 and arm64 there is no filter: see [`SUPPORTED`].
@@ -61,11 +61,14 @@ type Made = Option<(CapabilitySet, Arc<[Instruction]>)>;
 static LAST: Mutex<Made> = Mutex::new(None);
 static LAST_UNTIL_SET_UP: Mutex<Made> = Mutex::new(None);
 
-/// What a step with mounts calls while it is set up, and then no more.
-const SET_UP: [&str; 11] = [
+/// What a step with mounts, and what it is a copy of, calls while it is set up, and then no more.
+const SET_UP: [&str; 14] = [
+    "clone",
+    "clone3",
     "fsconfig",
     "fsmount",
     "fsopen",
+    "keyctl",
     "mount",
     "mount_setattr",
     "move_mount",
