@@ -29,7 +29,7 @@ RUN exec 3<>/by-name && chmod 640 /proc/self/fd/3 && chown 5:6 /proc/$$/fd/3 && 
  && test "$(stat -c "%a %u:%g %s %Y" /by-name)" = "640 5:6 3 1000000000" && ! chmod 700 /proc/self/status 3<&- 2>/dev/null
 USER builder
 WORKDIR /home/builder
-RUN test "$(id -u):$(id -g)" = 1000:1000 && touch mine
+RUN test "$(id -u):$(id -g)" = 1000:1000 && touch mine && mknod null c 1 3 2>&1 | grep -q "Operation not permitted"
 "#;
 
 /// A shell script that becomes `"$@"` in other surroundings.
@@ -120,11 +120,16 @@ fn sandbox_in_a_pods_namespace() {
         (
             "the same with SYS_ADMIN",
             format!("IDS=65536 PRIVATE=-m CAPS={DEFAULT},+sys_admin"),
+            "userns-range",
+        ),
+        (
+            "SYS_PTRACE, too",
+            format!("IDS=65536 PRIVATE=-m CAPS={DEFAULT},+sys_admin,+sys_ptrace"),
             "userns-given",
         ),
         (
             "the machine's mounts",
-            format!("IDS=65536 PRIVATE= CAPS={DEFAULT},+sys_admin"),
+            format!("IDS=65536 PRIVATE= CAPS={DEFAULT},+sys_admin,+sys_ptrace"),
             "userns-given",
         ),
         (

@@ -324,7 +324,7 @@ fn best_of_root(store: &Path, tried: &mut Tried) -> Ground {
         true => Rung::Root,
         false => Rung::UsernsGiven,
     };
-    if has_rights(own).is_ok() && enough.is_ok() {
+    if has_rights(own).and_then(|()| has_all(own)).is_ok() && enough.is_ok() {
         let possible = match probe::is_confined() {
             true => try_apart(probe::isolation),
             false => Ok(()),
@@ -427,6 +427,14 @@ fn has_rights(own: Rung) -> Result<(), Unavailable> {
     match own {
         Rung::Root => probe::require(&probe::FOR_ROOT, "the sandbox `root` needs"),
         _ => probe::require(&probe::FOR_GIVEN, "the sandbox `userns-given` needs"),
+    }
+}
+
+/// Whether there is nothing that a user namespace of kiln's own would add.
+fn has_all(own: Rung) -> Result<(), Unavailable> {
+    match own {
+        Rung::UsernsGiven => probe::require(&probe::FOR_ALL_OF_GIVEN, ""),
+        _ => Ok(()),
     }
 }
 

@@ -71,18 +71,24 @@ pub(super) const FOR_ROOT: [(KernelSet, &str); 10] = [
     (KernelSet::SYS_ADMIN, "SYS_ADMIN"),
 ];
 
-/// What the sandbox `userns-given` can't do without. Who may make no devices in it has none of them recorded.
-pub(super) const FOR_GIVEN: [(KernelSet, &str); 10] = [
+/// What the sandbox `userns-given` can't do without.
+pub(super) const FOR_GIVEN: [(KernelSet, &str); 8] = [
     (KernelSet::CHOWN, "CHOWN"),
     (KernelSet::DAC_OVERRIDE, "DAC_OVERRIDE"),
     (KernelSet::FOWNER, "FOWNER"),
     (KernelSet::FSETID, "FSETID"),
-    (KernelSet::MKNOD, "MKNOD"),
-    (KernelSet::SETFCAP, "SETFCAP"),
     (KernelSet::SETGID, "SETGID"),
     (KernelSet::SETPCAP, "SETPCAP"),
     (KernelSet::SETUID, "SETUID"),
     (KernelSet::SYS_ADMIN, "SYS_ADMIN"),
+];
+
+/// Without these, a namespace inside of the given one is better, in which root has them all: devices and capabilities of files are
+/// recorded for who may make them, and calls of a step's users are answered by who may look into their processes.
+pub(super) const FOR_ALL_OF_GIVEN: [(KernelSet, &str); 3] = [
+    (KernelSet::MKNOD, "MKNOD"),
+    (KernelSet::SETFCAP, "SETFCAP"),
+    (KernelSet::SYS_PTRACE, "SYS_PTRACE"),
 ];
 
 /// What root can't do without to take all its ids into a user namespace. Without the last, root itself can't be mapped to the
