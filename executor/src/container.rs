@@ -20,7 +20,7 @@ use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
-use crate::op::exec::{link_owners, links_to_kernel, network};
+use crate::op::exec::{has_devices, link_owners, links_to_kernel, network};
 use crate::op::file::Accounts;
 use crate::op::limits::Limiter;
 use crate::sandbox::{
@@ -231,6 +231,7 @@ fn run_in(
         network: network(options.network),
         mounts: mounts(options)?,
         links: link_owners(way.rung, &tree),
+        has_devices: has_devices(way.rung, &root, &argv, &services.layers, task)?,
         links_to_kernel: links_to_kernel(way.rung, &tree),
         rlimits: ulimit::rlimits(&options.limits.ulimits),
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),

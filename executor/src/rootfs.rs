@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use kiln_cache::OutputId;
 use kiln_image::contents::Contents;
 use kiln_image::tar::hides_all_below;
-use kiln_image::{DiffId, ImagePath, Kind, Node, NodeRef, Tree};
+use kiln_image::{Change, DiffId, ImagePath, Kind, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
@@ -32,6 +32,7 @@ pub(crate) struct RootFs {
     pub layers: Vec<DiffId>,
     parent: Option<Arc<RootFs>>,
     tree: OnceLock<Arc<Tree>>,
+    has_devices: OnceLock<bool>,
 }
 
 impl RootFs {
@@ -42,6 +43,7 @@ impl RootFs {
             layers,
             parent: None,
             tree: OnceLock::new(),
+            has_devices: OnceLock::new(),
         }
     }
 
@@ -54,6 +56,7 @@ impl RootFs {
             layers,
             parent: Some(parent.clone()),
             tree: OnceLock::new(),
+            has_devices: OnceLock::new(),
         }
     }
 
@@ -75,6 +78,22 @@ impl RootFs {
             tree.apply(index, &*layers.changeset(*layer, task)?);
         }
         Ok(self.tree.get_or_init(|| Arc::new(tree)).clone())
+    }
+
+    /// Whether a layer has a device node. Over those in `/dev` others are mounted.
+    pub(crate) fn has_devices(&self, layers: &Layers<'_>, task: &Task<'_>) -> Result<bool, Cause> {
+        if let Some(known) = self.has_devices.get() {
+            return Ok(*known);
+        }
+        let (below, done) = match &self.parent {
+            Some(parent) => (parent.has_devices(layers, task)?, parent.layers.len()),
+            None => (false, 0),
+        };
+        let mut found = below;
+        for layer in &self.layers[done..] {
+            found = found || layers.changeset(*layer, task)?.iter().any(is_device);
+        }
+        Ok(*self.has_devices.get_or_init(|| found))
     }
 
     /// The layers unpacked, bottom first, for an overlay. Overlayfs refuses a directory that is there twice, and of
@@ -168,4 +187,14 @@ pub(crate) fn unshared(found: NodeRef<'_>) -> Node {
             .wrapping_add(u64::from(found.layer) << 48);
     }
     node
+}
+
+/// Whether a change puts a device node anywhere but in `/dev`.
+fn is_device((path, change): (&ImagePath, &Change)) -> bool {
+    let kind = change.node().map(|node| &node.kind);
+    let is_device = matches!(
+        kind,
+        Some(Kind::CharDevice { .. } | Kind::BlockDevice { .. })
+    );
+    is_device && path.components().next() != Some(b"dev".as_slice())
 }

@@ -50,6 +50,8 @@ const CASES: &[Case] = cases![
     sandbox_opens_no_device_it_made,
     sandbox_makes_devices_for_those_who_may,
     sandbox_lets_users_change_what_they_may,
+    sandbox_lets_users_read_what_they_may,
+    sandbox_shows_devices_for_what_they_are,
     sandbox_keeps_access_lists,
     sandbox_shows_root_as_the_owner_of_the_kernels_files,
     sandbox_hides_the_masked_paths,
@@ -742,6 +744,51 @@ fn sandbox_lets_users_change_what_they_may() {
         };
     });
     prints(&done, allowed);
+}
+
+/// The same on all rungs, also where users are only believed in.
+fn sandbox_lets_users_read_what_they_may() {
+    let image = Image::new();
+    let made = image.shell(
+        "mkdir -m 700 /closed; mkdir -m 711 /pass; mkdir -m 744 /list; for f in /closed/f /pass/f /list/f /secret /group /own; do echo x >$f; done
+        chmod 600 /secret /own; chmod 640 /group; chown 0:50 /group; chown 1000 /own; ln -s /closed/f /link; ln -s pass/f /way; cp /bin/busybox /prog; chmod 744 /prog",
+    );
+    prints(&made, "");
+    let allowed = "cat /group\ncat /own\ncat /pass/f\ncat /way\ntest -r /group\ncd /pass\ncat /proc/self/status\ncat /dev/null\n\
+        cd /; cat pass/f\ntest -x /bin/sh\ntest ! -e /closed/f\n";
+    let refused = "cat /closed/f\ncat /secret\nls /closed\nls /pass\ncat /list/f\ncd /closed\ncd /list\ntest -r /secret\n\
+        cat /link\n/prog true\ntest -x /prog\nreadlink /closed/l\n";
+    let script = format!(
+        "while read c; do sh -c \"$c\" >/dev/null 2>&1 && echo \"$c\"; done <<'E'\n{refused}{allowed}E\ntrue"
+    );
+    let done = image.shell_with(&script, |spec| {
+        spec.user = User {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![50],
+        };
+    });
+    prints(&done, allowed);
+}
+
+/// Where no device can be made, a step that is likely to have some is told of them.
+fn sandbox_shows_devices_for_what_they_are() {
+    let image = Image::new();
+    let likely = |spec: &mut SandboxSpec| spec.has_devices = true;
+    let look = "stat -c '%n %F %t:%T %a %u:%g' /n /d/b; test -c /n && test -b /d/b && echo devices";
+    let seen =
+        "/n character special file 1:3 640 7:8\n/d/b block special file 7:c 644 0:0\ndevices\n";
+    let make = format!(
+        "mknod /n c 1 3; chmod 640 /n; chown 7:8 /n; mkdir -m 700 /d; mknod /d/b b 7 12; {look}"
+    );
+    prints(&image.shell_with(&make, likely), seen);
+    prints(&image.shell_with(look, likely), seen);
+    let user = image.shell_with("stat -c %F /n /d/b; true", |spec| {
+        likely(spec);
+        spec.user.uid = 1000;
+    });
+    let refused = "character special file\nstat: can't stat '/d/b': Permission denied\n";
+    prints(&user, refused);
 }
 
 /// They may name users who have no id here: then the mode follows the list and the list the mode all the same.

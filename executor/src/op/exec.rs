@@ -99,6 +99,7 @@ pub(crate) fn run(
         mounts: mounts(op, place.rung, place.mounts.specs.clone(), services)?,
         links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
         own: Some(services.store.root().to_owned()),
+        has_devices: has_devices(place.rung, root, &op.argv, &services.layers, task)?,
         links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
         rlimits: ulimit::rlimits(&op.limits.ulimits),
         shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
@@ -139,6 +140,19 @@ pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32
             )
         })
         .collect()
+}
+
+/// Whether there are device nodes in the image, or the command line says that there will be, for a rung that records them and nothing else.
+pub(crate) fn has_devices(
+    rung: Rung,
+    root: &RootFs,
+    argv: &[String],
+    layers: &Layers<'_>,
+    task: &Task<'_>,
+) -> Result<bool, Cause> {
+    let makes = || argv.iter().any(|word| word.contains("mknod"));
+    let matters = rung.records_devices() && !rung.records_owners();
+    Ok(matters && (makes() || root.has_devices(layers, task)?))
 }
 
 /// Names of the image's symlinks that lead to `/proc`, `/dev` or `/sys`, for a rung that can't mount them.

@@ -280,18 +280,18 @@ fn prepare(
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     identity::give_streams(&spec.user);
-    let scope = Scope::of(spec.rung);
-    if scope == Some(Scope::Everything) {
+    let scope = Scope::of(spec);
+    if let Some(scope @ Scope::Everything { .. }) = scope {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
         // answered only once kiln has been told of the listener: none may be made before.
         let limited = identity::limit_bounding_set(spec.capabilities);
         stage("limit the capabilities", limited)?;
-        let listener = sys::load_seccomp_listener(&seccomp::notifying(Scope::Everything));
+        let listener = sys::load_seccomp_listener(&seccomp::notifying(scope));
         prepared.listener = Some(stage("load the filter of the recorder", listener)?);
         return Ok(prepared);
     }
-    if scope == Some(Scope::Devices) {
-        record_devices(stubs, reporter);
+    if let Some(scope @ Scope::Devices { .. }) = scope {
+        record_devices(scope, stubs, reporter);
     }
     stage(
         "change to the user",
@@ -310,8 +310,8 @@ fn find_changes(root: &Root) -> sys::Result<Option<Changed>> {
 }
 
 /// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
-fn record_devices(stubs: &Stubs, reporter: &OwnedFd) {
-    if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(Scope::Devices)) {
+fn record_devices(scope: Scope, stubs: &Stubs, reporter: &OwnedFd) {
+    if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(scope)) {
         let prepared = Prepared {
             listener: Some(listener),
             ..Prepared::default()

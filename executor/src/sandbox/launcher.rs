@@ -466,7 +466,7 @@ fn last_words(
 /// Has the step's calls answered.
 fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys::Result<Recorder> {
     let parts = Parts {
-        scope: Scope::of(spec.rung).unwrap_or(Scope::Devices),
+        scope: Scope::of(spec).unwrap_or(Scope::Devices { looks: false }),
         listener,
         step: step
             .try_clone()

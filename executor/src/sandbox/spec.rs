@@ -52,6 +52,8 @@ pub struct SandboxSpec {
     /// The directory that is kiln's own. What is mounted from there is, on a rung that can't mount, moved for as long as the step runs,
     /// and nothing else ever is.
     pub own: Option<PathBuf>,
+    /// Whether the step is likely to have device nodes in its root filesystem, for a rung that records them.
+    pub has_devices: bool,
     /// Names of symlinks in the image that lead to `/proc` or `/dev`, for a rung that can't mount them.
     pub links_to_kernel: Vec<Vec<u8>>,
     /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
@@ -82,6 +84,7 @@ impl SandboxSpec {
             terminal: false,
             links: HashMap::new(),
             own: None,
+            has_devices: false,
             links_to_kernel: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
         }

@@ -67,6 +67,11 @@ impl Book {
         }
     }
 
+    /// Whether a record could be had of an object, if there were one.
+    pub(super) fn can_tell(&self, object: &OwnedFd) -> bool {
+        rustix::fs::getxattr(name(object), XATTR, &mut [0; 128]) != Err(Errno::NOTSUP)
+    }
+
     fn look_up_listed(&self, object: &OwnedFd) -> Option<Record> {
         if self.listed.is_empty() && self.links.is_empty() {
             return None;
@@ -126,7 +131,7 @@ impl Book {
     }
 
     /// Where the object is in the step's root, without the first slash.
-    fn path(&self, object: &OwnedFd) -> Option<Vec<u8>> {
+    pub(super) fn path(&self, object: &OwnedFd) -> Option<Vec<u8>> {
         let path = rustix::fs::readlinkat(&*self.proc, name(object), Vec::new()).ok()?;
         path.as_bytes().strip_prefix(b"/").map(<[u8]>::to_vec)
     }

@@ -75,6 +75,15 @@ pub(super) enum Call {
     /// access(2).
     Access {
         at: At,
+        mode: i32,
+    },
+    /// chdir(2).
+    Enter {
+        at: At,
+    },
+    /// readlink(2).
+    ReadLink {
+        at: At,
     },
     Execute {
         at: At,
@@ -256,7 +265,15 @@ impl Call {
                     };
                 }
                 libc::SYS_chmod => return Self::ChangeMode { at: here(0, true) },
-                libc::SYS_access => return Self::Access { at: here(0, true) },
+                libc::SYS_access => {
+                    return Self::Access {
+                        at: here(0, true),
+                        mode: int(1),
+                    };
+                }
+                libc::SYS_readlink => {
+                    return Self::ReadLink { at: here(0, false) };
+                }
                 _ => {}
             }
         }
@@ -330,8 +347,18 @@ impl Call {
             libc::SYS_fchmodat => Self::ChangeMode { at: at(0, 0) },
             FCHMODAT2 => Self::ChangeMode { at: at(0, int(3)) },
             libc::SYS_utimensat => Self::ChangeTimes { at: at(0, int(3)) },
-            libc::SYS_faccessat => Self::Access { at: at(0, 0) },
-            libc::SYS_faccessat2 => Self::Access { at: at(0, int(3)) },
+            libc::SYS_faccessat => Self::Access {
+                at: at(0, 0),
+                mode: int(2),
+            },
+            libc::SYS_faccessat2 => Self::Access {
+                at: at(0, int(3)),
+                mode: int(2),
+            },
+            libc::SYS_chdir => Self::Enter { at: here(0, true) },
+            libc::SYS_readlinkat => Self::ReadLink {
+                at: at(0, libc::AT_SYMLINK_NOFOLLOW),
+            },
             libc::SYS_execve => Self::Execute { at: here(0, true) },
             libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
             libc::SYS_prctl => Self::Control {
@@ -352,6 +379,33 @@ impl Call {
                 out: Some(a[3]).filter(|address| *address != 0),
             },
             _ => IdentityCall::of(note).map_or(Self::Other, Self::Identity),
+        }
+    }
+}
+
+impl Call {
+    /// The paths that the caller has to find the way along.
+    pub(super) const fn paths(&self) -> [Option<&At>; 2] {
+        match self {
+            Self::Rename { from, to } | Self::HardLink { from, to } => [Some(from), Some(to)],
+            Self::Chown { at, .. }
+            | Self::Stat { at, .. }
+            | Self::Statx { at, .. }
+            | Self::Open { at, .. }
+            | Self::MakeDirectory { at, .. }
+            | Self::MakeNode { at, .. }
+            | Self::MakeLink { at, .. }
+            | Self::Remove { at }
+            | Self::ChangeMode { at }
+            | Self::ChangeTimes { at }
+            | Self::Access { at, .. }
+            | Self::Enter { at }
+            | Self::ReadLink { at }
+            | Self::Execute { at }
+            | Self::ChangeAttribute { at, .. }
+            | Self::ShowAttribute { at, .. }
+            | Self::ListAttributes { at, .. } => [Some(at), None],
+            _ => [None, None],
         }
     }
 }
@@ -402,27 +456,51 @@ type Wanted = (i64, Option<(usize, u32)>);
 /// The calls that the recorder answers.
 pub(in crate::sandbox) fn wanted(scope: Scope) -> Vec<Wanted> {
     match scope {
-        Scope::Everything => all(),
-        Scope::Devices => devices(),
+        Scope::Everything { reads } => all(reads),
+        Scope::Devices { looks } => devices(looks),
     }
 }
 
 /// Calls that make nodes, for nodes whose type has the bit that devices have and files, FIFOs and sockets don't, and calls that could write
 /// the record of one.
-fn devices() -> Vec<Wanted> {
+fn devices(looks: bool) -> Vec<Wanted> {
     let makes = |argument| Some((argument, libc::S_IFCHR));
     let mut calls = vec![(libc::SYS_mknodat, makes(2))];
     #[cfg(target_arch = "x86_64")]
     calls.push((libc::SYS_mknod, makes(1)));
     calls.extend(attribute::CALLS.map(|call| (call, None)));
+    if looks {
+        let old = old_looks();
+        let looks = [libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx];
+        let all = looks.into_iter().chain(old).chain(LISTS);
+        calls.extend(all.map(|call| (call, None)));
+    }
     calls
 }
 
-fn all() -> Vec<Wanted> {
+/// Calls that list the names of attributes.
+const LISTS: [i64; 3] = [
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_flistxattr,
+];
+
+#[cfg(target_arch = "x86_64")]
+fn old_looks() -> Vec<i64> {
+    vec![libc::SYS_stat, libc::SYS_lstat]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn old_looks() -> Vec<i64> {
+    Vec::new()
+}
+
+fn all(reads: bool) -> Vec<Wanted> {
     // A file that is only read is nobody's to record.
     let writes = libc::O_CREAT | TEMPORARY | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
-    let writes = |argument| Some((argument, writes.cast_unsigned()));
-    let asks_for_writing = |argument| Some((argument, libc::W_OK.cast_unsigned()));
+    let unless_all = |asked: Option<(usize, u32)>| asked.filter(|_| !reads);
+    let writes = |argument| unless_all(Some((argument, writes.cast_unsigned())));
+    let asks_for_writing = |argument| unless_all(Some((argument, libc::W_OK.cast_unsigned())));
     let mut calls = vec![
         (libc::SYS_openat, writes(2)),
         (libc::SYS_faccessat, asks_for_writing(2)),
@@ -479,10 +557,13 @@ fn all() -> Vec<Wanted> {
         libc::SYS_getxattr,
         libc::SYS_lgetxattr,
         libc::SYS_fgetxattr,
-        libc::SYS_listxattr,
-        libc::SYS_llistxattr,
-        libc::SYS_flistxattr,
     ];
+    calls.extend(LISTS.map(|call| (call, None)));
+    if reads {
+        calls.extend([(libc::SYS_chdir, None), (libc::SYS_readlinkat, None)]);
+        #[cfg(target_arch = "x86_64")]
+        calls.push((libc::SYS_readlink, None));
+    }
     let identity = [
         libc::SYS_getuid,
         libc::SYS_geteuid,

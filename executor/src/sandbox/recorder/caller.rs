@@ -157,6 +157,11 @@ impl Place {
         self.from.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
     }
 
+    /// The directory that a relative path leads from.
+    pub(super) fn base(&self) -> Option<&OwnedFd> {
+        self.from.as_ref()
+    }
+
     pub(super) fn path(&self) -> &CString {
         &self.path
     }

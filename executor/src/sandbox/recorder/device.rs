@@ -1,7 +1,8 @@
 //! Device nodes for a step that has all its ids but is in a user namespace, where the kernel makes none (mknod(2)).
 //!
-//! A device becomes an empty file of the caller's with a record. Calls that look at it are *not* answered from here, so the step that
-//! made a device sees an empty file: asking for each stat(2) would make programs that look at many files several times slower.
+//! A device becomes an empty file of the caller's with a record. Asking for each stat(2) would make programs that look at many files several times
+//! slower, so calls that look are answered from here only in a step that is likely to have devices: because its image does, or because its
+//! command line names mknod. In others a device looks like the empty file that it is.
 
 use super::caller::{Answered, Caller};
 use super::{At, Server};
@@ -74,6 +75,15 @@ impl Server {
         })?;
         Ok(Reply::Value(0))
     }
+}
+
+/// Whether a caller, whose identity is real, gets to see what there is at a place.
+pub(super) fn sees(caller: &Caller<'_>, at: &At) -> bool {
+    // What is in the caller's memory can be read only as who this thread is.
+    let (Ok(actor), Ok(place)) = (Actor::of(caller), caller.place(at)) else {
+        return false;
+    };
+    actor.acting(|| place.open().map(drop)).is_ok()
 }
 
 impl Actor {

@@ -29,8 +29,9 @@ mod heirloom;
 mod identities;
 mod identity;
 mod permission;
+mod way;
 
-use super::{RootSpec, Rung, User};
+use super::{RootSpec, SandboxSpec, User};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
@@ -55,18 +56,22 @@ pub(super) use call::wanted;
 /// What there is to record of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Owners, devices and identities.
-    Everything,
-    /// Device nodes alone ([`device`]).
-    Devices,
+    /// Owners, devices and identities. `reads`: and whether a user may read what they read ([`way`]).
+    Everything { reads: bool },
+    /// Device nodes alone ([`device`]). `looks`: and that they look like some.
+    Devices { looks: bool },
 }
 
 impl Scope {
     /// `None` where the kernel does it all.
-    pub(super) const fn of(rung: Rung) -> Option<Self> {
-        match rung {
-            _ if rung.records_owners() => Some(Self::Everything),
-            _ if rung.records_devices() => Some(Self::Devices),
+    pub(super) const fn of(spec: &SandboxSpec) -> Option<Self> {
+        match spec.rung {
+            rung if rung.records_owners() => Some(Self::Everything {
+                reads: spec.user.uid != 0,
+            }),
+            rung if rung.records_devices() => Some(Self::Devices {
+                looks: spec.has_devices,
+            }),
             _ => None,
         }
     }
@@ -119,12 +124,12 @@ impl Recorder {
         } = parts;
         let first = Identity::of(&parts.user);
         sys::take_turns(listener.as_fd());
-        if scope == Scope::Devices {
+        if matches!(scope, Scope::Devices { .. }) {
             let _ = ready.send(Ok(()));
         }
         let serve = move || {
             // Most steps make no devices, and need nobody in their namespaces.
-            if scope == Scope::Devices && !awaits_call(&listener) {
+            if matches!(scope, Scope::Devices { .. }) && !awaits_call(&listener) {
                 return Captured::new();
             }
             match enter(&step, book.proc()) {
@@ -151,7 +156,7 @@ impl Recorder {
     /// Waits for its end, which comes with the step's. `None` if owners were not to be recorded.
     pub(super) fn finish(self) -> Option<Captured> {
         let captured = self.thread.join().unwrap_or_default();
-        (self.scope == Scope::Everything).then_some(captured)
+        matches!(self.scope, Scope::Everything { .. }).then_some(captured)
     }
 }
 
@@ -287,6 +292,9 @@ impl Server {
     }
 
     fn file_call(&mut self, caller: &Caller<'_>, call: Call) -> Answered<Reply> {
+        if self.scope == (Scope::Everything { reads: true }) {
+            self.check_ways(caller, &call)?;
+        }
         match call {
             Call::Chown { at, uid, gid } => self.chown(caller, &at, uid, gid),
             Call::Stat { at, out } => self.stat(caller, &at, out),
@@ -308,7 +316,8 @@ impl Server {
                 self.keep_record(caller, &at);
                 Ok(Reply::Continue)
             }
-            Call::Access { at } => self.access(caller, &at),
+            Call::Access { at, mode } => self.access(caller, &at, mode),
+            Call::Enter { at } => self.enter(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
             Call::ChangeAttribute { at, request } => self.change_attribute(caller, &at, request),
             Call::ShowAttribute {
@@ -365,7 +374,9 @@ impl Server {
         let Ok(mut stat) = sys::stat_of(object.as_raw_fd()) else {
             return Ok(Reply::Continue);
         };
-        (stat.st_uid, stat.st_gid) = (record.uid, record.gid);
+        if matches!(self.scope, Scope::Everything { .. }) {
+            (stat.st_uid, stat.st_gid) = (record.uid, record.gid);
+        }
         if let Some(device) = record.device {
             stat.st_mode = (stat.st_mode & 0o7777) | device_type(&device);
             stat.st_rdev = rustix::fs::makedev(device.major, device.minor);
@@ -387,7 +398,9 @@ impl Server {
         let Ok(mut statx) = sys::statx_of(object.as_raw_fd(), flags, mask) else {
             return Ok(Reply::Continue);
         };
-        (statx.stx_uid, statx.stx_gid) = (record.uid, record.gid);
+        if matches!(self.scope, Scope::Everything { .. }) {
+            (statx.stx_uid, statx.stx_gid) = (record.uid, record.gid);
+        }
         if let Some(device) = record.device {
             let kind = device_type(&device);
             let mode = (u32::from(statx.stx_mode) & 0o7777) | kind;
@@ -403,13 +416,17 @@ impl Server {
     fn recorded(&self, caller: &Caller<'_>, at: &At) -> Option<(OwnedFd, Record)> {
         let object = caller.place(at).and_then(Place::open).ok()?;
         let record = self.book.look_up(&object);
+        if matches!(self.scope, Scope::Devices { .. }) {
+            record.device?;
+            device::sees(caller, at).then_some(())?;
+        }
         let tells_more = !record.is_plain() || self.is_foreign(&object);
         tells_more.then_some((object, record))
     }
 
     /// Whether its owner has no id here, as that of `/proc`, `/sys` and the machine's devices: for the step that is root.
     fn is_foreign(&self, object: &OwnedFd) -> bool {
-        self.scope == Scope::Everything
+        matches!(self.scope, Scope::Everything { .. })
             && rustix::fs::fstat(object).is_ok_and(|stat| stat.st_uid != 0 || stat.st_gid != 0)
     }
 
@@ -540,10 +557,14 @@ impl Server {
     ) -> Answered<Reply> {
         let (number, device) = (device, device::device(mode, device));
         let device = match (self.scope, device) {
-            (Scope::Everything, Some(device)) => device,
-            (Scope::Everything, None) => return self.make_plain_node(caller, at, mode, number),
-            (Scope::Devices, Some(device)) => return self.make_device(caller, at, mode, device),
-            (Scope::Devices, None) => return Ok(Reply::Continue),
+            (Scope::Everything { .. }, Some(device)) => device,
+            (Scope::Everything { .. }, None) => {
+                return self.make_plain_node(caller, at, mode, number);
+            }
+            (Scope::Devices { .. }, Some(device)) => {
+                return self.make_device(caller, at, mode, device);
+            }
+            (Scope::Devices { .. }, None) => return Ok(Reply::Continue),
         };
         let who = self.identity(caller);
         if !who.is_root() {
@@ -586,6 +607,7 @@ impl Server {
     /// could not have got here without the rights of all others.
     fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
+        self.check_program(&who, caller, at)?;
         let mut becomes = who.clone();
         let set = match who.is_root() {
             true => None,

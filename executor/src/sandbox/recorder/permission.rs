@@ -1,13 +1,14 @@
 //! What a process may do that believes to be a user: the mode bits and owners as the kernel checks them for real users.
 //!
 //! Checked is what changes a tree: making, removing, renaming and linking in a directory, opening a file to write, changing a mode, and
-//! access(2) for writing. Reading and searching are not, as being asked about each open(2) would make programs several times slower. What
-//! is wrong with a call for other reasons is the kernel's to tell.
+//! access(2) for writing. Reading and searching are checked as well in a step that begins as a user ([`super::way`]); of one that
+//! begins as root, who may read all, each open(2) would have to be asked about for the sake of those it becomes. What is wrong with a call
+//! for other reasons is the kernel's to tell.
 
 use super::call::At;
 use super::caller::{Answered, Caller};
 use super::identity::Identity;
-use super::{Server, TEMPORARY, access_list};
+use super::{Scope, Server, TEMPORARY, access_list};
 use crate::sys::Reply;
 use kiln_image::acl::Visitor;
 use nix::libc;
@@ -15,8 +16,9 @@ use rustix::fs::Stat;
 use std::os::fd::OwnedFd;
 
 /// Mode bits of one class.
+const READ: u32 = 4;
 const WRITE: u32 = 2;
-const SEARCH: u32 = 1;
+pub(super) const SEARCH: u32 = 1;
 
 impl Server {
     /// unlink(2), rmdir(2).
@@ -77,15 +79,46 @@ impl Server {
         Ok(Reply::Continue)
     }
 
-    /// access(2) for writing.
-    pub(super) fn access(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+    /// access(2).
+    pub(super) fn access(&self, caller: &Caller<'_>, at: &At, mode: i32) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root()
             && let Ok(object) = caller.place(at)?.open()
         {
-            self.check(&who, &object, WRITE)?;
+            let wanted = mode.cast_unsigned() & 7;
+            let checked = if self.checks_reading() { 7 } else { WRITE };
+            self.check(&who, &object, wanted & checked)?;
         }
         Ok(Reply::Continue)
+    }
+
+    /// chdir(2).
+    pub(super) fn enter(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if let Ok(object) = caller.place(at)?.open() {
+            self.check(&who, &object, SEARCH)?;
+        }
+        Ok(Reply::Continue)
+    }
+
+    /// execve(2).
+    pub(super) fn check_program(
+        &self,
+        who: &Identity,
+        caller: &Caller<'_>,
+        at: &At,
+    ) -> Answered<()> {
+        if self.checks_reading()
+            && !who.is_root()
+            && let Ok(object) = caller.place(at)?.open()
+        {
+            self.check(who, &object, SEARCH)?; // to execute is the same bit
+        }
+        Ok(())
+    }
+
+    pub(super) fn checks_reading(&self) -> bool {
+        self.scope == (Scope::Everything { reads: true })
     }
 
     /// setxattr(2), removexattr(2): attributes of users are for who may write, access lists for who owns, others for root.
@@ -97,7 +130,11 @@ impl Server {
     ) -> Answered<()> {
         let is_of = |class: &[u8]| name.starts_with(class);
         if is_of(b"user.") {
-            return self.check(who, object, WRITE);
+            let sticky = is_sticky(object);
+            return match sticky && !self.owns(who, object) {
+                true => Err(libc::EPERM),
+                false => self.check(who, object, WRITE),
+            };
         }
         let others = is_of(b"security.") || is_of(b"trusted.");
         match others || is_of(b"system.") && !self.owns(who, object) {
@@ -114,12 +151,19 @@ impl Server {
         at: &At,
         flags: i32,
     ) -> Answered<()> {
-        let writes = flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC) != 0;
-        if who.is_root() || !writes || flags & (libc::O_EXCL | TEMPORARY) != 0 {
+        let mut wanted = 0;
+        if flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC) != 0 {
+            wanted |= WRITE;
+        }
+        let reads = flags & (libc::O_WRONLY | libc::O_PATH) == 0;
+        if reads && self.checks_reading() {
+            wanted |= READ;
+        }
+        if who.is_root() || wanted == 0 || flags & (libc::O_EXCL | TEMPORARY) != 0 {
             return Ok(());
         }
         match caller.place(at)?.open() {
-            Ok(object) => self.check(who, &object, WRITE),
+            Ok(object) => self.check(who, &object, wanted),
             Err(_) => Ok(()),
         }
     }
@@ -136,7 +180,7 @@ impl Server {
             return Ok(());
         };
         self.check_entry(who, &parent)?;
-        let sticky = stat(&parent).is_some_and(|stat| stat.st_mode & libc::S_ISVTX != 0);
+        let sticky = is_sticky(&parent);
         match place.open() {
             Ok(object) if sticky && !self.owns(who, &parent) && !self.owns(who, &object) => {
                 Err(libc::EPERM)
@@ -149,7 +193,7 @@ impl Server {
         who.is_root() || self.book.look_up(object).uid == who.user.files
     }
 
-    fn check(&self, who: &Identity, object: &OwnedFd, wanted: u32) -> Answered<()> {
+    pub(super) fn check(&self, who: &Identity, object: &OwnedFd, wanted: u32) -> Answered<()> {
         let Some(stat) = stat(object) else {
             return Ok(());
         };
@@ -159,6 +203,9 @@ impl Server {
             return Ok(());
         }
         let record = self.book.look_up(object);
+        if wanted & WRITE == 0 && !self.book.can_tell(object) {
+            return Ok(()); // a secret on a tmpfs before Linux 6.6 is whose it is said to be
+        }
         let may = match access_list::of(object) {
             Some(list) => {
                 let (uid, groups) = (who.user.files, &who.all_groups()[..]);
@@ -182,6 +229,12 @@ fn granted(who: &Identity, (uid, gid): (u32, u32), mode: u32) -> u32 {
     } else {
         mode & 7
     }
+}
+
+/// Whether it is a directory in which things are their owners'.
+fn is_sticky(object: &OwnedFd) -> bool {
+    const STICKY: u32 = libc::S_IFDIR | libc::S_ISVTX;
+    stat(object).is_some_and(|stat| stat.st_mode & STICKY == STICKY)
 }
 
 fn stat(object: &OwnedFd) -> Option<Stat> {

@@ -40,8 +40,8 @@ mod tests {
     #[test]
     fn whatever_changes_attributes_is_sent_on_all_architectures() {
         let filters = [
-            notifying(Scope::Everything),
-            notifying(Scope::Devices),
+            notifying(Scope::Everything { reads: false }),
+            notifying(Scope::Devices { looks: true }),
             asking(),
         ];
         for program in filters {

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn calls_that_make_or_look_are_sent() {
-        let program = notifying(Scope::Everything);
+        let program = notifying(Scope::Everything { reads: false });
         let (architecture, _) = ARCHITECTURES[0];
         let asked = |call: libc::c_long, argument| {
             verdict(
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn devices_alone_may_be_sent() {
-        let program = notifying(Scope::Devices);
+        let program = notifying(Scope::Devices { looks: false });
         let (architecture, _) = ARCHITECTURES[0];
         let made = |mode: u32| {
             let call = u32::try_from(libc::SYS_mknodat).expect("a number");
@@ -104,5 +104,24 @@ mod tests {
         }
         let stat = u32::try_from(libc::SYS_newfstatat).expect("a number");
         assert_eq!(verdict(&program, architecture, stat, u32::MAX), ALLOW.k);
+        let program = notifying(Scope::Devices { looks: true });
+        assert_eq!(verdict(&program, architecture, stat, u32::MAX), NOTIFY.k);
+    }
+
+    #[test]
+    fn what_a_user_reads_is_sent_where_that_is_checked() {
+        let (architecture, _) = ARCHITECTURES[0];
+        for (call, alone) in [
+            (libc::SYS_openat, 0),
+            (libc::SYS_faccessat, libc::R_OK),
+            (libc::SYS_chdir, 0),
+        ] {
+            let call = u32::try_from(call).expect("a number");
+            for (reads, expected) in [(false, ALLOW.k), (true, NOTIFY.k)] {
+                let program = notifying(Scope::Everything { reads });
+                let asked = verdict(&program, architecture, call, alone.cast_unsigned());
+                assert_eq!(asked, expected, "{call}");
+            }
+        }
     }
 }
