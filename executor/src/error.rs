@@ -520,6 +520,10 @@ fn download_help(error: &FetchError) -> Option<&'static str> {
             source: TransportError::Tls(_),
             ..
         } => Some("the certificate of a private authority is given with `SSL_CERT_FILE`"),
+        FetchError::Unreachable {
+            source: TransportError::Proxy(_),
+            ..
+        } => Some(PROXY_HELP),
         FetchError::Unreachable { .. } => {
             Some("check the address and the network; one with `--checksum` is not asked for again")
         }
@@ -543,6 +547,10 @@ fn registry_help(error: &RegistryError) -> Option<&'static str> {
         } => Some(
             "a private authority is given with `SSL_CERT_FILE` or in `/etc/kiln/certs.d/HOST/ca.crt`; `--tls-verify=false` does without",
         ),
+        RegistryError::Unreachable {
+            source: TransportError::Proxy(_),
+            ..
+        } => Some(PROXY_HELP),
         RegistryError::Unreachable { .. } => {
             Some("check the name and the network; an image that is in the store is not asked for")
         }
@@ -555,6 +563,9 @@ fn registry_help(error: &RegistryError) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// What to try where a proxy is the trouble.
+const PROXY_HELP: &str = "`HTTP_PROXY` and `HTTPS_PROXY` name it, as `http://USER:PASSWORD@HOST:PORT`; what `NO_PROXY` lists goes without";
 
 /// Whether a full disk is behind it.
 fn is_full(cause: &Cause) -> bool {

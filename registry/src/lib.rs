@@ -32,6 +32,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod fetch;
+mod forwarded;
 mod host;
 mod hosts;
 mod mirrors;

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use ureq::ProxyProtocol;
+
+use crate::error::TransportError;
 use crate::host::{Scheme, Url, host_of, is_loopback};
 
 /// Proxies by what they are for, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say. `Debug` shows no passwords.
@@ -34,6 +37,70 @@ impl Proxy {
             .iter()
             .any(|entry| covers(&entry.trim().to_ascii_lowercase(), host, url.port()))
     }
+}
+
+/// A proxy that is taken, as people are told of it: without its password.
+#[derive(Debug, Clone)]
+pub(crate) struct Via {
+    name: String,
+    /// Whether hosts beyond it are its own business: it looks up their names and calls them.
+    calls: bool,
+    has_password: bool,
+}
+
+impl std::fmt::Display for Via {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the proxy `{}`", self.name)
+    }
+}
+
+impl Via {
+    pub(crate) fn of(proxy: &ureq::Proxy) -> Self {
+        Via {
+            name: format!("{}:{}", proxy.host(), proxy.port()),
+            calls: matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https),
+            has_password: proxy.username().is_some(),
+        }
+    }
+
+    /// A failure on the way to `host`, by its true name.
+    pub(crate) fn blamed(&self, error: TransportError, host: &str) -> TransportError {
+        match error {
+            TransportError::Proxy(problem) => match status_in(&problem) {
+                Some(status) => self.refused(status, host),
+                None => TransportError::Proxy(format!("`{}`: {problem}", self.name)),
+            },
+            TransportError::Refused | TransportError::UnknownHost if self.calls => {
+                TransportError::Proxy(format!("`{}` can't be reached: {error}", self.name))
+            }
+            TransportError::Refused | TransportError::UnknownHost => {
+                TransportError::Proxy(format!("by way of `{}`: {error}", self.name))
+            }
+            other => other,
+        }
+    }
+
+    /// It answered with this status where it should have brought the client to `host`.
+    pub(crate) fn refused(&self, status: u16, host: &str) -> TransportError {
+        let name = &self.name;
+        let problem = match status {
+            401 | 407 if self.has_password => {
+                format!("`{name}` does not take the user name and password ({status})")
+            }
+            401 | 407 => format!("`{name}` wants a user name and password ({status})"),
+            502..=504 => {
+                let text = format!("{self} answered {status} for `{host}`");
+                return TransportError::Cut(text);
+            }
+            _ => format!("`{name}` makes no connection to `{host}` ({status})"),
+        };
+        TransportError::Proxy(problem)
+    }
+}
+
+/// The status in what the HTTP library says of a tunnel that wasn't made: `proxy server responded 403/403`.
+fn status_in(problem: &str) -> Option<u16> {
+    problem.rsplit_once('/')?.1.parse().ok()
 }
 
 fn covers(entry: &str, host: &str, port: u16) -> bool {
@@ -147,5 +214,53 @@ mod tests {
             assert_eq!(proxy.to_reach(&Url::parse(address).unwrap()), expected);
         }
         assert!(!format!("{proxy:?}").contains("secret"));
+    }
+
+    #[test]
+    fn failures_are_told_of_whom_they_are() {
+        let proxy = |address: &str| Via::of(&ureq::Proxy::new(address).unwrap());
+        let failed = |status: u16| {
+            TransportError::Proxy(format!("proxy server responded {status}/{status}"))
+        };
+        for (address, error, told) in [
+            (
+                "http://p:1",
+                failed(407),
+                "proxy: `p:1` wants a user name and password (407)",
+            ),
+            (
+                "http://me:x@p:1",
+                failed(407),
+                "proxy: `p:1` does not take the user name and password (407)",
+            ),
+            (
+                "http://p:1",
+                failed(403),
+                "proxy: `p:1` makes no connection to `r:5000` (403)",
+            ),
+            (
+                "http://p:1",
+                failed(503),
+                "the connection was cut: the proxy `p:1` answered 503 for `r:5000`",
+            ),
+            (
+                "http://p:1",
+                TransportError::Refused,
+                "proxy: `p:1` can't be reached: connection refused",
+            ),
+            (
+                "http://p:1",
+                TransportError::UnknownHost,
+                "proxy: `p:1` can't be reached: host name not found",
+            ),
+            (
+                "socks5://p:1",
+                TransportError::Refused,
+                "proxy: by way of `p:1`: connection refused",
+            ),
+            ("http://p:1", TransportError::Stopped, "stopped"),
+        ] {
+            assert_eq!(proxy(address).blamed(error, "r:5000").to_string(), told);
+        }
     }
 }

@@ -17,6 +17,7 @@ use ureq::unversioned::transport::{
     RustlsConnector, ShutdownHandle, SocksConnector, Transport,
 };
 
+use crate::forwarded::Forwarder;
 use crate::stop::{GaveUp, Stopper};
 use crate::waits::Pace;
 
@@ -24,10 +25,15 @@ use crate::waits::Pace;
 const MOST_ADDRESSES: usize = 8;
 
 /// All that leads to a connection: the proxy, the socket, TLS.
-pub(crate) fn connector(stopper: &Stopper, stall_timeout: Duration) -> impl Connector {
+pub(crate) fn connector(
+    stopper: &Stopper,
+    stall_timeout: Duration,
+    forwarder: Option<&Forwarder>,
+) -> impl Connector {
     let sockets = Sockets {
         stopper: stopper.clone(),
         stall_timeout,
+        forwarder: forwarder.cloned(),
     };
     ().chain(SocksConnector::default())
         .chain(ConnectProxyConnector::default())
@@ -39,6 +45,8 @@ pub(crate) fn connector(stopper: &Stopper, stall_timeout: Duration) -> impl Conn
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) stopper: Stopper,
+    /// Whose name it is, where requests don't go to their host.
+    pub(crate) forwarder: Option<Forwarder>,
 }
 
 impl Resolver for Names {
@@ -48,6 +56,10 @@ impl Resolver for Names {
         _config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
+        let uri = self
+            .forwarder
+            .as_ref()
+            .map_or(uri, |forwarder| &forwarder.place);
         let name = uri.scheme().zip(uri.authority());
         let name = name.and_then(|(scheme, host)| DefaultResolver::host_and_port(scheme, host));
         let name = name.ok_or_else(|| Error::BadUri(uri.to_string()))?;
@@ -71,6 +83,7 @@ struct Sockets {
     stopper: Stopper,
     /// How long the other side may take nothing.
     stall_timeout: Duration,
+    forwarder: Option<Forwarder>,
 }
 
 impl<In: Transport> Connector<In> for Sockets {
@@ -105,6 +118,11 @@ impl<In: Transport> Connector<In> for Sockets {
             read_limit: None,
             write_limit: None,
             taken: Pace::new(self.stall_timeout),
+            forwarded: self.forwarder.clone().map(|forwarder| Forwarded {
+                forwarder,
+                origin: origin_of(details.uri),
+                begins: true,
+            }),
         })))
     }
 }
@@ -144,6 +162,17 @@ struct Socket {
     write_limit: Option<Duration>,
     /// How fast the other side takes what it is sent.
     taken: Pace,
+    forwarded: Option<Forwarded>,
+}
+
+/// A connection to a proxy that is given requests.
+#[derive(Debug)]
+struct Forwarded {
+    forwarder: Forwarder,
+    /// Whom they are for.
+    origin: String,
+    /// Whether what is sent next is the beginning of one.
+    begins: bool,
 }
 
 impl Transport for Socket {
@@ -158,20 +187,21 @@ impl Transport for Socket {
             self.stream.set_write_timeout(limit)?;
             self.write_limit = limit;
         }
-        let mut rest = &self.buffers.output()[..amount];
-        while !rest.is_empty() {
-            let begun = Instant::now();
-            match (&*self.stream).write(rest) {
-                Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
-                Ok(count) => {
-                    self.taken.moved(count, begun.elapsed())?;
-                    rest = &rest[count..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error, timeout)),
-            }
-        }
-        Ok(())
+        let sent = &self.buffers.output()[..amount];
+        let (mut stream, taken) = (&*self.stream, &mut self.taken);
+        let forwarded = self.forwarded.as_mut();
+        let Some(forwarded) = forwarded.filter(|forwarded| forwarded.begins) else {
+            return write(&mut stream, sent, taken, timeout);
+        };
+        forwarded.begins = false;
+        let begun = forwarded.forwarder.begin(&forwarded.origin, sent);
+        let (head, rest) = begun.ok_or_else(|| {
+            Error::Io(io::Error::other(
+                "a request's first line is too long for a proxy",
+            ))
+        })?;
+        write(&mut stream, &head, taken, timeout)?;
+        write(&mut stream, rest, taken, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -188,6 +218,9 @@ impl Transport for Socket {
             }
         };
         self.buffers.input_appended(amount);
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.begins = true;
+        }
         Ok(amount > 0)
     }
 
@@ -201,6 +234,34 @@ impl Transport for Socket {
         };
         quiet().unwrap_or(false)
     }
+}
+
+/// All of `bytes`, unless the other side takes them too slowly.
+fn write(
+    stream: &mut &TcpStream,
+    mut bytes: &[u8],
+    taken: &mut Pace,
+    timeout: NextTimeout,
+) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        let begun = Instant::now();
+        match stream.write(bytes) {
+            Ok(0) => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                taken.moved(count, begun.elapsed())?;
+                bytes = &bytes[count..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error, timeout)),
+        }
+    }
+    Ok(())
+}
+
+/// `http://host:port` of an address.
+fn origin_of(uri: &Uri) -> String {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    format!("{}://{authority}", uri.scheme_str().unwrap_or("http"))
 }
 
 /// The time for one read or write; `None` is any.

@@ -13,10 +13,11 @@ use ureq::{Agent, AsSendBody, SendBody, Timeout};
 
 use crate::certificates::HostCertificates;
 use crate::error::TransportError;
+use crate::forwarded::Forwarder;
 use crate::host::{Scheme, Url};
 use crate::hosts::Host;
 use crate::options::Options;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Via};
 use crate::socket::{Names, connector};
 use crate::stop::Stopper;
 use crate::waits::{Wait, WaitedFor, Waits};
@@ -83,15 +84,24 @@ pub(crate) struct Wire {
     known: Mutex<HashSet<String>>,
     proxy: Proxy,
     certificates: Vec<PathBuf>,
-    agents: Mutex<HashMap<Kind, Agent>>,
+    lines: Mutex<HashMap<Kind, Line>>,
     /// What the folders of certificates have for hosts.
     of_hosts: Mutex<HashMap<String, Option<Arc<HostCertificates>>>>,
+}
+
+/// What makes connections, and by way of whom.
+#[derive(Clone)]
+struct Line {
+    agent: Agent,
+    proxy: Option<Via>,
 }
 
 /// What connections have in common that one agent makes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     proxy: Option<String>,
+    /// Whether the proxy is given requests, where it makes tunnels for others.
+    forwarded: bool,
     unverified: bool,
     /// The host, if certificates are kept for it.
     host: Option<String>,
@@ -115,7 +125,7 @@ impl Wire {
             known: Mutex::default(),
             proxy: options.proxy.clone(),
             certificates: options.certificates.clone(),
-            agents: Mutex::default(),
+            lines: Mutex::default(),
             of_hosts: Mutex::default(),
         }
     }
@@ -126,7 +136,7 @@ impl Wire {
         request: &Request<'_>,
         authorization: Option<&str>,
     ) -> Result<Answer, ExchangeError> {
-        let agent = self.agent_for(request)?;
+        let line = self.line_for(request)?;
         let host = request.url.authority();
         let wait = self.waits.begin(host);
         let mut http = HttpRequest::builder()
@@ -144,13 +154,13 @@ impl Wire {
             http = http.header("authorization", authorization);
         }
         let response = match request.payload {
-            Payload::None => self.run(&agent, request, http.body(()))?,
-            Payload::Bytes(bytes) => self.run(&agent, request, http.body(bytes))?,
+            Payload::None => self.run(&line, request, http.body(()))?,
+            Payload::Bytes(bytes) => self.run(&line, request, http.body(bytes))?,
             Payload::Stream { open, length } => {
                 let http = http.header("content-length", length);
                 let mut source = Source::open(open, length, &wait)?;
                 let body = http.body(SendBody::from_reader(&mut source));
-                let result = self.run(&agent, request, body);
+                let result = self.run(&line, request, body);
                 if let Some(failure) = source.failure {
                     return Err(ExchangeError::Payload(failure));
                 }
@@ -160,6 +170,9 @@ impl Wire {
         self.heard(host);
         wait.rest();
         let (parts, body) = response.into_parts();
+        if let (407, Some(proxy)) = (parts.status.as_u16(), &line.proxy) {
+            return Err(proxy.refused(407, host).into());
+        }
         Ok(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
@@ -180,21 +193,24 @@ impl Wire {
 
     fn run(
         &self,
-        agent: &Agent,
+        line: &Line,
         request: &Request<'_>,
         http: Result<HttpRequest<impl AsSendBody>, ureq::http::Error>,
     ) -> Result<ureq::http::Response<ureq::Body>, ExchangeError> {
         let mut http = http.map_err(malformed)?;
         if request.grace > Duration::ZERO {
             let limit = self.stall_timeout + request.grace;
-            let configured = agent.configure_request(http);
+            let configured = line.agent.configure_request(http);
             http = configured
                 .timeout_per_read(Some(limit))
                 .timeout_recv_response(Some(limit.max(self.head_timeout())))
                 .build();
         }
-        let answered = agent.run(http);
-        answered.map_err(|error| self.no_answer(request, error).into())
+        let answered = line.agent.run(http);
+        answered.map_err(|error| {
+            let proxy = line.proxy.as_ref();
+            self.no_answer(request, proxy, error).into()
+        })
     }
 
     /// How long the head of an answer may take, however it comes.
@@ -202,7 +218,12 @@ impl Wire {
         self.stall_timeout * 2
     }
 
-    fn no_answer(&self, request: &Request<'_>, error: ureq::Error) -> TransportError {
+    fn no_answer(
+        &self,
+        request: &Request<'_>,
+        proxy: Option<&Via>,
+        error: ureq::Error,
+    ) -> TransportError {
         if self.stopper.is_asked() {
             return TransportError::Stopped;
         }
@@ -212,7 +233,8 @@ impl Wire {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
                 let own = request.host.and_then(|host| host.connect_timeout);
                 let limit = within(own.unwrap_or(self.connect_timeout));
-                return TransportError::TimedOut(format!("no connection {limit}"));
+                let way = proxy.map_or(String::new(), |proxy| format!(" by way of {proxy}"));
+                return TransportError::TimedOut(format!("no connection {limit}{way}"));
             }
             ureq::Error::Timeout(Timeout::PerRead) => format!("not a byte {stall}"),
             ureq::Error::Timeout(Timeout::RecvResponse) => {
@@ -220,7 +242,16 @@ impl Wire {
                 format!("no whole answer {limit}")
             }
             ureq::Error::Timeout(Timeout::PerWrite) => format!("it takes nothing more {stall}"),
-            other => return transport_error(other),
+            other => {
+                let error = match other {
+                    ureq::Error::Io(error) if is_of_socks(&error) => {
+                        TransportError::Proxy(error.to_string())
+                    }
+                    other => transport_error(other),
+                };
+                let host = request.url.authority();
+                return proxy.map_or(error.clone(), |proxy| proxy.blamed(error, host));
+            }
         };
         match locked(&self.known).contains(request.url.authority()) {
             true => TransportError::TimedOut(stalled),
@@ -228,13 +259,14 @@ impl Wire {
         }
     }
 
-    fn agent_for(&self, request: &Request<'_>) -> Result<Agent, TransportError> {
+    fn line_for(&self, request: &Request<'_>) -> Result<Line, TransportError> {
         if self.stopper.is_asked() {
             return Err(TransportError::Stopped);
         }
         let url = &request.url;
         let mut kind = Kind {
             proxy: self.proxy.to_reach(url).map(str::to_owned),
+            forwarded: url.scheme() == Scheme::Http,
             unverified: request.unverified,
             host: None,
             connect_timeout: self.connect_timeout,
@@ -252,15 +284,16 @@ impl Wire {
                 kind.host = Some(host.name.clone());
             }
         }
-        if let Some(agent) = locked(&self.agents).get(&kind) {
-            return Ok(agent.clone());
+        kind.forwarded &= kind.proxy.is_some();
+        if let Some(line) = locked(&self.lines).get(&kind) {
+            return Ok(line.clone());
         }
-        let agent = self.agent(&kind, certificates.as_deref())?;
-        if !self.stopper.reaches(&agent) {
+        let line = self.line(&kind, certificates.as_deref())?;
+        if !self.stopper.reaches(&line.agent) {
             return Err(TransportError::Stopped);
         }
-        locked(&self.agents).insert(kind, agent.clone());
-        Ok(agent)
+        locked(&self.lines).insert(kind, line.clone());
+        Ok(line)
     }
 
     /// What is kept for a host, read once.
@@ -278,13 +311,22 @@ impl Wire {
         Ok(found)
     }
 
-    fn agent(
+    fn line(
         &self,
         kind: &Kind,
         certificates: Option<&HostCertificates>,
-    ) -> Result<Agent, TransportError> {
+    ) -> Result<Line, TransportError> {
         let proxy = kind.proxy.as_deref().map(ureq::Proxy::new).transpose();
         let proxy = proxy.map_err(|error| TransportError::Proxy(error.to_string()))?;
+        let via = proxy.as_ref().map(Via::of);
+        let scheme = match kind.forwarded {
+            true => Scheme::Http,
+            false => Scheme::Https,
+        };
+        let forwarder = proxy
+            .as_ref()
+            .and_then(|proxy| Forwarder::of(proxy, scheme));
+        let proxy = proxy.filter(|_| forwarder.is_none());
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -298,14 +340,15 @@ impl Wire {
             .timeout_per_write(Some(self.stall_timeout))
             .timeout_recv_response(Some(self.head_timeout()))
             .build();
+        let connector = connector(&self.stopper, self.stall_timeout, forwarder.as_ref());
         let names = Names {
             stopper: self.stopper.clone(),
+            forwarder,
         };
-        Ok(Agent::with_parts(
-            config,
-            connector(&self.stopper, self.stall_timeout),
-            names,
-        ))
+        Ok(Line {
+            agent: Agent::with_parts(config, connector, names),
+            proxy: via,
+        })
     }
 }
 
@@ -352,6 +395,12 @@ fn transport_error(error: ureq::Error) -> TransportError {
         ureq::Error::Protocol(problem) => TransportError::Cut(problem.to_string()),
         other => TransportError::Other(other.to_string()),
     }
+}
+
+/// Whether a SOCKS proxy doesn't let this client in.
+fn is_of_socks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+        || error.to_string() == "no acceptable auth methods"
 }
 
 fn io_error(error: &io::Error) -> TransportError {

@@ -8,6 +8,7 @@ mod fetching;
 mod hostile;
 mod hosts;
 mod mirrors;
+mod proxies;
 mod pulling;
 mod pushing;
 mod silence;
