@@ -74,8 +74,8 @@ fn sandbox_in_a_container_root_takes_its_ids_into_a_user_namespace() {
 #[test]
 fn sandbox_in_a_container_without_setfcap_the_root_is_changed() {
     check(&Surroundings {
-        name: "podman without SETFCAP",
-        script: format!("export MORE=; {CONTAINER}").leak(),
+        name: "podman without SETFCAP, under a strict umask",
+        script: format!("umask 077; export MORE=; {CONTAINER}").leak(),
         expected: "chroot",
     });
 }

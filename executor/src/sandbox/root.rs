@@ -255,9 +255,21 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A directory that everybody can look into, whatever umask kiln was started with: one that stays is in the layer.
     fn make_directory(&self, name: &[u8]) -> Result<()> {
-        rustix::fs::mkdirat(self.here(), name, Mode::from_raw_mode(0o755))
-            .call("mkdirat", || self.describe(name))
+        const MODE: u32 = 0o755;
+        let text = || self.describe(name);
+        rustix::fs::mkdirat(self.here(), name, Mode::from_raw_mode(MODE)).call("mkdirat", text)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(self.here(), name, flags, Mode::empty());
+        let made = made.call("openat", text)?;
+        let mode = rustix::fs::fstat(&made).call("fstat", text)?.st_mode & 0o7777;
+        match mode & MODE == MODE {
+            true => Ok(()),
+            false => {
+                rustix::fs::fchmod(&made, Mode::from_raw_mode(mode | MODE)).call("fchmod", text)
+            }
+        }
     }
 
     fn here(&self) -> BorrowedFd<'_> {
