@@ -1,15 +1,15 @@
 //! Builds that try to reach what is outside of the image, each as a published hole of a builder has it. What they reach for is in a
 //! directory beside the context; afterwards it must be as it was, and nowhere in what was printed or made.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod test_env;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use test_env::{Outcome, TestEnv, files_below};
 
@@ -469,6 +469,46 @@ fn archives_are_made_of_their_own_files() {
         outside.is_out_of_reach(&built, &env.work().join("none"));
         assert_ne!(built.code, 0, "{digest}");
     }
+}
+
+/// Programs of images and caches that run as root whoever starts them: in the store they are nobody's but kiln's. The folder of the store
+/// is there before, open to all, as a volume is.
+#[test]
+fn sandbox_setuid_programs_in_the_store_are_out_of_reach() {
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let env = TestEnv::new();
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !fs::metadata(env.work()).is_ok_and(|found| found.uid() == 0) || !setpriv.exists() {
+        eprintln!("*** SKIPPED: needs root and setpriv ***");
+        return;
+    }
+    fs::create_dir(env.root()).unwrap();
+    open(&env.root());
+    open(env.root().parent().unwrap());
+    if !env.import_busybox() {
+        return;
+    }
+    env.write(
+        "ctx/Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/c cp /bin/busybox /s && chmod 4755 /s && cp -p /s /c/s\nRUN cp -p /s /t && false\n",
+    );
+    let built = env.kiln(&["build", "ctx"]);
+    assert_eq!(built.code, 1, "{}", built.stderr); // and what failed is kept, too
+    let mut found = files_below(&env.root());
+    found.retain(|file| fs::symlink_metadata(file).unwrap().mode() & 0o4000 != 0);
+    assert!(!found.is_empty(), "{}", built.stderr); // a cache, and layers where they are stacked
+    let mut nobody = Command::new(setpriv);
+    nobody.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "sh",
+        "-c",
+    ]);
+    nobody.args(["for file; do cat \"$file\" >/dev/null && echo read; \"$file\" true && echo ran; done; ls \"$0\""]);
+    let tried = nobody.arg(env.root()).args(&found).output().unwrap();
+    assert!(tried.stdout.is_empty(), "{tried:?}");
+    assert_eq!(tried.status.code(), Some(2), "{tried:?}"); // of ls
 }
 
 /// A secret is nowhere on the disk once kiln was killed while a step had it.

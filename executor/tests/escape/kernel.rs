@@ -39,12 +39,50 @@ pub(crate) fn sandbox_changes_no_setting_of_the_kernel(yard: &Yard) {
             (exec 7<$w$p && echo \"${v:-h}\" >/proc/self/fd/7) 2>/dev/null && echo wrote $w$p by its descriptor
             (exec 7<$w$p && echo \"${v:-h}\" >/dev/fd/7) 2>/dev/null && echo wrote $w$p by its descriptor
             chmod 666 $w$p 2>/dev/null && echo changed $w$p
+            (exec 7<$w$p && chmod 666 /proc/self/fd/7) 2>/dev/null && echo changed $w$p by its descriptor
+            (exec 7<$w$p && touch -d @1 /dev/fd/7) 2>/dev/null && echo changed $w$p by its descriptor
         done; done; true";
     let image = yard.image();
     let mut spec = image.spec(&["sh", "-c", script, "sh"]);
     spec.argv
         .extend(SETTINGS.iter().map(|path| (*path).to_owned()));
     image.run(&spec).unwrap().prints("");
+}
+
+/// What is hidden of `/proc` and `/sys` (R-RT-8): keys of the machine, its memory and timers.
+const HIDDEN: &[&str] = &[
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/acpi",
+    "proc/asound",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+
+/// The same by every other name, which matters most where nothing is mounted and a path is what it is known by (`chroot`).
+pub(crate) fn sandbox_shows_nothing_hidden_by_another_name(yard: &Yard) {
+    let image = yard.image();
+    image.link("j/proc", "/proc");
+    image.link("j/sys", "/sys");
+    image.link("above", "/proc/self/root");
+    let script = "look() { if [ -d $1 ]; then [ -z \"$(ls -A $1 2>/dev/null)\" ] || echo listed $1; else \
+              [ \"$(dd if=$1 bs=1 count=1 2>/dev/null | wc -c)\" = 0 ] || echo read $1; fi; }
+        ln -s /proc /run/p; ln -s proc/self/fd /run/fds; exec 8</proc 9</sys
+        for p in $*; do
+            n=${p#*/}; d=8; [ $p = proc/$n ] || d=9
+            for w in /$p //./$p /tmp/../$p /proc/self/root/$p /proc/1/root/$p /proc/thread-self/root/$p /proc/self/cwd/$p /j/$p /above/$p \
+                /proc/self/fd/$d/$n /dev/fd/$d/$n /run/p/../$p /proc/self/task/$$/root/$p; do look $w; done
+            cd /proc; look ../$p; look ./../$p; cd /; (cd /${p%/*} && look $n; look ./$n)
+        done; head -c 1 /proc/version; head -c 1 /proc/self/fd/8/version";
+    let mut spec = image.spec(&["sh", "-c", script, "sh"]);
+    spec.argv
+        .extend(HIDDEN.iter().map(|path| (*path).to_owned()));
+    image.run(&spec).unwrap().prints("LL"); // others are shown by these names
 }
 
 /// Device nodes that a step makes, or an image has: of the machine's disk, its memory, its log.
@@ -126,6 +164,7 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
         "mounts" => probe_mounts(),
         "climb" => crate::files::probe_climb(&args[1..]),
         "connect" => crate::processes::probe_connect(&args[1]),
+        "trace" => crate::processes::probe_trace(&args[1..]),
         "forge" => crate::forged::probe_forge(),
         "attributes" => crate::forged::probe_attributes(),
         "open-race" => crate::recorder::probe_open_race(),

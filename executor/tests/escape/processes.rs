@@ -2,7 +2,11 @@
 
 use crate::yard::{SECRET, Yard, run};
 use kiln_executor::sandbox::{Launcher, Rung};
+use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::io::IoSliceMut;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -100,6 +104,62 @@ pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
     let ran = yard.image().shell(&script);
     assert!(ran.output.ends_with("alive\n"), "{ran:?}");
     assert!(bystander.0.try_wait().unwrap().is_none());
+}
+
+/// ptrace(2), or what takes the right to it: process_vm_readv(2), `/proc/PID/mem`, pidfd_getfd(2). By them a step would be whoever runs kiln. In the rung `chroot` a step knows the numbers, too.
+pub(crate) fn sandbox_traces_nobody_outside(yard: &Yard) {
+    if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
+        return;
+    }
+    let bystander = Bystander::new();
+    let numbers = [std::process::id(), bystander.0.id()].map(|number| number.to_string());
+    let image = yard.image();
+    image
+        .probe(&["trace", &numbers[0], &numbers[1]])
+        .prints("its own\n");
+}
+
+/// What can be traced: of others nothing, and, so that something would be seen, a child of its own.
+pub(crate) fn probe_trace(numbers: &[String]) {
+    let mut outside: Vec<Pid> = numbers
+        .iter()
+        .map(|number| number.parse().map(Pid::from_raw).unwrap())
+        .collect();
+    outside.extend((Pid::parent().as_raw() != 0).then(Pid::parent));
+    for process in outside {
+        for way in opened_up(process) {
+            println!("{way} of {process}");
+        }
+    }
+    let mut child = Command::new("/bin/busybox")
+        .args(["sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let own = opened_up(Pid::from_raw(child.id().cast_signed()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("{}", if own.is_empty() { "nothing" } else { "its own" });
+}
+
+/// By which ways a process can be got into.
+fn opened_up(process: Pid) -> Vec<&'static str> {
+    let memory = format!("/proc/{process}/mem");
+    let descriptor = rustix::process::Pid::from_raw(process.as_raw()).and_then(|number| {
+        let pidfd =
+            rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()).ok()?;
+        rustix::process::pidfd_getfd(pidfd, 0, rustix::process::PidfdGetfdFlags::empty()).ok()
+    });
+    // Where there is nothing to read, whoever may do so is told that: it takes the right to trace.
+    let nowhere = RemoteIoVec { base: 0, len: 1 };
+    let read = process_vm_readv(process, &mut [IoSliceMut::new(&mut [0])], &[nowhere]);
+    let written = File::options().write(true).open(memory);
+    let ways = [
+        ("a descriptor", descriptor.is_some()),
+        ("its memory", written.is_ok()),
+        ("its work", read == Err(Errno::EFAULT)),
+    ];
+    let open = ways.into_iter().filter(|(_, open)| *open);
+    open.map(|(way, _)| way).collect()
 }
 
 /// A process of the machine.
