@@ -845,9 +845,10 @@ impl Solver<'_> {
         };
         if ended.status == ExitStatus::Code(0) {
             let made = changes()?;
-            if op.mounts.is_empty() && made.1.is_empty() {
-                self.services.launcher.leave_mounts(ended.mounts); // nobody looks at what it wrote
-            }
+            let is_looked_at = !(op.mounts.is_empty() && made.1.is_empty());
+            let left = ended.mounts.take();
+            let left = left.filter(|left| !is_looked_at || left.are_apart());
+            self.services.launcher.leave_mounts(left);
             return Ok(made);
         }
         let limits = &self.steps.resources;

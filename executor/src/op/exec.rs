@@ -26,7 +26,7 @@ use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, HeldMounts, MountSpec, MountedRoot, Network, RootSpec, Rung,
+    DEFAULT_SHM_SIZE, ExitStatus, Leavings, MountSpec, MountedRoot, Network, RootSpec, Rung,
     SandboxSpec, Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
@@ -69,7 +69,7 @@ pub(crate) struct Ended {
     /// Where the owners of what it wrote are found.
     pub owners: Owners,
     /// Its mounts, if they are held. As long as they are, what it wrote must not be a layer of another step.
-    pub mounts: Option<HeldMounts>,
+    pub mounts: Option<Leavings>,
     /// Its root filesystem, if that stays mounted; the same goes for it.
     pub root: Option<MountedRoot>,
 }

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 /// Everything put into a root. Dropping it takes it out again.
 #[derive(Debug)]
-pub(super) struct Furnishing {
+pub(crate) struct Furnishing {
     /// In the order they were put there.
     pieces: Vec<Piece>,
     stubs: Stubs,

@@ -6,7 +6,7 @@ use super::message::{self, Answer, Brought, Report, Request, Socket};
 use super::mounted_root::{Changed, MountedRoot};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
-use super::step::{HeldMounts, Step};
+use super::step::{Leavings, Step};
 use super::stub::Stubs;
 use super::template::{Mould, Template};
 use super::waiting::{Kind, Waiting, end_process};
@@ -143,7 +143,7 @@ impl Launcher {
     }
 
     /// Keeps mounts that nobody needs until there is time for them.
-    pub(crate) fn leave_mounts(&self, mounts: Option<HeldMounts>) {
+    pub(crate) fn leave_mounts(&self, mounts: Option<Leavings>) {
         if let Some(mounts) = mounts {
             self.left_mounts.add(mounts);
         }

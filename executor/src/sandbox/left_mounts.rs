@@ -1,7 +1,7 @@
 //! Mounts that a step leaves and nobody looks at again. The kernel takes them down when the last of the namespace goes, for which it waits for all
 //! processors, so that is left to a thread.
 
-use super::step::HeldMounts;
+use super::step::Leavings;
 use std::mem;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,14 +13,14 @@ pub(super) struct LeftMounts(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<HeldMounts>,
+    waiting: Vec<Leavings>,
     /// Started for the first.
-    thread: Option<(Sender<Vec<HeldMounts>>, JoinHandle<()>)>,
+    thread: Option<(Sender<Vec<Leavings>>, JoinHandle<()>)>,
 }
 
 impl LeftMounts {
     /// Keeps some until there is time for them.
-    pub(super) fn add(&self, mounts: HeldMounts) {
+    pub(super) fn add(&self, mounts: Leavings) {
         self.state().waiting.push(mounts);
     }
 
@@ -56,7 +56,7 @@ impl Drop for LeftMounts {
     }
 }
 
-fn start() -> Option<(Sender<Vec<HeldMounts>>, JoinHandle<()>)> {
+fn start() -> Option<(Sender<Vec<Leavings>>, JoinHandle<()>)> {
     let (sender, left) = channel();
     let take_down = move || left.iter().for_each(drop);
     let thread = thread::Builder::new()

@@ -101,7 +101,7 @@ pub use rung::{Rung, UnknownRung};
 pub use spec::{
     DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
 };
-pub(crate) use step::HeldMounts;
+pub(crate) use step::Leavings;
 pub use step::{ExitStatus, Step};
 pub(crate) use surroundings::{hostnames, is_contained};
 pub use survey::{Survey, Tried, survey};

@@ -50,13 +50,26 @@ pub struct Step {
     /// What stands in the root for want of mounts.
     furnishing: Mutex<Option<Furnishing>>,
     ended: OnceLock<Result<(ExitStatus, Usage), SandboxError>>,
-    mounts: Mutex<Option<HeldMounts>>,
+    mounts: Mutex<Option<Leavings>>,
     root: Mutex<Option<MountedRoot>>,
 }
 
-/// The mounts of a step, which outlast it as long as this is held: the kernel takes as long to take them down as a step to begin.
+/// What outlasts a step as long as this is held, since the kernel takes as long to take it away as a step to begin.
 #[derive(Debug)]
-pub(crate) struct HeldMounts(#[expect(dead_code, reason = "held open")] OwnedFd);
+#[expect(dead_code, reason = "held, and no more")]
+pub(crate) enum Leavings {
+    /// Its mounts.
+    Mounts(OwnedFd),
+    /// What stood in its root for want of mounts, and is out of it.
+    Furnishing(Furnishing),
+}
+
+impl Leavings {
+    /// Whether what the step wrote can be a layer of another step meanwhile.
+    pub(crate) fn are_apart(&self) -> bool {
+        matches!(self, Self::Furnishing(_))
+    }
+}
 
 impl Step {
     pub(super) fn new(
@@ -84,11 +97,11 @@ impl Step {
     /// Holds its mounts, so that its end need not wait for theirs. Where that can't be, they go with the step.
     pub(crate) fn hold_mounts(&self) {
         let held = sys::mount_namespace_of(self.pidfd.as_fd()).ok();
-        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = held.map(HeldMounts);
+        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = held.map(Leavings::Mounts);
     }
 
-    /// Hands over its mounts, if they are held.
-    pub(crate) fn take_mounts(&self) -> Option<HeldMounts> {
+    /// Hands over what is held of it.
+    pub(crate) fn take_mounts(&self) -> Option<Leavings> {
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         mounts.take()
     }
@@ -193,6 +206,8 @@ impl Step {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(mut furnishing) = furnishing.take() {
             furnishing.clear()?;
+            let mut leavings = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+            *leavings = Some(Leavings::Furnishing(furnishing));
         }
         self.stubs.remove(&self.changes)
     }

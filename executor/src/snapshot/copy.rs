@@ -43,7 +43,15 @@ pub(crate) struct Copy<'s> {
 /// Copies that ended steps left, with the layers that they are made of.
 #[derive(Default)]
 pub(crate) struct Copies {
-    kept: Mutex<Vec<(Vec<DiffId>, ScratchDir)>>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// A copy that is whole, and as it was when somebody looked.
+struct Kept {
+    layers: Vec<DiffId>,
+    scratch: ScratchDir,
+    /// What it had then, if nothing has changed since.
+    seen: Option<Stamps>,
 }
 
 impl<'s> Copy<'s> {
@@ -52,17 +60,22 @@ impl<'s> Copy<'s> {
         services: &'s Services<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
-        let scratch = match services.copies.take(&root.layers) {
-            Some((layers, scratch)) => {
-                bring_up_to_date(scratch.path(), &root.layers[layers..], services, task)?;
-                scratch
+        let (scratch, seen) = match services.copies.take(&root.layers) {
+            Some(kept) => {
+                let missing = &root.layers[kept.layers.len()..];
+                bring_up_to_date(kept.scratch.path(), missing, services, task)?;
+                (kept.scratch, kept.seen.filter(|_| missing.is_empty()))
             }
-            None => copied(root, services, task)?,
+            None => (copied(root, services, task)?, None),
         };
         let directory = scratch.path().join(ROOT);
         let metadata = root.tree(&services.layers, task)?.root().metadata.clone();
         dress(&directory, &metadata, services.footing)?;
-        let before = Stamps::take(&directory).map_err(Cause::layer("read", "of the step"))?;
+        let before = match seen {
+            Some(seen) => seen.again(&directory),
+            None => Stamps::take(&directory),
+        };
+        let before = before.map_err(Cause::layer("read", "of the step"))?;
         Ok(Self {
             scratch,
             layers: root.layers.clone(),
@@ -84,7 +97,7 @@ impl<'s> Copy<'s> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let directory = self.directory();
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let mut draft =
+        let (mut draft, seen) =
             scan_since(&directory, &self.before, owners).map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
         let linked = linked(&draft, &directory)?;
@@ -96,12 +109,17 @@ impl<'s> Copy<'s> {
             tar::write_draft(draft, &contents, out).map_err(Cause::layer("read", step))?;
         self.staging
             .commit(&summary.diff_id, &changeset, summary.size)?;
-        if !linked.is_empty() {
+        let is_as_seen = linked.is_empty();
+        if !is_as_seen {
             let apart = apart(linked, &changeset, tree);
             separate(&apart, &directory, services.footing)?;
         }
         self.layers.push(summary.diff_id);
-        services.copies.keep(self.layers, self.scratch);
+        services.copies.keep(Kept {
+            layers: self.layers,
+            scratch: self.scratch,
+            seen: is_as_seen.then_some(seen),
+        });
         let changeset = services.layers.remember(summary.diff_id, changeset);
         Ok((summary.diff_id, changeset))
     }
@@ -112,24 +130,23 @@ impl<'s> Copy<'s> {
 }
 
 impl Copies {
-    fn keep(&self, layers: Vec<DiffId>, scratch: ScratchDir) {
+    fn keep(&self, copy: Kept) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
-        kept.push((layers, scratch));
+        kept.push(copy);
     }
 
-    /// The copy that has most of `layers` and nothing else, and how many of them it has.
-    fn take(&self, layers: &[DiffId]) -> Option<(usize, ScratchDir)> {
+    /// The copy that has most of `layers` and nothing else.
+    fn take(&self, layers: &[DiffId]) -> Option<Kept> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (index, _) = kept
             .iter()
             .enumerate()
-            .filter(|(_, (own, _))| layers.starts_with(own))
-            .max_by_key(|(_, (own, _))| own.len())?;
-        let (own, scratch) = kept.remove(index);
-        Some((own.len(), scratch))
+            .filter(|(_, copy)| layers.starts_with(&copy.layers))
+            .max_by_key(|(_, copy)| copy.layers.len())?;
+        Some(kept.remove(index))
     }
 }
 

@@ -38,6 +38,20 @@ impl Stamps {
         Ok(scan.seen)
     }
 
+    /// What a scan has seen below a directory of which nothing has changed since but its own owner and mode. Whatever changes after this has
+    /// returned is noticed.
+    pub fn again(mut self, directory: &Path) -> Result<Self, ScanError> {
+        let root = ImagePath::root();
+        let stat = rustix::fs::lstat(directory).map_err(|errno| ScanError {
+            act: "stat",
+            path: root.clone(),
+            source: errno.into(),
+        })?;
+        self.objects.insert(root, Stamp::of(&stat));
+        self.outlive_the_clock_tick(directory);
+        Ok(self)
+    }
+
     /// File systems write down the time of the last tick: a change within the tick of the latest stamp would not show, nor would an object that
     /// takes the place and the number of another.
     fn outlive_the_clock_tick(&self, directory: &Path) {
@@ -48,8 +62,12 @@ impl Stamps {
     }
 }
 
-/// Reads what is not as it was at the time of `before`: changed and new objects, and removals.
-pub fn scan_since(directory: &Path, before: &Stamps, owners: &Owners) -> Result<Draft, ScanError> {
+/// Reads what is not as it was at the time of `before`: changed and new objects, and removals. Returns what it has seen, too.
+pub fn scan_since(
+    directory: &Path,
+    before: &Stamps,
+    owners: &Owners,
+) -> Result<(Draft, Stamps), ScanError> {
     let mut scan = Scan::new(directory, Marks::None, owners)?;
     scan.look = Look::Since(before);
     scan.read()?;
@@ -57,7 +75,7 @@ pub fn scan_since(directory: &Path, before: &Stamps, owners: &Owners) -> Result<
     let mut changes = scan.changes;
     changes.extend(removed.into_iter().map(|path| (path, Change::Remove)));
     number_links(changes.values_mut());
-    Ok(Draft { changes })
+    Ok((Draft { changes }, scan.seen))
 }
 
 impl Scan<'_> {
@@ -127,6 +145,22 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    #[test]
+    fn what_a_scan_has_seen_serves_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        let mut before = Stamps::default();
+        for (name, expected) in [("one", 3), ("two", 2), ("three", 2)] {
+            fs::write(dir.path().join(name), "").unwrap();
+            let (draft, seen) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            assert_eq!(draft.iter().count(), expected, "{name}");
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+            before = seen.again(dir.path()).unwrap();
+            let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            assert_eq!(draft.iter().count(), 0);
+        }
+    }
+
     /// At once, so within a tick of the clock, and where the file system gives the number of a file that is gone to the next.
     #[test]
     fn what_takes_the_place_of_another_has_changed() {
@@ -137,7 +171,7 @@ mod tests {
             let before = Stamps::take(dir.path()).unwrap();
             fs::remove_file(&file).unwrap();
             fs::write(&file, "y").unwrap();
-            let draft = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
             let changed: Vec<_> = draft.iter().map(|(path, _)| path.to_string()).collect();
             assert_eq!(changed, ["", "file"]);
         }
@@ -155,6 +189,7 @@ mod tests {
         assert!(
             scan_since(dir.path(), &before, &Owners::Own)
                 .unwrap()
+                .0
                 .is_empty()
         );
 
@@ -162,7 +197,7 @@ mod tests {
         fs::set_permissions(path("mode"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::remove_file(path("d/gone")).unwrap();
         symlink("same", path("new")).unwrap();
-        let draft = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+        let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
         let listing: Vec<String> = draft
             .iter()
             .map(|(path, change)| match change {
