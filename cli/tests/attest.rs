@@ -365,3 +365,28 @@ fn an_output_without_a_place_for_it_is_refused() {
         refused.stderr
     );
 }
+
+// R-ATT-4; BuildKit's provenance names what the tag stood for, too.
+#[test]
+fn the_provenance_names_the_index_of_a_base_image() {
+    let registry = kiln_registry::testing::TestRegistry::start();
+    let base = format!("{}/base:1", registry.host());
+    let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    env.kiln(&["build", "--push", "-t", &base, platforms, "."])
+        .succeeds();
+    let (_, index) = registry.manifest("base", "1").unwrap();
+    let expected = kiln_image::Digest::of(&index);
+
+    let fresh =
+        TestEnv::with_files(&[("Dockerfile", &format!("FROM {base}\nCOPY Dockerfile /\n"))]);
+    let args = ["--provenance", "mode=min", "--platform", "linux/amd64"];
+    // Pulled, and then from the store.
+    for _ in 0..2 {
+        build(&fresh, &args);
+        let said = said(&fresh, "https://slsa.dev/provenance/v1");
+        let sources = &said["predicate"]["buildDefinition"]["resolvedDependencies"];
+        assert_eq!(sources[0]["digest"]["sha256"], expected.hex(), "{sources}");
+        assert_eq!(sources.as_array().unwrap().len(), 1);
+    }
+}

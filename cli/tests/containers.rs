@@ -175,3 +175,26 @@ fn sandbox_containers_are_collected_by_prune_alone() {
     env.kiln(&["commit", "work"]).fails(1);
     env.kiln(&["run", "--rm", "busybox", "true"]).succeeds();
 }
+
+#[test]
+fn sandbox_an_image_of_a_container_is_removed_by_force_alone() {
+    let Some(env) = with_container() else {
+        return;
+    };
+    env.kiln(&["tag", "busybox", "second"]).succeeds();
+    env.kiln(&["rmi", "second"]).succeeds(); // the image itself stays
+    let refused = env.kiln(&["rmi", "busybox"]);
+    refused.fails_with(
+        1,
+        "error[image]: `busybox` is in use: the container `work` was made of it",
+    );
+    assert!(
+        refused.stderr.contains("kiln rm work"),
+        "{}",
+        refused.stderr
+    );
+    let id = env.kiln(&["images", "-q"]).succeeds().stdout;
+    assert_eq!(env.kiln(&["rmi", id.trim()]).code, 1);
+    env.kiln(&["rmi", "-f", "busybox"]).succeeds();
+    env.kiln(&["export", "-o", "work.tar", "work"]).succeeds();
+}

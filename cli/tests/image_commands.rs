@@ -394,3 +394,30 @@ fn an_index_within_an_index_is_the_inner_one() {
     env.kiln(&["build", "--build-context", base, "on"])
         .succeeds();
 }
+
+#[test]
+fn a_tar_is_imported_from_its_address() {
+    use kiln_registry::testing::{Reply, TestServer};
+    let env = layout_folder();
+    env.kiln(&["load", "-i", "layout"]).succeeds();
+    env.kiln(&["export", "-o", "x.tar", "x"]).succeeds();
+    let tar = std::fs::read(env.work().join("x.tar")).unwrap();
+    let server = TestServer::start(move |asked| match asked.target() {
+        "/root.tar?token=hunter2" => Reply::ok(tar.clone()),
+        _ => Reply::status(404),
+    });
+    let address = |rest: &str| format!("{}/{rest}", server.origin());
+    let from = address("root.tar?token=hunter2");
+    env.kiln(&["import", &from, "again"]).succeeds();
+    let history = env.kiln(&["history", "again"]).succeeds().stdout;
+    assert!(history.contains("Imported from http://"), "{history}");
+    assert!(!history.contains("hunter2"), "{history}");
+    env.kiln(&["export", "-o", "again.tar", "again"]).succeeds();
+    let same = |name: &str| std::fs::read(env.work().join(name)).unwrap();
+    assert!(same("x.tar") == same("again.tar"));
+    assert_eq!(env.kiln(&["import", &address("missing.tar")]).code, 4);
+    let login = from.replace("http://", "http://me:hunter2@");
+    let refused = env.kiln(&["import", &login]);
+    assert_eq!(refused.code, 2);
+    assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
+}

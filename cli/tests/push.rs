@@ -170,3 +170,33 @@ fn an_interrupt_ends_the_wait_for_a_registry_that_says_nothing() {
     assert_eq!(kiln.wait().unwrap().code(), Some(130));
     drop(connection);
 }
+
+#[test]
+fn one_platform_of_several_is_pushed_alone() {
+    let (env, registry) = (TestEnv::with_files(&FILES), TestRegistry::start());
+    let name = format!("{}/team/app:1", registry.host());
+    let line = [
+        "build",
+        "-t",
+        &name,
+        "--platform=linux/amd64,linux/arm64",
+        ".",
+    ];
+    env.kiln(&line).succeeds();
+    env.kiln(&["push", "--platform", "linux/arm64", &name])
+        .succeeds();
+    let (media_type, manifest) = registry.manifest("team/app", "1").unwrap();
+    assert_eq!(media_type, "application/vnd.oci.image.manifest.v1+json");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    let config = registry.blob("team/app", &config.parse().unwrap()).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["architecture"], "arm64");
+    assert_eq!(
+        env.kiln(&["push", "--platform", "linux/s390x", &name]).code,
+        1
+    );
+    env.kiln(&["push", &name]).succeeds();
+    let (media_type, _) = registry.manifest("team/app", "1").unwrap();
+    assert_eq!(media_type, "application/vnd.oci.image.index.v1+json");
+}

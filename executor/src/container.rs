@@ -295,7 +295,14 @@ fn changes(
     services: &Services<'_>,
     tree: &Tree,
 ) -> Result<Option<DiffId>, Cause> {
-    let (layer, changeset) = snapshot.commit(owners, None, services, "of the container", tree)?;
+    let (layer, changeset) = snapshot.commit(
+        owners,
+        None,
+        services,
+        "of the container",
+        tree,
+        &Cancel::default(),
+    )?;
     Ok((!changeset.is_empty()).then_some(layer))
 }
 

@@ -5,7 +5,7 @@
 //! promise: one that is dropped without an ending was canceled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -161,7 +161,7 @@ impl<'a> Reporter<'a> {
             sink: self.sink,
             vertex,
             started: Instant::now(),
-            ended: false,
+            ended: AtomicBool::new(false),
         };
         task.emit(EventKind::VertexStarted {
             vertex,
@@ -176,7 +176,7 @@ pub struct Task<'a> {
     sink: Sink<'a>,
     vertex: VertexId,
     started: Instant,
-    ended: bool,
+    ended: AtomicBool,
 }
 
 impl Task<'_> {
@@ -237,14 +237,14 @@ impl Task<'_> {
     }
 
     /// Ends the vertex: it was in the cache.
-    pub fn cached(mut self) {
+    pub fn cached(self) {
         self.end(EventKind::VertexCached {
             vertex: self.vertex,
         });
     }
 
     /// Ends the vertex well.
-    pub fn done(mut self) {
+    pub fn done(self) {
         self.end(EventKind::VertexDone {
             vertex: self.vertex,
             elapsed: self.started.elapsed(),
@@ -252,7 +252,15 @@ impl Task<'_> {
     }
 
     /// Ends the vertex with a failure.
-    pub fn fail(mut self, message: impl Into<String>) {
+    pub fn fail(self, message: impl Into<String>) {
+        self.failing(message);
+    }
+
+    /// Tells that the vertex has failed, while there is still something to do about it; it is told once.
+    pub(crate) fn failing(&self, message: impl Into<String>) {
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
         self.end(EventKind::VertexFailed {
             vertex: self.vertex,
             message: message.into(),
@@ -275,8 +283,8 @@ impl Task<'_> {
         self.started.elapsed()
     }
 
-    fn end(&mut self, kind: EventKind) {
-        self.ended = true;
+    fn end(&self, kind: EventKind) {
+        self.ended.store(true, Ordering::Relaxed);
         self.emit(kind);
     }
 
@@ -290,7 +298,7 @@ impl Task<'_> {
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !*self.ended.get_mut() {
             self.emit(EventKind::VertexCanceled {
                 vertex: self.vertex,
             });

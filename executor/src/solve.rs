@@ -763,7 +763,7 @@ impl Solver<'_> {
             None => {
                 let preimage = preimage.clone().with_files(mounts::files(op, &sources));
                 self.once(id, vertex, root, &preimage, task, || {
-                    let attempt = || self.run(id, vertex, op, root, &sources, task);
+                    let attempt = |is_last| self.run(id, op, root, &sources, is_last, task);
                     retry::run(vertex.policy.retries, task, attempt)
                 })?
             }
@@ -799,12 +799,13 @@ impl Solver<'_> {
     fn run(
         &self,
         id: VertexId,
-        vertex: &Vertex,
         op: &ExecOp,
         root: &RootFs,
         sources: &[Option<Source<'_>>],
+        is_last: bool,
         task: &Task<'_>,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+        let vertex = &self.plan.graph[id];
         self.services.launcher.start_early();
         let way = self.services.way()?;
         self.boundary.tell(way.rung, task);
@@ -841,7 +842,14 @@ impl Solver<'_> {
         let mounted = ended.root.take();
         let changes = || {
             let tree = root.tree(&self.services.layers, task)?;
-            snapshot.commit(&ended.owners, mounted, self.services, &vertex.name, &tree)
+            snapshot.commit(
+                &ended.owners,
+                mounted,
+                self.services,
+                &vertex.name,
+                &tree,
+                &self.halt,
+            )
         };
         if ended.status == ExitStatus::Code(0) {
             let made = changes()?;
@@ -854,11 +862,17 @@ impl Solver<'_> {
         let limits = &self.steps.resources;
         let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);
         let status = ended.status.shell_code();
+        let cause = failed(vertex, op, &ended, conduct, memory);
+        if !is_last {
+            return Err(cause);
+        }
+        // To read what it changed may take seconds, and nobody is to wait for that to learn of the failure.
+        task.failing(cause.in_progress());
         self.keep_failed(id, (op, root), (started, status), || {
             let (layer, changeset) = changes()?;
             Ok((!changeset.is_empty()).then_some(layer))
         });
-        Err(failed(vertex, op, &ended, conduct, memory))
+        Err(cause)
     }
 
     /// Keeps what a failed step left, for people to look into. Where that can't be done, the failure alone is told.
@@ -869,7 +883,7 @@ impl Solver<'_> {
         (started, status): (Timestamp, i32),
         changes: impl FnOnce() -> Result<Option<DiffId>, Cause>,
     ) {
-        if !self.steps.keep_failed {
+        if !self.steps.keep_failed || self.halt.requested() {
             return;
         }
         let vertex = &self.plan.graph[id];

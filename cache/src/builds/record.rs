@@ -93,6 +93,9 @@ pub enum SourceRecord {
         platform: String,
         /// The digest of its manifest; `None` for one that was made here.
         manifest: Option<Digest>,
+        /// The digest of the index that the name stood for, if it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        index: Option<Digest>,
         /// The digest of its config.
         id: Digest,
     },

@@ -1,6 +1,6 @@
 //! `kiln images`: what is in the store.
 
-mod filter;
+pub(crate) mod filter;
 
 use std::collections::HashSet;
 use std::io::{self, Write};

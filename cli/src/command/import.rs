@@ -28,8 +28,8 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
-    /// The tar, plain or compressed; `-` is stdin
-    #[arg(value_name = "FILE|-")]
+    /// The tar, plain or compressed, or its address; `-` is stdin
+    #[arg(value_name = "FILE|URL|-")]
     file: PathBuf,
     /// Name for the image
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -43,17 +43,17 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     let source = name.to_string_lossy().into_owned();
     let typed = args.file.to_string_lossy();
-    if typed.starts_with("http://") || typed.starts_with("https://") {
-        return Err(
-            Failure::usage("`kiln import` reads files and stdin, no addresses")
-                .help(format!("`curl -fsSL {typed} | kiln import -` does")),
-        );
-    }
-    let reader: Box<dyn Read> = match args.file == Path::new("-") {
-        true => Box::new(std::io::stdin().lock()),
-        false => Box::new(
+    let is_address = typed.starts_with("http://") || typed.starts_with("https://");
+    let source = match is_address {
+        true => without_query(&typed)?.to_owned(),
+        false => source,
+    };
+    let reader: Option<Box<dyn Read>> = match args.file == Path::new("-") {
+        _ if is_address => None,
+        true => Some(Box::new(std::io::stdin().lock())),
+        false => Some(Box::new(
             File::open(&args.file).map_err(|error| Failure::unreadable(&args.file, &error))?,
-        ),
+        )),
     };
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let import = Import {
@@ -69,9 +69,28 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, None)?;
     let (image, _) = session.watch(mode, |watched| {
         watched.task(format!("import {source}"), |task| {
-            images::import(&watched.services, reader, import, task).map_err(Failure::from_engine)
+            let services = &watched.services;
+            let made = match reader {
+                Some(reader) => images::import(services, reader, import, task),
+                None => images::import_from(services, &typed, import, task),
+            };
+            made.map_err(Failure::from_engine)
         })
     });
     writeln!(std::io::stdout(), "{}", image?.record.config)?;
     Ok(Exit::Done)
+}
+
+/// What the history says of an address: there may be a token in its query.
+fn without_query(address: &str) -> Result<&str, Failure> {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let host = address.split("://").nth(1).unwrap_or_default();
+    let host = host.split('/').next().unwrap_or_default();
+    if host.contains('@') {
+        let message = "the address has a login, which `kiln import` doesn't take";
+        return Err(
+            Failure::usage(message).help("`curl` takes one: `curl -fsSL ADDRESS | kiln import -`")
+        );
+    }
+    Ok(&address[..end])
 }

@@ -1,9 +1,12 @@
 //! `kiln prune`: give back the space of what nothing refers to.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{Detail, Entry, EntryKind, Limits, Policy};
+use kiln_cache::{Detail, Entry, EntryKind, Limits, Policy, Store, StoreError};
+use kiln_image::ImageConfig;
 
 use crate::command::cache::{self, Filter};
 use crate::config::Config;
@@ -20,20 +23,99 @@ pub(crate) struct Args {
     /// Don't ask first, which is not done without it either
     #[arg(short, long)]
     force: bool,
-    /// As for `kiln cache ls`; all else stays
+    /// As for `kiln cache ls`, or label=KEY[=VALUE] and label!=KEY[=VALUE] of images and containers; all else stays
     #[arg(long = "filter", value_name = "KEY=VALUE")]
-    filters: Vec<Filter>,
+    filters: Vec<PruneFilter>,
+}
+
+/// One condition.
+#[derive(Debug, Clone)]
+enum PruneFilter {
+    /// Whether an image or container has a label, and with which value.
+    Label {
+        key: String,
+        value: Option<String>,
+        wanted: bool,
+    },
+    /// What holds of entries of all kinds.
+    Entry(Filter),
+}
+
+impl FromStr for PruneFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (label, wanted) = match text.strip_prefix("label!=") {
+            Some(label) => (Some(label), false),
+            None => (text.strip_prefix("label="), true),
+        };
+        let Some(label) = label else {
+            return text.parse().map(Self::Entry);
+        };
+        let (key, value) = match label.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (label, None),
+        };
+        let key = key.to_owned();
+        Ok(Self::Label { key, value, wanted })
+    }
+}
+
+impl PruneFilter {
+    fn takes(&self, entry: &Entry, labels: &Labels) -> bool {
+        match self {
+            Self::Entry(filter) => filter.takes(entry),
+            Self::Label { key, value, wanted } => labels.get(&entry.id).is_some_and(|labels| {
+                let found = labels.get(key);
+                let holds = match value {
+                    Some(value) => found == Some(value),
+                    None => found.is_some(),
+                };
+                holds == *wanted
+            }),
+        }
+    }
+}
+
+/// The labels of images and containers, by their ids; nothing else has any.
+type Labels = HashMap<String, BTreeMap<String, String>>;
+
+/// Reads them, if a condition is about them. That has to be before the collection, for which the store is locked.
+fn labels(filters: &[PruneFilter], store: &Store) -> Result<Labels, StoreError> {
+    const LIMIT: u64 = 16 << 20;
+    let mut labels = Labels::new();
+    let is_asked = |filter: &PruneFilter| matches!(filter, PruneFilter::Label { .. });
+    if !filters.iter().any(is_asked) {
+        return Ok(labels);
+    }
+    for image in store.refs().images()? {
+        let bytes = store.cas().read(&image.config, LIMIT);
+        let config = bytes
+            .ok()
+            .and_then(|bytes| ImageConfig::from_json(&bytes).ok());
+        labels.extend(config.map(|config| (image.config.hex().to_owned(), config.config.labels)));
+    }
+    for container in store.containers().list()? {
+        labels.insert(container.id, container.config.labels);
+    }
+    Ok(labels)
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open_with_files(config, None)?;
+    let labels = labels(&args.filters, &session.store);
+    let labels = labels.map_err(|error| Failure::from_store(&error))?;
     let takes = |entry: &Entry| {
         let dangling = matches!(
             entry.kind,
             EntryKind::Image | EntryKind::Container | EntryKind::Stray
         );
-        (args.all || dangling) && Filter::all_take(&args.filters, entry)
+        (args.all || dangling)
+            && args
+                .filters
+                .iter()
+                .all(|filter| filter.takes(entry, &labels))
     };
     let everything = args.all && args.filters.is_empty();
     let policy = Policy {

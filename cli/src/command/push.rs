@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use kiln_executor::images;
-use kiln_image::Reference;
+use kiln_image::{Platform, Reference};
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Of an image for several platforms, that for this one alone
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// NAME[:TAG]
     #[arg(value_name = "NAME")]
     image: Reference,
@@ -26,9 +29,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
     let session = Session::open_with_files(config, None)?;
-    stored::find(&session.services()?, &args.image.to_string())?;
+    let platform = args.platform.as_ref();
+    stored::find_for(&session.services()?, &args.image.to_string(), platform)?;
     let (pushed, _) = session.watch(mode, |watched| {
-        images::push(&watched.services, &args.image, &watched.reporter)
+        images::push(&watched.services, &args.image, platform, &watched.reporter)
             .map_err(Failure::from_engine)
     });
     writeln!(std::io::stdout(), "{}@{}", args.image.name(), pushed?)?;

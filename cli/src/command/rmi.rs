@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use kiln_cache::ContainerRecord;
 use kiln_executor::Services;
-use kiln_executor::images::{self, Removed};
+use kiln_executor::images::{self, Removed, StoredImage};
 use kiln_image::Reference;
 
 use super::images::repository;
@@ -18,7 +19,7 @@ use crate::stored;
 /// Remove names of images; an image without a name is gone
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Do not mind images that are not there, nor that an id has names in several repositories
+    /// Do not mind images that are not there, that an id has names in several repositories, nor that containers are of an image
     #[arg(short, long)]
     force: bool,
     /// Names, or ids to remove with all their names
@@ -75,7 +76,47 @@ fn remove(args: &Args, text: &str, services: &Services<'_>) -> Result<Option<Rem
         )
         .help("remove the names one by one, or all of them with `--force`"));
     }
+    let goes = !by_name || names.len() == 1;
+    if goes
+        && !args.force
+        && let Some(container) = container_of(&image, services)?
+    {
+        return Err(Failure::new(
+            Exit::Failed,
+            "image",
+            format!("`{text}` is in use: {}", of_container(&container)),
+        )
+        .help(format!(
+            "remove that with `kiln rm {}`, or use `--force`: the container stays as it is",
+            container.name
+        )));
+    }
     images::remove(services, text)
         .map(Some)
         .map_err(Failure::from_engine)
+}
+
+/// A container that was made of the image, or what a step left that failed on top of it.
+fn container_of(
+    image: &StoredImage,
+    services: &Services<'_>,
+) -> Result<Option<ContainerRecord>, Failure> {
+    let containers = services.store.containers().list();
+    let containers = containers.map_err(|error| Failure::from_store(&error))?;
+    let layers = image.config.diff_ids();
+    let is_of_it = |container: &ContainerRecord| match &container.step {
+        Some(_) => !layers.is_empty() && container.layers.starts_with(layers),
+        None => container.image == Some(image.record.config),
+    };
+    Ok(containers.into_iter().find(is_of_it))
+}
+
+fn of_container(container: &ContainerRecord) -> String {
+    match &container.step {
+        Some(step) => format!(
+            "`{}` failed on top of it, and is kept as `{}`",
+            step.name, container.name
+        ),
+        None => format!("the container `{}` was made of it", container.name),
+    }
 }

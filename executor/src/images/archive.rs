@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use kiln_cache::{CompressedBlob, ManifestRecord, NamedImages};
+use kiln_cache::{CompressedBlob, ManifestRecord, NamedImages, ScratchDir};
 use kiln_image::archive::{Archive, DockerArchive, DockerEntry, docker_manifest_json, spool};
 use kiln_image::compress;
 use kiln_image::layout::{
@@ -18,7 +18,7 @@ use kiln_image::{
     Platform, Reference, RunConfig, media_type,
 };
 
-use kiln_registry::ManifestTree;
+use kiln_registry::{Answered, Download, ManifestTree};
 
 use super::commit::keep_with;
 use super::found::{self, StoredImage};
@@ -429,6 +429,38 @@ pub fn import(
         keep_with(services, config, vec![layer], entry, import.name)
     };
     make().map_err(BuildError::new)
+}
+
+/// The same with a tar that is downloaded.
+pub fn import_from(
+    services: &Services<'_>,
+    address: &str,
+    import: Import,
+    task: &Task<'_>,
+) -> Result<StoredImage, BuildError> {
+    let downloaded = || -> Result<(ScratchDir, File), Cause> {
+        let scratch = services.store.scratch_dir()?;
+        let path = scratch.path().join("download");
+        let made = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        let mut file = made.map_err(Cause::file("create", &path))?;
+        let download = Download {
+            address,
+            authorization: None,
+            known: &[],
+        };
+        if let Answered::Body(body) = services.registry.download(download)? {
+            let told = |done, total| task.progress("download", done, total);
+            body.copy_to(&mut file, &told)?;
+        }
+        file.rewind().map_err(Cause::file("read", &path))?;
+        Ok((scratch, file))
+    };
+    let (_scratch, file) = downloaded().map_err(BuildError::new)?;
+    self::import(services, file, import, task)
 }
 
 /// Writes images as an archive that `docker load`, `podman load` and every reader of OCI layouts take.

@@ -16,7 +16,7 @@ mod squash;
 mod tree;
 
 pub(crate) use archive::{ArchiveEntry, Output as ArchiveOutput, write_archive};
-pub use archive::{Import, LoadSource, import, load, save};
+pub use archive::{Import, LoadSource, import, import_from, load, save};
 pub use changes::{changed, changes_source};
 pub use commit::{Commit, commit, config_of};
 pub use compare::compare;

@@ -39,8 +39,31 @@ pub(crate) fn resolve(
         Say::Is(locked) => resolve_locked(services, reference, platform, &locked, reporter),
         Say::Note => note(services, reference, platform, reporter),
     }?;
-    services.hold.saw_image(reference, platform, &image.record);
+    let index = index_of(services, reference, &image)?;
+    let hold = &services.hold;
+    hold.saw_image(reference, platform, &image.record, index);
     Ok(image)
+}
+
+/// The index that a name stands for. Whoever names the manifest of an image means that.
+fn index_of(
+    services: &Services<'_>,
+    reference: &Reference,
+    image: &StoredImage,
+) -> Result<Option<Digest>, Cause> {
+    let named = match &image.named {
+        Some(named) => named.clone(),
+        None => match services.store.refs().get(reference)? {
+            Some(named) => named,
+            None => return Ok(None),
+        },
+    };
+    let is_of_it = named
+        .iter()
+        .any(|known| known.config == image.record.config);
+    let index = named.index.filter(|_| is_of_it).map(|index| index.digest);
+    let wanted = reference.digest();
+    Ok(index.filter(|index| wanted.is_none_or(|wanted| wanted == *index)))
 }
 
 /// What a name must stand for, by a lock. Nobody is asked for a tag.

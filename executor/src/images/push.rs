@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use kiln_cache::ManifestRecord;
 use kiln_image::manifest::parse_manifest;
 use kiln_image::media_type::{self, MediaTypes};
-use kiln_image::{Descriptor, Digest, Manifest, Reference};
+use kiln_image::{Descriptor, Digest, Manifest, Platform, Reference};
 use kiln_registry::{BlobSource, ManifestTree};
 
 use super::found::{self, MANIFEST_LIMIT, StoredImage};
@@ -15,20 +15,24 @@ use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
 
-/// Sends the image that the store has under `reference`, or all of an index, to the registry that `reference` names. Gives the
-/// digest of the manifest or index.
+/// Sends the image that the store has under `reference`, or all of an index, to the registry that `reference` names; with a
+/// platform the image for that alone. Gives the digest of the manifest or index.
 pub fn push(
     services: &Services<'_>,
     reference: &Reference,
+    platform: Option<&Platform>,
     reporter: &Reporter<'_>,
 ) -> Result<Digest, BuildError> {
-    let image = found::find_by_name(services, reference, None)
-        .and_then(|image| {
-            image.ok_or_else(|| {
-                Cause::Image(format!("there is no image `{reference}` in the store"))
+    let image = match platform {
+        Some(_) => found::find_for(services, &reference.to_string(), platform)?.alone(),
+        None => found::find_by_name(services, reference, None)
+            .and_then(|image| {
+                image.ok_or_else(|| {
+                    Cause::Image(format!("there is no image `{reference}` in the store"))
+                })
             })
-        })
-        .map_err(BuildError::new)?;
+            .map_err(BuildError::new)?,
+    };
     let task = reporter.start(format!("push {reference}"));
     let sent = send(services, reference, &image, &task);
     task.end_with(sent).map_err(BuildError::new)

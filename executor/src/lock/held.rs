@@ -123,11 +123,18 @@ impl Hold {
     }
 
     /// Notes what an image's name stood for, in any run.
-    pub(crate) fn saw_image(&self, reference: &Reference, platform: &Platform, is: &ImageRecord) {
+    pub(crate) fn saw_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        is: &ImageRecord,
+        index: Option<Digest>,
+    ) {
         self.saw(SourceRecord::Image {
             name: image_name(reference),
             platform: platform.to_string(),
             manifest: is.manifest.as_ref().map(|manifest| manifest.digest),
+            index,
             id: is.config,
         });
     }

@@ -4,15 +4,15 @@ use crate::error::Cause;
 use crate::event::{Stream, Task};
 
 /// Tries up to `retries` times more while the step's program fails. What is no fault of the program is not tried again, as it would
-/// only fail again: a program that is not there, a sandbox that can't be made.
+/// only fail again: a program that is not there, a sandbox that can't be made. `attempt` is told whether it is the last one.
 pub(crate) fn run<T>(
     retries: u32,
     task: &Task<'_>,
-    mut attempt: impl FnMut() -> Result<T, Cause>,
+    mut attempt: impl FnMut(bool) -> Result<T, Cause>,
 ) -> Result<T, Cause> {
     let mut tried = 0;
     loop {
-        match attempt() {
+        match attempt(tried == retries) {
             Err(cause @ (Cause::Run { .. } | Cause::TimedOut { .. })) if tried < retries => {
                 tried += 1;
                 let told = format!(
@@ -55,7 +55,7 @@ mod tests {
         let reporter = Reporter::new(&sink);
         let task = reporter.start("a");
         outcomes.reverse();
-        let result = run(retries, &task, || {
+        let result = run(retries, &task, |_| {
             outcomes.pop().unwrap_or(Err(Cause::Canceled))
         });
         drop(task);

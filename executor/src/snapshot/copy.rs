@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Draft, Owners, Stamps, scan_since};
-use kiln_image::tar::{self, apply_changeset};
+use kiln_image::tar::apply_changeset;
 use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, Tree};
 
-use super::dress;
+use super::{dress, write_until};
 use crate::Services;
+use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
@@ -94,6 +95,7 @@ impl<'s> Copy<'s> {
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
+        halt: &Cancel,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let directory = self.directory();
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
@@ -105,8 +107,7 @@ impl<'s> Copy<'s> {
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
         let out = BufWriter::new(self.staging.create_tar()?);
-        let (changeset, summary) =
-            tar::write_draft(draft, &contents, out).map_err(Cause::layer("read", step))?;
+        let (changeset, summary) = write_until(halt, draft, &contents, out, step)?;
         self.staging
             .commit(&summary.diff_id, &changeset, summary.size)?;
         let is_as_seen = linked.is_empty();

@@ -8,14 +8,18 @@ mod mount_points;
 mod overlay;
 
 use std::fs::Permissions;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_image::scan::Owners;
+use kiln_image::contents::Contents;
+use kiln_image::scan::{Draft, Owners};
+use kiln_image::tar::{self, TarSummary};
 use kiln_image::{Changeset, DiffId, Metadata, Tree};
 
 use crate::Services;
+use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
@@ -74,10 +78,11 @@ impl<'s> Snapshot<'s> {
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
+        halt: &Cancel,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         match self {
-            Self::Overlay(overlay) => overlay.commit(owners, mounted, services, step, tree),
-            Self::Copy(copy) => copy.commit(owners, services, step, tree),
+            Self::Overlay(overlay) => overlay.commit(owners, mounted, services, step, tree, halt),
+            Self::Copy(copy) => copy.commit(owners, services, step, tree, halt),
         }
     }
 }
@@ -93,4 +98,38 @@ fn dress(directory: &Path, root: &Metadata, footing: &Footing) -> Result<(), Cau
         .map_err(Cause::file("change the owner of", directory))?;
     std::fs::set_permissions(directory, Permissions::from_mode(ROOT_MODE))
         .map_err(Cause::file("change the mode of", directory))
+}
+
+/// The tar of what a step changed. Gigabytes of it are no reason to go on once the build is to end.
+fn write_until(
+    halt: &Cancel,
+    draft: Draft,
+    contents: &dyn Contents,
+    out: impl Write,
+    step: &str,
+) -> Result<(Changeset, TarSummary), Cause> {
+    let out = Until { halt, out };
+    tar::write_draft(draft, contents, out).map_err(|error| match halt.requested() {
+        true => Cause::Canceled,
+        false => Cause::layer("read", step)(error),
+    })
+}
+
+/// What takes nothing any more once the build is to end.
+struct Until<'h, W> {
+    halt: &'h Cancel,
+    out: W,
+}
+
+impl<W: Write> Write for Until<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.halt.requested() {
+            true => Err(io::Error::other("the build is to end")),
+            false => self.out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use kiln_cache::{LayerPlace, Store, StoreError};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
-use kiln_image::{Changeset, DiffId, Tree, tar};
+use kiln_image::{Changeset, DiffId, Tree};
 
-use super::dress;
+use super::{dress, write_until};
 use crate::Services;
+use crate::cancel::Cancel;
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
 use crate::rootfs::RootFs;
@@ -141,6 +142,7 @@ impl Overlay {
         services: &Services<'_>,
         step: &str,
         tree: &Tree,
+        halt: &Cancel,
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let upper = &self.place.upper;
         let Places { nothing, .. } = &services.places;
@@ -160,8 +162,7 @@ impl Overlay {
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
-        let (changeset, summary) =
-            tar::write_draft(draft, &contents, io::sink()).map_err(Cause::layer("read", step))?;
+        let (changeset, summary) = write_until(halt, draft, &contents, io::sink(), step)?;
         let staging = services.store.layers().stage_at(self.place.place);
         staging.commit(&summary.diff_id, &changeset, summary.size)?;
         let changeset = services.layers.remember(summary.diff_id, changeset);

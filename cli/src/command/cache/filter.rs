@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use globset::{Glob, GlobMatcher};
 use kiln_cache::{Entry, EntryKind};
 
+use crate::command::images::filter::until;
+
 /// One condition; what is listed fulfils all that are given.
 #[derive(Debug, Clone)]
 pub(crate) enum Filter {
@@ -15,6 +17,7 @@ pub(crate) enum Filter {
     Shared(bool),
     Named(bool),
     UnusedFor(Duration),
+    UnusedSince(SystemTime),
     Description(GlobMatcher),
 }
 
@@ -40,7 +43,10 @@ impl FromStr for Filter {
             "named" => flag(value).map(Self::Named),
             "until" => kiln_parser::go_duration(value)
                 .map(Self::UnusedFor)
-                .ok_or_else(|| "write a duration as `90s`, `5m` or `24h`".to_owned()),
+                .map_or_else(
+                    || until(value).map(|date| Self::UnusedSince(date.into())),
+                    Ok,
+                ),
             "description" => Glob::new(value)
                 .map(|glob| Self::Description(glob.compile_matcher()))
                 .map_err(|error| format!("`{value}` is no pattern: {}", error.kind())),
@@ -63,6 +69,7 @@ impl Filter {
                 let age = SystemTime::now().duration_since(entry.last_used);
                 age.unwrap_or_default() >= *span
             }
+            Self::UnusedSince(date) => entry.last_used < *date,
             Self::Description(pattern) => pattern.is_match(&entry.description),
         }
     }

@@ -56,7 +56,7 @@ impl std::str::FromStr for Filter {
 }
 
 /// As Docker reads it: a time span before now, seconds since 1970, or a date.
-fn until(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn until(text: &str) -> Result<Timestamp, String> {
     if let Ok(span) = text.parse::<Span>() {
         let moment = Timestamp::now().checked_sub(span.0);
         return moment.map_err(|_| format!("`{text}` is too long ago"));

@@ -25,7 +25,8 @@ impl Facts<'_> {
                     manifest_digest,
                     ..
                 } => {
-                    let digest = manifest_digest.or_else(|| self.image_id(reference));
+                    let digest = self.index(reference).or(*manifest_digest);
+                    let digest = digest.or_else(|| self.image_id(reference));
                     let digest = digest.map_or_else(String::new, |digest| digest.to_string());
                     let name = image_purl(&without_pin(reference), &self.platform_of(reference));
                     found.insert((0, name, digest));
@@ -43,6 +44,15 @@ impl Facts<'_> {
             .into_iter()
             .map(|(_, name, digest)| source(&name, &digest))
             .collect()
+    }
+
+    /// The index that an image was chosen from, which is what its name stood for, as BuildKit tells it.
+    fn index(&self, reference: &Reference) -> Option<Digest> {
+        let wanted = [reference.to_string(), without_pin(reference).to_string()];
+        self.seen.iter().find_map(|source| match source {
+            SourceRecord::Image { name, index, .. } if wanted.contains(name) => *index,
+            _ => None,
+        })
     }
 
     /// The id of an image that has no manifest because it was made here.
