@@ -462,7 +462,7 @@ impl<'a> Layers<'a> {
     /// announced and the layer is in it; only then the blob is known as a form of the layer. Whoever says that it is, a cache
     /// or an image, may be wrong, and other images have the layer too.
     ///
-    /// Where a mirror may have given something else, it is had whole before it is read for the second time.
+    /// Where it makes no sense, something else may have come: then it is had whole, and read once more if it is what was announced.
     fn while_pulled<T>(
         &self,
         layer: DiffId,
@@ -471,7 +471,7 @@ impl<'a> Layers<'a> {
     ) -> Result<T, Cause> {
         let (mut pulled, mut worked) = self.read_along(layer, task, &mut work);
         let may_be_wrong = match &pulled {
-            Ok(Pulled::Stopped) => worked.is_err() && self.has_mirrors(layer),
+            Ok(Pulled::Stopped) => worked.is_err(),
             Ok(Pulled::Whole(_)) => false,
             Err(cause) => is_worth_another_try(cause),
         };
@@ -518,14 +518,6 @@ impl<'a> Layers<'a> {
                 Err(cause) if is_worth_another_try(&cause) => {}
                 pulled => return pulled,
             }
-        }
-    }
-
-    fn has_mirrors(&self, layer: DiffId) -> bool {
-        let holder = locked(&self.remote).get(&layer).cloned();
-        match holder.map(|remote| remote.holder) {
-            Some(Holder::Registry(image)) => self.registry.has_mirrors(&image),
-            _ => false,
         }
     }
 

@@ -4,16 +4,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::InconsistentKeys;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::sign::CertifiedKey;
 
 /// What is kept for one host.
 #[derive(Debug, Default)]
 pub(crate) struct HostCertificates {
-    pub(crate) authorities: Vec<Certificate<'static>>,
-    pub(crate) own: Option<ClientCert>,
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+    pub(crate) own: Option<Arc<CertifiedKey>>,
 }
 
 impl HostCertificates {
@@ -80,43 +82,37 @@ fn hub_name(authority: &str) -> Option<&'static str> {
     (authority == "registry-1.docker.io").then_some("docker.io")
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&bytes) {
-        if let PemItem::Certificate(certificate) =
-            item.map_err(|error| format!("`{}`: {error}", path.display()))?
-        {
-            certificates.push(certificate);
-        }
-    }
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let certificates = certificates.map_err(|error| format!("`{}`: {error}", path.display()))?;
     if certificates.is_empty() {
         return Err(format!("there is no certificate in `{}`", path.display()));
     }
     Ok(certificates)
 }
 
-fn own(path: &Path, key_path: &Path) -> Result<ClientCert, String> {
+fn own(path: &Path, key_path: &Path) -> Result<Arc<CertifiedKey>, String> {
     let chain = certificates(path)?;
     let bytes = fs::read(key_path).map_err(|error| unreadable(key_path, &error))?;
-    let key = PrivateKey::from_pem(&bytes)
+    let key = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|_| format!("there is no private key in `{}`", key_path.display()))?;
-    // The HTTP library takes it for granted that they fit.
-    let ders: Vec<CertificateDer<'static>> = chain
-        .iter()
-        .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
-        .collect();
-    let unusable = |reason: String| {
+    let unusable = |error: rustls::Error| {
         format!(
-            "the key in `{}` can't be used with the certificate in `{}`: {reason}",
+            "the key in `{}` can't be used with the certificate in `{}`: {error}",
             key_path.display(),
             path.display()
         )
     };
-    let key_der = PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| unusable(e.to_string()))?;
-    rustls::sign::CertifiedKey::from_der(ders, key_der, &ring::default_provider())
-        .map_err(|error| unusable(error.to_string()))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
+    let key = ring::sign::any_supported_type(&key).map_err(unusable)?;
+    let own = CertifiedKey::new(chain, key);
+    match own.keys_match() {
+        Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(unusable(error))
+        }
+        // Of certificates in their oldest form, as `openssl x509 -req` makes them, the library can't say it. The host will.
+        _ => Ok(Arc::new(own)),
+    }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {

@@ -69,11 +69,6 @@ impl Client {
         self.session.warnings.take()
     }
 
-    /// Whether there are other places than its registry to pull this image from, as far as rules can be read.
-    pub fn has_mirrors(&self, reference: &Reference) -> bool {
-        self.session.has_mirrors(reference)
-    }
-
     /// Whether `registry` (`host` or `host:port`) lets in who shows `credential`. Gives the credential to keep in its place, if
     /// the registry has one: a token that can be taken back without changing the password.
     pub fn log_in(

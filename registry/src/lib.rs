@@ -49,6 +49,7 @@ mod socket;
 mod stop;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod tls;
 mod transport;
 mod tree;
 mod upload;

@@ -53,13 +53,6 @@ impl Session {
         self.one_of(at, &endpoint, |can| can.push)
     }
 
-    /// Whether an image may be had from more than one place.
-    pub(crate) fn has_mirrors(&self, image: &Reference) -> bool {
-        let at = Attempt::new(Act::Resolve, image);
-        self.to_pull(&at, image)
-            .is_ok_and(|places| places.len() > 1)
-    }
-
     fn one_of(
         &self,
         at: &Attempt,

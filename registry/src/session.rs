@@ -21,8 +21,12 @@ use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
 use crate::retry;
+use crate::tls::NOT_TLS;
 use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire, printable};
 use crate::warnings::{self, Warnings};
+
+/// What is noted of a host that wants TLS where it was spoken to without.
+const NOT_PLAIN: &str = "it does not speak plain HTTP";
 
 /// Most redirects that are followed for one request.
 const MOST_REDIRECTS: usize = 5;
@@ -370,26 +374,32 @@ impl Session {
         if let Some(known) = locked(&self.schemes).get(server) {
             return Ok(Url::new(*known, server, "/v2/"));
         }
-        let mut last_error = None;
+        let mut failure = None;
         for scheme in schemes {
             let home = Url::new(*scheme, server, "/v2/");
-            match self.probe(to, home) {
+            let error = match self.probe(to, home) {
                 Ok(home) => {
                     locked(&self.schemes).insert(server.to_owned(), *scheme);
                     return Ok(home);
                 }
-                // Whoever says nothing in the clear doesn't wait for TLS.
-                Err(error @ (TransportError::Silent(_) | TransportError::TimedOut(_)))
-                    if *scheme == Scheme::Http =>
-                {
-                    last_error = Some(error);
-                    break;
-                }
-                Err(error) => last_error = Some(error),
+                Err(error) => error,
+            };
+            // Whoever says nothing in the clear doesn't wait for TLS.
+            let silent = matches!(
+                error,
+                TransportError::Silent(_) | TransportError::TimedOut(_)
+            );
+            let ends = silent && *scheme == Scheme::Http;
+            // What a host that speaks the other one says of this one is no news.
+            if failure.as_ref().is_none_or(is_another_language) || ends {
+                failure = Some(error);
+            }
+            if ends {
+                break;
             }
         }
         let error =
-            last_error.unwrap_or_else(|| TransportError::Other("no way to speak to it".to_owned()));
+            failure.unwrap_or_else(|| TransportError::Other("no way to speak to it".to_owned()));
         Err(Trouble::Transport {
             host: server.to_owned(),
             error,
@@ -431,9 +441,9 @@ impl Session {
         };
         match self.wire.send(&request, None) {
             // What servers that expect TLS say to plain HTTP.
-            Ok(answer) if answer.status == 400 && home.scheme() == Scheme::Http => Err(
-                TransportError::Other("it does not speak plain HTTP".to_owned()),
-            ),
+            Ok(answer) if answer.status == 400 && home.scheme() == Scheme::Http => {
+                Err(TransportError::Other(NOT_PLAIN.to_owned()))
+            }
             Ok(_) => Ok(home),
             Err(ExchangeError::Transport(error)) => Err(error),
             Err(ExchangeError::Payload(error)) => Err(TransportError::Other(error.to_string())),
@@ -553,6 +563,15 @@ impl Session {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a host just doesn't know the way it was spoken to.
+fn is_another_language(error: &TransportError) -> bool {
+    match error {
+        TransportError::Other(text) => text == NOT_PLAIN,
+        TransportError::Tls(text) => text == NOT_TLS,
+        _ => false,
+    }
 }
 
 /// All that a registry offers in its `WWW-Authenticate` headers.

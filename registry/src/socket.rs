@@ -14,11 +14,12 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
-    RustlsConnector, ShutdownHandle, SocksConnector, Transport,
+    ShutdownHandle, SocksConnector, Transport,
 };
 
 use crate::forwarded::Forwarder;
 use crate::stop::{GaveUp, Stopper};
+use crate::tls::Tls;
 use crate::waits::Pace;
 
 /// Most addresses of a host that are tried.
@@ -29,6 +30,7 @@ pub(crate) fn connector(
     stopper: &Stopper,
     stall_timeout: Duration,
     forwarder: Option<&Forwarder>,
+    tls: Tls,
 ) -> impl Connector {
     let sockets = Sockets {
         stopper: stopper.clone(),
@@ -38,7 +40,7 @@ pub(crate) fn connector(
     ().chain(SocksConnector::default())
         .chain(ConnectProxyConnector::default())
         .chain(sockets)
-        .chain(RustlsConnector::default())
+        .chain(tls)
 }
 
 /// Looks up names.

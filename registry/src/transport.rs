@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, AsSendBody, SendBody, Timeout};
 
 use crate::certificates::HostCertificates;
@@ -20,6 +19,7 @@ use crate::options::Options;
 use crate::proxy::{Proxy, Via};
 use crate::socket::{Names, connector};
 use crate::stop::Stopper;
+use crate::tls::{self, Tls};
 use crate::waits::{Wait, WaitedFor, Waits};
 
 /// Largest part of an error body that is read, in bytes.
@@ -288,7 +288,7 @@ impl Wire {
         if let Some(line) = locked(&self.lines).get(&kind) {
             return Ok(line.clone());
         }
-        let line = self.line(&kind, certificates.as_deref())?;
+        let line = self.line(&kind, certificates)?;
         if !self.stopper.reaches(&line.agent) {
             return Err(TransportError::Stopped);
         }
@@ -314,7 +314,7 @@ impl Wire {
     fn line(
         &self,
         kind: &Kind,
-        certificates: Option<&HostCertificates>,
+        certificates: Option<Arc<HostCertificates>>,
     ) -> Result<Line, TransportError> {
         let proxy = kind.proxy.as_deref().map(ureq::Proxy::new).transpose();
         let proxy = proxy.map_err(|error| TransportError::Proxy(error.to_string()))?;
@@ -331,7 +331,6 @@ impl Wire {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(proxy)
-            .tls_config(tls(kind.unverified, certificates))
             .user_agent(&self.user_agent)
             .accept_encoding("identity")
             .timeout_resolve(Some(kind.connect_timeout))
@@ -340,7 +339,9 @@ impl Wire {
             .timeout_per_write(Some(self.stall_timeout))
             .timeout_recv_response(Some(self.head_timeout()))
             .build();
-        let connector = connector(&self.stopper, self.stall_timeout, forwarder.as_ref());
+        let tls = Tls::new(kind.unverified, certificates);
+        let connector = connector(&self.stopper, self.stall_timeout, forwarder.as_ref(), tls);
+
         let names = Names {
             stopper: self.stopper.clone(),
             forwarder,
@@ -350,27 +351,6 @@ impl Wire {
             proxy: via,
         })
     }
-}
-
-/// The machine's own store of authorities, `SSL_CERT_FILE` included: private ones are common where builds run.
-fn tls(unverified: bool, certificates: Option<&HostCertificates>) -> TlsConfig {
-    let authorities = certificates.map_or(&[][..], |kept| &kept.authorities);
-    let roots = if authorities.is_empty() {
-        RootCerts::PlatformVerifier
-    } else {
-        let machine = rustls_native_certs::load_native_certs().certs;
-        let machine = machine
-            .iter()
-            .map(|der| Certificate::from_der(der.as_ref()).to_owned());
-        RootCerts::Specific(Arc::new(
-            machine.chain(authorities.iter().cloned()).collect(),
-        ))
-    };
-    TlsConfig::builder()
-        .root_certs(roots)
-        .client_cert(certificates.and_then(|kept| kept.own.clone()))
-        .disable_verification(unverified)
-        .build()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -386,7 +366,7 @@ fn transport_error(error: ureq::Error) -> TransportError {
         ureq::Error::HostNotFound => TransportError::UnknownHost,
         ureq::Error::Timeout(_) => TransportError::TimedOut("no more bytes came".to_owned()),
         ureq::Error::Tls(problem) => TransportError::Tls(problem.to_owned()),
-        ureq::Error::Rustls(problem) => TransportError::Tls(problem.to_string()),
+        ureq::Error::Rustls(problem) => TransportError::Tls(tls::in_words(&problem)),
         ureq::Error::InvalidProxyUrl => {
             TransportError::Proxy("its address is not valid".to_owned())
         }
@@ -404,6 +384,10 @@ fn is_of_socks(error: &io::Error) -> bool {
 }
 
 fn io_error(error: &io::Error) -> TransportError {
+    let inner = error.get_ref();
+    if let Some(problem) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return TransportError::Tls(tls::in_words(problem));
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => TransportError::Refused,
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {

@@ -199,6 +199,40 @@ fn network_a_registry_with_tls_is_trusted_by_its_certificates() {
 
 #[test]
 #[ignore = "network tier: run by `cargo xtask test`"]
+fn network_a_certificate_that_vouches_for_itself_is_trusted_if_it_is_kept_for_its_host() {
+    for (subject, trusted) in [("IP:127.0.0.1", true), ("DNS:other.example", false)] {
+        let registry = RealRegistry::start(&Setup {
+            self_signed: Some(subject),
+            ..Setup::default()
+        });
+        let (image, to) = (Image::of("a", 1), name(&registry.host, "app:1"));
+        let certs = registry.path("certs.d");
+        let options = || Options {
+            certificates: vec![certs.clone()],
+            ..Options::default()
+        };
+        let why = |error: RegistryError| match error {
+            RegistryError::Unreachable { source, .. } => source.to_string(),
+            other => panic!("{other}"),
+        };
+        let error = why(image.push(&client(options()), &to).unwrap_err());
+        assert!(error.contains("vouches for itself"), "{error}");
+        let own = certs.join(&registry.host);
+        fs::create_dir_all(&own).unwrap();
+        fs::copy(registry.path("server.crt"), own.join("ca.crt")).unwrap();
+        let pushed = image.push(&client(options()), &to);
+        if trusted {
+            pushed.unwrap();
+            image.pull(&client(options()), &to).unwrap();
+            continue;
+        }
+        let told = "TLS: its certificate is not for `127.0.0.1`, but for other.example";
+        assert_eq!(why(pushed.unwrap_err()), told);
+    }
+}
+
+#[test]
+#[ignore = "network tier: run by `cargo xtask test`"]
 fn network_a_certificate_that_nobody_vouches_for_will_do_where_asked() {
     let registry = RealRegistry::start(&Setup {
         tls: true,

@@ -35,6 +35,8 @@ pub struct Setup {
     pub tls: bool,
     /// Only clients with a certificate of that authority.
     pub client_certificates: bool,
+    /// HTTPS, with a certificate for this name (`IP:127.0.0.1`) that vouches for itself, as Docker's documentation has it made.
+    pub self_signed: Option<&'static str>,
     /// Tokens of this service.
     pub tokens: Option<tokens::Settings>,
 }
@@ -44,15 +46,22 @@ impl RealRegistry {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let mut http = "http:\n  addr: 127.0.0.1:0\n  secret: s\n".to_owned();
-        if setup.tls {
-            let authority = Authority::make(dir.path());
+        let authority = setup.tls.then(|| Authority::make(dir.path()));
+        if let Some(authority) = &authority {
             authority.issue("server", "127.0.0.1");
+        }
+        if let Some(name) = setup.self_signed {
+            Authority(dir.path()).openssl(&format!(
+                "req -newkey rsa:2048 -nodes -sha256 -keyout server.key -x509 -days 2 -subj /CN=me -addext subjectAltName={name} -out server.crt"
+            ));
+        }
+        if setup.tls || setup.self_signed.is_some() {
             http += &format!(
                 "  tls:\n    certificate: {}\n    key: {}\n",
                 path("server.crt"),
                 path("server.key")
             );
-            if setup.client_certificates {
+            if let Some(authority) = authority.filter(|_| setup.client_certificates) {
                 authority.issue("client", "client");
                 http += &format!("    clientcas: [{}]\n", path("ca.crt"));
             }
