@@ -8,6 +8,7 @@ use kiln_image::record::XATTR;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 /// What a forger would like to have: root's, and a disk.
@@ -127,9 +128,37 @@ pub(crate) fn sandbox_changes_other_attributes_as_the_kernel_does(yard: &Yard) {
         spec.user.gid = 1000;
     });
     ran.unwrap().prints("");
+    for user in [0, 1000] {
+        let ran = image.probe_with(&["named-attributes"], |spec| {
+            spec.user.uid = user;
+            spec.user.gid = user;
+        });
+        ran.unwrap().prints("");
+    }
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(image.changed("mine/own"), "user.a", &mut value).unwrap();
     assert_eq!(&value[..length], b"two");
+}
+
+/// What is open has its attributes by its name in `/proc`, too: so do systemd's programs ask for them.
+pub(crate) fn probe_named_attributes() {
+    let path = format!("/mine/named-{}", rustix::process::getuid().as_raw());
+    let file = File::create(path).unwrap();
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut value = [0; 8];
+    let told = [
+        rustix::fs::getxattr(&name, "user.a", &mut value),
+        rustix::fs::setxattr(&name, "user.a", b"one", XattrFlags::CREATE).map(|()| 0),
+        rustix::fs::getxattr(&name, "user.a", &mut value),
+        rustix::fs::getxattr(&name, "user.a", &mut [0; 2]),
+        rustix::fs::removexattr(&name, "user.a").map(|()| 0),
+        rustix::fs::removexattr(&name, "user.a").map(|()| 0),
+    ];
+    let missing = Err(Errno::NODATA);
+    let expected = [missing, Ok(0), Ok(3), Err(Errno::RANGE), Ok(0), missing];
+    if told != expected || &value[..3] != b"one" {
+        println!("{told:?} {value:?}");
+    }
 }
 
 pub(crate) fn probe_attributes() {

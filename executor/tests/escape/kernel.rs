@@ -166,6 +166,7 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
         "connect" => crate::processes::probe_connect(&args[1]),
         "trace" => crate::processes::probe_trace(&args[1..]),
         "forge" => crate::forged::probe_forge(),
+        "named-attributes" => crate::forged::probe_named_attributes(),
         "attributes" => crate::forged::probe_attributes(),
         "open-race" => crate::recorder::probe_open_race(),
         other => panic!("no such probe: {other}"),

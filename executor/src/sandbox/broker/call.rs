@@ -68,8 +68,12 @@ pub(super) enum Act {
     },
     Enter,
     Execute,
-    /// Extended attributes are read or listed.
-    Attributes,
+    /// An extended attribute is read, or all names of them, where none is told.
+    Attributes {
+        name: Option<u64>,
+        out: u64,
+        size: u64,
+    },
     /// It gets another name.
     Link {
         to: At,
@@ -163,6 +167,11 @@ impl Call {
             _ => {}
         }
         let change = |at| Self::ChangeAttribute(at, Request::of(note));
+        let attributes = |name, out, size| Act::Attributes { name, out, size };
+        let (named, listed) = (
+            attributes(Some(a[1]), a[2], a[3]),
+            attributes(None, a[1], a[2]),
+        );
         match attribute::number(note) {
             libc::SYS_setxattr | libc::SYS_removexattr => change(Changed::At(here(0, true))),
             libc::SYS_lsetxattr | libc::SYS_lremovexattr => change(Changed::At(here(0, false))),
@@ -184,8 +193,10 @@ impl Call {
             }
             libc::SYS_faccessat => Self::On(at(0, 0), Act::Access { mode: int(2) }),
             libc::SYS_faccessat2 => Self::On(at(0, int(3)), Act::Access { mode: int(2) }),
-            libc::SYS_getxattr | libc::SYS_listxattr => Self::On(here(0, true), Act::Attributes),
-            libc::SYS_lgetxattr | libc::SYS_llistxattr => Self::On(here(0, false), Act::Attributes),
+            libc::SYS_getxattr => Self::On(here(0, true), named),
+            libc::SYS_lgetxattr => Self::On(here(0, false), named),
+            libc::SYS_listxattr => Self::On(here(0, true), listed),
+            libc::SYS_llistxattr => Self::On(here(0, false), listed),
             libc::SYS_linkat => {
                 let to = at(2, libc::AT_SYMLINK_NOFOLLOW);
                 let follow = int(4) & libc::AT_SYMLINK_FOLLOW != 0;

@@ -284,7 +284,9 @@ impl Broker {
             }
             Act::Link { to } => self.link(asked, to, base, path),
             Act::Alter(how) => self.alter(asked, how, &look()?),
-            Act::Attributes => Err(libc::EOPNOTSUPP),
+            Act::Attributes { name, out, size } => {
+                self.show_attributes(asked, name, (out, size), &look()?)
+            }
             Act::OpenAsTold { .. } | Act::Enter | Act::Execute => Ok(Reply::Continue),
         }
     }
