@@ -384,6 +384,11 @@ impl Cause {
             Cause::TimedOut { .. } => ErrorKind::TimedOut,
             Cause::Unsupported(_) => ErrorKind::Input,
             Cause::ContextArchive { .. } | Cause::ContextMembers { .. } => ErrorKind::Input,
+            Cause::Registry(error)
+                if matches!(error.of_registry(), RegistryError::Local { .. }) =>
+            {
+                ErrorKind::Environment
+            }
             Cause::Registry(_) | Cause::Bucket(_) | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
@@ -450,9 +455,13 @@ impl BuildError {
             Cause::Archive { .. } => {
                 Some("`ADD --unpack=false` copies it as it is, for a RUN to unpack".to_owned())
             }
-            Cause::Registry(error) => registry_help(error).map(str::to_owned),
+            Cause::Registry(error) if !is_full(&self.cause) => {
+                registry_help(error).map(str::to_owned)
+            }
             Cause::Git(error) => error.help(),
-            Cause::Download(error) => download_help(error).map(str::to_owned),
+            Cause::Download(error) if !is_full(&self.cause) => {
+                download_help(error).map(str::to_owned)
+            }
             Cause::DigestMismatch { .. } => Some(
                 "either the file changed, then see why and give its new digest, or it is not the one that was meant"
                     .to_owned(),

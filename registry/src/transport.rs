@@ -250,7 +250,14 @@ impl Wire {
                     other => transport_error(other),
                 };
                 let host = request.url.authority();
-                return proxy.map_or(error.clone(), |proxy| proxy.blamed(error, host));
+                return match (error, proxy) {
+                    (error, Some(proxy)) => proxy.blamed(error, host),
+                    // It may be on its way back.
+                    (TransportError::Refused, None) if locked(&self.known).contains(host) => {
+                        TransportError::Cut("it takes no connections any more".to_owned())
+                    }
+                    (error, None) => error,
+                };
             }
         };
         match locked(&self.known).contains(request.url.authority()) {

@@ -89,6 +89,23 @@ fn who_was_heard_before_is_asked_again() {
 }
 
 #[test]
+fn who_was_there_before_is_called_again_as_after_a_cut() {
+    // Where nobody listens.
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    for (heard, pauses_made) in [(false, 2), (true, 4)] {
+        let (client, pauses) = client_with(Options {
+            tls_verify: Some(false),
+            ..Options::default()
+        });
+        if heard {
+            client.session.wire.heard(&address.to_string());
+        }
+        client.resolve(&image(address)).unwrap_err();
+        assert_eq!(pauses.lock().unwrap().len(), pauses_made, "{heard}");
+    }
+}
+
+#[test]
 fn an_answer_that_only_drips_is_no_answer() {
     let drips = host(|mut connection, _| {
         head(&connection);
