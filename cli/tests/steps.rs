@@ -113,6 +113,9 @@ fn sandbox_a_step_after_one_that_changed_nothing_finds_nothing_of_it() {
         1,
         "error[run-failed]: `RUN test -e /x && false` exited with status 1",
     );
+    // That is no change of any file.
+    env.write("Dockerfile", "FROM busybox\nRUN true\nRUN true\nRUN --security=insecure mount -o remount,ro / || true\nRUN touch /x\n");
+    build(&env, "--no-cache --allow security.insecure").succeeds();
 }
 
 /// An agent that lists no keys, once for each connection.

@@ -40,6 +40,7 @@ const CASES: &[Case] = cases![
     sandbox_kills_leftovers,
     sandbox_dies_with_the_launcher,
     sandbox_dies_with_kiln,
+    sandbox_dies_with_kiln_without_a_signal_of_its_own,
     sandbox_outlives_the_thread_that_started_it,
     sandbox_tells_a_missing_program,
     sandbox_tells_a_program_that_cannot_be_executed,
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("hold-a-step") => hold_a_step(),
+        Some("renounce-the-parents-signal") => renounce_the_parents_signal(),
         _ => harness(&args),
     }
 }
@@ -393,6 +395,10 @@ fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
 /// Makes this executable, which is not static, runnable in the root: with its libraries alone, as where there are no mounts they are
 /// copied.
 fn bind_libraries(image: &Image, spec: &mut SandboxSpec) {
+    bind_libraries_over(&image.lower(""), spec);
+}
+
+fn bind_libraries_over(lower: &Path, spec: &mut SandboxSpec) {
     let own = std::env::current_exe().unwrap();
     let told = Command::new("ldd").arg(own).output().unwrap().stdout;
     let told = String::from_utf8(told).unwrap();
@@ -401,8 +407,8 @@ fn bind_libraries(image: &Image, spec: &mut SandboxSpec) {
         let source = fs::canonicalize(library).unwrap();
         spec.mounts.push(MountSpec::bind(source, target, false));
     }
-    fs::create_dir_all(image.lower("usr")).unwrap();
-    symlink("../lib", image.lower("usr/lib")).unwrap();
+    fs::create_dir_all(lower.join("usr")).unwrap();
+    symlink("../lib", lower.join("usr/lib")).unwrap();
 }
 
 fn refusal(spec: &SandboxSpec) -> SandboxError {
@@ -494,8 +500,27 @@ fn sandbox_dies_with_the_launcher() {
     assert_eq!(step.wait().unwrap(), ExitStatus::Signal(9));
 }
 
-/// Runs this executable with a step in it, and kills it with SIGKILL: the step's end of a pipe must close.
 fn sandbox_dies_with_kiln() {
+    dies_with_kiln(&["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"]);
+}
+
+/// A program may renounce it, and does by becoming another user.
+fn sandbox_dies_with_kiln_without_a_signal_of_its_own() {
+    if rung() != Rung::Chroot {
+        dies_with_kiln(&["/proc/self/exe", "renounce-the-parents-signal"]);
+    }
+}
+
+fn renounce_the_parents_signal() -> ExitCode {
+    rustix::process::set_parent_process_death_signal(None).unwrap();
+    println!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Runs this executable with a step in it, and kills it with SIGKILL: the step's end of a pipe must close.
+fn dies_with_kiln(program: &[&str]) {
     let image = Image::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -503,6 +528,7 @@ fn sandbox_dies_with_kiln() {
         .arg("hold-a-step")
         .arg(image.dir.path())
         .arg(rung().name())
+        .args(program)
         .stdout(writer)
         .spawn()
         .unwrap();
@@ -528,11 +554,12 @@ fn hold_a_step() -> ExitCode {
         },
         false => RootSpec::Directory(dir.join("lower")),
     };
-    let mut spec = SandboxSpec::new(
-        root,
-        ["/bin/sh", "-c", "echo ready; sleep 1000; sleep 1000"],
-    );
+    let mut spec = SandboxSpec::new(root, std::env::args().skip(4));
     spec.rung = rung;
+    if spec.argv[0].starts_with("/proc") {
+        bind_libraries_over(&dir.join("lower"), &mut spec);
+    }
+    launcher().make_ready(&spec, 1);
     let status = launcher()
         .spawn(&spec, Stdio::inherit().unwrap())
         .unwrap()

@@ -1,6 +1,6 @@
 //! The helper process: one thread, one socket, and requests for steps and for what those that wait are copies of.
 
-use super::message::{self, Answer, Request, Socket};
+use super::message::{self, Answer, Request, Role, Socket};
 use super::surroundings::share_processes;
 use super::template;
 use super::waiting::Kind;
@@ -20,6 +20,16 @@ pub(super) const NAME: &str = "kiln: sandbox launcher";
 struct Running {
     pidfd: OwnedFd,
     end: Signal,
+}
+
+impl Running {
+    /// One that a template made. Its parent-death signal is not enough: a program may renounce it, or become another user.
+    fn copy(pidfd: OwnedFd) -> Self {
+        Self {
+            pidfd,
+            end: Signal::KILL,
+        }
+    }
 }
 
 /// Serves requests from standard input if that is a Unix socket, and then never returns.
@@ -51,7 +61,8 @@ fn serve(socket: Socket<'_>, proof: &SingleThreaded) {
     loop {
         forget_ended(socket, &mut steps);
         match message::receive::<Request<Box<SandboxSpec>>>(socket) {
-            Ok(Some((request, fds))) => start(socket, proof, &request, fds, &mut steps),
+            Ok(Some((Request::New(role), fds))) => start(socket, proof, &role, fds, &mut steps),
+            Ok(Some((Request::Mind, fds))) => steps.extend(fds.into_iter().map(Running::copy)),
             Ok(None) | Err(_) => break,
         }
     }
@@ -83,17 +94,17 @@ fn forget_ended(socket: Socket<'_>, steps: &mut Vec<Running>) {
 fn start(
     socket: Socket<'_>,
     proof: &SingleThreaded,
-    request: &Request<Box<SandboxSpec>>,
+    role: &Role<Box<SandboxSpec>>,
     fds: Vec<OwnedFd>,
     steps: &mut Vec<Running>,
 ) {
-    let (own, end) = match request {
-        Request::Step(spec) => (namespaces(Kind::of(spec)), end_signal(spec)),
-        Request::Template(_) => (SHARED, Signal::KILL),
+    let (own, end) = match role {
+        Role::Step(spec) => (namespaces(Kind::of(spec)), end_signal(spec)),
+        Role::Template(_) => (SHARED, Signal::KILL),
     };
-    prepare(request); // once, here
+    prepare(role); // once, here
     let answer: Answer = match sys::clone_process(proof, own) {
-        Ok(Cloned::New) => become_clone(request, fds, proof),
+        Ok(Cloned::New) => become_clone(role, fds, proof),
         Ok(Cloned::Caller(pidfd)) => {
             drop(fds); // the step alone holds the pipe now, so kiln sees its end
             steps.push(Running { pidfd, end });
@@ -109,23 +120,19 @@ fn start(
 }
 
 /// Makes what all clones share.
-fn prepare(request: &Request<Box<SandboxSpec>>) {
-    if let Request::Step(spec) = request
+fn prepare(role: &Role<Box<SandboxSpec>>) {
+    if let Role::Step(spec) = role
         && spec.seccomp
     {
         seccomp::default_profile(spec.capabilities);
     }
 }
 
-fn become_clone(
-    request: &Request<Box<SandboxSpec>>,
-    mut fds: Vec<OwnedFd>,
-    proof: &SingleThreaded,
-) -> ! {
-    match request {
-        Request::Template(mould) => template::run(*mould, &mut fds, proof),
-        Request::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
-        Request::Step(spec) => init::run(spec, fds, None),
+fn become_clone(role: &Role<Box<SandboxSpec>>, mut fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
+    match role {
+        Role::Template(mould) => template::run(*mould, &mut fds, proof),
+        Role::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
+        Role::Step(spec) => init::run(spec, fds, None),
     }
 }
 

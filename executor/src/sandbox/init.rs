@@ -60,7 +60,7 @@ struct Prepared {
     found: Option<Changed>,
 }
 
-/// Sets the step up and becomes its program. The descriptors are those of [`message::Request::Step`].
+/// Sets the step up and becomes its program. The descriptors are those of [`message::Role::Step`].
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
     let ready = get_ready(Kind::of(spec), &spec.cgroup, None);
     go_on_with(spec, fds, broker, ready)
@@ -243,8 +243,11 @@ fn prepare(
     // No descriptor of the helper or of ours survives the exec.
     stage("mark descriptors to be closed", sys::close_on_exec_from(3))?;
     enter_working_directory(&root, spec)?;
-    if prepared.root.is_some() || given.mounted.is_some() {
-        prepared.found = stage("look at the root filesystem", find_changes(&root))?;
+    // One that is used and not to be kept may get settings that are the filesystem's own: `mount -o remount`.
+    if spec.keep_root
+        && let Some(upper) = root.upper()
+    {
+        prepared.found = stage("look at the root filesystem", Changed::find(upper))?;
     }
     if spec.read_only {
         // Now that nothing more is made in it.
@@ -300,13 +303,6 @@ fn prepare(
     // A change of user has cleared it.
     stage("tie the step to kiln", die_with_parent())?;
     Ok(prepared)
-}
-
-/// The directory for changes as it is now.
-fn find_changes(root: &Root) -> sys::Result<Option<Changed>> {
-    let stat = root.upper().map(rustix::fs::fstat).transpose();
-    let stat = stat.call("fstat", || "upper directory".into())?;
-    Ok(stat.as_ref().map(Changed::of))
 }
 
 /// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.

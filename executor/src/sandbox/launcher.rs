@@ -2,7 +2,7 @@
 
 use super::furnish::Furnishing;
 use super::left_mounts::LeftMounts;
-use super::message::{self, Answer, Brought, Report, Request, Socket};
+use super::message::{self, Answer, Brought, Report, Request, Role, Socket};
 use super::mounted_root::{Changed, MountedRoot};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
@@ -114,7 +114,7 @@ impl Launcher {
         lost.iter().for_each(|lost| end_process(&lost.pidfd));
         let begun = match waited.into_iter().next() {
             Some(begun) => begun,
-            None => begin(&|fds| self.request(&Request::Step(spec), fds))?,
+            None => begin(&|fds| self.request(Role::Step(spec), fds))?,
         };
         let Begun {
             pidfd,
@@ -165,7 +165,7 @@ impl Launcher {
             match template.copy() {
                 Some(copy) => {
                     *slot = Some(template);
-                    return Some(copy);
+                    return self.minded(copy);
                 }
                 None => template.end(),
             }
@@ -173,9 +173,19 @@ impl Launcher {
         None
     }
 
+    /// Has it end with kiln, whatever it becomes. `None` where that can't be, and it has ended.
+    fn minded(&self, copy: Waiting) -> Option<Waiting> {
+        let slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_some_and(|helper| helper.mind(&copy)) {
+            return Some(copy);
+        }
+        copy.end();
+        None
+    }
+
     fn template(&self, mould: Mould) -> Option<Template> {
         let (socket, theirs) = UnixStream::pair().ok()?;
-        let pidfd = self.request(&Request::Template(mould), &[theirs.as_fd()]);
+        let pidfd = self.request(Role::Template(mould), &[theirs.as_fd()]);
         Some(Template {
             kind: mould.kind,
             pidfd: pidfd.ok()?,
@@ -206,7 +216,7 @@ impl Launcher {
     /// Sends the request and receives the pidfd, one thread at a time.
     fn request(
         &self,
-        request: &Request<&SandboxSpec>,
+        role: Role<&SandboxSpec>,
         fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
         let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +225,7 @@ impl Launcher {
             None => slot.insert(Helper::start().map_err(SandboxError::Launcher)?),
         };
         let started = helper.await_start().map_err(SandboxError::Launcher);
-        let answered = started.and_then(|()| helper.request(request, fds));
+        let answered = started.and_then(|()| helper.request(role, fds));
         if matches!(
             answered,
             Err(SandboxError::LauncherGone | SandboxError::Launcher(_))
@@ -275,12 +285,12 @@ impl Helper {
 
     fn request(
         &self,
-        request: &Request<&SandboxSpec>,
+        role: Role<&SandboxSpec>,
         fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
         let gone = |_| SandboxError::LauncherGone;
         let socket = Socket(self.socket.as_fd());
-        message::send(socket, request, fds).map_err(gone)?;
+        message::send(socket, &Request::New(role), fds).map_err(gone)?;
         let (answer, mut fds) = message::receive::<Answer>(socket)
             .map_err(gone)?
             .ok_or(SandboxError::LauncherGone)?;
@@ -289,6 +299,12 @@ impl Helper {
             cause,
         })?;
         fds.pop().ok_or(SandboxError::LauncherGone)
+    }
+
+    /// False if it has gone.
+    fn mind(&self, copy: &Waiting) -> bool {
+        let request = Request::<&SandboxSpec>::Mind;
+        message::send(Socket(self.socket.as_fd()), &request, &[copy.pidfd.as_fd()]).is_ok()
     }
 }
 

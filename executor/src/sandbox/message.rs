@@ -1,6 +1,6 @@
 //! What kiln, the helper and the step say to each other: typed values in frames of four length bytes and postcard.
 //!
-//! The order is fixed. Kiln sends a [`Request`] with its descriptors. The helper answers with one [`Answer`], which carries the pidfd of the
+//! The order is fixed. Kiln sends a [`Request`] with its descriptors. The helper answers one for a process with an [`Answer`], which carries the pidfd of the
 //! new process when it is good. One that waits to become a step gets what else would be in the request from kiln itself. The step itself sends
 //! [`Report`]s: one when everything is ready, one more if the program then could not be executed. The socket closes by itself at exec,
 //! so its end without a failure means that the program is running. What descriptors a report carries is said in it.
@@ -29,6 +29,15 @@ const MAX_FDS: usize = 5;
 /// What the helper is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request<Spec> {
+    /// A process.
+    New(Role<Spec>),
+    /// That a process which a template made, here by its pidfd, ends with kiln as all others do. There is no answer.
+    Mind,
+}
+
+/// What a new process is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Role<Spec> {
     /// A step, with the three streams, a socket for reports and, if it is mounted already, its root filesystem.
     Step(Spec),
     /// A process that copies of itself are asked for, with the socket from which it hears of that.

@@ -4,7 +4,9 @@
 //! does. Most steps change something, so the next has other layers. But after one that changed nothing, as a test does, the next begins with the
 //! same layers and the same empty upper directory, and can have the same overlay.
 
-use rustix::fs::Stat;
+use crate::sys::{Context as _, Result};
+use rustix::fs::{AtFlags, Stat};
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -62,10 +64,60 @@ impl Changed {
         clippy::cast_possible_wrap,
         reason = "not the same types everywhere"
     )]
-    pub(super) fn of(stat: &Stat) -> Self {
+    fn of(stat: &Stat) -> Self {
         Self {
             seconds: stat.st_ctime as i64,
             nanoseconds: stat.st_ctime_nsec as i64,
+        }
+    }
+
+    /// A directory as it is, if every change from now on will show. On some filesystems (f2fs, ZFS) the time of a change is that of the clock's last
+    /// tick, so one that comes soon after another looks the same.
+    pub(super) fn find(directory: BorrowedFd<'_>) -> Result<Option<Self>> {
+        let found = Self::look(directory)?;
+        if found != Self::last_tick() {
+            return Ok(Some(found));
+        }
+        // On others what was looked at gets the exact time with the next change. This is one, of nothing but the time.
+        rustix::fs::chownat(directory, "", None, None, AtFlags::EMPTY_PATH)
+            .call("fchownat", || "upper directory".into())?;
+        let found = Self::look(directory)?;
+        Ok((found != Self::last_tick()).then_some(found))
+    }
+
+    fn look(directory: BorrowedFd<'_>) -> Result<Self> {
+        let stat = rustix::fs::fstat(directory).call("fstat", || "upper directory".into())?;
+        Ok(Self::of(&stat))
+    }
+
+    fn last_tick() -> Self {
+        let time = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
+        Self {
+            seconds: time.tv_sec,
+            nanoseconds: time.tv_nsec,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs::{File, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// However soon it comes, and whatever the filesystem.
+    #[test]
+    fn a_change_shows() {
+        for _ in 0..200 {
+            let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+            let opened = File::open(dir.path()).unwrap();
+            let found = Changed::find(opened.as_fd()).unwrap();
+            opened
+                .set_permissions(Permissions::from_mode(0o700))
+                .unwrap();
+            let changed = Changed::look(opened.as_fd()).unwrap();
+            assert_ne!(found, Some(changed));
         }
     }
 }
