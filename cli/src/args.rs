@@ -13,6 +13,7 @@ use crate::command;
     name = "kiln",
     version,
     arg_required_else_help = true,
+    args_override_self = true, // of a flag that is given again the last one counts, as Docker has it
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {

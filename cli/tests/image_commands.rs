@@ -421,3 +421,18 @@ fn a_tar_is_imported_from_its_address() {
     assert_eq!(refused.code, 2);
     assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
 }
+
+#[test]
+fn of_a_flag_that_is_given_again_the_last_counts() {
+    let env = layout_folder();
+    env.kiln(&["load", "-q", "-q", "-i", "nowhere", "-i", "layout"])
+        .succeeds();
+    let listed = ["images", "--format", "json", "--format", "{{.Repository}}"];
+    assert_eq!(env.kiln(&listed).succeeds().stdout, "x\n");
+    // What may be repeated is all taken.
+    let build = ["build", "-t", "a", "-t", "b", "."];
+    env.kiln(&build).succeeds();
+    for name in ["a", "b"] {
+        env.kiln(&["inspect", name]).succeeds();
+    }
+}
