@@ -126,6 +126,14 @@ impl Identity {
         }
     }
 
+    /// The same before it is the step's program: to reach that it has all rights, whoever it is, as with runc.
+    pub(super) fn about_to_begin(user: &crate::sandbox::User) -> Self {
+        Self {
+            rights: Rights::of(true),
+            ..Self::of(user)
+        }
+    }
+
     /// Whether it has root's rights.
     pub(super) const fn is_root(&self) -> bool {
         self.rights.effective
@@ -313,6 +321,20 @@ mod tests {
         assert_eq!(sudo.set_user(0), Ok(()));
         assert_eq!(sudo.user, Ids::all(0));
         assert!(sudo.is_in_group(27) && !sudo.is_in_group(28));
+    }
+
+    #[test]
+    fn a_user_has_no_rights_once_the_program_is_there() {
+        let user = User {
+            uid: 1000,
+            gid: 1000,
+            groups: Vec::new(),
+        };
+        let mut step = Identity::about_to_begin(&user);
+        assert!(step.is_root());
+        step.executed(None, None);
+        assert_eq!(step, Identity::of(&user));
+        assert_eq!(step.set_rights(true, true), Err(EPERM));
     }
 
     #[test]

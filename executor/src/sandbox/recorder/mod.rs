@@ -122,7 +122,7 @@ impl Recorder {
             step,
             ..
         } = parts;
-        let first = Identity::of(&parts.user);
+        let first = Identity::about_to_begin(&parts.user);
         sys::take_turns(listener.as_fd());
         if matches!(scope, Scope::Devices { .. }) {
             let _ = ready.send(Ok(()));
@@ -603,15 +603,22 @@ impl Server {
         Ok(Reply::Value(0))
     }
 
-    /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet is nothing to a process that
-    /// could not have got here without the rights of all others.
+    /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet, other than by not being there, is
+    /// nothing to a process that could not have got here without the rights of all others.
     fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         self.check_program(&who, caller, at)?;
+        if caller
+            .place(at)?
+            .open()
+            .is_err_and(|errno| errno == libc::ENOENT)
+        {
+            return Ok(Reply::Continue); // one of several places to look for it
+        }
         let mut becomes = who.clone();
-        let set = match who.is_root() {
-            true => None,
-            false => self.set_ids(caller, at),
+        let set = match who.user.effective {
+            0 => None,
+            _ => self.set_ids(caller, at),
         };
         let (setuid, setgid) = set.unwrap_or_default();
         becomes.executed(setuid, setgid);
