@@ -757,9 +757,9 @@ fn sandbox_lets_users_change_what_they_may() {
         echo x >/own; chown 1000 /own",
     );
     prints(&made, "");
-    let allowed = "touch /g/n\nrm -f /g/f\nmkdir /s/d\nmv /s/d /g/d\nrmdir /g/d\nchmod 640 /own\necho >>/own\ntest -w /own\necho >/dev/null\n";
+    let allowed = "touch /g/n\ntouch -d @1 /own\ntouch /own\nrm -f /g/f\nmkdir /s/d\nmv /s/d /g/d\nrmdir /g/d\nchmod 640 /own\necho >>/own\ntest -w /own\necho >/dev/null\n";
     let refused = "touch /closed/n\nmkdir /closed/d\nln -s x /closed/l\nrm -f /closed/f\nmv /closed/f /s/x\nmv /own /closed/own\n\
-        echo >/closed/f\necho >>/s/f\nrm -f /s/f\nmv /s/f /s/g\nchmod 777 /closed\nchmod 666 /s/f\ntest -w /closed\nrm -rf /closed\n";
+        echo >/closed/f\necho >>/s/f\nrm -f /s/f\nmv /s/f /s/g\ntouch -d @1 /s/f\ntouch /s/f\nchmod 777 /closed\nchmod 666 /s/f\ntest -w /closed\nrm -rf /closed\n";
     let script = format!(
         "while read c; do sh -c \"$c\" 2>/dev/null && echo \"$c\"; done <<'E'\n{refused}{allowed}E\ntrue"
     );

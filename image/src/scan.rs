@@ -119,12 +119,13 @@ impl Draft {
     /// its content can tell, so those few files are read here, from `contents`.
     pub fn normalise(self, lower: &Tree, contents: &dyn Contents) -> Result<Self, ScanError> {
         let mut changeset = Changeset::from_iter(self.changes);
+        let mut read = HashMap::new(); // by number, of files with several names
         let suspects: Vec<(ImagePath, Digest)> = changeset
             .iter()
             .filter_map(|(path, change)| Some((path, change.node()?, lower.lookup(path)?.node())))
             .filter_map(|(path, node, before)| Some((path, node, rewritten(node, &before)?)))
             .filter_map(
-                |(path, node, digest)| match digest_of(path, node, contents) {
+                |(path, node, digest)| match digest_once(path, node, contents, &mut read) {
                     Ok(found) => (found == digest).then(|| Ok((path.clone(), digest))),
                     Err(error) => Some(Err(error)),
                 },
@@ -205,6 +206,27 @@ fn set_digest(node: &mut Node, known: Digest) {
     if let Kind::File { digest, .. } = &mut node.kind {
         *digest = known;
     }
+}
+
+/// The same file is read once, whatever names it has.
+fn digest_once(
+    path: &ImagePath,
+    node: &Node,
+    contents: &dyn Contents,
+    read: &mut HashMap<u64, Digest>,
+) -> Result<Digest, ScanError> {
+    let Kind::File {
+        link: Some(link), ..
+    } = node.kind
+    else {
+        return digest_of(path, node, contents);
+    };
+    if let Some(known) = read.get(&link) {
+        return Ok(*known);
+    }
+    let found = digest_of(path, node, contents)?;
+    read.insert(link, found);
+    Ok(found)
 }
 
 fn digest_of(path: &ImagePath, node: &Node, contents: &dyn Contents) -> Result<Digest, ScanError> {

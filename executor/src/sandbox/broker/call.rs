@@ -94,6 +94,8 @@ pub(super) struct Change {
 pub(super) enum How {
     /// A file is opened to be written to, and made if `makes`.
     Write { makes: bool },
+    /// Nothing: whether that could be.
+    Ask,
     /// A name is given.
     Make,
     /// A name goes away, or is taken from what has it.

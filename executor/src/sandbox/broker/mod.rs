@@ -26,6 +26,7 @@ mod caller;
 mod execute;
 mod family;
 mod guise;
+mod layered;
 mod listing;
 mod mounted;
 mod node;
@@ -37,10 +38,12 @@ use super::footing::in_first_user_namespace;
 use super::message::{self, Socket};
 use super::{Network, SandboxSpec, plan};
 use crate::sys::{self, Context as _, Notification, Reply};
+use attribute::Changed;
 use call::{Act, At, Call, Change, How};
 use caller::{Answered, Caller, Status, Who};
 use family::Family;
 use guise::Guise;
+use layered::Moment;
 use nix::libc;
 use resolve::{Place, Resolver, joined, parts};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
@@ -71,6 +74,8 @@ pub(super) struct Broker {
     /// The container may have none.
     sys: Option<Rc<OwnedFd>>,
     mounts: Mounts,
+    /// What was made earlier is of a layer below.
+    began: Moment,
     family: Family,
     guise: Guise,
     root: (u64, u64),
@@ -165,6 +170,7 @@ impl Outside {
         Ok(Some(Broker {
             listener,
             family: Family::new(first),
+            began: Moment::now(),
             mounts: Mounts::of(spec, |target| mounted::Place::find(&self.proc, target)),
             proc: self.proc,
             dev: self.dev,
@@ -229,7 +235,13 @@ impl Broker {
                 self.check(&caller, [Some(first), second])?;
                 Ok(Reply::Continue)
             }
-            Call::ChangeAttribute(of, request) => self.change_attribute(caller, of, request),
+            Call::ChangeAttribute(of, request) => {
+                if let Changed::At(at) = of {
+                    let how = How::Alter;
+                    self.check(&caller, [Some(Change { at, how }), None])?;
+                }
+                self.change_attribute(caller, of, request)
+            }
             Call::Name { out } => self.name(&caller, out),
             Call::Other => Ok(Reply::Continue),
         }

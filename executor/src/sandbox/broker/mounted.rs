@@ -34,10 +34,12 @@ pub(in crate::sandbox) struct Place {
 }
 
 /// What a change is about.
-struct Subject {
-    path: Vec<u8>,
+pub(super) struct Subject {
+    pub(super) path: Vec<u8>,
     /// What is there, if anything.
-    kind: Option<FileType>,
+    pub(super) kind: Option<FileType>,
+    /// Whether it has several names.
+    pub(super) shared: bool,
 }
 
 /// What every step has (R-RT-7).
@@ -177,8 +179,9 @@ impl Mounts {
             (How::Keep, _) | (How::Make, Some(_)) | (How::Alter, None) => false,
             (How::Make, None) | (How::Alter, Some(_)) => true,
             (How::Write { makes }, None) => makes,
+            (How::Ask, None) => false,
             // What is written to another program or a device is no change.
-            (How::Write { .. }, Some(kind)) => kind == FileType::RegularFile,
+            (How::Write { .. } | How::Ask, Some(kind)) => kind == FileType::RegularFile,
         };
         if changes && self.0[concerned].read_only {
             return Some((libc::EROFS, concerned));
@@ -228,7 +231,7 @@ impl Act {
                     false => [None, None],
                 }
             }
-            Self::Access { mode } if mode & libc::W_OK != 0 => one(How::Write { makes: false }),
+            Self::Access { mode } if mode & libc::W_OK != 0 => one(How::Ask),
             Self::Alter(Alteration::Length(_)) => one(How::Write { makes: false }),
             Self::Alter(_) => one(How::Alter),
             Self::Link { to } => {
@@ -272,7 +275,7 @@ impl Broker {
             Some((errno, mount)) if self.mounts.is_there(mount) && self.shares_root(caller) => {
                 Err(errno)
             }
-            _ => Ok(()),
+            _ => self.be_layered(caller, &places),
         }
     }
 
@@ -298,8 +301,9 @@ impl Broker {
             Ok(found) => {
                 let stat = rustix::fs::fstat(&found).map_err(Errno::raw_os_error)?;
                 let kind = Some(FileType::from_raw_mode(stat.st_mode));
+                let shared = stat.st_nlink > 1;
                 let path = path_of(&self.proc, &found);
-                Ok(path.map(|path| Subject { path, kind }))
+                Ok(path.map(|path| Subject { path, kind, shared }))
             }
             Err(Errno::NOENT) => Ok(self.missing(&full)),
             Err(_) => Ok(None),
@@ -318,6 +322,7 @@ impl Broker {
         Some(Subject {
             path: [directory.as_slice(), b"/", name].concat(),
             kind: None,
+            shared: false,
         })
     }
 }
@@ -402,7 +407,8 @@ mod tests {
 
     fn refusal(how: How, path: &str, kind: Option<FileType>) -> Option<i32> {
         let path = path.into();
-        let refusal = mounts().refusal(how, &Subject { path, kind });
+        let shared = false;
+        let refusal = mounts().refusal(how, &Subject { path, kind, shared });
         refusal.map(|(errno, _)| errno)
     }
 

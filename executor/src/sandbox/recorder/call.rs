@@ -68,9 +68,10 @@ pub(super) enum Call {
     ChangeMode {
         at: At,
     },
-    /// utimensat(2) of a link itself.
+    /// utimensat(2); of which the times are somewhere, or now.
     ChangeTimes {
         at: At,
+        times: u64,
     },
     /// access(2).
     Access {
@@ -346,7 +347,13 @@ impl Call {
             libc::SYS_fchmod => Self::ChangeMode { at: fd() },
             libc::SYS_fchmodat => Self::ChangeMode { at: at(0, 0) },
             FCHMODAT2 => Self::ChangeMode { at: at(0, int(3)) },
-            libc::SYS_utimensat => Self::ChangeTimes { at: at(0, int(3)) },
+            libc::SYS_utimensat => Self::ChangeTimes {
+                at: match a[1] {
+                    0 => fd(),
+                    _ => at(0, int(3)),
+                },
+                times: a[2],
+            },
             libc::SYS_faccessat => Self::Access {
                 at: at(0, 0),
                 mode: int(2),
@@ -397,7 +404,7 @@ impl Call {
             | Self::MakeLink { at, .. }
             | Self::Remove { at }
             | Self::ChangeMode { at }
-            | Self::ChangeTimes { at }
+            | Self::ChangeTimes { at, .. }
             | Self::Access { at, .. }
             | Self::Enter { at }
             | Self::ReadLink { at }
@@ -507,7 +514,7 @@ fn all(reads: bool) -> Vec<Wanted> {
         (libc::SYS_faccessat2, asks_for_writing(2)),
         (
             libc::SYS_utimensat,
-            Some((3, libc::AT_SYMLINK_NOFOLLOW.cast_unsigned())),
+            unless_all(Some((3, libc::AT_SYMLINK_NOFOLLOW.cast_unsigned()))),
         ),
     ];
     #[cfg(target_arch = "x86_64")]

@@ -312,10 +312,7 @@ impl Server {
             Call::Rename { from, to } => self.rename(caller, &from, &to),
             Call::HardLink { from, to } => self.hard_link(caller, &from, &to),
             Call::ChangeMode { at } => self.change_mode(caller, &at),
-            Call::ChangeTimes { at } => {
-                self.keep_record(caller, &at);
-                Ok(Reply::Continue)
-            }
+            Call::ChangeTimes { at, times } => self.change_times(caller, &at, times),
             Call::Access { at, mode } => self.access(caller, &at, mode),
             Call::Enter { at } => self.enter(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),

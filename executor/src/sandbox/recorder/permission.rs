@@ -79,6 +79,28 @@ impl Server {
         Ok(Reply::Continue)
     }
 
+    /// utimensat(2): who may write may say that something was changed just now, its owner anything.
+    pub(super) fn change_times(
+        &mut self,
+        caller: &Caller<'_>,
+        at: &At,
+        times: u64,
+    ) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if !who.is_root()
+            && let Ok(object) = caller.place(at)?.open()
+            && !is_kernels(&object)
+            && !self.owns(&who, &object)
+        {
+            match is_now(caller, times) {
+                true => self.check(&who, &object, WRITE)?,
+                false => return Err(libc::EPERM),
+            }
+        }
+        self.keep_record(caller, at);
+        Ok(Reply::Continue)
+    }
+
     /// access(2).
     pub(super) fn access(&self, caller: &Caller<'_>, at: &At, mode: i32) -> Answered<Reply> {
         let who = self.identity(caller);
@@ -229,6 +251,15 @@ fn granted(who: &Identity, (uid, gid): (u32, u32), mode: u32) -> u32 {
     } else {
         mode & 7
     }
+}
+
+/// Whether both times are the moment of the call.
+fn is_now(caller: &Caller<'_>, times: u64) -> bool {
+    let mut words = [0; 32];
+    let nanos = |words: &[u8]| i64::from_ne_bytes(words.try_into().unwrap_or_default());
+    times == 0
+        || caller.read(times, &mut words).is_ok()
+            && [&words[8..16], &words[24..]].map(nanos) == [libc::UTIME_NOW; 2]
 }
 
 /// Whether it is a directory in which things are their owners'.
