@@ -329,13 +329,14 @@ fn end_as(status: Option<WaitStatus>) -> ! {
     match status {
         Some(WaitStatus::Exited(_, code)) => std::process::exit(code),
         Some(WaitStatus::Signaled(_, signal, _)) => {
-            sys::reset_signals();
             let core = rustix::process::Rlimit {
                 current: Some(0),
                 maximum: Some(0),
             };
             let _ = rustix::process::setrlimit(rustix::process::Resource::Core, core);
-            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::all()), None);
+            // No other: one of those that are for the program, or another wish that it end, may have come meanwhile.
+            let only = SigSet::from_iter([signal]);
+            let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&only), None);
             let _ = kill(Pid::this(), signal);
             std::process::exit(128 + signal as i32)
         }
