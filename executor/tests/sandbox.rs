@@ -760,17 +760,7 @@ fn sandbox_lets_users_change_what_they_may() {
     let allowed = "touch /g/n\ntouch -d @1 /own\ntouch /own\nrm -f /g/f\nmkdir /s/d\nmv /s/d /g/d\nrmdir /g/d\nchmod 640 /own\necho >>/own\ntest -w /own\necho >/dev/null\n";
     let refused = "touch /closed/n\nmkdir /closed/d\nln -s x /closed/l\nrm -f /closed/f\nmv /closed/f /s/x\nmv /own /closed/own\n\
         echo >/closed/f\necho >>/s/f\nrm -f /s/f\nmv /s/f /s/g\ntouch -d @1 /s/f\ntouch /s/f\nchmod 777 /closed\nchmod 666 /s/f\ntest -w /closed\nrm -rf /closed\n";
-    let script = format!(
-        "while read c; do sh -c \"$c\" 2>/dev/null && echo \"$c\"; done <<'E'\n{refused}{allowed}E\ntrue"
-    );
-    let done = image.shell_with(&script, |spec| {
-        spec.user = User {
-            uid: 1000,
-            gid: 1000,
-            groups: vec![50],
-        };
-    });
-    prints(&done, allowed);
+    a_user_succeeds_with(&image, allowed, refused);
 }
 
 /// The same on all rungs, also where users are only believed in.
@@ -785,6 +775,11 @@ fn sandbox_lets_users_read_what_they_may() {
         cd /; cat pass/f\ntest -x /bin/sh\ntest ! -e /closed/f\n";
     let refused = "cat /closed/f\ncat /secret\nls /closed\nls /pass\ncat /list/f\ncd /closed\ncd /list\ntest -r /secret\n\
         cat /link\n/prog true\ntest -x /prog\nreadlink /closed/l\n";
+    a_user_succeeds_with(&image, allowed, refused);
+}
+
+/// Tries commands, one a line, as a user who is in group 50, too.
+fn a_user_succeeds_with(image: &Image, allowed: &str, refused: &str) {
     let script = format!(
         "while read c; do sh -c \"$c\" >/dev/null 2>&1 && echo \"$c\"; done <<'E'\n{refused}{allowed}E\ntrue"
     );

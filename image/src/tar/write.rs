@@ -64,12 +64,7 @@ pub fn write_layer(
     contents: &dyn Contents,
     out: impl Write,
 ) -> Result<TarSummary, WriteError> {
-    let encoder = Encoder {
-        members: members(changeset),
-        contents,
-        attributes: Attributes::OfLayers,
-    };
-    Ok(pipeline::write(&encoder, out)?.summary)
+    write_with(Attributes::OfLayers, changeset, contents, out)
 }
 
 /// Writes the tar of a whole root filesystem, which has all extended attributes that its files have.
@@ -78,10 +73,19 @@ pub fn write_root_filesystem(
     contents: &dyn Contents,
     out: impl Write,
 ) -> Result<TarSummary, WriteError> {
+    write_with(Attributes::All, changeset, contents, out)
+}
+
+fn write_with(
+    attributes: Attributes,
+    changeset: &Changeset,
+    contents: &dyn Contents,
+    out: impl Write,
+) -> Result<TarSummary, WriteError> {
     let encoder = Encoder {
         members: members(changeset),
         contents,
-        attributes: Attributes::All,
+        attributes,
     };
     Ok(pipeline::write(&encoder, out)?.summary)
 }
