@@ -21,6 +21,7 @@ mod format;
 mod gc_budget;
 mod human;
 mod input;
+mod label;
 mod location;
 mod lock_file;
 mod output;

@@ -127,14 +127,18 @@ fn settings(
     certificates: Option<&HostCertificates>,
 ) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match unverified {
-        true => Arc::new(Anybody(Arc::clone(&provider))),
-        false => Arc::new(Known::of(certificates, &provider)?),
+    let known = match unverified {
+        true => None,
+        false => Some(Known::of(certificates, &provider)?),
+    };
+    let verifier = Verifier {
+        provider: Arc::clone(&provider),
+        known,
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let own = certificates.and_then(|kept| kept.own.clone());
     Ok(match own {
         None => builder.with_no_client_auth(),
@@ -142,7 +146,15 @@ fn settings(
     })
 }
 
-/// Takes hosts that somebody known vouches for, and those with a certificate that is known itself.
+/// Whom a connection is taken for. Any host has to have the key of the certificate that it shows.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None` takes any certificate.
+    known: Option<Known>,
+}
+
+/// Hosts that somebody known vouches for, and those with a certificate that is known itself.
 #[derive(Debug)]
 struct Known {
     authorities: Arc<WebPkiServerVerifier>,
@@ -167,7 +179,7 @@ impl Known {
     }
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -176,7 +188,10 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let verified = self.authorities.verify_server_cert(
+        let Some(known) = &self.known else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified = known.authorities.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -186,7 +201,7 @@ impl ServerCertVerifier for Known {
         match verified {
             // Its dates were looked at before. Who would vouch for it is known to do so.
             Err(TlsError::InvalidCertificate(error))
-                if is_authority(&error) && self.certificates.contains(end_entity) =>
+                if is_authority(&error) && known.certificates.contains(end_entity) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
@@ -201,46 +216,7 @@ impl ServerCertVerifier for Known {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.authorities.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.authorities.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
-}
-
-/// Takes any host, if it has the key of the certificate that it shows.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -250,12 +226,13 @@ impl ServerCertVerifier for Anybody {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::command::cache::{self, Filter};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::label::Label;
 use crate::session::Session;
 
 /// Remove images without a name, containers, and layers that nothing refers to
@@ -32,11 +33,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone)]
 enum PruneFilter {
     /// Whether an image or container has a label, and with which value.
-    Label {
-        key: String,
-        value: Option<String>,
-        wanted: bool,
-    },
+    Label { label: Label, wanted: bool },
     /// What holds of entries of all kinds.
     Entry(Filter),
 }
@@ -52,12 +49,8 @@ impl FromStr for PruneFilter {
         let Some(label) = label else {
             return text.parse().map(Self::Entry);
         };
-        let (key, value) = match label.split_once('=') {
-            Some((key, value)) => (key, Some(value.to_owned())),
-            None => (label, None),
-        };
-        let key = key.to_owned();
-        Ok(Self::Label { key, value, wanted })
+        let label = label.into();
+        Ok(Self::Label { label, wanted })
     }
 }
 
@@ -65,14 +58,9 @@ impl PruneFilter {
     fn takes(&self, entry: &Entry, labels: &Labels) -> bool {
         match self {
             Self::Entry(filter) => filter.takes(entry),
-            Self::Label { key, value, wanted } => labels.get(&entry.id).is_some_and(|labels| {
-                let found = labels.get(key);
-                let holds = match value {
-                    Some(value) => found == Some(value),
-                    None => found.is_some(),
-                };
-                holds == *wanted
-            }),
+            Self::Label { label, wanted } => labels
+                .get(&entry.id)
+                .is_some_and(|labels| label.is_among(labels) == *wanted),
         }
     }
 }

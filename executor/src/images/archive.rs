@@ -20,6 +20,7 @@ use kiln_image::{
 
 use kiln_registry::{Answered, Download, ManifestTree};
 
+use super::MOST_NESTED;
 use super::commit::keep_with;
 use super::found::{self, StoredImage};
 use super::pull::put_manifest;
@@ -69,9 +70,6 @@ pub fn load(
     };
     load().map_err(BuildError::new)
 }
-
-/// An index is within others so many times at most.
-const MOST_NESTED: usize = 4;
 
 fn bad_archive(error: LayoutError) -> Cause {
     Cause::Image(format!("can't use the archive: {}", chain(&error)))

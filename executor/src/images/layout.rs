@@ -8,6 +8,7 @@ use kiln_image::layout::{Layout, LayoutError, REF_NAME};
 use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, media_type};
 use kiln_planner::BaseImage;
 
+use super::MOST_NESTED;
 use super::pull::choose;
 use crate::Services;
 use crate::error::{Cause, chain};
@@ -23,9 +24,6 @@ pub struct LayoutImage {
     /// The digest of its manifest or index; it outranks the tag.
     pub digest: Option<Digest>,
 }
-
-/// An index is within others so many times at most.
-const MOST_NESTED: usize = 4;
 
 /// Finds an image, for a platform where the layout has several.
 pub(crate) fn resolve_in_layout(

@@ -31,3 +31,6 @@ pub(crate) use layout::resolve_in_layout;
 pub(crate) use pull::{choose, put_manifest, resolve};
 pub(crate) use push::{layer_media_type, send_tree};
 pub(crate) use tree::leaf;
+
+/// In a layout or archive an index is within others so many times at most.
+const MOST_NESTED: usize = 4;

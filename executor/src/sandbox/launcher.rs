@@ -3,7 +3,7 @@
 use super::furnish::Furnishing;
 use super::left_mounts::LeftMounts;
 use super::message::{self, Answer, Brought, Report, Request, Role, Socket};
-use super::mounted_root::{Changed, MountedRoot};
+use super::mounted_root::{Changed, MountedRoot, is_empty};
 use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::{Leavings, Step};
@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::{fs, io, iter};
+use std::{io, iter};
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
 ///
@@ -376,10 +376,6 @@ impl Begun {
         let written_first = if mounted.is_some() { upper } else { work };
         self.words.is_silence() && is_empty(written_first)
     }
-}
-
-fn is_empty(directory: &Path) -> bool {
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Hands the spec over to a process, and reads what that tells until it is the program.

@@ -10,7 +10,6 @@ use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// An overlay that is attached nowhere. It goes when this is dropped.
@@ -40,16 +39,13 @@ impl MountedRoot {
 
     /// Whether the last step has changed nothing, nor changed it back. `upper` is the overlay's upper directory.
     pub(crate) fn is_untouched(&self, upper: &Path) -> bool {
-        let is_empty = fs::read_dir(upper).is_ok_and(|mut entries| entries.next().is_none());
-        let as_found = |now: fs::Metadata| {
-            self.found
-                == Changed {
-                    seconds: now.ctime(),
-                    nanoseconds: now.ctime_nsec(),
-                }
-        };
-        is_empty && fs::symlink_metadata(upper).is_ok_and(as_found)
+        let as_found = |now: Stat| self.found == Changed::of(&now);
+        is_empty(upper) && rustix::fs::lstat(upper).is_ok_and(as_found)
     }
+}
+
+pub(super) fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 impl AsFd for MountedRoot {

@@ -253,8 +253,7 @@ impl<R: Read> Members<R> {
 
     /// The whole content of a member that says something about the next one.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, ReadError> {
-        let left = self.extension_left.checked_sub(size);
-        self.extension_left = left.ok_or_else(|| self.too_long())?;
+        self.spend(size)?;
         self.expect_content(size);
         let mut content = Vec::new();
         self.read_to_end(&mut content)
@@ -404,10 +403,7 @@ impl<R: Read> Members<R> {
         let mut form = sparse::of_header(header.as_bytes());
         while form.as_ref().is_some_and(|form| form.continues) {
             let mut block = [0; BLOCK];
-            self.extension_left = self
-                .extension_left
-                .checked_sub(BLOCK as u64)
-                .ok_or_else(|| self.too_long())?;
+            self.spend(BLOCK as u64)?;
             let filled = fill(&mut self.reader, &mut block).map_err(ReadError::Input)?;
             self.position += filled as u64;
             if filled < BLOCK {
@@ -441,10 +437,7 @@ impl<R: Read> Members<R> {
                 return Ok(pieces);
             }
             let mut block = [0; BLOCK];
-            self.extension_left = self
-                .extension_left
-                .checked_sub(BLOCK as u64)
-                .ok_or_else(|| self.too_long())?;
+            self.spend(BLOCK as u64)?;
             self.read_exact(&mut block)
                 .map_err(|error| self.content_error(error))?;
             if !numbers.add(&block) {
@@ -453,11 +446,14 @@ impl<R: Read> Members<R> {
         }
     }
 
-    fn too_long(&self) -> ReadError {
-        ReadError::HeaderTooLong {
+    /// Counts what headers say besides the usual; an error where it is too much.
+    fn spend(&mut self, bytes: u64) -> Result<(), ReadError> {
+        let left = self.extension_left.checked_sub(bytes);
+        self.extension_left = left.ok_or_else(|| ReadError::HeaderTooLong {
             path: self.current.clone(),
             limit: self.header_limit,
-        }
+        })?;
+        Ok(())
     }
 }
 

@@ -139,12 +139,7 @@ impl Numbers {
     pub(super) fn pieces(&self) -> Option<Vec<(u64, u64)>> {
         let (&count, pairs) = self.read.split_first()?;
         let is_whole = pairs.len() as u64 == count.checked_mul(2)?;
-        is_whole.then(|| {
-            pairs
-                .chunks_exact(2)
-                .map(|pair| (pair[0], pair[1]))
-                .collect()
-        })
+        is_whole.then(|| in_pairs(pairs))
     }
 }
 
@@ -203,12 +198,15 @@ fn pieces_of(map: &[u8]) -> Option<Vec<(u64, u64)>> {
     let numbers: Option<Vec<u64>> = map.split(|&byte| byte == b',').map(number).collect();
     let numbers = numbers?;
     let is_whole = numbers.len() % 2 == 0 && is_bearable(numbers.len() as u64 / 2);
-    is_whole.then(|| {
-        numbers
-            .chunks_exact(2)
-            .map(|pair| (pair[0], pair[1]))
-            .collect()
-    })
+    is_whole.then(|| in_pairs(&numbers))
+}
+
+fn in_pairs(numbers: &[u64]) -> Vec<(u64, u64)> {
+    let (pairs, _) = numbers.as_chunks::<2>();
+    pairs
+        .iter()
+        .map(|&[offset, length]| (offset, length))
+        .collect()
 }
 
 /// What a header of type `S` says; `None` if that makes no sense.

@@ -48,6 +48,10 @@ impl Receiver {
         if is_index && !engine.takes_index() {
             return Err(engine.no_index());
         }
+        let known = match is_index {
+            true => Vec::new(), // it goes to containerd's store, which wants all
+            false => engine.known_layers(),
+        };
         let child = Command::new(engine.program())
             .arg("load")
             .stdin(Stdio::piped())
@@ -61,7 +65,7 @@ impl Receiver {
             child: Some(child),
             stdin: Some(Arc::new(File::from(OwnedFd::from(stdin)))),
             is_index,
-            known: engine.known_layers(),
+            known,
         })
     }
 

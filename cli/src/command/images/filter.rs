@@ -9,6 +9,7 @@ use kiln_image::Reference;
 
 use super::repository;
 use crate::failure::Failure;
+use crate::label::Label;
 use crate::quantity::Span;
 use crate::stored;
 
@@ -18,7 +19,7 @@ pub(crate) enum Filter {
     /// `dangling=BOOL`: without a name, or with one.
     Dangling(bool),
     /// `label=KEY` or `label=KEY=VALUE`.
-    Label(String, Option<String>),
+    Label(Label),
     /// `before=IMAGE`: made before it.
     Before(String),
     /// `since=IMAGE`: made after it.
@@ -40,10 +41,7 @@ impl std::str::FromStr for Filter {
                 "false" | "0" => Ok(Self::Dangling(false)),
                 _ => Err(format!("`{value}` is neither true nor false")),
             },
-            "label" => Ok(match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value.to_owned(), None),
-            }),
+            "label" => Ok(Self::Label(value.into())),
             "before" => Ok(Self::Before(value.to_owned())),
             "since" => Ok(Self::Since(value.to_owned())),
             "until" => until(value).map(Self::Until),
@@ -164,10 +162,7 @@ impl<'f> Filters<'f> {
 fn fulfils(filter: &Filter, image: &StoredImage) -> bool {
     match filter {
         Filter::Dangling(wanted) => image.reference.is_none() == *wanted,
-        Filter::Label(key, value) => {
-            let found = image.config.config.labels.get(key);
-            found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
-        }
+        Filter::Label(label) => label.is_among(&image.config.config.labels),
         Filter::Before(_) | Filter::Since(_) | Filter::Until(_) | Filter::Reference(_) => true,
     }
 }
