@@ -202,6 +202,9 @@ impl Root {
     }
 }
 
+/// The user and the group that a program's setuid and setgid bits give.
+type SetIds = (Option<u32>, Option<u32>);
+
 /// What is to be said of something that is made.
 struct New {
     record: Record,
@@ -604,31 +607,42 @@ impl Server {
     /// nothing to a process that could not have got here without the rights of all others.
     fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        self.check_program(&who, caller, at)?;
-        if caller
-            .place(at)?
-            .open()
-            .is_err_and(|errno| errno == libc::ENOENT)
-        {
-            return Ok(Reply::Continue); // one of several places to look for it
+        if who.is_root() && who.user.effective == 0 {
+            return self.executed(caller, &who, None); // whatever it is, they may
         }
-        let mut becomes = who.clone();
-        let set = match who.user.effective {
-            0 => None,
-            _ => self.set_ids(caller, at),
+        let program = match caller.place(at)?.open() {
+            Ok(program) => Some(program),
+            // One of several places to look for it.
+            Err(libc::ENOENT) => return Ok(Reply::Continue),
+            Err(_) => None,
         };
+        if let Some(program) = &program {
+            self.check_program(&who, program)?;
+        }
+        let program = program.filter(|_| who.user.effective != 0);
+        let set = program.and_then(|program| self.set_ids(&program));
+        self.executed(caller, &who, set)
+    }
+
+    /// After that: `set` is what the program's bits make of user and group.
+    fn executed(
+        &mut self,
+        caller: &Caller<'_>,
+        who: &Identity,
+        set: Option<SetIds>,
+    ) -> Answered<Reply> {
+        let mut becomes = who.clone();
         let (setuid, setgid) = set.unwrap_or_default();
         becomes.executed(setuid, setgid);
-        if becomes != who {
+        if becomes != *who {
             self.change(caller, becomes)?;
         }
         Ok(Reply::Continue)
     }
 
-    fn set_ids(&self, caller: &Caller<'_>, at: &At) -> Option<(Option<u32>, Option<u32>)> {
-        let object = caller.place(at).and_then(Place::open).ok()?;
-        let stat = rustix::fs::fstat(&object).ok()?;
-        let record = self.book.look_up(&object);
+    fn set_ids(&self, program: &OwnedFd) -> Option<SetIds> {
+        let stat = rustix::fs::fstat(program).ok()?;
+        let record = self.book.look_up(program);
         let has = |bits| stat.st_mode & bits == bits;
         let setuid = has(libc::S_ISUID).then_some(record.uid);
         let setgid = has(libc::S_ISGID | libc::S_IXGRP).then_some(record.gid);

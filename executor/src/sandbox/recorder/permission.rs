@@ -124,19 +124,11 @@ impl Server {
     }
 
     /// execve(2).
-    pub(super) fn check_program(
-        &self,
-        who: &Identity,
-        caller: &Caller<'_>,
-        at: &At,
-    ) -> Answered<()> {
-        if self.checks_reading()
-            && !who.is_root()
-            && let Ok(object) = caller.place(at)?.open()
-        {
-            self.check(who, &object, SEARCH)?; // to execute is the same bit
+    pub(super) fn check_program(&self, who: &Identity, program: &OwnedFd) -> Answered<()> {
+        match self.checks_reading() && !who.is_root() {
+            true => self.check(who, program, SEARCH), // to execute is the same bit
+            false => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn checks_reading(&self) -> bool {
