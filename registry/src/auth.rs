@@ -2,14 +2,17 @@
 //!
 //! A registry answers 401 and says what it wants. *Basic* is user name and password. *Bearer* names a token service (realm),
 //! which is asked, with the user's credentials or anonymously, for a token good for certain scopes. A header that worked is kept
-//! by registry and scopes, never used for another registry, and dropped when it is refused.
+//! by registry and scopes, never used for another registry, and dropped when it is refused or its time is over. That is counted
+//! from when it came, by a clock that nobody sets: `issued_at` is the service's clock, and may be any.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::attempt::Attempt;
 use crate::challenge::Challenge;
@@ -17,10 +20,14 @@ use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::host::{Scheme, Url, is_loopback, percent_encoded};
-use crate::transport::Answer;
+use crate::transport::{Answer, printable};
 
 /// Largest answer of a token service that is read, in bytes.
 pub(crate) const TOKEN_LIMIT: u64 = 256 * 1024;
+/// How long a token is good for where its service doesn't say, and at least (distribution's token specification).
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// How long a token is taken for good at most.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a request may do: the scopes of its token, best kept few so that tokens are shared between requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,21 +52,31 @@ impl Scopes {
         self
     }
 
-    /// With what the challenge names, if it is about something else than these do.
+    /// With what the challenge names besides: other things, and other actions.
     fn with_challenge(&self, asked: Option<&str>) -> Vec<String> {
-        let subject = |scope: &str| {
-            scope
-                .rsplit_once(':')
-                .map_or(scope, |(subject, _)| subject)
-                .to_owned()
-        };
         let mut all = self.0.clone();
         for scope in asked.unwrap_or("").split_whitespace() {
-            if all.iter().all(|known| subject(known) != subject(scope)) {
-                all.push(scope.to_owned());
+            let (subject, actions) = parts(scope);
+            match all.iter_mut().find(|known| parts(known).0 == subject) {
+                Some(known) => add_actions(known, actions),
+                None => all.push(scope.to_owned()),
             }
         }
         all
+    }
+}
+
+/// What a scope is about, and the actions it is for: `repository:app` and `pull,push`.
+fn parts(scope: &str) -> (&str, &str) {
+    scope.rsplit_once(':').unwrap_or((scope, ""))
+}
+
+fn add_actions(scope: &mut String, actions: &str) {
+    for action in actions.split(',').filter(|action| !action.is_empty()) {
+        if !parts(scope).1.split(',').any(|known| known == action) {
+            scope.push(',');
+            scope.push_str(action);
+        }
     }
 }
 
@@ -79,6 +96,8 @@ enum GoodFor {
 pub(crate) struct Secret {
     header: String,
     any_scope: bool,
+    /// When it is no good any more, if ever.
+    until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Secret {
@@ -95,6 +114,7 @@ impl Secret {
                 STANDARD.encode(format!("{username}:{password}"))
             ),
             any_scope: true,
+            until: None,
         }
     }
 
@@ -110,7 +130,19 @@ impl Secret {
         Secret {
             header: format!("Bearer {token}"),
             any_scope: false,
+            until: None,
         }
+    }
+
+    fn lasting(self, life: Duration) -> Self {
+        Secret {
+            until: Instant::now().checked_add(life),
+            ..self
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 
     pub(crate) fn header(&self) -> &str {
@@ -125,6 +157,7 @@ impl Remembered {
         known
             .get(&key(GoodFor::Scopes(scopes.clone())))
             .or_else(|| known.get(&key(GoodFor::Repository(to.repository.clone()))))
+            .filter(|secret| !secret.is_over())
             .cloned()
     }
 
@@ -197,17 +230,20 @@ pub(crate) fn choose(
             false => Err("it does not take the registry token that is configured".to_owned()),
         };
     }
-    if let Some(bearer) = challenges
+    let bearers = challenges
         .iter()
-        .find(|challenge| challenge.scheme == "bearer")
-    {
-        return token_request(bearer, scopes, credential, asked_over)
-            .map(|request| Some(Way::Token(request)));
+        .filter(|challenge| challenge.scheme == "bearer");
+    let mut problem = None;
+    for bearer in bearers {
+        match token_request(bearer, scopes, credential, asked_over) {
+            Ok(request) => return Ok(Some(Way::Token(request))),
+            Err(text) => problem = problem.or(Some(text)),
+        }
     }
     if !has_scheme(challenges, "basic") {
-        return Err(
-            "it asks for authentication and names no way kiln knows (Bearer, Basic)".to_owned(),
-        );
+        return Err(problem.unwrap_or_else(|| {
+            "it asks for authentication and names no way kiln knows (Bearer, Basic)".to_owned()
+        }));
     }
     match credential {
         None => Ok(None),
@@ -239,12 +275,17 @@ fn token_request(
     let realm = bearer
         .parameter("realm")
         .ok_or("its Bearer challenge has no realm")?;
-    let url = Url::parse(realm)
-        .ok_or_else(|| format!("its token service `{realm}` is not a valid address"))?;
+    let url = Url::parse(realm).ok_or_else(|| {
+        format!(
+            "its token service `{}` is not a valid address",
+            printable(realm)
+        )
+    })?;
     let in_the_clear = url.scheme() == Scheme::Http && !is_loopback(url.authority());
     if in_the_clear && asked_over == Scheme::Https {
         return Err(format!(
-            "its token service `{realm}` is not protected by TLS"
+            "its token service `{}` is not protected by TLS",
+            printable(realm)
         ));
     }
     Ok(TokenRequest {
@@ -339,6 +380,22 @@ struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
+    /// In seconds. What else stands there is no reason to refuse the token.
+    expires_in: Option<Value>,
+}
+
+/// For how long a token is taken for good.
+fn life(expires_in: Option<&Value>) -> Duration {
+    let seconds = expires_in.and_then(|value| match value {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    });
+    match seconds {
+        Some(seconds) if seconds >= LONGEST_LIFE.as_secs_f64() => LONGEST_LIFE,
+        Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+        None => SHORTEST_LIFE,
+    }
+    .max(SHORTEST_LIFE)
 }
 
 /// The tokens in a token service's successful answer.
@@ -366,7 +423,7 @@ pub(crate) fn tokens_of(at: &Attempt, answer: Answer) -> Result<Tokens, Registry
         ));
     }
     Ok(Tokens {
-        access: Secret::bearer(&token),
+        access: Secret::bearer(&token).lasting(life(parsed.expires_in.as_ref())),
         refresh: parsed.refresh_token.filter(|token| !token.is_empty()),
     })
 }
@@ -435,6 +492,57 @@ mod tests {
             push.with_challenge(Some("registry:catalog:* repository:a/b:pull")),
             ["repository:a/b:pull,push", "registry:catalog:*"]
         );
+        let pull = Scopes::pull("h:1/a").with_challenge(Some("repository:h:1/a:pull,delete  x"));
+        assert_eq!(pull, ["repository:h:1/a:pull,delete", "x"]);
+    }
+
+    #[test]
+    fn a_token_lasts_as_long_as_its_service_says_and_not_less_than_a_minute() {
+        for (expires_in, seconds) in [
+            (None, 60),
+            (Some("0"), 60),
+            (Some("-5"), 60),
+            (Some("5"), 60),
+            (Some("300"), 300),
+            (Some("300.0"), 300),
+            (Some("\"300\""), 300),
+            (Some("\"soon\""), 60),
+            (Some("[]"), 60),
+            (Some("1e300"), 86400),
+        ] {
+            let value = expires_in.map(|text| serde_json::from_str(text).unwrap());
+            let found = life(value.as_ref()).as_secs();
+            assert_eq!(found, seconds, "{expires_in:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_whose_time_is_over_is_not_shown() {
+        let (remembered, scopes) = (Remembered::default(), Scopes::pull("a"));
+        let to = Endpoint::registry("r");
+        for (life, found) in [(Duration::ZERO, false), (SHORTEST_LIFE, true)] {
+            remembered.keep(&to, &scopes, &Secret::bearer("t").lasting(life));
+            assert_eq!(remembered.find(&to, &scopes).is_some(), found, "{life:?}");
+        }
+    }
+
+    #[test]
+    fn a_way_that_makes_no_sense_is_passed_over_where_there_is_another() {
+        let me = Credential::Password {
+            username: "me".to_owned(),
+            password: "x".to_owned(),
+        };
+        for header in [
+            "Bearer service=x, Basic realm=y",
+            r#"Basic realm=y, Bearer realm="ftp://x/""#,
+            "Negotiate, Digest realm=z, Basic",
+        ] {
+            let way = chosen(header, Some(&me), Scheme::Https).unwrap();
+            assert!(matches!(way, Some(Way::Header(_))), "{header}: {way:?}");
+        }
+        let header = r#"Basic realm=y, Bearer, Bearer realm="https://h/t""#;
+        let way = chosen(header, Some(&me), Scheme::Https).unwrap();
+        assert!(matches!(way, Some(Way::Token(_))), "{way:?}");
     }
 
     #[test]

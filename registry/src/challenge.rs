@@ -27,7 +27,8 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header;
     loop {
-        rest = rest.trim_start_matches([' ', '\t', ',']);
+        // An equals sign without a name is the padding of a `token68`, as `Negotiate` has it.
+        rest = rest.trim_start_matches([' ', '\t', ',', '=']);
         let (word, after) = token(rest);
         if word.is_empty() {
             return challenges;
@@ -112,7 +113,18 @@ mod tests {
             ),
             ("", vec![]),
             (r#"Bearer realm="cut"#, vec!["bearer realm=cut"]),
-            ("=x", vec![]),
+            ("=x", vec!["x"]),
+            // Schemes with something else than parameters.
+            (
+                r#"Negotiate YIIabc==, NTLM, Bearer realm="r""#,
+                vec!["negotiate yiiabc=", "ntlm", "bearer realm=r"],
+            ),
+            // Odd spaces, no commas, a comma in quotes, the same name twice.
+            (
+                "\tbearer\trealm\t=\t\"a,b=c\"  service=s ,, scope=\"\",scope=t",
+                vec!["bearer realm=a,b=c scope=t service=s"],
+            ),
+            (r#"Bearer realm="é\\ü""#, vec![r"bearer realm=é\ü"]),
         ] {
             assert_eq!(shown(header), expected, "{header}");
         }

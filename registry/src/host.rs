@@ -99,18 +99,25 @@ impl Url {
         }
         if location.starts_with('/') {
             return Url::parse(&format!(
-                "{}://{}{location}",
+                "{}://{}{}",
                 self.scheme.as_str(),
-                self.authority
+                self.authority,
+                without_dots(location)
             ));
         }
-        if location.contains("://") {
+        let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+        if scheme.is_some_and(|scheme| !scheme.contains(['/', '?', '#'])) {
             return Url::parse(location);
         }
-        let path = self.path_and_query.split('?').next().unwrap_or("/");
+        let path = self.path();
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let target = match location.chars().next() {
+            None | Some('#') => self.path_and_query.clone(),
+            Some('?') => format!("{path}{location}"),
+            Some(_) => without_dots(&format!("{folder}/{location}")),
+        };
         Url::parse(&format!(
-            "{}://{}{folder}/{location}",
+            "{}://{}{target}",
             self.scheme.as_str(),
             self.authority
         ))
@@ -198,6 +205,28 @@ impl std::fmt::Display for Url {
     }
 }
 
+/// A path without its `.` and `..` (RFC 3986, 5.2.4), and what follows it.
+fn without_dots(target: &str) -> String {
+    let end = target.find(['?', '#']).unwrap_or(target.len());
+    let (path, rest) = target.split_at(end);
+    let mut kept: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    for (at, segment) in segments.iter().enumerate() {
+        match *segment {
+            "." | ".." => {
+                if *segment == ".." {
+                    kept.pop();
+                }
+                if at + 1 == segments.len() {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}{rest}", kept.join("/"))
+}
+
 /// Everything but RFC 3986's unreserved characters as `%XX`.
 pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -249,6 +278,16 @@ mod tests {
             ("https://o/p", "https://o/p"),
             ("//o:2/p", "http://o:2/p"),
             ("tail?x", "http://h:1/v2/a/blobs/uploads/tail?x"),
+            (
+                "tail?to=http://o/",
+                "http://h:1/v2/a/blobs/uploads/tail?to=http://o/",
+            ),
+            ("?y=2", "http://h:1/v2/a/blobs/uploads/?y=2"),
+            ("", "http://h:1/v2/a/blobs/uploads/?x=1"),
+            ("../up/./1?z=..", "http://h:1/v2/a/blobs/up/1?z=.."),
+            ("/../../v2/b/..", "http://h:1/v2/"),
+            ("HTTPS://O:2/P", "https://o:2/P"),
+            ("/v2/b#part", "http://h:1/v2/b"),
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), expected);
         }

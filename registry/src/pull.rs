@@ -12,10 +12,11 @@ use crate::auth::Scopes;
 use crate::client::{MANIFEST_LIMIT, Resolved};
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
+use crate::host::server_of;
 use crate::mirrors;
 use crate::retry;
 use crate::session::{Question, Session, body_failure, protocol, refused, unreachable};
-use crate::transport::{Answer, BodyError, body_error};
+use crate::transport::{Answer, BodyError, body_error, printable};
 use crate::waits;
 
 /// Size of the pieces a blob is copied in, in bytes.
@@ -112,7 +113,7 @@ fn checked(
             host,
             format!(
                 "it is neither a manifest nor an index ({})",
-                content_type.unwrap_or("no type")
+                content_type.map_or_else(|| "no type".to_owned(), printable)
             ),
         )
     })?;
@@ -149,7 +150,10 @@ fn ambiguity(content_type: Option<&str>, bytes: &[u8]) -> Option<String> {
     let header = content_type?.split(';').next()?.trim();
     let own = value.get("mediaType")?.as_str()?;
     let differ = header != own && ACCEPTED.contains(&header);
-    differ.then(|| format!("it is sent as `{header}` and says of itself that it is `{own}`"))
+    differ.then(|| {
+        let own = printable(own);
+        format!("it is sent as `{header}` and says of itself that it is `{own}`")
+    })
 }
 
 /// The type of a manifest: as its header says if that is one we know, else as it says itself, else by its members.
@@ -187,9 +191,12 @@ pub(crate) fn holds(
     let path = format!("blobs/{digest}");
     let question = Question::new(to, Method::HEAD, &path, scopes);
     let answer = session.ask(at, &question, session.options.retries)?;
+    let elsewhere = answer.url.authority() != server_of(&to.host).to_ascii_lowercase();
     match answer.status {
         // One that can't be asked is sent everything.
         404 | 405 | 501 => Ok(false),
+        // Addresses that are signed for GET are often given for HEAD, too, and then refused by who keeps the bytes.
+        400..=499 if elsewhere => Ok(false),
         _ if answer.is_success() => Ok(true),
         _ => Err(refused(at, answer)),
     }

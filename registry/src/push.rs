@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use kiln_image::{Digest, Reference};
 use oci_spec::image::Descriptor;
+use serde::Deserialize;
 use ureq::http::Method;
 
 use crate::attempt::{Act, Attempt};
@@ -14,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::pull::{self, blob_digest};
 use crate::referrers;
+use crate::retry;
 use crate::session::{Question, Session};
 use crate::transport::Payload;
 use crate::upload::{self, Begun};
@@ -67,18 +69,25 @@ pub(crate) fn blob(
     blob: &Blob<'_>,
     mount_from: Option<&str>,
 ) -> Result<Pushed, RegistryError> {
+    let mount_from = mount_from.filter(|from| *from != blob.to.repository);
     let begun = match begin(session, blob, mount_from) {
-        // Who may push here need not be let in there.
-        Err(RegistryError::Unauthorized { .. } | RegistryError::Denied { .. })
-            if mount_from.is_some() =>
-        {
-            begin(session, blob, None)
-        }
+        Err(error) if mount_from.is_some() && is_refusal(&error) => begin(session, blob, None),
         begun => begun,
     };
     match begun? {
         None => Ok(Pushed::Mounted),
         Some(begun) => upload::send(session, blob, begun).map(|()| Pushed::Uploaded),
+    }
+}
+
+/// Whether a registry doesn't do it. Who may push here need not be let in there, and not all know of mounts.
+fn is_refusal(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Unauthorized { .. }
+        | RegistryError::Denied { .. }
+        | RegistryError::NotFound { .. } => true,
+        RegistryError::Status { status, .. } => !retry::passing_status(*status),
+        _ => false,
     }
 }
 
@@ -96,7 +105,7 @@ fn begin(
 ) -> Result<Option<Begun>, RegistryError> {
     let mut scopes = blob.scopes();
     let mut path = "blobs/uploads/".to_owned();
-    if let Some(from) = mount_from.filter(|from| *from != blob.to.repository) {
+    if let Some(from) = mount_from {
         scopes = scopes.and_pull(from);
         path = format!("{path}?mount={}&from={from}", blob.digest);
     }
@@ -109,13 +118,39 @@ fn begin(
     Begun::of(blob, &answer).map(Some)
 }
 
-/// Puts a manifest under the tag of `reference`, or under its digest.
+/// Puts a manifest under the tag of `reference`, or under its digest, and lists it where its subject's are listed.
 pub(crate) fn manifest(
     session: &Session,
     reference: &Reference,
     media_type: &str,
     bytes: &[u8],
 ) -> Result<Digest, RegistryError> {
+    let (digest, is_listed) = put(session, reference, media_type, bytes)?;
+    if !is_listed {
+        referrers::note(session, reference, media_type, bytes)?;
+    }
+    Ok(digest)
+}
+
+/// What a manifest says that it is, by which it has to be sent then.
+fn own_type(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: String,
+    }
+    let typed: Typed = serde_json::from_slice(bytes).ok()?;
+    Some(typed.media_type)
+        .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()))
+}
+
+/// Puts a manifest as such; with its digest, whether the registry lists what it refers to.
+pub(crate) fn put(
+    session: &Session,
+    reference: &Reference,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<(Digest, bool), RegistryError> {
     let at = Attempt::new(Act::PushManifest, reference);
     if bytes.len() as u64 > MANIFEST_LIMIT {
         let registry = reference.registry().to_owned();
@@ -132,7 +167,10 @@ pub(crate) fn manifest(
     let path = format!("manifests/{name}");
     let to = session.to_push(&at, reference)?;
     let question = Question::new(&to, Method::PUT, &path, Scopes::push(&to.repository))
-        .header("content-type", media_type)
+        .header(
+            "content-type",
+            own_type(bytes).as_deref().unwrap_or(media_type),
+        )
         .payload(Payload::Bytes(bytes));
     let answer = session.ask_for_success(&at, &question)?;
     let announced = answer.header("docker-content-digest");
@@ -146,8 +184,5 @@ pub(crate) fn manifest(
         }
         _ => {}
     }
-    if answer.header("oci-subject").is_none() {
-        referrers::note(session, reference, media_type, bytes)?;
-    }
-    Ok(digest)
+    Ok((digest, answer.headers.contains_key("oci-subject")))
 }

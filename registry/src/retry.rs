@@ -60,8 +60,9 @@ pub(crate) fn limit(error: &TransportError, retries: u32) -> u32 {
 /// `Retry-After`, in seconds or as a date, which is measured against the answer's own `Date` so that clocks need not agree.
 pub(crate) fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that is too large for us is longer than anybody waits.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let at = |text: &str| {
         rfc2822::parse(text)
@@ -117,6 +118,8 @@ mod tests {
         let now = "Sun, 06 Nov 1994 08:49:37 GMT";
         for (retry, expected) in [
             ("7", Some(7)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("Thu, 31 Dec 2099 23:59:59 GMT", Some(3_318_333_022)),
             ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
             ("Sun, 06 Nov 1994 08:40:00 GMT", Some(0)),
             ("soon", None),

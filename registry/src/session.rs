@@ -335,10 +335,12 @@ impl Session {
             let next = request.url.join(&location);
             let next = next.ok_or_else(|| {
                 protocol(format!(
-                    "it redirects to `{location}`, which is no valid address"
+                    "it redirects to `{}`, which is no valid address",
+                    printable(&location)
                 ))
             })?;
             if request.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
+                let next = printable(&next.to_string());
                 return Err(protocol(format!("it redirects from https to `{next}`")));
             }
             if !next.same_origin(&request.url) {
@@ -537,7 +539,10 @@ impl Session {
             Some(elsewhere) => Err(Trouble::Final(protocol(
                 at,
                 ask.url.authority(),
-                format!("it wants credentials to be sent on to `{elsewhere}`"),
+                format!(
+                    "it wants credentials to be sent on to `{}`",
+                    printable(&elsewhere)
+                ),
             ))),
         }
     }
@@ -579,8 +584,7 @@ fn challenges(answer: &Answer) -> Vec<Challenge> {
     let headers = answer.headers.get_all("www-authenticate");
     headers
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(challenge::parse)
+        .flat_map(|value| challenge::parse(&String::from_utf8_lossy(value.as_bytes())))
         .collect()
 }
 

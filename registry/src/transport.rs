@@ -541,10 +541,14 @@ fn first_line(body: &[u8]) -> String {
     }
 }
 
-/// Without control characters: what a registry says must not steer the user's terminal.
+/// Without control characters: what a registry says must not steer the user's terminal, or turn its words around.
 pub(crate) fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+    };
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if steers(c) { ' ' } else { c })
         .take(DETAIL_LIMIT)
         .collect()
 }
@@ -567,6 +571,13 @@ mod tests {
             ),
             ("<html>no</html>", ""),
             ("\nbusy\u{1b}[2J now\nmore", "busy [2J now"),
+            ("a\u{9b}31mb\u{202e}c", "a 31mb c"),
+            (r#"{"errors":"no list"}"#, r#"{"errors":"no list"}"#),
+            (r#"{"errors":[{"code":7,"message":["x"]}]}"#, ""),
+            (
+                r#"{"errors":[{"code":"A","message":"b\u001b]0;c\u0007"}]}"#,
+                "A: b ]0;c ",
+            ),
             ("", ""),
         ] {
             assert_eq!(

@@ -16,7 +16,7 @@ use crate::host::{Scheme, Url};
 use crate::push::{self, Blob};
 use crate::retry;
 use crate::session::{Question, Session, protocol, refused};
-use crate::transport::{Answer, Payload};
+use crate::transport::{Answer, Payload, printable};
 use crate::waits;
 
 /// Up to this size a blob goes in one PUT; and the size of pieces, unless the registry asks for larger ones. In bytes.
@@ -287,7 +287,10 @@ impl Upload<'_, '_> {
             Manner::Pieces(size) => (self.done + size).min(self.blob.size),
             _ => self.blob.size,
         };
-        self.location = location(self.blob, answer)?;
+        // Some have one place for all of it, and name it once.
+        if answer.header("location").is_some() {
+            self.location = location(self.blob, answer)?;
+        }
         let said = received(answer).filter(|done| *done > self.done.max(1) && *done < sent);
         self.done = said.unwrap_or(sent);
         (self.blob.progress)(self.done);
@@ -429,16 +432,17 @@ fn location(blob: &Blob<'_>, answer: &Answer) -> Result<Url, RegistryError> {
     let header = answer
         .header("location")
         .ok_or_else(|| failed("it names no place for the upload".to_owned()))?;
-    let place = answer
-        .url
-        .join(header)
-        .ok_or_else(|| failed(format!("`{header}` is not a place for an upload")))?;
+    let place = answer.url.join(header).ok_or_else(|| {
+        let header = printable(header);
+        failed(format!("`{header}` is not a place for an upload"))
+    })?;
     if answer.url.scheme() == Scheme::Http || place.scheme() == Scheme::Https {
         return Ok(place);
     }
     if place.authority() == host {
         return Ok(place.over_tls());
     }
+    let place = printable(&place.to_string());
     Err(failed(format!(
         "it wants the upload in the clear, at `{place}`"
     )))

@@ -22,18 +22,27 @@
 //! | | closed by a PUT with the digest of all | so | the same |
 //! | | 416: ask where it is | so | `pushing::a_large_blob_that_was_cut_goes_on_where_it_was` |
 //! | Cancel | DELETE, failures ignored | so | `an_upload_that_comes_to_nothing_is_cancelled` |
-//! | Mounting | 201 is done, 202 an upload | so | `pushing::a_mount_that_does_not_happen_becomes_an_upload` |
-//! | Pushing manifests | `Content-Type` without parameters, as `mediaType` | so | `a_manifest_is_sent_by_its_own_type` |
+//! | | the location of an answer, relative or absolute | so | `uploads::an_upload_goes_where_the_registry_says_in_each_form` |
+//! | Mounting | 201 is done, 202 an upload | what is refused, too | `pushing::a_mount_that_does_not_happen_…`, `uploads::a_mount_that_a_registry_knows_nothing_of_…` |
+//! | Pushing manifests | `Content-Type` without parameters, as `mediaType` | so | `uploads::a_manifest_goes_by_the_type_that_it_says_itself` |
 //! | | 4 MiB at least | 4 MiB | `pulling::a_huge_manifest_is_not_read` |
 //! | | blobs, then manifests, then indexes | so | `pushing::a_tree_goes_blobs_first_then_children_then_the_index` |
 //! | `subject` without `OCI-Subject` | list it under the referrers tag | so | `a_manifest_with_a_subject_is_listed_where_the_registry_does_not` |
+//! | | its tag, of digests of any kind | so | `referrers::a_digest_of_any_kind_becomes_a_tag_…` |
+//! | | `artifactType` of the config where there is none | so | `referrers::what_a_manifest_is_comes_from_its_config_…` |
 //! | Listing tags and referrers, deletion | | not done | |
-//! | Proxies (`ns`) | none to registries that are no proxies | none at all | |
+//! | Proxies (`ns`) | none to registries that are no proxies | to hosts of a `hosts.toml` | `hosts::hosts_are_asked_for_what_they_may_be_asked_for` |
 //! | | no credentials of the source for a proxy | so | `mirrors::credentials_of_the_registry_do_not_go_to_its_mirrors` |
 //! | Redirects | follow; no `Authorization` elsewhere | so | `access::no_secret_follows_a_redirect_to_another_host` |
-//! | Errors | any body may come | so | `transport::the_registrys_words_are_found_and_tamed` |
+//! | HTTP (RFC 9110, 9112) | bodies by length, in chunks, to the end | so | `replies::a_body_is_read_however_its_end_is_told` |
+//! | | several challenges, any order and spelling | so | `tokens::a_challenge_is_understood_however_it_is_written` |
+//! | Errors | any body may come | so | `replies::a_registrys_words_are_one_short_line_whatever_it_says` |
 //! | 429 | `Retry-After` | seconds or date | `pulling::a_busy_registry_is_asked_again_when_it_says` |
-//! | Warnings | tell the user | not done | |
+//! | Warnings | tell the user, once | so | `hostile::a_warning_of_the_registry_is_told_once` |
+//!
+//! Of distribution's token specification: `token` or `access_token`, `expires_in` of at least a minute, `issued_at` by whatever
+//! clock (`tokens::a_token_is_taken_in_each_form_it_comes_in`), scopes for all that a request touches
+//! (`access::pushing_asks_for_both_actions_…`), refresh tokens by POST (`access::a_token_is_fetched_with_password_or_…`).
 
 use std::io::{self, Cursor, Read};
 

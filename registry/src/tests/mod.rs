@@ -11,9 +11,15 @@ mod mirrors;
 mod proxies;
 mod pulling;
 mod pushing;
+mod replies;
 mod silence;
+mod tokens;
+mod uploads;
 
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use kiln_image::{Digest, Reference};
@@ -44,6 +50,39 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
         bytes.len() as u64,
         Digest::of(bytes).to_oci(),
     )
+}
+
+/// Serves each connection with `serve`, which is told how many came before.
+fn host(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
+    host_at("127.0.0.1:0", serve).unwrap()
+}
+
+/// The same at this address.
+fn host_at(
+    address: &str,
+    serve: impl Fn(TcpStream, usize) + Send + Sync + 'static,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for (number, connection) in listener.incoming().flatten().enumerate() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(connection, number));
+        }
+    });
+    Ok(address)
+}
+
+/// Takes a request's head, and tells its first line.
+fn head(connection: &TcpStream) -> String {
+    let mut lines = BufReader::new(connection).lines();
+    let first = lines.next().and_then(Result::ok).unwrap_or_default();
+    while lines
+        .next()
+        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+    {}
+    first
 }
 
 /// Bytes that differ everywhere.

@@ -1,7 +1,7 @@
 //! Hosts that take connections and let their clients wait.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 
@@ -10,31 +10,6 @@ use crate::{RegistryError, TransportError};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// Serves each connection with `serve`, which is told how many came before.
-fn host(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for (number, connection) in listener.incoming().flatten().enumerate() {
-            let serve = Arc::clone(&serve);
-            thread::spawn(move || serve(connection, number));
-        }
-    });
-    address
-}
-
-/// Takes a request's head, and tells its first line.
-fn head(connection: &TcpStream) -> String {
-    let mut lines = BufReader::new(connection).lines();
-    let first = lines.next().unwrap().unwrap_or_default();
-    while lines
-        .next()
-        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-    {}
-    first
-}
 
 /// Until the client goes.
 fn say_nothing(mut connection: TcpStream) {
