@@ -5,7 +5,9 @@
 mod test_env;
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use kiln_image::media_type::OCI_MANIFEST;
 use kiln_registry::testing::{Access, TestRegistry};
@@ -61,6 +63,19 @@ fn config(env: &TestEnv) -> Value {
 fn write_config(env: &TestEnv, value: &Value) {
     std::fs::create_dir_all(config_path(env).parent().unwrap()).unwrap();
     std::fs::write(config_path(env), value.to_string()).unwrap();
+}
+
+/// A `$PATH` with the helper `test`, which is this script.
+fn with_helper(env: &TestEnv, script: &str) -> String {
+    env.write("bin/script", script);
+    let bin = env.work().join("bin");
+    // By another process: what this one has open for writing, its children could have, too, and nobody could execute it then.
+    let installed = Command::new("install")
+        .args(["-m", "755", "script", "docker-credential-test"])
+        .current_dir(&bin)
+        .status();
+    assert!(installed.unwrap().success());
+    format!("{}:/usr/bin:/bin", bin.display())
 }
 
 /// Whether kiln may read what only the user may read.
@@ -142,10 +157,7 @@ fn a_helper_keeps_what_the_file_then_has_not() {
             _ => json!({ "credHelpers": { (host.as_str()): "test" }, "other": 1 }),
         };
         write_config(&env, &value);
-        env.write("bin/docker-credential-test", HELPER);
-        let program = env.work().join("bin/docker-credential-test");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:/usr/bin:/bin", env.work().join("bin").display());
+        let path = with_helper(&env, HELPER);
         let kiln = |args: &[&str]| env.outcome(env.command(args).env("PATH", &path));
 
         let mut command = env.command(&["login", "-u", USER, "-p", PASSWORD, &host]);
@@ -175,6 +187,91 @@ fn a_helper_that_is_missing_is_named() {
         3,
         "error: credential helper `docker-credential-nowhere get` is not installed (not found in $PATH)",
     );
+}
+
+#[test]
+fn a_helper_may_have_a_token_for_more_tokens() {
+    let (env, registry) = (TestEnv::new(), bearer());
+    write_config(&env, &json!({ "credsStore": "test" }));
+    let path = with_helper(&env, HELPER);
+    let host = registry.host();
+    let mut command = env.command(&["login", "-u", USER, "-p", PASSWORD, &host]);
+    env.outcome(command.env("PATH", &path)).succeeds();
+    let name = host.replace(['/', ':'], "_");
+    let kept = std::fs::read(env.work().join(format!("bin/kept-{name}"))).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(
+        kept,
+        json!({ "ServerURL": host, "Username": "<token>", "Secret": PASSWORD })
+    );
+    let again = env.outcome(env.command(&["login", &host]).env("PATH", &path));
+    assert_eq!(again.succeeds().stdout, "Login Succeeded\n");
+    let lines = registry.received();
+    assert!(lines.iter().any(|request| request.line == "POST /token"));
+}
+
+#[test]
+fn what_a_helper_says_when_it_fails_is_told_and_its_secret_is_not() {
+    for (script, told) in [
+        (
+            "echo the keychain is locked; exit 1",
+            "failed: the keychain is locked",
+        ),
+        (
+            "printf 'no\\033[2J display' >&2; exit 7",
+            "failed: no [2J display",
+        ),
+        ("exit 7", "failed (exit status: 7)"),
+        ("kill -9 $$", "failed (signal: 9 (SIGKILL))"),
+        (
+            "echo '{\"Secret\":\"hush\"'",
+            "gave no credential that can be understood",
+        ),
+    ] {
+        let (env, registry) = (TestEnv::new(), basic());
+        write_config(&env, &json!({ "credsStore": "test" }));
+        let path = with_helper(&env, &format!("#!/bin/sh\n{script}\n"));
+        let image = format!("{}/app:1", registry.host());
+        let outcome = env.outcome(env.command(&["pull", &image]).env("PATH", &path));
+        assert_eq!(outcome.code, 4, "{}", outcome.stderr);
+        let told = format!("credential helper `docker-credential-test get` {told}");
+        assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("--authfile"), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("hush"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_a_helper() {
+    for command in ["pull", "login"] {
+        let (env, registry) = (TestEnv::new(), basic());
+        write_config(&env, &json!({ "credsStore": "test" }));
+        // It says who it is, and then nothing more.
+        let path = with_helper(&env, "#!/bin/sh\necho $$ > asked\nexec sleep 1000\n");
+        let fifo = env.work().join("asked");
+        let made = Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let name = match command {
+            "pull" => format!("{}/app:1", registry.host()),
+            _ => registry.host(),
+        };
+        let mut kiln = env.command(&[command, &name]);
+        kiln.env("PATH", &path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut kiln = kiln.spawn().unwrap();
+        let helper = std::fs::read_to_string(&fifo).unwrap();
+        let process = rustix::process::Pid::from_child(&kiln);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        let status = kiln.wait().unwrap();
+        let ended = status.code() == Some(130) || status.signal() == Some(2);
+        assert!(ended, "{command}: {status}");
+        if command == "login" {
+            // Nothing is left that could end its helper: a terminal would.
+            let killed = Command::new("kill").arg(helper.trim()).status();
+            assert!(killed.unwrap().success());
+        }
+    }
 }
 
 #[test]

@@ -526,9 +526,9 @@ impl BuildError {
 fn download_help(error: &FetchError) -> Option<&'static str> {
     match error {
         FetchError::Unreachable {
-            source: TransportError::Tls(_),
+            source: TransportError::Tls(failure),
             ..
-        } => Some("the certificate of a private authority is given with `SSL_CERT_FILE`"),
+        } => Some(failure.remedy_of_download()),
         FetchError::Unreachable {
             source: TransportError::Proxy(_),
             ..
@@ -551,11 +551,9 @@ fn download_help(error: &FetchError) -> Option<&'static str> {
 fn registry_help(error: &RegistryError) -> Option<&'static str> {
     match error.of_registry() {
         RegistryError::Unreachable {
-            source: TransportError::Tls(_),
+            source: TransportError::Tls(failure),
             ..
-        } => Some(
-            "a private authority is given with `SSL_CERT_FILE` or in `/etc/kiln/certs.d/HOST/ca.crt`; `--tls-verify=false` does without",
-        ),
+        } => Some(failure.remedy()),
         RegistryError::Unreachable {
             source: TransportError::Proxy(_),
             ..
@@ -566,6 +564,9 @@ fn registry_help(error: &RegistryError) -> Option<&'static str> {
         RegistryError::NotFound { .. } => {
             Some("check name and tag; `kiln images` lists what is in the store")
         }
+        RegistryError::Credentials { .. } => Some(
+            "`kiln login` keeps credentials anew; `--authfile FILE` names another file with some",
+        ),
         RegistryError::Unauthorized { .. } => {
             Some("the image may not exist, or `kiln login` may be needed")
         }

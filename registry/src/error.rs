@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::attempt::Attempt;
 use crate::credentials::CredentialsError;
+use crate::handshake::TlsFailure;
 use crate::registries::RulesError;
 
 /// A request to a registry that did not succeed.
@@ -193,7 +194,7 @@ pub enum TransportError {
     Stopped,
     /// The TLS handshake failed; most often an unknown certificate authority.
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(TlsFailure),
     /// The connection broke before the answer was whole.
     #[error("the connection was cut: {0}")]
     Cut(String),

@@ -15,13 +15,13 @@ use crate::challenge::{self, Challenge};
 use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
+use crate::handshake::TlsFailure;
 use crate::host::{Scheme, Url, is_loopback, server_of};
 use crate::hosts::Host;
 use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
 use crate::retry;
-use crate::tls::NOT_TLS;
 use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire, printable};
 use crate::warnings::{self, Warnings};
 
@@ -360,10 +360,10 @@ impl Session {
         let entry = to.host_entry.as_ref();
         if let Some((entry, base)) = entry.and_then(|entry| Some((entry, entry.base.as_ref()?))) {
             if entry.is_in_the_clear() && self.options.tls_verify == Some(true) {
-                let text = format!("`{base}` is not protected by TLS");
+                let problem = TlsFailure::Other(format!("`{base}` is not protected by TLS"));
                 return Err(Trouble::Transport {
                     host: to.host.clone(),
-                    error: TransportError::Tls(text),
+                    error: TransportError::Tls(problem),
                 });
             }
             return Ok(base.below(""));
@@ -392,8 +392,8 @@ impl Session {
                 TransportError::Silent(_) | TransportError::TimedOut(_)
             );
             let ends = silent && *scheme == Scheme::Http;
-            // What a host that speaks the other one says of this one is no news.
-            if failure.as_ref().is_none_or(is_another_language) || ends {
+            // What a host that speaks the other one says of this one is no news, and who fails at TLS speaks it.
+            if failure.as_ref().is_none_or(is_another_language) || ends || speaks_tls(&error) {
                 failure = Some(error);
             }
             if ends {
@@ -555,11 +555,16 @@ impl Session {
         if let Some(known) = known.get(&key) {
             return Ok(known.clone());
         }
-        let found = self.options.credentials.find(&key.0, &key.1);
-        let found = found.map_err(|source| RegistryError::Credentials {
-            at: Box::new(at.clone()),
-            registry: key.0.clone(),
-            source,
+        let (stopper, waits) = (self.wire.stopper.clone(), self.wire.waits.clone());
+        let credentials = &self.options.credentials;
+        let found = credentials.find_until(stopper, waits, &key.0, &key.1);
+        let found = found.map_err(|source| match self.wire.stopper.is_asked() {
+            true => unreachable(at, &key.0, TransportError::Stopped),
+            false => RegistryError::Credentials {
+                at: Box::new(at.clone()),
+                registry: key.0.clone(),
+                source,
+            },
         })?;
         known.insert(key, found.clone());
         Ok(found)
@@ -574,9 +579,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn is_another_language(error: &TransportError) -> bool {
     match error {
         TransportError::Other(text) => text == NOT_PLAIN,
-        TransportError::Tls(text) => text == NOT_TLS,
+        TransportError::Tls(failure) => *failure == TlsFailure::NotTls,
         _ => false,
     }
+}
+
+/// Whether the failure shows that a host speaks TLS, be it not to this client's liking.
+fn speaks_tls(error: &TransportError) -> bool {
+    matches!(error, TransportError::Tls(failure) if *failure != TlsFailure::NotTls)
 }
 
 /// All that a registry offers in its `WWW-Authenticate` headers.

@@ -1,4 +1,4 @@
-//! TLS: who is trusted, who asks, and what is said of a certificate that won't do.
+//! TLS: who is trusted, and who asks.
 //!
 //! Trusted are the machine's authorities, `SSL_CERT_FILE` and `SSL_CERT_DIR` included, those that are kept for the host, and each
 //! certificate among them itself: many a private registry has one that vouches for nobody but itself, made by one call of `openssl`.
@@ -7,7 +7,6 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -15,8 +14,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError,
-    RootCertStore, SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme, StreamOwned,
 };
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -25,6 +24,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::certificates::HostCertificates;
+use crate::handshake::is_authority;
 
 /// Puts connections under TLS.
 #[derive(Debug)]
@@ -233,123 +233,5 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = &self.provider.signature_verification_algorithms;
         algorithms.supported_schemes()
-    }
-}
-
-/// Whether a host showed the certificate of an authority. The library has no name for that besides this text.
-fn is_authority(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
-}
-
-/// What is said of hosts that don't know TLS.
-pub(crate) const NOT_TLS: &str = "it does not speak TLS";
-
-/// A failed handshake in words for people.
-pub(crate) fn in_words(error: &TlsError) -> String {
-    use CertificateError as Bad;
-    let bad = match error {
-        TlsError::InvalidCertificate(bad) => bad,
-        TlsError::InvalidMessage(_) => return NOT_TLS.to_owned(),
-        TlsError::AlertReceived(alert) => {
-            return format!(
-                "it ends the handshake: {alert:?}; it may want a certificate of this client"
-            );
-        }
-        other => return other.to_string(),
-    };
-    match bad {
-        Bad::UnknownIssuer => "nobody known here vouches for its certificate".to_owned(),
-        Bad::ExpiredContext { not_after, .. } => {
-            format!("its certificate expired on {}", date(*not_after))
-        }
-        Bad::NotValidYetContext { not_before, .. } => {
-            let date = date(*not_before);
-            format!("its certificate is not valid before {date}: is the clock right?")
-        }
-        Bad::NotValidForNameContext {
-            expected,
-            presented,
-        } => {
-            let expected = expected.to_str();
-            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
-            let names = names.join(", ");
-            format!("its certificate is not for `{expected}`, but for {names}")
-        }
-        bad if is_authority(bad) => {
-            "its certificate vouches for itself, and is not among those trusted here".to_owned()
-        }
-        bad => format!("its certificate will not do: {bad}"),
-    }
-}
-
-/// A name as it stands in a certificate: the library shows `DnsName("a.example")`.
-fn bare(name: &str) -> &str {
-    let inner = name
-        .split_once('(')
-        .and_then(|(_, rest)| rest.strip_suffix(')'));
-    inner.unwrap_or(name).trim_matches('"')
-}
-
-fn date(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    match Timestamp::from_second(seconds) {
-        Ok(timestamp) => timestamp.strftime("%Y-%m-%d").to_string(),
-        Err(_) => format!("second {seconds}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
-    use rustls::{AlertDescription, InvalidMessage};
-
-    use super::*;
-
-    #[test]
-    fn a_failed_handshake_is_told_in_words() {
-        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let expired = CertificateError::ExpiredContext {
-            time: at(1_700_000_000),
-            not_after: at(1_600_000_000),
-        };
-        let early = CertificateError::NotValidYetContext {
-            time: at(0),
-            not_before: at(1_600_000_000),
-        };
-        let elsewhere = CertificateError::NotValidForNameContext {
-            expected: ServerName::try_from("r.example").unwrap(),
-            presented: vec![
-                "DnsName(\"a.example\")".to_owned(),
-                "IpAddress(10.0.0.1)".to_owned(),
-            ],
-        };
-        let bad = TlsError::InvalidCertificate;
-        for (error, told) in [
-            (
-                bad(CertificateError::UnknownIssuer),
-                "nobody known here vouches for its certificate",
-            ),
-            (bad(expired), "its certificate expired on 2020-09-13"),
-            (
-                bad(early),
-                "its certificate is not valid before 2020-09-13: is the clock right?",
-            ),
-            (
-                bad(elsewhere),
-                "its certificate is not for `r.example`, but for a.example, 10.0.0.1",
-            ),
-            (
-                TlsError::InvalidMessage(InvalidMessage::InvalidContentType),
-                NOT_TLS,
-            ),
-            (
-                TlsError::AlertReceived(AlertDescription::CertificateRequired),
-                "it ends the handshake: CertificateRequired; it may want a certificate of this client",
-            ),
-        ] {
-            assert_eq!(in_words(&error), told);
-        }
     }
 }

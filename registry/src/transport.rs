@@ -13,13 +13,14 @@ use ureq::{Agent, AsSendBody, SendBody, Timeout};
 use crate::certificates::HostCertificates;
 use crate::error::TransportError;
 use crate::forwarded::Forwarder;
+use crate::handshake::TlsFailure;
 use crate::host::{Scheme, Url};
 use crate::hosts::Host;
 use crate::options::Options;
 use crate::proxy::{Proxy, Via};
 use crate::socket::{Names, connector};
 use crate::stop::Stopper;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 use crate::waits::{Wait, WaitedFor, Waits};
 
 /// Largest part of an error body that is read, in bytes.
@@ -312,7 +313,7 @@ impl Wire {
             return Ok(known.clone());
         }
         let found = HostCertificates::find(&self.certificates, authority)
-            .map_err(TransportError::Tls)?
+            .map_err(|problem| TransportError::Tls(TlsFailure::Other(problem)))?
             .map(Arc::new);
         locked(&self.of_hosts).insert(authority.to_owned(), found.clone());
         Ok(found)
@@ -372,8 +373,8 @@ fn transport_error(error: ureq::Error) -> TransportError {
     match error {
         ureq::Error::HostNotFound => TransportError::UnknownHost,
         ureq::Error::Timeout(_) => TransportError::TimedOut("no more bytes came".to_owned()),
-        ureq::Error::Tls(problem) => TransportError::Tls(problem.to_owned()),
-        ureq::Error::Rustls(problem) => TransportError::Tls(tls::in_words(&problem)),
+        ureq::Error::Tls(problem) => TransportError::Tls(TlsFailure::other(problem)),
+        ureq::Error::Rustls(problem) => TransportError::Tls(TlsFailure::from(&problem)),
         ureq::Error::InvalidProxyUrl => {
             TransportError::Proxy("its address is not valid".to_owned())
         }
@@ -393,14 +394,14 @@ fn is_of_socks(error: &io::Error) -> bool {
 fn io_error(error: &io::Error) -> TransportError {
     let inner = error.get_ref();
     if let Some(problem) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return TransportError::Tls(tls::in_words(problem));
+        return TransportError::Tls(TlsFailure::from(problem));
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => TransportError::Refused,
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             TransportError::TimedOut(error.to_string())
         }
-        io::ErrorKind::InvalidData => TransportError::Tls(error.to_string()),
+        io::ErrorKind::InvalidData => TransportError::Tls(TlsFailure::other(error.to_string())),
         // The standard library has no kind for a resolver's failure, only this text.
         _ if error.to_string().starts_with("failed to lookup address") => {
             TransportError::UnknownHost

@@ -19,8 +19,8 @@ pub struct Waiting {
     pub pause: Option<Duration>,
 }
 
-/// All exchanges and pauses of a client.
-#[derive(Debug, Default)]
+/// All exchanges and pauses of a client. Clones are the same.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Waits(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]

@@ -174,12 +174,9 @@ fn refused(error: &RegistryError) -> Failure {
             failure.help("some registries want an access token in the place of the password")
         }
         RegistryError::Unreachable {
-            source: TransportError::Tls(_),
+            source: TransportError::Tls(problem),
             ..
-        } => failure.help(
-            "a private authority is given with `SSL_CERT_FILE` or in `/etc/kiln/certs.d/HOST/ca.crt`; \
-             `--tls-verify=false` does without",
-        ),
+        } => failure.help(problem.remedy()),
         _ => failure,
     }
 }

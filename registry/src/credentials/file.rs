@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::alphabet;
@@ -13,12 +13,15 @@ use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Map, Value, json};
 
-use super::helper;
+use super::helper::{self, Patience};
 use super::{Credential, CredentialsError};
 
 /// What Docker calls its hub in configurations and to helpers.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 const HUB: &str = "docker.io";
+
+/// Most links that are followed to a file that is to be written.
+const MOST_LINKS: usize = 16;
 
 /// A configuration.
 #[derive(Debug)]
@@ -60,11 +63,12 @@ impl ConfigFile {
         &self,
         registry: &str,
         repository: &str,
+        patience: &Patience,
     ) -> Result<Option<Credential>, CredentialsError> {
         for name in names(registry, repository) {
             if let Some(helper) = self.helper_for(&name) {
                 for server in servers(&name) {
-                    if let Some(found) = helper::get(helper, server)? {
+                    if let Some(found) = helper::get(helper, server, patience)? {
                         return Ok(Some(found));
                     }
                 }
@@ -77,7 +81,7 @@ impl ConfigFile {
         }
         if let Some(store) = self.store_for_all() {
             for server in servers(&normal(registry)) {
-                if let Some(found) = helper::get(store, server)? {
+                if let Some(found) = helper::get(store, server, patience)? {
                     return Ok(Some(found));
                 }
             }
@@ -114,7 +118,7 @@ impl ConfigFile {
         if let Some(helper) = self.helper_for(&name).or(self.store_for_all()) {
             for server in servers(&name) {
                 // Helpers differ in whether they complain about what they don't have.
-                let known = helper::get(helper, server)?.is_some();
+                let known = helper::get(helper, server, &Patience::default())?.is_some();
                 erased |= known && helper::erase(helper, server)?;
             }
         }
@@ -127,7 +131,7 @@ impl ConfigFile {
             path: path.to_owned(),
             source,
         };
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let target = target_of(path);
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -144,6 +148,10 @@ impl ConfigFile {
         // Its permissions are 0600 from the start.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         file.write_all(&text).map_err(failed)?;
+        if let Ok(before) = fs::metadata(&target) {
+            // Root writes a user's file; anybody else can't give files away, and has no need to.
+            let _ = fchown(file.as_file(), Some(before.uid()), Some(before.gid()));
+        }
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&target).map_err(|error| failed(error.error))?;
         Ok(())
@@ -192,6 +200,18 @@ impl ConfigFile {
             problem: problem.to_owned(),
         }
     }
+}
+
+/// The file that a path leads to, which need not be there.
+fn target_of(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(next) = fs::read_link(&target) else {
+            break;
+        };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    target
 }
 
 /// A key of `auths` without what only looks different: `https://index.docker.io/v1/` is `docker.io`, `https://r.example/v2/`
@@ -310,6 +330,14 @@ mod tests {
         ConfigFile::parse(text.as_bytes(), "the test").unwrap()
     }
 
+    fn find(
+        config: &ConfigFile,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialsError> {
+        config.find(registry, repository, &Patience::default())
+    }
+
     fn password(username: &str, password: &str) -> Option<Credential> {
         Some(Credential::Password {
             username: username.to_owned(),
@@ -343,7 +371,7 @@ mod tests {
                 Some(Credential::RegistryToken("ready".to_owned())),
             ),
         ] {
-            let found = config.find(registry, repository).unwrap();
+            let found = find(&config, registry, repository).unwrap();
             assert_eq!(found, expected, "{registry}/{repository}");
         }
     }
@@ -354,11 +382,11 @@ mod tests {
             ConfigFile::parse(text.as_bytes(), "o").unwrap_err();
         }
         let config = parsed(r#"{"auths":{"a.example":{"auth":"no colon"}}}"#);
-        let error = config.find("a.example", "x").unwrap_err().to_string();
+        let error = find(&config, "a.example", "x").unwrap_err().to_string();
         assert!(error.starts_with("the test: an `auth` is not"), "{error}");
         // Docker leaves such files behind.
-        assert_eq!(parsed("").find("a.example", "x").unwrap(), None);
-        assert_eq!(parsed(r#"{"auths":null}"#).find("a", "x").unwrap(), None);
+        assert_eq!(find(&parsed(""), "a.example", "x").unwrap(), None);
+        assert_eq!(find(&parsed(r#"{"auths":null}"#), "a", "x").unwrap(), None);
     }
 
     #[test]
@@ -380,16 +408,16 @@ mod tests {
             ("quay.io", "team/x"),
             ("new.example:5000", "x"),
         ] {
-            let found = config.find(registry, repository).unwrap();
+            let found = find(&config, registry, repository).unwrap();
             assert_eq!(found.as_ref(), Some(&new), "{registry}/{repository}");
         }
         assert!(config.members["auths"].get(HUB_KEY).is_some());
         assert!(config.members.get("proxies").is_some());
         assert!(config.erase("docker.io").unwrap());
         assert!(!config.erase("docker.io").unwrap());
-        assert_eq!(config.find("docker.io", "library/alpine").unwrap(), None);
+        assert_eq!(find(&config, "docker.io", "library/alpine").unwrap(), None);
         assert_eq!(
-            config.find("old.example", "x").unwrap(),
+            find(&config, "old.example", "x").unwrap(),
             password("old", "s4")
         );
     }
@@ -407,5 +435,33 @@ mod tests {
         config.write(&link).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().contains("a.example"));
+        // To what isn't there yet, by way of another.
+        let other = folder.path().join("other");
+        std::os::unix::fs::symlink("new/config", folder.path().join("way")).unwrap();
+        std::os::unix::fs::symlink("way", &other).unwrap();
+        config.write(&other).unwrap();
+        assert!(fs::symlink_metadata(&other).unwrap().is_symlink());
+        assert!(folder.path().join("new/config").is_file());
+    }
+
+    #[test]
+    fn what_is_written_is_for_its_owner_alone_whatever_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        for mode in [0o644, 0o600, 0o400] {
+            fs::write(&path, r#"{"psFormat":"x","auths":null}"#).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let mut config = parsed(&fs::read_to_string(&path).unwrap());
+            let new = password("u", "p").unwrap();
+            config.store("a.example", &new).unwrap();
+            config.write(&path).unwrap();
+            let written = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(written & 0o777, 0o600, "{mode:o}");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains("psFormat"), "{text}");
+            fs::remove_file(&path).unwrap();
+        }
+        // Nothing else is left behind.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

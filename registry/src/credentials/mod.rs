@@ -11,10 +11,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::stop::Stopper;
+use crate::waits::Waits;
 use file::ConfigFile;
+use helper::Patience;
 
 /// Sources of credentials, asked in the order of the fields; the first that knows the registry wins.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +27,8 @@ pub struct Credentials {
     pub given: BTreeMap<String, Credential>,
     /// Configurations.
     pub sources: Vec<CredentialSource>,
+    /// How long a credential helper may take; two minutes if nothing is said, as it may have to ask its user.
+    pub helper_limit: Option<Duration>,
 }
 
 /// Something in the format of Docker's `config.json`.
@@ -120,12 +126,30 @@ impl Credentials {
         registry: &str,
         repository: &str,
     ) -> Result<Option<Credential>, CredentialsError> {
+        let (stopper, waits) = Default::default();
+        self.find_until(stopper, waits, registry, repository)
+    }
+
+    /// The same, at the longest until the stop.
+    pub(crate) fn find_until(
+        &self,
+        stopper: Stopper,
+        waits: Waits,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialsError> {
         if let Some(credential) = self.given.get(registry) {
             return Ok(Some(credential.clone()));
         }
+        let limit = self.helper_limit;
+        let patience = Patience {
+            stopper,
+            waits,
+            limit,
+        };
         for source in &self.sources {
             if let Some(config) = source.read()?
-                && let Some(found) = config.find(registry, repository)?
+                && let Some(found) = config.find(registry, repository, &patience)?
             {
                 return Ok(Some(found));
             }
@@ -143,6 +167,7 @@ impl Credentials {
         registry: &str,
         credential: &Credential,
     ) -> Result<Kept, CredentialsError> {
+        let _alone = alone(path);
         let mut config = file_or_empty(path)?;
         let helper = config.store(registry, credential)?;
         config.write(path)?;
@@ -154,6 +179,7 @@ impl Credentials {
     /// # Errors
     /// As those of [`Credentials::store`].
     pub fn erase(path: &Path, registry: &str) -> Result<bool, CredentialsError> {
+        let _alone = alone(path);
         let mut config = file_or_empty(path)?;
         let erased = config.erase(registry)?;
         if erased {
@@ -183,6 +209,17 @@ impl CredentialSource {
 
 /// Largest configuration file that is read, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Keeps other processes of kiln from changing a file that is read, changed and written, as long as it is not dropped. Where
+/// there is no folder yet, or none that can be locked, it goes without.
+fn alone(path: &Path) -> Option<File> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or(Path::new("."))).ok()?;
+    folder.lock().ok()?;
+    Some(folder)
+}
 
 fn file_or_empty(path: &Path) -> Result<ConfigFile, CredentialsError> {
     match read_file(path)? {
@@ -295,5 +332,31 @@ mod tests {
         let token = Credential::IdentityToken("hunter2".to_owned());
         let shown = format!("{password:?} {token:?} {text:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn logins_at_the_same_time_forget_nothing_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let password = Credential::Password {
+            username: "me".to_owned(),
+            password: "x".to_owned(),
+        };
+        std::thread::scope(|scope| {
+            for at in 0..16 {
+                let (path, password) = (&path, &password);
+                scope.spawn(move || {
+                    Credentials::store(path, &format!("r{at}.example"), password).unwrap();
+                });
+            }
+        });
+        let credentials = Credentials {
+            sources: vec![CredentialSource::File(path)],
+            ..Credentials::default()
+        };
+        for at in 0..16 {
+            let found = credentials.find(&format!("r{at}.example"), "x").unwrap();
+            assert!(found.is_some(), "{at}");
+        }
     }
 }
