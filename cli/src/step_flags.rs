@@ -17,7 +17,7 @@ pub(crate) struct StepFlags {
     #[arg(long = "add-host", value_name = "HOST=IP")]
     pub(crate) add_hosts: Vec<ExtraHost>,
     /// Network, of steps that don't choose one
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = NetworkMode::Default)]
+    #[arg(long, alias = "net", value_enum, value_name = "MODE", default_value_t = NetworkMode::Default)]
     pub(crate) network: NetworkMode,
     /// Resource limit, -1 for none; may be repeated
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]

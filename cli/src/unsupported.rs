@@ -61,10 +61,18 @@ const FLAGS: [&str; 50] = [
 ];
 
 /// Flags of `docker run` that kiln does not have, and what to do instead.
-const OF_RUN: [(&[&str], &str); 10] = [
+const OF_RUN: [(&[&str], &str); 16] = [
     (
-        &["-d", "--detach", "--restart", "--detach-keys", "--cidfile"],
+        &["-d", "--detach", "--restart", "--detach-keys"],
         "containers run in the foreground: let the shell (`&`), systemd or the CI job put it into the background",
+    ),
+    (
+        &["--cidfile"],
+        "a container has an id once it has ended: `--name` gives it a name before, and `kiln ps` lists both",
+    ),
+    (
+        &["--replace"],
+        "`kiln rm NAME` removes the container that has the name",
     ),
     (
         &[
@@ -77,18 +85,17 @@ const OF_RUN: [(&[&str], &str); 10] = [
             "--ip6",
             "--mac-address",
             "--link",
+            "--link-local-ip",
             "--network-alias",
+            "--net-alias",
         ],
         "containers are in the machine's own network: what listens there is reached without it",
     ),
     (
-        &["--dns", "--dns-option", "--dns-search"],
+        &["--dns", "--dns-opt", "--dns-option", "--dns-search"],
         "`-v FILE:/etc/resolv.conf:ro` gives it another one",
     ),
-    (
-        &["--init"],
-        "process 1 is the program; put an init there: `-v /usr/bin/tini:/init:ro --entrypoint /init`, say",
-    ),
+    (&["--domainname"], "`--hostname NAME.DOMAIN` has both"),
     (
         &["--volumes-from", "--volume-driver"],
         "kiln has no volumes; `-v PATH:TARGET` shows a folder",
@@ -98,7 +105,7 @@ const OF_RUN: [(&[&str], &str); 10] = [
         "`--privileged` gives it the machine's devices",
     ),
     (
-        &["-l", "--label", "--label-file"],
+        &["-l", "--label", "--label-file", "--annotation"],
         "labels are the image's: `kiln build --label`",
     ),
     (
@@ -108,28 +115,119 @@ const OF_RUN: [(&[&str], &str); 10] = [
     (
         &[
             "--health-cmd",
-            "--no-healthcheck",
             "--health-interval",
+            "--health-retries",
+            "--health-start-interval",
+            "--health-start-period",
+            "--health-timeout",
+            "--no-healthcheck",
             "--stop-signal",
             "--stop-timeout",
         ],
-        "nobody watches or stops a container but who started it",
+        "nobody watches or stops a container but who started it: signals to kiln are the program's",
     ),
     (
         &["--log-driver", "--log-opt", "-a", "--attach", "--sig-proxy"],
         "its output is kiln's own: redirect it",
     ),
+    (
+        &[
+            "--blkio-weight",
+            "--blkio-weight-device",
+            "--cpu-rt-period",
+            "--cpu-rt-runtime",
+            "--device-read-bps",
+            "--device-read-iops",
+            "--device-write-bps",
+            "--device-write-iops",
+            "--kernel-memory",
+            "--memory-reservation",
+            "--memory-swappiness",
+            "--oom-kill-disable",
+            "--oom-score-adj",
+        ],
+        "limits are `--memory`, `--memory-swap`, `--cpus`, `--cpu-quota` and the like, `--pids-limit`, `--ulimit` and `--shm-size`",
+    ),
+    (
+        &["--sysctl"],
+        "the kernel's settings are the machine's: they are set there",
+    ),
+    (
+        &[
+            "--isolation",
+            "--runtime",
+            "--storage-opt",
+            "--use-api-socket",
+        ],
+        "there is neither a daemon nor a runtime; `--sandbox` says how it is kept apart",
+    ),
+    (
+        &["--disable-content-trust"],
+        "kiln compares digests, and knows no signatures",
+    ),
 ];
 
-/// What to say instead of clap's own message, if that flag is one that `docker buildx build` has.
+/// Commands of `docker` that kiln does not have, and what it has.
+const COMMANDS: [(&[&str], &str); 9] = [
+    (
+        &["image"],
+        "`kiln images`, `build`, `history`, `import`, `inspect`, `load`, `prune`, `pull`, `push`, `rmi`, `save` and `tag` are commands of their own",
+    ),
+    (
+        &["container"],
+        "`kiln run`, `ps`, `rm`, `commit`, `diff`, `export` and `prune` are commands of their own",
+    ),
+    (
+        &[
+            "attach", "create", "exec", "kill", "pause", "port", "restart", "start", "stats",
+            "stop", "top", "unpause", "update", "wait",
+        ],
+        "containers run in the foreground, as long as `kiln run` does; `kiln shell CONTAINER` opens a shell in what one left",
+    ),
+    (
+        &["logs"],
+        "what a container prints is what `kiln run` prints; `kiln builds logs` has what steps printed",
+    ),
+    (
+        &["cp"],
+        "`kiln export CONTAINER | tar -x PATH` takes files out, `kiln run -v` and `COPY` bring some in",
+    ),
+    (
+        &["builder", "buildx"],
+        "`kiln build` builds; `kiln cache du` and `kiln cache gc` are about the cache",
+    ),
+    (
+        &["system"],
+        "`kiln cache du` says what takes space, `kiln prune` gives it back",
+    ),
+    (
+        &["info", "version"],
+        "`kiln doctor` tells what works here, `kiln --version` which kiln it is",
+    ),
+    (
+        &["network", "volume"],
+        "containers are in the machine's own network, and `-v PATH:TARGET` shows them folders",
+    ),
+];
+
+/// What to say instead of clap's own message, if Docker has what was typed.
 pub(crate) fn explain(error: &clap::Error, is_of_run: bool) -> Option<Failure> {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
         _ => None,
     };
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
+    match error.kind() {
+        ErrorKind::UnknownArgument => {}
+        ErrorKind::InvalidSubcommand => {
+            let is_first = context(ContextKind::Usage)?.split(' ').nth(2) == Some("[OPTIONS]");
+            let typed = context(ContextKind::InvalidSubcommand)?;
+            return command(&typed).filter(|_| is_first);
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidArg)?.starts_with("--network ") => {
+            return Some(network(&context(ContextKind::InvalidValue)?));
+        }
+        _ => return None,
     }
     let typed = context(ContextKind::InvalidArg)?;
     let name = typed.split_once('=').map_or(&*typed, |(name, _)| name);
@@ -167,6 +265,21 @@ fn of_run(flag: &str) -> Option<Failure> {
     })
 }
 
+fn command(typed: &str) -> Option<Failure> {
+    let known = COMMANDS
+        .iter()
+        .find(|(commands, _)| commands.contains(&typed));
+    known.map(|(_, instead)| {
+        Failure::usage(format!("`docker {typed}` has no counterpart in kiln")).help(*instead)
+    })
+}
+
+fn network(name: &str) -> Failure {
+    Failure::usage(format!("there is no network `{name}`"))
+        .note("kiln sets up no networks: what runs is in this machine's own (`default`, `host`) or has a loopback interface only (`none`)")
+        .help("leave the flag out, or write `--network=none`")
+}
+
 fn is_missing(flag: &str) -> bool {
     let cli = Cli::command();
     let build = cli.find_subcommand("build");
@@ -198,6 +311,22 @@ mod tests {
         assert_eq!(said("kiln build --builder=other ."), message("--builder"));
         assert_eq!(said("kiln build --nonsense ."), None);
         assert_eq!(said("kiln images --policy"), None);
+    }
+
+    #[test]
+    fn commands_and_networks_of_docker_are_known() {
+        let none = |name: &str| Some(format!("`docker {name}` has no counterpart in kiln"));
+        assert_eq!(said("kiln exec x sh"), none("exec"));
+        assert_eq!(said("kiln image ls"), none("image"));
+        assert_eq!(said("kiln cache image"), None);
+        assert_eq!(said("kiln imagine"), None);
+        let network = Some("there is no network `bridge`".to_owned());
+        assert_eq!(said("kiln run --network bridge busybox"), network);
+        assert_eq!(said("kiln build --network=bridge ."), network);
+        assert_eq!(
+            said("kiln run --net x busybox"),
+            Some("there is no network `x`".to_owned())
+        );
     }
 
     #[test]

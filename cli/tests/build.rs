@@ -262,7 +262,8 @@ fn build_args_and_labels_reach_the_config() {
         .kiln(&["inspect", "--format", "json", "x"])
         .succeeds()
         .stdout;
-    let image: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let images: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let image = &images[0];
     let env_list = image["Config"]["Env"].as_array().unwrap();
     assert!(
         env_list.iter().any(|entry| entry == "V=1")

@@ -244,6 +244,37 @@ fn a_step_that_cannot_run_here_is_told_before_anything_runs() {
 }
 
 #[test]
+fn an_image_that_is_here_for_others_only_is_told_as_that() {
+    let env = env();
+    // Nobody listens there.
+    let (name, other) = ("127.0.0.1:1/x:1", "windows/amd64");
+    env.kiln(&["build", "--platform", other, "-t", name, "base"])
+        .succeeds();
+    env.write("of-it/Dockerfile", "FROM 127.0.0.1:1/x:1\nCOPY . /\n");
+    let expected = format!(
+        "error[platform]: `{name}` is here for {other} only, and could not be pulled for {}",
+        host()
+    );
+    let outcome = env.kiln(&["build", "of-it"]);
+    outcome.fails_with(4, &expected);
+    assert!(
+        outcome
+            .stderr
+            .contains("`FROM --platform=windows/amd64` whatever is built for"),
+        "{}",
+        outcome.stderr
+    );
+    env.kiln(&["pull", name]).fails_with(4, &expected);
+    env.kiln(&["build", "--platform", other, "of-it"])
+        .succeeds();
+    env.kiln(&["inspect", "--platform=linux/s390x", name])
+        .fails_with(
+            1,
+            &format!("error[image]: there is no image `{name}` for linux/s390x in the store, but for {other}"),
+        );
+}
+
+#[test]
 fn annotations_go_where_they_are_sent() {
     // R-MAN-8
     let env = env();

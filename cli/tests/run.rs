@@ -213,9 +213,6 @@ fn sandbox_signals_do_what_they_do_outside() {
     if !env.import_busybox() {
         return;
     }
-    if env.rung_name() == "chroot" {
-        return; // there they end it in any case
-    }
     let handles = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
     let ignores = "trap '' HUP; trap 'exit 8' USR1; echo ready; while :; do sleep 0.1; done";
     let cases: [(&str, &[&str], i32); 4] = [
@@ -224,8 +221,13 @@ fn sandbox_signals_do_what_they_do_outside() {
         ("echo ready; exec sleep 1000", &["-TERM"], 143),
         (ignores, &["-HUP", "-USR1"], 8),
     ];
-    for (script, signals, expected) in cases {
-        let mut command = env.command(&["run", "--rm", "busybox", "sh", "-c", script]);
+    let flags = [&["--rm"][..], &["--rm", "--init"]];
+    for (flags, (script, signals, expected)) in flags
+        .into_iter()
+        .flat_map(|flags| cases.map(|case| (flags, case)))
+    {
+        let words = [&["run"], flags, &["busybox", "sh", "-c", script]].concat();
+        let mut command = env.command(&words);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
@@ -236,9 +238,48 @@ fn sandbox_signals_do_what_they_do_outside() {
         assert_eq!(
             child.wait().unwrap().code(),
             Some(expected),
-            "{script} {signals:?}"
+            "{flags:?} {script} {signals:?}"
         );
     }
+}
+
+#[test]
+fn sandbox_with_init_orphans_are_reaped_and_the_program_is_like_any_other() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let run = |words: &[&str]| env.kiln(&[&["run", "--rm", "--init"], words].concat());
+    // The orphan's end is told to who is its parent by then; it is gone when nothing of its number is left.
+    let orphan =
+        "id=$(sh -c 'true & echo $!'); while [ -e /proc/${id:?} ]; do usleep 1000; done; echo gone";
+    assert_eq!(
+        run(&["busybox", "sh", "-c", orphan]).succeeds().stdout,
+        "gone\n"
+    );
+    for (script, expected) in [
+        ("exit 9", 9),
+        ("kill -TERM $$; exit 1", 143),
+        ("kill -KILL $$; exit 1", 137),
+        ("sleep 1000 & exit 3", 3),
+    ] {
+        assert_eq!(
+            run(&["busybox", "sh", "-c", script]).code,
+            expected,
+            "{script}"
+        );
+    }
+    assert_eq!(run(&["busybox", "nonesuch"]).code, 127);
+    let groups = run(&[
+        "-u",
+        "1000:5",
+        "--group-add=77",
+        "--group-add=root",
+        "busybox",
+        "id",
+        "-G",
+    ]);
+    assert_eq!(groups.succeeds().stdout, "5 0 77\n");
 }
 
 #[test]
@@ -298,7 +339,8 @@ fn run_says_what_it_does_not_have() {
         .fails_with(125, "error: `kiln run` does not support `-d`");
     env.kiln(&["run", "--cpus", "many", "busybox"]).fails(125);
     env.kiln(&["run", "-w", "here", "busybox"]).fails(125);
-    env.kiln(&["run", "--pull=never", "busybox"]).fails_with(
+    env.kiln(&["run", "-v", "/:/", "busybox"]).fails(125);
+    env.kiln(&["run", "--pull", "never", "busybox"]).fails_with(
         125,
         "error[image]: there is no image `busybox` in the store",
     );

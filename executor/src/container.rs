@@ -21,7 +21,7 @@ use crate::event::{Reporter, Task};
 use crate::images::StoredImage;
 use crate::network_files;
 use crate::op::exec::{has_devices, link_owners, links_to_kernel, network};
-use crate::op::file::Accounts;
+use crate::op::file::{Accounts, UserError};
 use crate::op::limits::Limiter;
 use crate::sandbox::{
     CapabilitySet, DEFAULT_SHM_SIZE, ExitStatus, MountKind, MountSpec, Rung, SandboxError,
@@ -106,8 +106,12 @@ pub struct RunOptions {
     pub read_only: bool,
     /// The host name inside.
     pub hostname: String,
+    /// Groups of the user besides its own: names of the image, or numbers.
+    pub groups: Vec<String>,
     /// Whether standard input is a terminal for the program.
     pub terminal: bool,
+    /// Whether somebody else than the program is process 1, as [`SandboxSpec::init`] says.
+    pub init: bool,
     /// What it may do.
     pub rights: Rights,
     /// Names and addresses for `/etc/hosts`.
@@ -210,9 +214,11 @@ fn run_in(
     let accounts = Accounts::read(&tree, &root.reader(&services.layers, task))
         .map_err(Cause::file("read", "/etc/passwd of the image"))?;
     let user = options.user.as_deref().unwrap_or(&image.config.config.user);
+    let unknown = |error: UserError| Cause::User(error.to_string());
+    let user = accounts.run_user(user).map_err(unknown)?;
     let user = accounts
-        .run_user(user)
-        .map_err(|error| Cause::User(error.to_string()))?;
+        .with_groups(user, &options.groups)
+        .map_err(unknown)?;
     let snapshot = Snapshot::prepare(way, &root, services, task)?;
     let limiter = Limiter::default();
     let mut warning = None;
@@ -237,6 +243,7 @@ fn run_in(
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: cgroup.joins(),
         terminal: options.terminal,
+        init: options.init,
         read_only: options.read_only,
         capabilities: options.rights.capabilities,
         seccomp: options.rights.seccomp,

@@ -226,6 +226,21 @@ pub enum Cause {
         /// What was asked for.
         expected: Digest,
     },
+    /// An image that is here for other platforms alone, and could not be had for the one that is wanted.
+    #[error("`{name}` is here for {here} only, and could not be pulled for {wanted}")]
+    OtherPlatforms {
+        /// Its name.
+        name: String,
+        /// The platforms that it is here for, in words.
+        here: String,
+        /// The first of them.
+        first: Box<Platform>,
+        /// The platform that was wanted.
+        wanted: Box<Platform>,
+        /// What its registry said.
+        #[source]
+        source: Box<RegistryError>,
+    },
     /// The image a reference names can't be used.
     #[error("{0}")]
     Image(String),
@@ -345,6 +360,7 @@ impl Cause {
             Cause::CacheSource { .. } => "cache-mount",
             Cause::Unsupported(_) => "unsupported",
             Cause::Registry(_) => "registry",
+            Cause::OtherPlatforms { .. } => "platform",
             Cause::Bucket(_) => "bucket",
             Cause::Git(_) => "git",
             Cause::Download(_) => "download",
@@ -389,7 +405,10 @@ impl Cause {
             {
                 ErrorKind::Environment
             }
-            Cause::Registry(_) | Cause::Bucket(_) | Cause::Image(_) => ErrorKind::Registry,
+            Cause::Registry(_)
+            | Cause::OtherPlatforms { .. }
+            | Cause::Bucket(_)
+            | Cause::Image(_) => ErrorKind::Registry,
             Cause::Canceled => ErrorKind::Canceled,
             Cause::Sandbox(_)
             | Cause::NoSandbox(_)
@@ -458,6 +477,9 @@ impl BuildError {
             Cause::Registry(error) if !is_full(&self.cause) => {
                 registry_help(error).map(str::to_owned)
             }
+            Cause::OtherPlatforms { first, .. } => Some(format!(
+                "`--platform {first}` takes the one that is here; a FROM takes it with `FROM --platform={first}` whatever is built for"
+            )),
             Cause::Git(error) => error.help(),
             Cause::Download(error) if !is_full(&self.cause) => {
                 download_help(error).map(str::to_owned)

@@ -888,6 +888,9 @@ impl Solver<'_> {
         }
         let vertex = &self.plan.graph[id];
         let kept = changes().and_then(|changes| {
+            if self.halt.requested() {
+                return Err(Cause::Canceled); // bringing gigabytes to the disk takes as long again
+            }
             let failed = Failed {
                 recipe: &self.build_name,
                 step: self.step(vertex),

@@ -25,6 +25,19 @@ pub(crate) struct Args {
     /// STOPSIGNAL, USER, VOLUME, WORKDIR; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     changes: Vec<String>,
+    /// Whether it is paused meanwhile, as Docker has it; one that has ended is at rest anyway
+    #[arg(
+        short,
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pause: Option<bool>,
+    /// The same as `--pause=false`
+    #[arg(long, conflicts_with = "pause")]
+    no_pause: bool,
     /// Name or id of the container
     container: String,
     /// Name for the image

@@ -121,7 +121,9 @@ fn row(args: &Args, entry: &History, size: u64) -> Row {
     let created = stored::moment(entry.created.as_deref());
     Row {
         comment: entry.comment.clone(),
-        created_at: entry.created.clone().unwrap_or_default(),
+        created_at: created.map_or_else(String::new, |at| {
+            at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        }),
         created_by: if args.no_trunc {
             entry.created_by.clone()
         } else {

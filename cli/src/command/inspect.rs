@@ -19,21 +19,30 @@ use crate::template::Template;
 /// Show images in full, as JSON
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `json` prints one object a line instead of an indented list; a template such as `{{.Config.Cmd}}` prints a line of its own
+    /// `json` prints the list on one line instead of indented; a template such as `{{.Config.Cmd}}` prints a line for each image
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Which platform of the images [default: this machine's, or else the first]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Kind of what is named; there is one
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    kind: Option<Kind>,
     /// Names or ids of images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
+/// What can be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Image,
+}
+
 /// What there is besides the default.
 #[derive(Debug, Clone)]
 enum Format {
-    /// One object a line.
+    /// The list on one line.
     Json,
     /// A line for each image.
     Template(Template),
@@ -57,26 +66,39 @@ impl std::str::FromStr for Format {
 pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let session = Session::open(config)?;
     let services = session.services()?;
-    let mut objects = Vec::new();
-    for text in &args.images {
+    let found = |text: &String| {
         let image = stored::find_for(&services, text, args.platform.as_ref())?;
         let names = stored::names(&services, image.record.config)?;
-        objects.push(object(&session.store, &image, &names)?);
-    }
-    let mut out = std::io::stdout().lock();
-    match &args.format {
-        Some(Format::Json) => objects
-            .iter()
-            .try_for_each(|object| writeln!(out, "{object}"))?,
+        object(&session.store, &image, &names)
+    };
+    // As Docker has it: what isn't there is told after all that is.
+    let (objects, missing): (Vec<_>, Vec<_>) =
+        args.images.iter().map(found).partition(Result::is_ok);
+    let objects = objects.into_iter().flatten().collect();
+    print(objects, args.format.as_ref(), &mut std::io::stdout().lock())?;
+    let missing = missing.into_iter().filter_map(Result::err);
+    let all = missing.reduce(|mut all, next| {
+        all.reports.extend(next.reports);
+        all
+    });
+    all.map_or(Ok(Exit::Done), Err)
+}
+
+fn print(objects: Vec<Value>, format: Option<&Format>, out: &mut dyn Write) -> Result<(), Failure> {
+    match format {
+        None => writeln!(out, "{:#}", Value::Array(objects))?,
+        Some(Format::Json) => writeln!(out, "{}", Value::Array(objects))?,
         Some(Format::Template(template)) => {
             for mut object in objects {
                 fill_empty(&mut object);
+                if template.fields().contains("ID") {
+                    object["ID"] = object["Id"].clone(); // Docker takes both
+                }
                 writeln!(out, "{}", format::fill(template, &object)?)?;
             }
         }
-        None => writeln!(out, "{:#}", Value::Array(objects))?,
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// A template sees empty lists and maps where there are none, so that `{{range}}` and `{{.Config.Labels}}` give what Docker gives.

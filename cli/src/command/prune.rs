@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Detail, Entry, EntryKind, Limits, Policy, Store, StoreError};
-use kiln_image::ImageConfig;
+use kiln_executor::images;
 
 use crate::command::cache::{self, Filter};
 use crate::config::Config;
@@ -70,17 +70,14 @@ type Labels = HashMap<String, BTreeMap<String, String>>;
 
 /// Reads them, if a condition is about them. That has to be before the collection, for which the store is locked.
 fn labels(filters: &[PruneFilter], store: &Store) -> Result<Labels, StoreError> {
-    const LIMIT: u64 = 16 << 20;
     let mut labels = Labels::new();
     let is_asked = |filter: &PruneFilter| matches!(filter, PruneFilter::Label { .. });
     if !filters.iter().any(is_asked) {
         return Ok(labels);
     }
     for image in store.refs().images()? {
-        let bytes = store.cas().read(&image.config, LIMIT);
-        let config = bytes
-            .ok()
-            .and_then(|bytes| ImageConfig::from_json(&bytes).ok());
+        // One that is damaged has none.
+        let config = images::stored_config(store, &image).ok();
         labels.extend(config.map(|config| (image.config.hex().to_owned(), config.config.labels)));
     }
     for container in store.containers().list()? {

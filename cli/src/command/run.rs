@@ -122,6 +122,12 @@ pub(crate) struct ContainerFlags {
     /// User, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
+    /// A further group of the user, by name or number; may be repeated
+    #[arg(long = "group-add", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Let process 1 be one that passes signals on and reaps orphans, instead of the command
+    #[arg(long)]
+    pub(crate) init: bool,
     #[command(flatten)]
     pub(crate) rights: RightsFlags,
     /// Processors' time, in processors: 1.5
@@ -131,8 +137,11 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
     /// When to ask the image's registry: missing, if it isn't in the store; always; or never
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub(crate) pull: Pull,
+    /// Do not show how an image is pulled or a stage is built
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// How it is kept apart, see `kiln build --help` [env: KILN_SANDBOX]
     #[arg(long, value_name = "SANDBOX")]
     pub(crate) sandbox: Option<String>,
@@ -377,12 +386,14 @@ fn options(asked: &Asked<'_>, config: &Config, chosen: &Chosen) -> Result<RunOpt
         }),
         command: asked.command.clone(),
         env: environment(&flags.env_files, &flags.env, |name| config.variable(name))?,
-        workdir: flags.workdir.clone(),
+        workdir: flags.workdir.clone().filter(|dir| !dir.is_empty()),
         user: flags.user.clone(),
+        groups: flags.groups.clone(),
         mounts: mounts(flags, step)?,
         read_only: flags.read_only,
         hostname: hostname.unwrap_or_else(|| HOSTNAME.to_owned()),
         terminal: asked.tty,
+        init: flags.init,
         rights: flags.rights.rights(),
         extra_hosts: [hosts, &flags.steps.extra_hosts()].concat(),
         network,
@@ -428,8 +439,9 @@ fn mounts(flags: &ContainerFlags, step: Option<&FailedStep>) -> Result<Vec<Mount
     Ok(mounts)
 }
 
+/// As Docker has it, an empty one is the image's own: a script's variable that isn't set.
 fn workdir(text: &str) -> Result<String, String> {
-    match text.starts_with('/') {
+    match text.starts_with('/') || text.is_empty() {
         true => Ok(text.to_owned()),
         false => Err("it is not an absolute path".to_owned()),
     }

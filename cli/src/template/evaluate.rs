@@ -32,16 +32,41 @@ impl Scope {
     }
 }
 
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// At its end.
+    On,
+    /// With what ends this turn of a `range`.
+    Continue,
+    /// With what ends a `range`.
+    Break,
+}
+
 /// Appends what the nodes give.
 pub(super) fn evaluate(
     nodes: &[Node],
     dot: &Value,
     scope: &mut Scope,
     out: &mut String,
-) -> Result<(), String> {
+) -> Result<Flow, String> {
     let known = scope.variables.len();
+    let flow = evaluate_each(nodes, dot, scope, out);
+    scope.variables.truncate(known);
+    flow
+}
+
+fn evaluate_each(
+    nodes: &[Node],
+    dot: &Value,
+    scope: &mut Scope,
+    out: &mut String,
+) -> Result<Flow, String> {
     for node in nodes {
+        let mut flow = Flow::On;
         match node {
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
             Node::Text(text) => out.push_str(text),
             Node::Print(pipeline) => out.push_str(&printed(&value(pipeline, dot, scope)?)),
             Node::Set {
@@ -66,7 +91,7 @@ pub(super) fn evaluate(
                         break;
                     }
                 }
-                evaluate(chosen, dot, scope, out)?;
+                flow = evaluate(chosen, dot, scope, out)?;
             }
             Node::With {
                 name,
@@ -75,17 +100,18 @@ pub(super) fn evaluate(
                 otherwise,
             } => {
                 let found = value(pipeline, dot, scope)?;
-                match is_true(&found) {
+                flow = match is_true(&found) {
                     true => {
                         let outside = scope.variables.len();
                         scope
                             .variables
                             .extend(name.iter().map(|name| (name.clone(), found.clone())));
-                        evaluate(body, &found, scope, out)?;
+                        let flow = evaluate(body, &found, scope, out)?;
                         scope.variables.truncate(outside);
+                        flow
                     }
                     false => evaluate(otherwise, dot, scope, out)?,
-                }
+                };
             }
             Node::Range {
                 names,
@@ -96,16 +122,20 @@ pub(super) fn evaluate(
                 let over = value(over, dot, scope)?;
                 let items = items(over, scope.functions)?;
                 if items.is_empty() {
-                    evaluate(otherwise, dot, scope, out)?;
+                    flow = evaluate(otherwise, dot, scope, out)?;
                 }
                 for item in items {
-                    each(names, item, body, scope, out)?;
+                    if each(names, item, body, scope, out)? == Flow::Break {
+                        break;
+                    }
                 }
             }
         }
+        if flow != Flow::On {
+            return Ok(flow);
+        }
     }
-    scope.variables.truncate(known);
-    Ok(())
+    Ok(Flow::On)
 }
 
 fn each(
@@ -114,7 +144,7 @@ fn each(
     body: &[Node],
     scope: &mut Scope,
     out: &mut String,
-) -> Result<(), String> {
+) -> Result<Flow, String> {
     let known = scope.variables.len();
     scope
         .variables
@@ -122,9 +152,9 @@ fn each(
     scope
         .variables
         .extend(names.value.iter().map(|name| (name.clone(), item.clone())));
-    evaluate(body, &item, scope, out)?;
+    let flow = evaluate(body, &item, scope, out)?;
     scope.variables.truncate(known);
-    Ok(())
+    Ok(flow)
 }
 
 /// What `range` goes over; maps in the order of their keys, as Go has it.

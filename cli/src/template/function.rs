@@ -1,6 +1,8 @@
 //! The functions of templates: Go's own that make sense for values of JSON, and Docker's.
 
 use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::str::Chars;
 
 use serde_json::Value;
 
@@ -287,7 +289,7 @@ fn println(values: &[Value]) -> String {
     values.iter().map(printed).collect::<Vec<_>>().join(" ") + "\n"
 }
 
-/// `%s`, `%v`, `%d`, `%q`, `%t` and `%%`, with `-` and a width.
+/// `%s`, `%v`, `%d`, `%q`, `%t`, `%x` and `%%`, with `-`, `0`, a width and a precision.
 fn printf(arguments: &[Value]) -> Result<String, String> {
     let [Value::String(format), arguments @ ..] = arguments else {
         return Err("`printf` begins with a string that says how".to_owned());
@@ -300,41 +302,112 @@ fn printf(arguments: &[Value]) -> Result<String, String> {
             text.push(c);
             continue;
         }
-        let left = rest.next_if_eq(&'-').is_some();
-        let mut width = 0_usize;
-        while let Some(digit) = rest.peek().and_then(|c| c.to_digit(10)) {
-            width = (width * 10 + digit as usize).min(WIDEST);
-            rest.next();
-        }
-        let verb = rest.next();
-        if verb == Some('%') {
+        let verb = Verb::read(&mut rest);
+        if verb.letter == Some('%') {
             text.push('%');
             continue;
         }
         let value = arguments
             .next()
             .ok_or_else(|| format!("`printf {format:?}` has too few arguments"))?;
-        let shown = match (verb, value) {
-            (Some('q'), Value::String(text)) => format!("{text:?}"),
-            (Some('s' | 'v'), value) => printed(value),
-            (Some('d'), Value::Number(_)) | (Some('t'), Value::Bool(_)) => printed(value),
-            (verb, value) => {
-                let verb = verb.map(String::from).unwrap_or_default();
-                return Err(format!(
-                    "`printf` can't show {} with `%{verb}`",
-                    kind(value)
-                ));
-            }
-        };
-        match left {
-            true => text.push_str(&format!("{shown:<width$}")),
-            false => text.push_str(&format!("{shown:>width$}")),
-        }
+        text.push_str(&verb.padded(verb.shown(value)?, value));
     }
     match arguments.next() {
         Some(_) => Err(format!("`printf {format:?}` has too many arguments")),
         None => Ok(text),
     }
+}
+
+/// What stands after a `%`.
+#[derive(Debug, Clone, Copy)]
+struct Verb {
+    left: bool,
+    zeros: bool,
+    width: usize,
+    /// So many characters of a string at most.
+    precision: Option<usize>,
+    letter: Option<char>,
+}
+
+impl Verb {
+    fn read(rest: &mut Peekable<Chars<'_>>) -> Self {
+        let (mut left, mut zeros) = (false, false);
+        while let Some(flag) = rest.next_if(|c| matches!(c, '-' | '0')) {
+            left |= flag == '-';
+            zeros |= flag == '0';
+        }
+        let width = number(rest);
+        let point = rest.next_if_eq(&'.');
+        Self {
+            left,
+            zeros,
+            width,
+            precision: point.map(|_| number(rest)),
+            letter: rest.next(),
+        }
+    }
+
+    fn shown(self, value: &Value) -> Result<String, String> {
+        let cut = |text: &str| match self.precision {
+            Some(most) => text.chars().take(most).collect(),
+            None => text.to_owned(),
+        };
+        match (self.letter, value) {
+            (Some('s' | 'v'), Value::String(text)) => Ok(cut(text)),
+            (Some('q'), Value::String(text)) => Ok(format!("{:?}", cut(text))),
+            (Some('x'), Value::String(text)) => Ok(cut(text)
+                .bytes()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()),
+            (Some('q' | 'x'), Value::Array(items)) => {
+                let items = items.iter().map(|item| self.shown(item));
+                let items = items.collect::<Result<Vec<_>, _>>()?;
+                Ok(format!("[{}]", items.join(" ")))
+            }
+            (Some('x'), Value::Number(number)) if number.is_i64() || number.is_u64() => {
+                Ok(match number.as_i64() {
+                    Some(number) if number < 0 => format!("-{:x}", number.unsigned_abs()),
+                    _ => format!("{:x}", number.as_u64().unwrap_or_default()),
+                })
+            }
+            (Some('s' | 'v'), _) | (Some('d'), Value::Number(_)) | (Some('t'), Value::Bool(_)) => {
+                Ok(printed(value))
+            }
+            (letter, value) => {
+                let letter = letter.map(String::from).unwrap_or_default();
+                Err(format!(
+                    "`printf` can't show {} with `%{letter}`",
+                    kind(value)
+                ))
+            }
+        }
+    }
+
+    /// Zeros go before numbers only, and after their sign.
+    fn padded(self, shown: String, value: &Value) -> String {
+        let width = self.width;
+        match (self.left, self.zeros && value.is_number()) {
+            (true, _) => format!("{shown:<width$}"),
+            (false, false) => format!("{shown:>width$}"),
+            (false, true) => {
+                let (sign, digits) = match shown.strip_prefix('-') {
+                    Some(digits) => ("-", digits),
+                    None => ("", &*shown),
+                };
+                let width = width.saturating_sub(sign.len());
+                format!("{sign}{digits:0>width$}")
+            }
+        }
+    }
+}
+
+fn number(rest: &mut Peekable<Chars<'_>>) -> usize {
+    let mut number = 0_usize;
+    while let Some(digit) = rest.peek().and_then(|c| c.to_digit(10)) {
+        number = (number * 10 + digit as usize).min(WIDEST);
+        rest.next();
+    }
+    number
 }
 
 /// A value as Go prints it.

@@ -1,8 +1,8 @@
 //! Templates for `--format`, in the form that users of Docker write: Go's `text/template`, as far as such templates go.
 //!
 //! There are fields (`{{.Config.Cmd}}`), variables, pipelines, parentheses, literals, comments, `{{-` and `-}}`, the actions `if`, `else`,
-//! `range`, `with` and `end`, and the functions in [`function`]. What Go has beyond that (`define`, `template`, `block`, `break`,
-//! `continue`, methods) is refused by name when the template is read. Values are those of JSON.
+//! `range`, `with`, `break`, `continue` and `end`, and the functions in [`function`]. What Go has beyond that (`define`, `template`, `block`,
+//! methods) is refused by name when the template is read. Values are those of JSON.
 
 mod evaluate;
 mod function;
@@ -135,6 +135,27 @@ mod tests {
                 "0123456789ab1.2 0123456789ab1.2 ",
             ),
             (
+                "{{printf \"%.4s|%6.2s|%.99s\" .ID .ID .Tag}}",
+                "0123|    01|1.2",
+            ),
+            (
+                "{{printf \"%05d|%-5d|%x|%x\" .Size .Size 255 .Tag}}",
+                "01234|1234 |ff|312e32",
+            ),
+            ("{{printf \"%q\" .Config.Env}}", "[\"A=1\" \"B=two words\"]"),
+            (
+                "{{range .Config.Cmd}}{{if eq . \"-c\"}}{{continue}}{{end}}{{.}};{{end}}",
+                "sh;echo <&>;",
+            ),
+            (
+                "{{range $i, $e := .Config.Cmd}}{{$x := $e}}{{with $i}}{{break}}{{end}}{{$x}}{{end}}",
+                "sh",
+            ),
+            (
+                "{{range .Config.Env}}{{range $.Config.Cmd}}{{break}}{{end}}{{.}};{{end}}",
+                "A=1;B=two words;",
+            ),
+            (
                 "{{printf \"%-5s|%5d|%q|%v%%\" .Tag .Size .Tag .Config.Env}}",
                 "1.2  | 1234|\"1.2\"|[A=1 B=two words]%",
             ),
@@ -166,7 +187,15 @@ mod tests {
             ("{{nope .Tag}}", "there is no function `nope`"),
             ("{{$x}}", "`$x` is not set"),
             ("{{define \"a\"}}{{end}}", "`define` is not supported"),
-            ("{{range .A}}{{break}}{{end}}", "`break` is not supported"),
+            ("{{break}}", "`{{break}}` is in no `range`"),
+            (
+                "{{range .A}}{{else}}{{continue}}{{end}}",
+                "`{{continue}}` is in no `range`",
+            ),
+            (
+                "{{range .A}}{{break 1}}{{end}}",
+                "`{{break 1}}` can't be read",
+            ),
             ("{{.Tag \"x}}", "a string is not closed in `{{.Tag \"x}}`"),
             ("{{(.Tag}}", "a parenthesis is not closed in `{{(.Tag}}`"),
             ("{{.Tag | 3}}", "`3` in `{{.Tag | 3}}` is not a function"),

@@ -39,6 +39,10 @@ pub(super) enum Node {
         body: Vec<Node>,
         otherwise: Vec<Node>,
     },
+    /// `{{break}}`: nothing more of the innermost `range`.
+    Break,
+    /// `{{continue}}`: nothing more of its turn.
+    Continue,
 }
 
 /// The variables of `range $key, $value :=`; one alone is the value.
@@ -95,11 +99,19 @@ enum End {
     OfTemplate,
 }
 
+/// How far inside a template a body is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// How many actions are around it.
+    depth: usize,
+    in_range: bool,
+}
+
 /// Reads a whole template.
 pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
     let mut pieces = pieces.into_iter();
     let mut names = vec![String::new()];
-    let (nodes, end) = body(&mut pieces, &mut names, 0)?;
+    let (nodes, end) = body(&mut pieces, &mut names, Place::default())?;
     match end {
         End::OfTemplate => Ok(nodes),
         End::Closed => Err("`{{end}}` belongs to nothing".to_owned()),
@@ -111,9 +123,9 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
 fn body(
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<(Vec<Node>, End), String> {
-    if depth > DEEPEST {
+    if place.depth > DEEPEST {
         return Err(format!("more than {DEEPEST} actions are nested"));
     }
     let mut nodes = Vec::new();
@@ -128,10 +140,12 @@ fn body(
         match action.keyword() {
             Some("end") => return Ok((nodes, End::Closed)),
             Some("else") => return Ok((nodes, End::Else(action))),
-            Some("if") => nodes.push(if_node(action, pieces, names, depth)?),
-            Some("range") => nodes.push(range_node(action, pieces, names, depth)?),
-            Some("with") => nodes.push(with_node(action, pieces, names, depth)?),
-            Some(word @ ("define" | "template" | "block" | "break" | "continue")) => {
+            Some("if") => nodes.push(if_node(action, pieces, names, place)?),
+            Some("range") => nodes.push(range_node(action, pieces, names, place)?),
+            Some("with") => nodes.push(with_node(action, pieces, names, place)?),
+            Some("break") => nodes.push(turn(&action, Node::Break, place)?),
+            Some("continue") => nodes.push(turn(&action, Node::Continue, place)?),
+            Some(word @ ("define" | "template" | "block")) => {
                 return Err(format!("`{word}` is not supported in templates"));
             }
             _ => nodes.push(plain_node(action, names)?),
@@ -140,15 +154,28 @@ fn body(
     Ok((nodes, End::OfTemplate))
 }
 
+/// `{{break}}` or `{{continue}}`.
+fn turn(action: &Action, node: Node, place: Place) -> Result<Node, String> {
+    match (action.tokens.len(), place.in_range) {
+        (1, true) => Ok(node),
+        (1, false) => Err(format!("`{}` is in no `range`", action.source)),
+        _ => Err(format!("`{}` can't be read to its end", action.source)),
+    }
+}
+
 /// A body with its own variables, which must be closed.
 fn closed_body(
     opened_by: &Action,
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<(Vec<Node>, Option<Action>), String> {
     let known = names.len();
-    let (nodes, end) = body(pieces, names, depth + 1)?;
+    let place = Place {
+        depth: place.depth + 1,
+        ..place
+    };
+    let (nodes, end) = body(pieces, names, place)?;
     names.truncate(known);
     match end {
         End::Closed => Ok((nodes, None)),
@@ -163,7 +190,7 @@ fn otherwise(
     action: Option<Action>,
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<Vec<Node>, String> {
     let Some(action) = action else {
         return Ok(Vec::new());
@@ -174,7 +201,7 @@ fn otherwise(
             action.source
         ));
     }
-    match closed_body(opened_by, pieces, names, depth)? {
+    match closed_body(opened_by, pieces, names, place)? {
         (nodes, None) => Ok(nodes),
         (_, Some(more)) => Err(format!("`{}` comes after `{{{{else}}}}`", more.source)),
     }
@@ -184,7 +211,7 @@ fn if_node(
     action: Action,
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<Node, String> {
     let known = names.len();
     let opened_by = action.clone();
@@ -192,12 +219,12 @@ fn if_node(
     let mut condition = action.without(1);
     loop {
         let test = Reader::new(&condition, names).whole()?;
-        let (nodes, more) = closed_body(&opened_by, pieces, names, depth)?;
+        let (nodes, more) = closed_body(&opened_by, pieces, names, place)?;
         branches.push((test, nodes));
         match more {
             Some(more) if more.word(1) == Some("if") => condition = more.without(2),
             more => {
-                let otherwise = otherwise(&opened_by, more, pieces, names, depth)?;
+                let otherwise = otherwise(&opened_by, more, pieces, names, place)?;
                 names.truncate(known);
                 return Ok(Node::If {
                     branches,
@@ -212,7 +239,7 @@ fn range_node(
     action: Action,
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<Node, String> {
     let known = names.len();
     let source = action.without(1);
@@ -229,9 +256,13 @@ fn range_node(
     };
     let over = Reader::new(&source.without(from), names).whole()?;
     names.extend(variables.iter().cloned());
-    let (body, more) = closed_body(&action, pieces, names, depth)?;
+    let within = Place {
+        in_range: true,
+        ..place
+    };
+    let (body, more) = closed_body(&action, pieces, names, within)?;
     names.truncate(known);
-    let otherwise = otherwise(&action, more, pieces, names, depth)?;
+    let otherwise = otherwise(&action, more, pieces, names, place)?;
     let mut variables = variables.into_iter().rev();
     let value = variables.next();
     let names = Names {
@@ -250,7 +281,7 @@ fn with_node(
     action: Action,
     pieces: &mut Pieces,
     names: &mut Vec<String>,
-    depth: usize,
+    place: Place,
 ) -> Result<Node, String> {
     let known = names.len();
     let source = action.without(1);
@@ -260,9 +291,9 @@ fn with_node(
     };
     let value = Reader::new(&source.without(from), names).whole()?;
     names.extend(name.iter().cloned());
-    let (body, more) = closed_body(&action, pieces, names, depth)?;
+    let (body, more) = closed_body(&action, pieces, names, place)?;
     names.truncate(known);
-    let otherwise = otherwise(&action, more, pieces, names, depth)?;
+    let otherwise = otherwise(&action, more, pieces, names, place)?;
     Ok(Node::With {
         name,
         value,
@@ -450,7 +481,7 @@ impl Node {
     /// Adds the fields of the row that it speaks of.
     pub(super) fn fields<'n>(&'n self, found: &mut BTreeSet<&'n str>) {
         let (pipelines, bodies): (Vec<&Pipeline>, Vec<&Vec<Node>>) = match self {
-            Self::Text(_) => return,
+            Self::Text(_) | Self::Break | Self::Continue => return,
             Self::Print(pipeline)
             | Self::Set {
                 value: pipeline, ..

@@ -77,7 +77,8 @@ fn keep(
     task: &Task<'_>,
 ) -> Result<(), Cause> {
     for image in named.iter() {
-        let config = images::stored_config(services, image)?;
+        let config = images::stored_config(services.store, image);
+        let config = config.map_err(|error| *error.cause)?;
         services.layers.fetch_all(config.diff_ids(), task)?;
         if sink.unpack {
             services.layers.unpack_all(config.diff_ids(), task)?;

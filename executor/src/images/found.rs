@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, StoreError};
+use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, Store, StoreError};
 use kiln_image::compress::{Compression, LayerFormat};
 use kiln_image::manifest::{manifest_json, parse_manifest};
 use kiln_image::media_type::MediaTypes;
@@ -93,14 +93,25 @@ fn choose<'n>(
     }
 }
 
+/// What a name is here for.
+pub(super) fn platforms(named: &NamedImages) -> Vec<Platform> {
+    named.iter().map(|image| image.platform.clone()).collect()
+}
+
+/// Platforms, for people.
+pub(super) fn in_words(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
 /// The config of an image of the store.
-pub(crate) fn stored_config(
-    services: &Services<'_>,
-    record: &ImageRecord,
-) -> Result<ImageConfig, Cause> {
-    let bytes = services.store.cas().read(&record.config, CONFIG_LIMIT)?;
-    ImageConfig::from_json(&bytes)
-        .map_err(|error| Cause::Image(format!("can't use `{}`: {error}", record.config)))
+pub fn stored_config(store: &Store, record: &ImageRecord) -> Result<ImageConfig, BuildError> {
+    let read = || {
+        let bytes = store.cas().read(&record.config, CONFIG_LIMIT)?;
+        ImageConfig::from_json(&bytes)
+            .map_err(|error| Cause::Image(format!("can't use `{}`: {error}", record.config)))
+    };
+    read().map_err(BuildError::new)
 }
 
 /// Reads what a record names, and makes the layers known that a registry has.
@@ -282,9 +293,11 @@ pub fn find_for(
     };
     match platform {
         Some(asked) if asked.preference(&other.config.platform()).is_none() => {
+            let all = other.named.as_ref().map(platforms);
+            let all = all.unwrap_or_else(|| vec![other.config.platform()]);
             Err(BuildError::new(Cause::Image(format!(
                 "there is no image `{text}` for {asked} in the store, but for {}",
-                other.config.platform()
+                in_words(&all)
             ))))
         }
         _ => Ok(other),

@@ -20,13 +20,15 @@ pub use archive::{Import, LoadSource, import, import_from, load, save};
 pub use changes::{changed, changes_source};
 pub use commit::{Commit, commit, config_of};
 pub use compare::compare;
-pub use found::{Removed, StoredImage, find, find_for, list, remove, resolve_id, tag};
+pub use found::{
+    Removed, StoredImage, find, find_for, list, remove, resolve_id, stored_config, tag,
+};
 pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;
 pub use squash::{squash, squash_product, waste};
 
-pub(crate) use found::{new_manifest, record, stored_config};
+pub(crate) use found::{new_manifest, record};
 pub(crate) use layout::resolve_in_layout;
 pub(crate) use pull::{choose, put_manifest, resolve};
 pub(crate) use push::{layer_media_type, send_tree};

@@ -164,7 +164,36 @@ fn load_metadata(
 ) -> Result<StoredImage, Cause> {
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
     let found = fetch(services, reference, platform, precedence, &task);
+    let found = found.map_err(|cause| with_those_here(cause, services, reference, platform));
     task.end_with(found).map(|(image, _)| image)
+}
+
+/// That a registry can't be reached says little to whoever sees the image in the store, for another platform.
+fn with_those_here(
+    cause: Cause,
+    services: &Services<'_>,
+    reference: &Reference,
+    wanted: &Platform,
+) -> Cause {
+    let Cause::Registry(source) = cause else {
+        return cause;
+    };
+    let here = match services.store.refs().get(reference) {
+        Ok(Some(named)) => found::platforms(&named),
+        _ => Vec::new(),
+    };
+    match here.first() {
+        Some(first) if here.iter().all(|one| wanted.preference(one).is_none()) => {
+            Cause::OtherPlatforms {
+                name: reference.familiar(),
+                here: found::in_words(&here),
+                first: Box::new(first.clone()),
+                wanted: Box::new(wanted.clone()),
+                source: Box::new(source),
+            }
+        }
+        _ => Cause::Registry(source),
+    }
 }
 
 /// Which image a name stands for, of those of its index that are here, where nobody says a platform.

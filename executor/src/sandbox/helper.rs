@@ -132,7 +132,7 @@ fn become_clone(role: &Role<Box<SandboxSpec>>, mut fds: Vec<OwnedFd>, proof: &Si
     match role {
         Role::Template(mould) => template::run(*mould, &mut fds, proof),
         Role::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
-        Role::Step(spec) => init::run(spec, fds, None),
+        Role::Step(spec) => init::run(spec, fds, proof),
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn end_signal(spec: &SandboxSpec) -> Signal {
 }
 
 /// Whether a step has no pid namespace that dies with it, but a minder.
-fn is_minded(spec: &SandboxSpec) -> bool {
+pub(super) fn is_minded(spec: &SandboxSpec) -> bool {
     !spec.rung.has_namespaces() || share_processes(spec)
 }
 

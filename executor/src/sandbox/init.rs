@@ -11,8 +11,8 @@ use super::stub::Stubs;
 use super::surroundings::share_processes;
 use super::template::{Mould, Stock};
 use super::waiting::Kind;
-use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, seccomp};
-use crate::sys::{self, Context as _, Reach};
+use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, reaper, seccomp};
+use crate::sys::{self, Context as _, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
@@ -61,14 +61,21 @@ struct Prepared {
 }
 
 /// Sets the step up and becomes its program. The descriptors are those of [`message::Role::Step`].
-pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
+pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
     let ready = get_ready(Kind::of(spec), &spec.cgroup, None);
-    go_on_with(spec, fds, broker, ready)
+    let part = Some(proof).filter(|_| spec.init);
+    go_on_with(spec, fds, None, ready, part)
+}
+
+/// The same below a minder.
+pub(super) fn run_minded(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<ToBroker>) -> ! {
+    let ready = get_ready(Kind::of(spec), &spec.cgroup, None);
+    go_on_with(spec, fds, broker, ready, None)
 }
 
 /// The same for a process in namespaces of its own that is ready.
 pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, done: Done) -> ! {
-    go_on_with(spec, fds, None, Ok(done))
+    go_on_with(spec, fds, None, Ok(done), None)
 }
 
 fn go_on_with(
@@ -76,6 +83,7 @@ fn go_on_with(
     mut fds: Vec<OwnedFd>,
     broker: Option<ToBroker>,
     ready: Ready,
+    part: Option<&SingleThreaded>,
 ) -> ! {
     let mounted = fds.drain(4.min(fds.len())..).next();
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
@@ -91,7 +99,11 @@ fn go_on_with(
     let failure = match prepared {
         Ok(prepared) => {
             report(&reporter, &stubs, &prepared, None);
-            exec::execute(&spec.argv, &spec.env)
+            let parted = part.map_or(Ok(()), |proof| reaper::part(spec.terminal, proof));
+            match stage("part from process 1", parted) {
+                Ok(()) => exec::execute(&spec.argv, &spec.env),
+                Err(failure) => failure,
+            }
         }
         Err(failure) => failure,
     };

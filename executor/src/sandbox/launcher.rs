@@ -196,10 +196,10 @@ impl Launcher {
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // The terminal is found among the host's mounts, which one that waits has left.
+        // The terminal is found among the host's mounts, which one that waits has left; and it can't part from process 1.
         let kind = Kind::of(spec);
         let suited = waiting.iter().position(|waiting| waiting.kind == kind);
-        let suited = suited.filter(|_| !spec.terminal)?;
+        let suited = suited.filter(|_| !spec.terminal && !spec.init)?;
         let suited = waiting.remove(suited);
         drop(waiting);
         suited.become_step(spec, fds)

@@ -36,7 +36,7 @@ const SETUID: [&str; 5] = [
     "usr/local/bin/doas",
 ];
 
-/// Runs the step below this process and ends as its program does. The descriptors are as for [`init::run`].
+/// Runs the step below this process and ends as its program does. The descriptors are as for [`init::run_minded`].
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
     let Ok((signals, proc, to_program, link)) = get_ready(spec) else {
         std::process::exit(1)
@@ -44,7 +44,7 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded)
     match sys::fork_process(proof) {
         Ok(Forked::Child) => {
             let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched()), None);
-            init::run(spec, fds, to_program)
+            init::run_minded(spec, fds, to_program)
         }
         Ok(Forked::Parent(program)) => {
             drop((fds, to_program)); // the ends of the pipes are the step's alone

@@ -34,7 +34,7 @@
 //!   clones of one that the helper makes for that (`template`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
-//!   process 1 of its own pid namespace: when it ends, the kernel kills everything it left behind. On a rung without namespaces
+//!   process 1 of its own pid namespace, or with [`SandboxSpec::init`] the child of one (`reaper`): when it ends, the kernel kills everything it left behind. On a rung without namespaces
 //!   it changes its root and no more; kiln puts what would be mounted into the root filesystem (`furnish`), and a parent of its
 //!   own (`minder`) answers its calls about `/proc` and `/dev` (`broker`) and kills what it leaves behind.
 //! - **[`Step`]** waits, kills, and afterwards takes away the empty mount points that had to be made (`stub`), so that they
@@ -74,6 +74,7 @@ mod mounts;
 mod own_binary;
 mod plan;
 mod probe;
+mod reaper;
 mod recorder;
 mod remote;
 mod root;

@@ -45,6 +45,8 @@ pub struct SandboxSpec {
     pub keep_root: bool,
     /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
     pub terminal: bool,
+    /// Whether process 1 is not the program but one that passes signals on and takes note of the end of orphans, where there are namespaces.
+    pub init: bool,
     /// Owners of symlinks and FIFOs in the image that are not root's, by path without the first slash, for a rung that records owners: a
     /// symlink itself can't say.
     #[serde(skip)]
@@ -82,6 +84,7 @@ impl SandboxSpec {
             read_only: false,
             keep_root: false,
             terminal: false,
+            init: false,
             links: HashMap::new(),
             own: None,
             has_devices: false,

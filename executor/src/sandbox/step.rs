@@ -42,6 +42,8 @@ pub struct Step {
     pidfd: OwnedFd,
     /// What ends it and all that it started.
     end: Signal,
+    /// Whether signals come to a process that passes them on.
+    passes_on: bool,
     /// Where the step's changes are, for the mount points that were made there.
     changes: PathBuf,
     stubs: Stubs,
@@ -83,6 +85,7 @@ impl Step {
         Self {
             pidfd,
             end: helper::end_signal(spec),
+            passes_on: spec.init || helper::is_minded(spec),
             changes: spec.root.changes().to_owned(),
             stubs,
             recorder: Mutex::new(recorder),
@@ -142,16 +145,18 @@ impl Step {
         let _ = pidfd_send_signal(&self.pidfd, self.end); // it may have ended already
     }
 
-    /// Sends the program a signal by number, as `kiln run` passes on its own. Being process 1, the program gets only those that it has a
-    /// handler for.
+    /// Sends the program a signal by number, as `kiln run` passes on its own. As process 1 it gets only those that it has a handler for.
     pub fn signal(&self, signal: i32) {
         if let Some(signal) = Signal::from_named_raw(signal) {
             let _ = pidfd_send_signal(&self.pidfd, signal); // it may have ended already
         }
     }
 
-    /// Whether the program does something about a signal, or says that it is to be ignored; if not, the signal is to end it.
+    /// Whether a signal does to the program what it does to any other: if not, as it is process 1 and has no handler, the signal is to end it.
     pub fn minds(&self, signal: i32) -> bool {
+        if self.passes_on {
+            return true;
+        }
         let information = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
         let field = |text: &str, name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -23,9 +23,10 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
 
 /// Closes every descriptor from `first` on.
 ///
-/// For the first moments of a process: any owner of a descriptor from `first` on loses it.
+/// For the first moments of a process, or one that never goes back to what it did before: any owner of a descriptor from `first` on loses it.
 pub(crate) fn close_from(first: u32) -> Result<()> {
-    // SAFETY: the caller is a program that has just begun and owns no descriptor from `first` on; what is open there was inherited.
+    // SAFETY: the caller is a program that has just begun and owns no descriptor from `first` on, what is open there having been inherited; or it
+    // never returns to who owns one.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if done == 0 {
         Ok(())

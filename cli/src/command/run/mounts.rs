@@ -8,7 +8,7 @@ use kiln_executor::sandbox::{MountKind, MountSpec};
 
 use crate::failure::Failure;
 
-/// `-v SOURCE:TARGET[:ro]`: something of this machine made visible in the container.
+/// `-v SOURCE:TARGET[:MODE,…]`: something of this machine made visible in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Volume {
     pub(crate) source: String,
@@ -20,12 +20,21 @@ impl FromStr for Volume {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (source, target, writable) = match *text.split(':').collect::<Vec<_>>() {
-            [source, target] | [source, target, "rw"] => (source, target, true),
-            [source, target, "ro"] => (source, target, false),
-            [_, _, mode] => return Err(format!("its mode is `{mode}`, not `ro` or `rw`")),
+        let (source, target, modes) = match *text.split(':').collect::<Vec<_>>() {
+            [source, target] => (source, target, ""),
+            [source, target, modes] => (source, target, modes),
             _ => return Err("it is not SOURCE:TARGET[:ro]".to_owned()),
         };
+        let mut writable = true;
+        for mode in modes.split(',').filter(|mode| !mode.is_empty()) {
+            match mode {
+                "rw" => writable = true,
+                "ro" => writable = false,
+                // kiln gives containers no label of SELinux's, so files need none for them; the others are how it is.
+                "z" | "Z" | "private" | "rprivate" | "cached" | "consistent" | "delegated" => {}
+                _ => return Err(format!("its mode is `{mode}`, not `ro` or `rw`")),
+            }
+        }
         if !source.contains('/') && source != "." {
             return Err(format!(
                 "`{source}` is the name of a volume; kiln has none, give a path such as `./{source}`"
@@ -116,7 +125,7 @@ impl Mount {
             match option.split_once('=') {
                 Some(("size", value)) => size = Some(bytes(value)?),
                 Some(("mode", value)) => mode = octal(value)?,
-                None if matches!(option, "rw" | "nosuid" | "nodev") => {} // it is so
+                None if matches!(option, "rw" | "exec" | "nosuid" | "nodev") => {} // it is so
                 _ => return Err(format!("`{option}` is not known here")),
             }
         }
@@ -157,9 +166,17 @@ pub(super) fn mounts_of_step(step: &FailedStep) -> Vec<MountSpec> {
 }
 
 fn absolute(target: &str) -> Result<String, String> {
-    match target.starts_with('/') {
-        true => Ok(target.to_owned()),
-        false => Err(format!("`{target}` is not an absolute path")),
+    if !target.starts_with('/') {
+        return Err(format!("`{target}` is not an absolute path"));
+    }
+    let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
+    let depth = parts.fold(0_usize, |depth, part| match part {
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    match depth {
+        0 => Err("the root of the container can't be mounted over".to_owned()),
+        _ => Ok(target.to_owned()),
     }
 }
 
@@ -201,7 +218,11 @@ mod tests {
             (".:/b:rw", Some(volume(".", "/b", true))),
             ("name:/b", None),
             ("/a:b", None),
-            ("/a:/b:z", None),
+            ("/a:/b:z", Some(volume("/a", "/b", true))),
+            ("/a:/b:ro,Z", Some(volume("/a", "/b", false))),
+            ("/a:/b:slave", None),
+            ("/a:/", None),
+            ("/a:/b/../.", None),
             ("/a", None),
         ];
         for (text, expected) in cases {
@@ -252,7 +273,7 @@ mod tests {
             Mount::tmpfs("/t:rw,size=2k,mode=755").ok(),
             Some(tmpfs(Some(2048), 0o755))
         );
-        for text in ["t", "/t:exec", "/t:size=much", "/t:mode=9"] {
+        for text in ["t", "/t:noexec", "/t:size=much", "/t:mode=9"] {
             assert!(Mount::tmpfs(text).is_err(), "{text}");
         }
     }

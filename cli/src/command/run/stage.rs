@@ -117,7 +117,7 @@ impl StageFlags {
         }
         let secrets = secret::secrets(&asked.secrets, |name| config.variable(name))?;
         let agents = ssh::agents(&asked.agents, |name| config.variable(name))?;
-        let mode = config.progress(self.progress, false)?;
+        let mode = config.progress(self.progress, flags.quiet)?;
         let input = asked.recipe.read(&secrets, mode, session, config)?;
         let source = &input.dockerfile;
         let parsed = plan::parse(source)?;

@@ -67,7 +67,7 @@ pub(crate) fn find_or_pull(
         (Err(error), None) => return Err(Failure::from_error(Exit::Usage, None, &error)),
     };
     let platform = asked.cloned().unwrap_or_else(Platform::host);
-    let mode = config.progress(None, false)?;
+    let mode = config.progress(None, flags.quiet)?;
     let (pulled, _) = session.watch(mode, |watched| {
         images::pull(&watched.services, &reference, &platform, &watched.reporter)
             .map_err(Failure::from_engine)

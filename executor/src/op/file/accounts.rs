@@ -142,6 +142,18 @@ impl Accounts {
         })
     }
 
+    /// The same in more groups, by name or number.
+    pub fn with_groups(&self, user: RunUser, more: &[String]) -> Result<RunUser, UserError> {
+        let mut groups = user.groups;
+        for group in more {
+            let gid = self.group_known_as(group)?;
+            if !groups.contains(&gid) {
+                groups.push(gid);
+            }
+        }
+        Ok(RunUser { groups, ..user })
+    }
+
     fn known_by_numbers(&self, uid: u32, gid: u32) -> RunUser {
         let home = self.user_numbered(uid).map(|user| user.home.as_str());
         RunUser {
