@@ -157,6 +157,41 @@ fn what_a_mirror_gets_wrong_comes_from_the_next() {
 }
 
 #[test]
+fn a_pull_that_fails_leaves_its_name_to_what_had_it() {
+    let registry = TestRegistry::start();
+    let name = format!("{}/team/app:1", registry.host());
+    let (here, there) = (TestEnv::with_files(&FILES), TestEnv::new());
+    let push = |content: &str| {
+        here.write("file", content);
+        here.kiln(&["build", "-q", "-t", &name, "."]).succeeds();
+        here.kiln(&["push", &name]).succeeds();
+        let (_, manifest) = registry.manifest("team/app", "1").unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().clone();
+        let layer = layers.last().unwrap()["digest"].as_str().unwrap();
+        layer.parse::<kiln_image::Digest>().unwrap()
+    };
+    let id = || {
+        there
+            .kiln(&["images", "-q", "--no-trunc"])
+            .succeeds()
+            .stdout
+    };
+    registry.lose_blob(&push("one"));
+    assert_eq!(there.kiln(&["pull", &name]).code, 4);
+    assert_eq!(id(), "");
+    push("one");
+    there.kiln(&["pull", &name]).succeeds();
+    let before = id();
+    registry.lose_blob(&push("two"));
+    assert_eq!(there.kiln(&["pull", &name]).code, 4);
+    assert_eq!(id(), before);
+    push("two");
+    there.kiln(&["pull", &name]).succeeds();
+    assert_ne!(id(), before);
+}
+
+#[test]
 fn an_interrupt_ends_the_wait_for_a_registry_that_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let name = format!("{}/app:1", silent.local_addr().unwrap());

@@ -276,7 +276,7 @@ pub enum Cause {
 
 impl From<RegistryError> for Cause {
     fn from(error: RegistryError) -> Self {
-        match error.is_stop() {
+        match kiln_registry::is_stop(&error) {
             true => Cause::Canceled,
             false => Cause::Registry(error),
         }
@@ -285,7 +285,7 @@ impl From<RegistryError> for Cause {
 
 impl From<BucketError> for Cause {
     fn from(error: BucketError) -> Self {
-        match error.is_stop() {
+        match kiln_registry::is_stop(&error) {
             true => Cause::Canceled,
             false => Cause::Bucket(error),
         }
@@ -294,7 +294,7 @@ impl From<BucketError> for Cause {
 
 impl From<FetchError> for Cause {
     fn from(error: FetchError) -> Self {
-        match error.is_stop() {
+        match kiln_registry::is_stop(&error) {
             true => Cause::Canceled,
             false => Cause::Download(error),
         }

@@ -408,7 +408,7 @@ pub(crate) fn tokens_of(at: &Attempt, answer: Answer) -> Result<Tokens, Registry
     };
     let bytes = answer
         .bytes(TOKEN_LIMIT)
-        .map_err(|error| crate::session::body_failure(at, &registry, TOKEN_LIMIT, error))?;
+        .map_err(|error| crate::trouble::body_failure(at, &registry, TOKEN_LIMIT, error))?;
     let parsed: TokenAnswer =
         serde_json::from_slice(&bytes).map_err(|_| protocol("it is no token answer"))?;
     let token = parsed

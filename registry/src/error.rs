@@ -206,12 +206,14 @@ pub enum TransportError {
     Other(String),
 }
 
-impl RegistryError {
-    /// Whether this side was asked to stop, which is nobody's failure.
-    pub fn is_stop(&self) -> bool {
-        matches!(self, RegistryError::Unreachable { source, .. } if *source == TransportError::Stopped)
-    }
+/// Whether this side was asked to stop, which is nobody's failure: what is behind an error of this crate.
+pub fn is_stop(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<TransportError>())
+        .any(|error| *error == TransportError::Stopped)
+}
 
+impl RegistryError {
     /// What was attempted.
     pub fn attempt(&self) -> &Attempt {
         match self {

@@ -53,6 +53,7 @@ pub mod testing;
 mod tls;
 mod transport;
 mod tree;
+mod trouble;
 mod upload;
 mod waits;
 mod warnings;
@@ -64,7 +65,7 @@ pub use bucket::{
 };
 pub use client::{Client, MANIFEST_LIMIT, Pushed, Resolved};
 pub use credentials::{Credential, CredentialSource, Credentials, CredentialsError, Kept};
-pub use error::{RegistryError, TransportError};
+pub use error::{RegistryError, TransportError, is_stop};
 pub use fetch::{Answered, Authorization, Body, Download, FetchError, Validators, secret_values};
 pub use handshake::TlsFailure;
 pub use host::is_loopback;

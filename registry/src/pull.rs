@@ -14,9 +14,10 @@ use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
 use crate::host::server_of;
 use crate::mirrors;
-use crate::retry;
-use crate::session::{Question, Session, body_failure, protocol, refused, unreachable};
-use crate::transport::{Answer, BodyError, body_error, printable};
+use crate::retry::{self, Setback};
+use crate::session::{Question, Session};
+use crate::transport::{Answer, body_error, printable};
+use crate::trouble::{body_failure, protocol, refused, unreachable};
 use crate::waits;
 
 /// Size of the pieces a blob is copied in, in bytes.
@@ -58,27 +59,23 @@ pub(crate) fn manifest_from(
         None => image.tag().unwrap_or("latest").to_owned(),
     };
     let path = format!("manifests/{name}");
-    let mut tries = 0;
-    loop {
+    session.persist(|| {
         let question = Question::new(from, Method::GET, &path, Scopes::pull(&from.repository))
             .header("accept", ACCEPTED.join(", "));
-        let answer = session.ask_for_success(at, &question)?;
+        let answer = session.ask_for_success(at, &question);
+        let answer = answer.map_err(Setback::last)?;
         let host = answer.url.authority().to_owned();
         let content_type = answer.header("content-type").map(str::to_owned);
         let expected = image
             .digest()
             .or_else(|| Digest::from_str(answer.header("docker-content-digest")?).ok());
-        match answer.bytes(MANIFEST_LIMIT) {
-            Ok(bytes) => return checked(at, &host, content_type.as_deref(), expected, bytes),
-            Err(BodyError::Transport(error))
-                if tries < retry::limit(&error, session.options.retries) =>
-            {
-                session.wait(&host, tries, None);
-                tries += 1;
-            }
-            Err(error) => return Err(body_failure(at, &host, MANIFEST_LIMIT, error)),
-        }
-    }
+        let bytes = answer.bytes(MANIFEST_LIMIT).map_err(|error| {
+            let tries = error.limit(session.options.retries);
+            let failure = body_failure(at, &host, MANIFEST_LIMIT, error);
+            Setback::at(host.clone(), tries, failure)
+        })?;
+        checked(at, &host, content_type.as_deref(), expected, bytes).map_err(Setback::last)
+    })
 }
 
 fn checked(

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::attempt::{Act, Attempt};
 use crate::error::RegistryError;
-use crate::session::{Session, protocol};
+use crate::session::Session;
+use crate::trouble::protocol;
 use crate::{pull, push};
 
 /// Lists a manifest that was pushed to the repository of `image`, if it has a subject and is not listed.

@@ -8,6 +8,7 @@ use ureq::http::HeaderMap;
 use ureq::http::header::{DATE, RETRY_AFTER};
 
 use crate::error::TransportError;
+use crate::transport::Answer;
 
 /// First wait; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(250);
@@ -19,6 +20,59 @@ const LONGEST_ASKED: Duration = Duration::from_secs(120);
 const REFUSED_RETRIES: u32 = 2;
 /// A stall has cost its whole limit already.
 const STALL_RETRIES: u32 = 1;
+
+/// A try that came to nothing.
+pub(crate) struct Setback<E> {
+    /// Who would be asked again.
+    pub(crate) host: String,
+    /// How often that may be done in all.
+    pub(crate) tries: u32,
+    /// How long to wait, if somebody said so.
+    pub(crate) asked: Option<Duration>,
+    /// What it comes to if nobody is asked again.
+    pub(crate) error: Box<E>,
+}
+
+impl<E> Setback<E> {
+    pub(crate) fn at(host: String, tries: u32, error: E) -> Self {
+        Setback {
+            host,
+            tries,
+            asked: None,
+            error: Box::new(error),
+        }
+    }
+
+    /// One that another try would not better.
+    pub(crate) fn last(error: E) -> Self {
+        Setback::at(String::new(), 0, error)
+    }
+
+    pub(crate) fn map<F>(self, change: impl FnOnce(E) -> F) -> Setback<F> {
+        Setback {
+            host: self.host,
+            tries: self.tries,
+            asked: self.asked,
+            error: Box::new(change(*self.error)),
+        }
+    }
+}
+
+/// An answer, unless it may be another one later. If it never is, it is the answer after all.
+pub(crate) fn unless_busy<E>(
+    answer: Answer,
+    retries: u32,
+) -> Result<Answer, Setback<Result<Answer, E>>> {
+    if !passing_status(answer.status) {
+        return Ok(answer);
+    }
+    Err(Setback {
+        host: answer.url.authority().to_owned(),
+        tries: retries,
+        asked: asked_pause(&answer.headers),
+        error: Box::new(Ok(answer)),
+    })
+}
 
 /// How long to wait before try number `tries` + 1.
 pub(crate) fn pause(tries: u32, asked: Option<Duration>) -> Duration {

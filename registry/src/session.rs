@@ -21,8 +21,9 @@ use crate::hosts::Host;
 use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
-use crate::retry;
-use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, Wire, printable};
+use crate::retry::{self, Setback};
+use crate::transport::{Answer, ExchangeError, Payload, Request, Wire, printable};
+use crate::trouble::{Trouble, protocol, refused, unauthorized, unreachable};
 use crate::warnings::{self, Warnings};
 
 /// What is noted of a host that wants TLS where it was spoken to without.
@@ -69,20 +70,6 @@ pub(crate) enum Place<'a> {
     Below(&'a str),
     /// An address from an answer's `Location`.
     At(Url),
-}
-
-/// Why a question has no answer: for good, or perhaps not the next time.
-pub(crate) enum Trouble {
-    Final(RegistryError),
-    Transport {
-        host: String,
-        error: TransportError,
-    },
-    /// An answer that may be another one later, after as long as it says.
-    Busy {
-        error: RegistryError,
-        asked: Option<Duration>,
-    },
 }
 
 impl<'a> Question<'a> {
@@ -142,6 +129,25 @@ impl Session {
         self.options.sleep.wait(pause, &self.wire.stopper);
     }
 
+    /// Tries until it comes to something, or as often as is worth it, with a pause before each further try.
+    pub(crate) fn persist<T, E>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, Setback<E>>,
+    ) -> Result<T, E> {
+        let mut tries = 0;
+        loop {
+            let setback = match attempt() {
+                Ok(outcome) => return Ok(outcome),
+                Err(setback) => setback,
+            };
+            if tries >= setback.tries {
+                return Err(*setback.error);
+            }
+            self.wait(&setback.host, tries, setback.asked);
+            tries += 1;
+        }
+    }
+
     /// The rules about registries, read now if they are not.
     pub(crate) fn rules(&self, at: &Attempt) -> Result<&Rules, RegistryError> {
         if let Some(rules) = self.rules.get() {
@@ -164,21 +170,11 @@ impl Session {
         question: &Question<'_>,
         retries: u32,
     ) -> Result<Answer, RegistryError> {
-        let mut tries = 0;
-        loop {
-            let (host, asked) = match self.once(at, question) {
-                Ok(answer) if retry::passing_status(answer.status) && tries < retries => {
-                    let host = answer.url.authority().to_owned();
-                    (host, retry::asked_pause(&answer.headers))
-                }
-                Ok(answer) => return Ok(answer),
-                Err(trouble) => trouble
-                    .passes(tries, retries)
-                    .map_err(|t| t.into_error(at))?,
-            };
-            self.wait(&host, tries, asked);
-            tries += 1;
-        }
+        let asked = self.persist(|| match self.once(at, question) {
+            Ok(answer) => retry::unless_busy(answer, retries),
+            Err(trouble) => Err(trouble.setback(at, retries).map(Err)),
+        });
+        asked.or_else(|last| last)
     }
 
     /// [`ask`](Session::ask), with the retries of the options, for an answer that is a success.
@@ -245,17 +241,10 @@ impl Session {
     ) -> Result<Option<Credential>, RegistryError> {
         let at = Attempt::log_in(registry);
         let to = self.registry(&at, registry)?;
-        let mut tries = 0;
-        loop {
-            let (host, asked) = match self.log_in_once(&at, &to, credential) {
-                Ok(kept) => return Ok(kept),
-                Err(trouble) => trouble
-                    .passes(tries, self.options.retries)
-                    .map_err(|trouble| trouble.into_error(&at))?,
-            };
-            self.wait(&host, tries, asked);
-            tries += 1;
-        }
+        self.persist(|| {
+            let kept = self.log_in_once(&at, &to, credential);
+            kept.map_err(|trouble| trouble.setback(&at, self.options.retries))
+        })
     }
 
     fn log_in_once(
@@ -614,128 +603,5 @@ fn redirect(method: &Method, answer: &Answer) -> Option<String> {
         answer.header("location").map(str::to_owned)
     } else {
         None
-    }
-}
-
-impl Trouble {
-    fn of(at: &Attempt, url: &Url, error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Transport(error) => Trouble::Transport {
-                host: url.authority().to_owned(),
-                error,
-            },
-            ExchangeError::Payload(source) => Trouble::Final(RegistryError::Local {
-                at: Box::new(at.clone()),
-                side: "reading it here failed",
-                source,
-            }),
-        }
-    }
-
-    /// Who may be asked again after `tries` tries, and when, if that is worth it.
-    fn passes(self, tries: u32, retries: u32) -> Result<(String, Option<Duration>), Self> {
-        match self {
-            Trouble::Transport { host, error } if tries < retry::limit(&error, retries) => {
-                Ok((host, None))
-            }
-            Trouble::Busy { error, asked } if tries < retries => {
-                Ok((error.attempt().registry().to_owned(), asked))
-            }
-            trouble => Err(trouble),
-        }
-    }
-
-    /// Of an answer that is not a success.
-    fn refused(at: &Attempt, answer: Answer) -> Self {
-        let asked = retry::asked_pause(&answer.headers);
-        match retry::passing_status(answer.status) {
-            true => Trouble::Busy {
-                error: refused(at, answer),
-                asked,
-            },
-            false => Trouble::Final(refused(at, answer)),
-        }
-    }
-
-    fn into_error(self, at: &Attempt) -> RegistryError {
-        match self {
-            Trouble::Final(error) | Trouble::Busy { error, .. } => error,
-            Trouble::Transport { host, error } => unreachable(at, &host, error),
-        }
-    }
-}
-
-pub(crate) fn unreachable(at: &Attempt, host: &str, error: TransportError) -> RegistryError {
-    RegistryError::Unreachable {
-        at: Box::new(at.clone()),
-        registry: host.to_owned(),
-        source: error,
-    }
-}
-
-pub(crate) fn protocol(at: &Attempt, host: &str, problem: impl Into<String>) -> RegistryError {
-    RegistryError::Protocol {
-        at: Box::new(at.clone()),
-        registry: host.to_owned(),
-        problem: problem.into(),
-    }
-}
-
-/// The error for a body that could not be read whole.
-pub(crate) fn body_failure(
-    at: &Attempt,
-    host: &str,
-    limit: u64,
-    error: BodyError,
-) -> RegistryError {
-    match error {
-        BodyError::TooLarge => RegistryError::TooLarge {
-            at: Box::new(at.clone()),
-            registry: host.to_owned(),
-            limit,
-        },
-        BodyError::Transport(error) => unreachable(at, host, error),
-    }
-}
-
-fn unauthorized(at: &Attempt, answer: Answer, with_credentials: bool) -> RegistryError {
-    let registry = answer.url.authority().to_owned();
-    RegistryError::Unauthorized {
-        at: Box::new(at.clone()),
-        registry,
-        with_credentials,
-        detail: answer.detail(),
-    }
-}
-
-/// The error for an answer that is not a success.
-pub(crate) fn refused(at: &Attempt, answer: Answer) -> RegistryError {
-    let at = Box::new(at.clone());
-    let registry = answer.url.authority().to_owned();
-    let status = answer.status;
-    let detail = answer.detail();
-    match status {
-        401 => RegistryError::Unauthorized {
-            at,
-            registry,
-            with_credentials: false,
-            detail,
-        },
-        403 => RegistryError::Denied {
-            at,
-            registry,
-            detail,
-        },
-        404 => RegistryError::NotFound {
-            at,
-            registry,
-            detail,
-        },
-        _ => RegistryError::Status {
-            at,
-            registry,
-            status,
-            detail,
-        },
     }
 }

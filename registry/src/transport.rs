@@ -18,6 +18,7 @@ use crate::host::{Scheme, Url};
 use crate::hosts::Host;
 use crate::options::Options;
 use crate::proxy::{Proxy, Via};
+use crate::retry;
 use crate::socket::{Names, connector};
 use crate::stop::Stopper;
 use crate::tls::Tls;
@@ -464,6 +465,16 @@ impl Read for Source<'_, '_> {
 pub(crate) enum BodyError {
     TooLarge,
     Transport(TransportError),
+}
+
+impl BodyError {
+    /// How often it is worth to ask for it again.
+    pub(crate) fn limit(&self, retries: u32) -> u32 {
+        match self {
+            BodyError::TooLarge => 0,
+            BodyError::Transport(error) => retry::limit(error, retries),
+        }
+    }
 }
 
 impl Answer {

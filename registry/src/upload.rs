@@ -15,8 +15,9 @@ use crate::error::RegistryError;
 use crate::host::{Scheme, Url};
 use crate::push::{self, Blob};
 use crate::retry;
-use crate::session::{Question, Session, protocol, refused};
+use crate::session::{Question, Session};
 use crate::transport::{Answer, Payload, printable};
+use crate::trouble::{protocol, refused};
 use crate::waits;
 
 /// Up to this size a blob goes in one PUT; and the size of pieces, unless the registry asks for larger ones. In bytes.

@@ -125,7 +125,11 @@ fn note(
         return Ok(image);
     }
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    let found = fetch(services, reference, platform, Precedence::Host, &task);
+    let found = fetch(services, reference, platform, &task).and_then(|fetched| {
+        let digest = fetched.digest;
+        let image = fetched.named(services, reference, Precedence::Host)?;
+        Ok((image, digest))
+    });
     let (image, digest) = task.end_with(found)?;
     let manifest = image.record.manifest.as_ref();
     let manifest = manifest.map(|manifest| (platform.to_string(), manifest.digest));
@@ -163,9 +167,10 @@ fn load_metadata(
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    let found = fetch(services, reference, platform, precedence, &task);
-    let found = found.map_err(|cause| with_those_here(cause, services, reference, platform));
-    task.end_with(found).map(|(image, _)| image)
+    let fetched = fetch(services, reference, platform, &task);
+    let fetched = fetched.map_err(|cause| with_those_here(cause, services, reference, platform));
+    let named = fetched.and_then(|fetched| fetched.named(services, reference, precedence));
+    task.end_with(named)
 }
 
 /// That a registry can't be reached says little to whoever sees the image in the store, for another platform.
@@ -205,42 +210,80 @@ enum Precedence {
     Host,
 }
 
-/// Pulls an image with all its layers and gives it its name in the store.
+/// Pulls an image with all its layers, and then gives it its name in the store: what had the name before keeps it if something
+/// goes wrong.
 pub fn pull(
     services: &Services<'_>,
     reference: &Reference,
     platform: &Platform,
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, BuildError> {
-    let image = load_metadata(services, reference, platform, Precedence::Latest, reporter)
-        .map_err(BuildError::new)?;
+    let task = reporter.start(format!("[internal] load metadata for {reference}"));
+    let fetched = fetch(services, reference, platform, &task);
+    let fetched = fetched.map_err(|cause| with_those_here(cause, services, reference, platform));
+    let fetched = task.end_with(fetched).map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
-    let layers = image.config.diff_ids();
-    let fetched = services.layers.fetch_all(layers, &task);
-    task.end_with(fetched).map_err(BuildError::new)?;
+    let image = fetched
+        .image(services, reference)
+        .and_then(|image| services.layers.fetch_all(image.config.diff_ids(), &task))
+        .and_then(|()| fetched.named(services, reference, Precedence::Latest));
+    let image = task.end_with(image).map_err(BuildError::new)?;
     services.store.sync().map_err(BuildError::new)?;
     Ok(image)
 }
 
-/// Gets manifest and config from the registry, and remembers the image under its name. Also what the name stood for itself: an
-/// index, or the manifest.
+/// Manifest and config of an image, which has no name yet.
+struct Fetched {
+    record: ImageRecord,
+    /// The index that it was chosen from.
+    index: Option<ManifestRecord>,
+    /// What the name stands for itself: an index, or the manifest.
+    digest: Digest,
+}
+
+impl Fetched {
+    fn image(&self, services: &Services<'_>, reference: &Reference) -> Result<StoredImage, Cause> {
+        found::open(services, Some(reference.clone()), self.record.clone())
+    }
+
+    /// Remembers the image under its name.
+    fn named(
+        self,
+        services: &Services<'_>,
+        reference: &Reference,
+        precedence: Precedence,
+    ) -> Result<StoredImage, Cause> {
+        let (refs, record) = (services.store.refs(), &self.record);
+        match &self.index {
+            None => refs.set(reference, record)?,
+            Some(index) => refs.add_of_index(reference, record, index, |first| {
+                precedence == Precedence::Host
+                    && (Platform::host().matches(&first.platform)
+                        || !Platform::host().matches(&record.platform))
+            })?,
+        }
+        self.image(services, reference)
+    }
+}
+
+/// Gets manifest and config from the registry.
 fn fetch(
     services: &Services<'_>,
     reference: &Reference,
     platform: &Platform,
-    precedence: Precedence,
     task: &Task<'_>,
-) -> Result<(StoredImage, Digest), Cause> {
+) -> Result<Fetched, Cause> {
     let resolved = services.registry.resolve(reference)?;
-    let named = digest_of(&resolved.descriptor)?;
+    let digest = digest_of(&resolved.descriptor)?;
     let media_type = resolved.descriptor.media_type().to_string();
     let mut of_index = None;
     let (media_type, bytes) = match parse(reference, &media_type, &resolved.bytes)? {
         Manifest::Image(_) => (media_type, resolved.bytes),
         Manifest::Index(index) => {
             let chosen = choose(reference, platform, index.manifests())?;
-            let digest = digest_of(chosen)?;
-            let bytes = services.registry.manifest_by_digest(reference, &digest)?;
+            let bytes = services
+                .registry
+                .manifest_by_digest(reference, &digest_of(chosen)?)?;
             of_index = Some(put_manifest(services, media_type, &resolved.bytes)?);
             (chosen.media_type().to_string(), bytes)
         }
@@ -256,19 +299,11 @@ fn fetch(
         manifest: Some(put_manifest(services, media_type, &bytes)?),
         ..found::record(config_digest, &read_config(reference, &config_bytes)?)
     };
-    let refs = services.store.refs();
-    match of_index {
-        None => refs.set(reference, &record)?,
-        Some(index) => refs.add_of_index(reference, &record, &index, |first| {
-            precedence == Precedence::Host
-                && (Platform::host().matches(&first.platform)
-                    || !Platform::host().matches(&record.platform))
-        })?,
-    }
-    Ok((
-        found::open(services, Some(reference.clone()), record)?,
-        named,
-    ))
+    Ok(Fetched {
+        record,
+        index: of_index,
+        digest,
+    })
 }
 
 /// Puts a manifest or index into the store.

@@ -22,13 +22,6 @@ pub struct BucketError {
     pub why: Box<Refusal>,
 }
 
-impl BucketError {
-    /// Whether this side was asked to stop, which is nobody's failure.
-    pub fn is_stop(&self) -> bool {
-        matches!(&*self.why, Refusal::Unreachable { source, .. } if *source == TransportError::Stopped)
-    }
-}
-
 /// Why a request about an object did not succeed.
 #[derive(Debug, Error)]
 pub enum Refusal {

@@ -6,8 +6,9 @@ use rusty_s3::S3Action;
 use ureq::http::Method;
 
 use super::{Bucket, BucketError, Refusal};
+use crate::error::TransportError;
 use crate::host::Url;
-use crate::retry;
+use crate::retry::{self, Setback};
 use crate::transport::{Answer, BodyError, ExchangeError, Payload, Request, printable};
 
 /// How long a signature is good for. Only the beginning of a request has to be within it.
@@ -40,13 +41,13 @@ impl Bucket<'_> {
         headers: &[(&'static str, String)],
         payload: Payload<'_>,
     ) -> Result<Answer, BucketError> {
-        let options = &self.session.options;
-        let mut tries = 0;
-        loop {
+        let retries = self.session.options.retries;
+        let asked = self.session.persist(|| {
             let signed = action.sign(VALIDITY);
-            let host = signed.host_str().unwrap_or_default().to_owned();
-            let url = Url::parse(signed.as_str())
-                .ok_or_else(|| self.protocol(at, &host, "the object has no address"))?;
+            let url = Url::parse(signed.as_str()).ok_or_else(|| {
+                let host = signed.host_str().unwrap_or_default();
+                Setback::last(Err(self.protocol(at, host, "the object has no address")))
+            })?;
             let host = url.authority().to_owned();
             let request = Request {
                 method: method_of::<A>(),
@@ -57,27 +58,35 @@ impl Bucket<'_> {
                 host: None,
                 payload,
             };
-            let asked = match self.session.wire.send(&request, None) {
-                Ok(answer) if retry::passing_status(answer.status) && tries < options.retries => {
-                    retry::asked_pause(&answer.headers)
-                }
-                Ok(answer) => return Ok(answer),
-                Err(ExchangeError::Transport(error))
-                    if tries < retry::limit(&error, options.retries) =>
-                {
-                    None
-                }
+            match self.session.wire.send(&request, None) {
+                Ok(answer) => retry::unless_busy(answer, retries),
                 Err(ExchangeError::Transport(source)) => {
-                    return Err(self.failed(at, Refusal::Unreachable { host, source }));
+                    let tries = retry::limit(&source, retries);
+                    Err(self.setback(at, host, tries, source).map(Err))
                 }
                 Err(ExchangeError::Payload(source)) => {
                     let side = "reading it here failed";
-                    return Err(self.failed(at, Refusal::Local { side, source }));
+                    let why = Refusal::Local { side, source };
+                    Err(Setback::last(Err(self.failed(at, why))))
                 }
-            };
-            self.session.wait(&host, tries, asked);
-            tries += 1;
-        }
+            }
+        });
+        asked.or_else(|last| last)
+    }
+
+    /// `host` can't be reached.
+    pub(super) fn setback(
+        &self,
+        at: Attempt<'_>,
+        host: String,
+        tries: u32,
+        source: TransportError,
+    ) -> Setback<BucketError> {
+        let why = Refusal::Unreachable {
+            host: host.clone(),
+            source,
+        };
+        Setback::at(host, tries, self.failed(at, why))
     }
 
     /// As [`Bucket::ask`]; what is no success is an error.

@@ -9,7 +9,7 @@ use kiln_image::{Digest, Digester};
 use super::exchange::{Attempt, said};
 use super::{Bucket, BucketError, Refusal};
 use crate::error::TransportError;
-use crate::retry;
+use crate::retry::{self, Setback};
 use crate::transport::{Answer, BodyError, Payload, body_error};
 
 /// Size of the pieces an object is copied in, in bytes.
@@ -64,31 +64,29 @@ impl Bucket<'_> {
     pub fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, BucketError> {
         let at = Attempt { act: "read", key };
         let action = self.place.get_object(self.credentials.as_ref(), key);
-        let mut tries = 0;
-        loop {
-            let answer = self.ask(at, &action, &[], Payload::None)?;
+        self.session.persist(|| {
+            let answer = self.ask(at, &action, &[], Payload::None);
+            let answer = answer.map_err(Setback::last)?;
             if !answer.is_success() {
                 let said = said(answer);
                 return match (said.status, said.code.as_str()) {
-                    (404, "NoSuchBucket") => Err(self.refused(at, said)),
+                    (404, "NoSuchBucket") => Err(Setback::last(self.refused(at, said))),
                     (404, _) => Ok(None),
-                    _ => Err(self.refused(at, said)),
+                    _ => Err(Setback::last(self.refused(at, said))),
                 };
             }
             let host = answer.url.authority().to_owned();
-            let source = match answer.bytes(limit) {
-                Ok(bytes) => return Ok(Some(bytes)),
+            match answer.bytes(limit) {
+                Ok(bytes) => Ok(Some(bytes)),
                 Err(BodyError::TooLarge) => {
-                    return Err(self.failed(at, Refusal::TooLarge { limit }));
+                    Err(Setback::last(self.failed(at, Refusal::TooLarge { limit })))
                 }
-                Err(BodyError::Transport(source)) => source,
-            };
-            if tries >= retry::limit(&source, self.session.options.retries) {
-                return Err(self.failed(at, Refusal::Unreachable { host, source }));
+                Err(BodyError::Transport(source)) => {
+                    let tries = retry::limit(&source, self.session.options.retries);
+                    Err(self.setback(at, host, tries, source))
+                }
             }
-            self.session.wait(&host, tries, None);
-            tries += 1;
-        }
+        })
     }
 
     /// Streams an object into `out`, verified by size and digest. `progress` gets the number of bytes written so far. After an

@@ -71,10 +71,3 @@ pub enum FetchError {
         source: io::Error,
     },
 }
-
-impl FetchError {
-    /// Whether this side was asked to stop, which is nobody's failure.
-    pub fn is_stop(&self) -> bool {
-        matches!(self, FetchError::Unreachable { source, .. } if *source == TransportError::Stopped)
-    }
-}

@@ -20,7 +20,7 @@ pub use secrecy::secret_values;
 use crate::Client;
 use crate::error::TransportError;
 use crate::host::Url;
-use crate::retry;
+use crate::retry::{self, Setback};
 use crate::session::Session;
 use crate::transport::{Answer, ExchangeError, Payload, Request};
 
@@ -187,21 +187,19 @@ impl<'a> Asker<'a> {
         method: &Method,
         headers: &[(&'static str, String)],
     ) -> Result<Answer, FetchError> {
-        let options = &self.session.options;
-        let mut tries = 0;
-        loop {
-            let (host, pause) = match self.once(method, headers)? {
-                Ok(answer) if retry::passing_status(answer.status) && tries < options.retries => {
-                    let host = answer.url.authority().to_owned();
-                    (host, retry::asked_pause(&answer.headers))
+        let retries = self.session.options.retries;
+        let asked = self.session.persist(|| {
+            let answer = self.once(method, headers);
+            match answer.map_err(|error| Setback::last(Err(error)))? {
+                Ok(answer) => retry::unless_busy(answer, retries),
+                Err((host, error)) => {
+                    let tries = retry::limit(&error, retries);
+                    let failure = self.unreachable(host.clone(), error);
+                    Err(Setback::at(host, tries, Err(failure)))
                 }
-                Ok(answer) => return Ok(answer),
-                Err((host, error)) if tries < retry::limit(&error, options.retries) => (host, None),
-                Err((host, error)) => return Err(self.unreachable(host, error)),
-            };
-            self.session.wait(&host, tries, pause);
-            tries += 1;
-        }
+            }
+        });
+        asked.or_else(|last| last)
     }
 
     /// Asks once, following redirects. The inner error is a transport's, with the host it happened at.
