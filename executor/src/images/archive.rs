@@ -558,7 +558,7 @@ fn add_blobs<'a>(
     blobs.push(Blob::of_bytes(&tree.bytes));
     for blob in &tree.blobs {
         let digest = digest_of(blob)?;
-        let open = move || -> io::Result<Box<dyn Read>> {
+        let open = move || -> io::Result<Box<dyn Read + Send>> {
             let opened = services.store.cas().open(&digest);
             Ok(Box::new(opened.map_err(io::Error::other)?))
         };

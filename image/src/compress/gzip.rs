@@ -11,6 +11,7 @@
 //! The bytes do depend on libdeflate: its version is pinned in the workspace, and a test below holds digests of what
 //! it makes, so that a new version can't change layer digests unnoticed.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -23,6 +24,9 @@ use super::sample::{Order, order};
 /// The level of which only blocks without much order are: others gain too little by it. So it is between two of libdeflate's,
 /// in time and in size.
 const MIXED_LEVEL: u32 = Compression::DEFAULT_GZIP_LEVEL;
+
+/// How many levels there are.
+const LEVELS: usize = 10;
 
 /// How much input becomes one member. Longer ones gain less than half a percent of size.
 const BLOCK: usize = 1 << 20;
@@ -48,7 +52,7 @@ impl<W: Write> ParallelGzipWriter<W> {
     pub fn new(out: W, level: u32) -> Self {
         Self {
             out: OrderedWriter::new(out),
-            level: level.min(9),
+            level: level.min(LEVELS as u32 - 1),
             block: Vec::new(),
             is_empty: true,
         }
@@ -75,6 +79,19 @@ impl<W: Write> ParallelGzipWriter<W> {
     }
 }
 
+/// What a thread uses again for each member, so that memory is not cleared, mapped and unmapped for each.
+#[derive(Default)]
+struct Workshop {
+    /// By level, made when first needed.
+    compressors: [Option<Compressor>; LEVELS],
+    /// Room for the worst case.
+    room: Vec<u8>,
+}
+
+thread_local! {
+    static WORKSHOP: RefCell<Workshop> = RefCell::default();
+}
+
 /// A whole gzip member with `input` in it, at a level of 0 to 9.
 pub(super) fn member(input: &[u8], level: u32) -> Vec<u8> {
     let level = match order(input) {
@@ -82,24 +99,33 @@ pub(super) fn member(input: &[u8], level: u32) -> Vec<u8> {
         Order::Much if level == MIXED_LEVEL => level - 1,
         _ => level,
     };
-    let level = i32::try_from(level)
-        .ok()
-        .and_then(|level| CompressionLvl::new(level).ok());
-    let mut compressor = Compressor::new(level.expect("0 to 9 are levels of libdeflate"));
-    let mut bytes = HEADER.to_vec();
-    bytes.resize(
-        HEADER.len() + compressor.deflate_compress_bound(input.len()),
-        0,
-    );
-    let deflated = compressor
-        .deflate_compress(input, &mut bytes[HEADER.len()..])
-        .expect("there is room for the worst case");
-    bytes.truncate(HEADER.len() + deflated);
-    bytes.reserve_exact(TRAILER);
-    bytes.extend(libdeflater::crc32(input).to_le_bytes());
-    // The length is kept modulo 2^32.
-    bytes.extend((input.len() as u32).to_le_bytes());
-    bytes
+    WORKSHOP.with_borrow_mut(|workshop| {
+        let deflated = workshop.deflate(input, level as usize);
+        let mut bytes = Vec::with_capacity(HEADER.len() + deflated.len() + TRAILER);
+        bytes.extend(HEADER);
+        bytes.extend_from_slice(deflated);
+        bytes.extend(libdeflater::crc32(input).to_le_bytes());
+        // The length is kept modulo 2^32.
+        bytes.extend((input.len() as u32).to_le_bytes());
+        bytes
+    })
+}
+
+impl Workshop {
+    fn deflate(&mut self, input: &[u8], level: usize) -> &[u8] {
+        let compressor = self.compressors[level].get_or_insert_with(|| {
+            let known = CompressionLvl::new(level as i32);
+            Compressor::new(known.expect("0 to 9 are levels of libdeflate"))
+        });
+        let worst = compressor.deflate_compress_bound(input.len());
+        if self.room.len() < worst {
+            self.room.resize(worst, 0);
+        }
+        let length = compressor
+            .deflate_compress(input, &mut self.room)
+            .expect("there is room for the worst case");
+        &self.room[..length]
+    }
 }
 
 impl<W: Write> Write for ParallelGzipWriter<W> {

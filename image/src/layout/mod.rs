@@ -5,6 +5,7 @@
 //! other, so an image of any size passes through a fixed amount of memory, and gives the same bytes for the same
 //! image.
 
+mod ahead;
 mod files;
 mod index;
 mod write;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ::tar::EntryType;
 
-use super::{BlobReader, LayoutError, blob_name};
+use super::{BlobReader, LayoutError, ahead, blob_name};
 use crate::Digest;
 use crate::tar::{END, MemberHeader};
 
@@ -28,7 +28,7 @@ pub struct Blob<'a> {
     /// Whether what `open` gives fails by itself where the digest is another, so that nobody has to hash it again.
     pub is_vouched: bool,
     /// Gives the bytes; called once.
-    pub open: Box<dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a>,
+    pub open: Box<dyn Fn() -> io::Result<Box<dyn Read + Send + 'a>> + 'a>,
 }
 
 /// Everything a layout is made of.
@@ -137,7 +137,7 @@ impl<'a> LayoutContent<'a> {
 impl<'a> Blob<'a> {
     /// A blob held in memory, such as a manifest.
     pub fn of_bytes(bytes: &'a [u8]) -> Self {
-        let open = move || -> io::Result<Box<dyn Read + 'a>> { Ok(Box::new(bytes)) };
+        let open = move || -> io::Result<Box<dyn Read + Send + 'a>> { Ok(Box::new(bytes)) };
         Self {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
@@ -146,7 +146,7 @@ impl<'a> Blob<'a> {
         }
     }
 
-    fn reader(&self) -> Result<BlobReader<Box<dyn Read + 'a>>, LayoutError> {
+    fn reader(&self) -> Result<BlobReader<Box<dyn Read + Send + 'a>>, LayoutError> {
         let name = || blob_name(&self.digest);
         let opened = (self.open)().map_err(|source| LayoutError::Read {
             name: name(),
@@ -200,10 +200,10 @@ impl<W: Write> TarWriter<W> {
         name: &str,
         mode: u32,
         size: u64,
-        content: &mut dyn Read,
+        content: &mut (dyn Read + Send),
     ) -> Result<(), LayoutError> {
         self.header(name, EntryType::Regular, mode, size)?;
-        io::copy(content, &mut self.out).map_err(|error| blob_error(name, error))?;
+        ahead::copy(content, size, &mut self.out).map_err(|error| blob_error(name, error))?;
         let padding = (size.next_multiple_of(512) - size) as usize;
         let written = self.out.write_all(&END[..padding]);
         written.map_err(|source| LayoutError::Write {

@@ -202,7 +202,7 @@ fn a_layout_is_read_from_either_form() {
 fn a_blob_that_is_not_what_it_should_be_is_refused() {
     let manifest = manifest();
     let wrong = |bytes: &'static [u8]| {
-        let open = move || -> std::io::Result<Box<dyn Read>> { Ok(Box::new(bytes)) };
+        let open = move || -> std::io::Result<Box<dyn Read + Send>> { Ok(Box::new(bytes)) };
         let blob = Blob {
             digest: Digest::of(LAYER),
             size: 1024,
