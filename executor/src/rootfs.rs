@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use kiln_cache::OutputId;
 use kiln_image::contents::Contents;
 use kiln_image::tar::hides_all_below;
-use kiln_image::{Change, DiffId, ImagePath, Kind, Node, NodeRef, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
 use crate::event::Task;
@@ -33,6 +33,15 @@ pub(crate) struct RootFs {
     parent: Option<Arc<RootFs>>,
     tree: OnceLock<Arc<Tree>>,
     has_devices: OnceLock<bool>,
+    unlisted: OnceLock<Arc<[Unlisted]>>,
+}
+
+/// A directory that a layer has something in, but doesn't list.
+#[derive(Debug, Clone)]
+struct Unlisted {
+    /// The index of the layer.
+    layer: u32,
+    path: ImagePath,
 }
 
 impl RootFs {
@@ -44,6 +53,7 @@ impl RootFs {
             parent: None,
             tree: OnceLock::new(),
             has_devices: OnceLock::new(),
+            unlisted: OnceLock::new(),
         }
     }
 
@@ -57,6 +67,7 @@ impl RootFs {
             parent: Some(parent.clone()),
             tree: OnceLock::new(),
             has_devices: OnceLock::new(),
+            unlisted: OnceLock::new(),
         }
     }
 
@@ -94,6 +105,52 @@ impl RootFs {
             found = found || layers.changeset(*layer, task)?.iter().any(is_device);
         }
         Ok(*self.has_devices.get_or_init(|| found))
+    }
+
+    /// Directories whose topmost layer in an overlay doesn't say what they are, with those that they are in, as they are to
+    /// be. Nothing, as a rule: most tools list the directories of what they put into a layer.
+    pub(crate) fn undressed(
+        &self,
+        tree: &Tree,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<Changeset, Cause> {
+        let undescribed = Metadata::directory();
+        let mut undressed = Changeset::new();
+        for Unlisted { layer, path } in &*self.unlisted(layers, task)? {
+            let Some(found) = tree.directory(path) else {
+                continue;
+            };
+            if found.layer > *layer || found.metadata == undescribed {
+                continue;
+            }
+            for path in path.ancestors().chain([path.clone()]) {
+                if let Some(found) = tree.directory(&path) {
+                    let node = Node::directory(found.metadata.clone());
+                    undressed.insert(path, Change::Put(node));
+                }
+            }
+        }
+        Ok(undressed)
+    }
+
+    fn unlisted(&self, layers: &Layers<'_>, task: &Task<'_>) -> Result<Arc<[Unlisted]>, Cause> {
+        if let Some(known) = self.unlisted.get() {
+            return Ok(known.clone());
+        }
+        let (mut all, done) = match &self.parent {
+            Some(parent) => (parent.unlisted(layers, task)?, parent.layers.len()),
+            None => (Arc::from([]), 0),
+        };
+        for (index, layer) in self.layers.iter().enumerate().skip(done) {
+            let found = layers.changeset(*layer, task)?.unlisted();
+            if !found.is_empty() {
+                let layer = u32::try_from(index).expect("an image has few layers");
+                let found = found.into_iter().map(|path| Unlisted { layer, path });
+                all = all.iter().cloned().chain(found).collect();
+            }
+        }
+        Ok(self.unlisted.get_or_init(|| all).clone())
     }
 
     /// The layers unpacked, bottom first, for an overlay. Overlayfs refuses a directory that is there twice, and of

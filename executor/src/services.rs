@@ -12,7 +12,7 @@ use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
 use crate::remote_cache::{BuildMounts, Imports, Uploads};
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
-use crate::snapshot::{Copies, MountPoints, Places};
+use crate::snapshot::{Copies, Dressings, MountPoints, Places};
 use crate::source::git::{GitSettings, ResolvedRefs};
 
 /// The store, the registries and the sandbox of one run of kiln. What they have looked up stays in the store as long as that is open.
@@ -41,6 +41,7 @@ pub struct Services<'a> {
     /// Root filesystems that ended steps left.
     pub(crate) copies: Copies,
     pub(crate) mount_points: MountPoints,
+    pub(crate) dressings: Dressings,
     /// Directories for the changes of steps to come.
     pub(crate) places: Places,
     pub(crate) shared_files: SharedFiles,
@@ -69,6 +70,7 @@ impl<'a> Services<'a> {
             hold: Hold::default(),
             copies: Copies::default(),
             mount_points: MountPoints::default(),
+            dressings: Dressings::default(),
             places: Places::default(),
             shared_files: SharedFiles::default(),
             way: OnceLock::new(),

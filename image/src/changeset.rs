@@ -10,8 +10,8 @@
 
 mod normalise;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::{self, Entry};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +124,41 @@ impl Changeset {
             }
             Entry::Occupied(mut entry) => hide_below(entry.get_mut()),
         }
+    }
+
+    /// Leaves out of these directories what nobody said of them. One that hides what is below stays.
+    pub(crate) fn leave_out(&mut self, unlisted: &HashSet<ImagePath>) {
+        for path in unlisted {
+            if let Some(Change::Put(node)) = self.changes.get(path)
+                && node.is_directory()
+            {
+                self.changes.remove(path);
+            }
+        }
+    }
+
+    /// Directories that something is put into or removed from, but of which nothing is said, in order: they are as the layers
+    /// below have them. Only layers from elsewhere have such.
+    pub fn unlisted(&self) -> Vec<ImagePath> {
+        let mut unlisted = Vec::new();
+        // The directories that the entry at hand is in, listed or found not to be.
+        let mut above: Vec<&[u8]> = Vec::new();
+        for (path, change) in &self.changes {
+            let path = path.as_bytes();
+            while above.last().is_some_and(|above| !is_below(path, above)) {
+                above.pop();
+            }
+            let known = above.last().map_or(0, |above| above.len() + 1);
+            let ends = path.iter().enumerate().skip(known);
+            for (end, _) in ends.filter(|(_, byte)| **byte == b'/') {
+                above.push(&path[..end]);
+                unlisted.push(ImagePath::clean(&path[..end]));
+            }
+            if !path.is_empty() && change.node().is_some_and(Node::is_directory) {
+                above.push(path);
+            }
+        }
+        unlisted
     }
 
     /// What happens at `path` itself.
@@ -249,6 +284,12 @@ impl<'a> IntoIterator for &'a Changeset {
     }
 }
 
+/// Whether `path` is below the directory `above`.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -317,6 +358,30 @@ mod tests {
             Changeset::from_bytes(&bytes[..bytes.len() - 1]),
             Err(ChangesetError::Damaged(_))
         ));
+    }
+
+    #[test]
+    fn directories_of_which_nothing_is_said() {
+        let mut changes = Changeset::new();
+        changes.put(ImagePath::root(), directory());
+        for listed in ["a", "a/b", "a-/c/d", "e", "e/f/g"] {
+            changes.put(path(listed), directory());
+        }
+        for file in ["a/b/1", "a/c/2", "a/c/3", "a-/c/d/4", "e/f/5", "top"] {
+            changes.put(path(file), Node::file(b""));
+        }
+        changes.whiteout(path("w/x"));
+        changes.whiteout(path("w/y/z"));
+        let expected = ["a/c", "a-", "a-/c", "e/f", "w", "w/y"].map(path);
+        let mut found = changes.unlisted();
+        found.sort();
+        let mut sorted = expected.to_vec();
+        sorted.sort();
+        assert_eq!(found, sorted);
+        assert_eq!(changes.unlisted(), found, "they come in order");
+
+        changes.leave_out(&["a", "e", "top", "none"].into_iter().map(path).collect());
+        assert!(changes.get(&path("a")).is_none() && changes.get(&path("top")).is_some());
     }
 
     #[test]

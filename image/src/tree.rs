@@ -102,7 +102,7 @@ impl Tree {
     }
 
     /// Applies a layer. `layer` is its index, remembered with every object it puts. Directories that the
-    /// changeset doesn't describe but needs are made 0755, owned by root.
+    /// changeset doesn't describe but needs stay as they are; new ones are 0755, owned by root.
     pub fn apply(&mut self, layer: u32, changeset: &Changeset) {
         for (path, change) in changeset {
             self.change(layer, path, change);

@@ -4,6 +4,7 @@
 //! directory is the layer. A rung without mounts needs a copy ([`copy`]), and so does a store on a filesystem that overlayfs can't write to.
 
 mod copy;
+mod dressings;
 mod mount_points;
 mod overlay;
 
@@ -28,6 +29,7 @@ use copy::Copy;
 use overlay::Overlay;
 
 pub(crate) use copy::Copies;
+pub(crate) use dressings::Dressings;
 pub(crate) use mount_points::MountPoints;
 pub(crate) use overlay::Places;
 

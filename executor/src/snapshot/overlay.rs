@@ -103,6 +103,16 @@ impl Overlay {
         // First of all: what layers do is learned while they are unpacked.
         let mut lowers = root.lowers(&services.layers, task)?;
         let tree = root.tree(&services.layers, task)?;
+        let undressed = root.undressed(&tree, &services.layers, task)?;
+        let dressing = services
+            .dressings
+            .above(&undressed, services.store, services.footing)?;
+        lowers.extend(dressing);
+        if lowers.len() > MOST_LAYERS {
+            return Err(Cause::TooManyLayers {
+                count: lowers.len(),
+            });
+        }
         if (1..MOST_LAYERS).contains(&lowers.len()) {
             let below = services.mount_points.below(&tree, services.store);
             lowers.splice(0..0, below);

@@ -146,7 +146,8 @@ pub fn unpack(
     read_layer(reader, &options.limits, &mut unpacker)
 }
 
-/// Puts what `changeset` says below the directory at `root`, verifying each file against it.
+/// Puts what `changeset` says below the directory at `root`, verifying each file against it. Directories that it doesn't describe but
+/// needs stay as they are; new ones are 0755, owned by root.
 pub fn apply_changeset(
     changeset: &Changeset,
     contents: &dyn Contents,
@@ -155,7 +156,15 @@ pub fn apply_changeset(
 ) -> Result<(), ApplyError> {
     let mut unpacker = Unpacker::open(root, *options)?;
     let mut links: HashMap<u64, &ImagePath> = HashMap::new();
+    let unlisted = changeset.unlisted();
+    let mut unlisted = unlisted.iter().peekable();
+    let mut made = Vec::new();
     for (path, change) in changeset {
+        while let Some(above) = unlisted.next_if(|above| *above < path) {
+            if unpacker.unlisted_directory(above)? {
+                made.push(above);
+            }
+        }
         let Some(node) = change.node() else {
             unpacker.remove(path)?;
             continue;
@@ -174,6 +183,10 @@ pub fn apply_changeset(
             // What this layer has in it comes later.
             unpacker.opaque(path, &|_| false)?;
         }
+    }
+    let nothing_said = Node::directory(Metadata::directory());
+    for path in made {
+        unpacker.finish_directory(path, &Change::Put(nothing_said.clone()), &nothing_said)?;
     }
     unpacker.finish(changeset)
 }
@@ -301,6 +314,18 @@ impl Unpacker {
                 result => Ok(result?),
             }
         })
+    }
+
+    /// Sees to a directory of which nothing is said; says whether it was made.
+    fn unlisted_directory(&mut self, path: &ImagePath) -> Result<bool, ApplyError> {
+        let is_there = self.within(path, "stat", |parent, name| {
+            Ok(!is_missing(parent, name)? && is_directory(parent, name)?)
+        })?;
+        if !is_there {
+            self.directory(path)?;
+            self.parent = None;
+        }
+        Ok(!is_there)
     }
 
     fn file(

@@ -7,14 +7,15 @@
 //! - `.wh.x` removes `x` of lower layers, `.wh..wh..opq` hides all that lower layers have in its directory; an
 //!   object of the same layer stays, whichever comes first (R-LAY-4, R-LAY-5);
 //! - of several entries with one name the last counts, with all that was below the others gone;
-//! - parents that are missing are added, 0755 and owned by root;
+//! - parents that are not listed are made, and stay as the layers below have them, else 0755 and owned by root: they are no
+//!   part of the changeset ([`Changeset::unlisted`]);
 //! - an entry below something that is no directory is refused: nothing is ever reached through a symlink;
 //! - hard links must point to an earlier entry of the same layer; what a link says of mode, owner and time counts for all its
 //!   names, as it does for whoever unpacks a layer entry by entry (containerd, Docker, podman).
 //!
 //! A [`Sink`] is told each step at the moment it is decided, with what it needs to repeat it on a disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, BufReader, Read, Take};
 
 use super::member::{Member, MemberKind, Members};
@@ -253,8 +254,10 @@ pub fn read_layer<R: Read, S: Sink>(
     }
     result?;
     let summary = drain(members.into_inner(), limits)?;
-    let changeset = layer.into_changeset();
+    let unlisted = std::mem::take(&mut layer.unlisted);
+    let mut changeset = layer.into_changeset();
     sink.finish(&changeset)?;
+    changeset.leave_out(&unlisted);
     Ok((changeset, summary))
 }
 
@@ -274,6 +277,8 @@ fn drain<R: Read>(mut stream: Stream<R>, limits: &Limits) -> Result<TarSummary, 
 #[derive(Default)]
 struct Layer {
     changes: BTreeMap<ImagePath, Change>,
+    /// Directories that are there for what is in them, and of which nothing is said. Some may have become something else since.
+    unlisted: HashSet<ImagePath>,
     next_link: u64,
     /// What links say of the files they are names of, by their number, where that is something else than the file's entry says.
     described: HashMap<u64, Metadata>,
@@ -332,6 +337,7 @@ impl Layer {
         }
         let mut node = node_of(member);
         if node.is_directory() {
+            self.unlisted.remove(&path);
             return self.directory(path, node, sink);
         }
         let mut content = Content {
@@ -459,7 +465,7 @@ impl Layer {
         sink.opaque(&path, &|path| self.changes.contains_key(path))
     }
 
-    /// Adds the parents of `path` that are missing.
+    /// Makes the parents of `path` that are not there yet.
     fn ensure_parents<S: Sink>(&mut self, path: &ImagePath, sink: &mut S) -> Result<(), S::Error> {
         let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else {
             return Ok(());
@@ -488,6 +494,7 @@ impl Layer {
             }
             .into()),
             Some(Change::Remove) | None => {
+                self.unlisted.insert(path.clone());
                 self.directory(path.clone(), Node::directory(Metadata::directory()), sink)
             }
         }

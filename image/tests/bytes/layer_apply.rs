@@ -291,3 +291,40 @@ fn a_layer_that_hides_all_below_it_says_so() {
         assert!(hides_all_below(root.path()));
     }
 }
+
+#[test]
+fn directories_of_which_nothing_is_said_stay_as_they_are() {
+    let lower = tempfile::tempdir().unwrap();
+    fs::create_dir(lower.path().join("there")).unwrap();
+    fs::set_permissions(
+        lower.path().join("there"),
+        fs::Permissions::from_mode(0o1700),
+    )
+    .unwrap();
+    fs::write(lower.path().join("file"), "x").unwrap();
+    let source = tempfile::tempdir().unwrap();
+    let contents = DirContents::open(source.path()).unwrap();
+    let empty = || Change::Put(Node::file(b""));
+    let changes = changeset(&[
+        ("file/f", empty()),
+        ("new/deep/f", empty()),
+        ("there/f", empty()),
+    ]);
+    apply_changeset(
+        &changes,
+        &contents,
+        lower.path(),
+        &options(Whiteouts::Delete),
+    )
+    .unwrap();
+    let mode = |name: &str| fs::metadata(lower.path().join(name)).unwrap().mode() & 0o7777;
+    let found = ["there", "new", "new/deep", "file"].map(mode);
+    assert_eq!(found, [0o1700, 0o755, 0o755, 0o755]);
+    assert!(lower.path().join("file/f").is_file());
+
+    // A layer that is unpacked alone has nothing that it could keep.
+    let alone = tempfile::tempdir().unwrap();
+    unpacked(&[plain("a/b/c", b"1")], alone.path(), OVERLAY).unwrap();
+    let mode = |name: &str| fs::metadata(alone.path().join(name)).unwrap().mode() & 0o7777;
+    assert_eq!(["a", "a/b"].map(mode), [0o755; 2]);
+}

@@ -5,10 +5,6 @@ use kiln_image::tar::{Limits, Nothing, ReadError, read_layer};
 use kiln_image::{Change, Changeset, Kind, Metadata, Node, Timestamp};
 use tar::EntryType;
 
-fn implied() -> Change {
-    Change::Put(Node::directory(Metadata::directory()))
-}
-
 fn opaque(metadata: Metadata) -> Change {
     Change::Opaque(Node::directory(metadata))
 }
@@ -160,21 +156,22 @@ fn a_device_that_overlayfs_takes_for_a_whiteout_is_one() {
 }
 
 #[test]
-fn missing_parents_are_added() {
+fn of_parents_that_are_not_listed_nothing_is_said() {
     let changes = read_members(&[plain("a/b/c", b"1"), plain("a/d/.wh.e", b"")]).unwrap();
-    let expected = changeset(&[
-        ("a", implied()),
-        ("a/b", implied()),
-        ("a/b/c", file(b"1")),
-        ("a/d", implied()),
-        ("a/d/e", Change::Remove),
-    ]);
+    let expected = changeset(&[("a/b/c", file(b"1")), ("a/d/e", Change::Remove)]);
     assert_eq!(changes, expected);
+    assert_eq!(changes.unlisted(), ["a", "a/b", "a/d"].map(path));
     let described = read_members(&[plain("a/b", b"1"), dir("a")]).unwrap();
     assert_eq!(
         described,
         changeset(&[("a", directory()), ("a/b", file(b"1"))])
     );
+    let other = read_members(&[plain("a/b", b"1"), plain("a", b"2")]).unwrap();
+    assert_eq!(other, changeset(&[("a", file(b"2"))]));
+    // One that hides what is below is known.
+    let hiding = read_members(&[plain(".wh.a", b""), plain("a/b", b"1")]).unwrap();
+    let expected = [("a", opaque(Metadata::directory())), ("a/b", file(b"1"))];
+    assert_eq!(hiding, changeset(&expected));
 }
 
 #[test]
