@@ -18,6 +18,7 @@ use crate::referrers;
 use crate::retry;
 use crate::session::{Question, Session};
 use crate::transport::Payload;
+use crate::trouble::protocol;
 use crate::upload::{self, Begun};
 
 /// Opens a blob for reading from its start.
@@ -176,11 +177,8 @@ pub(crate) fn put(
     let announced = answer.header("docker-content-digest");
     match announced.and_then(|header| Digest::from_str(header).ok()) {
         Some(actual) if actual != digest => {
-            return Err(RegistryError::DigestMismatch {
-                at: Box::new(at),
-                expected: digest,
-                actual,
-            });
+            let problem = format!("it says that it has {actual} instead of {digest}");
+            return Err(protocol(&at, answer.url.authority(), problem));
         }
         _ => {}
     }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use toml_edit::{Document, Table};
 
 use crate::endpoint::Endpoint;
+use crate::host::host_of;
 
 /// Which files have the rules. They are read when a registry is asked for the first time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -167,9 +168,12 @@ impl Rules {
 
     /// The registry as such.
     pub(crate) fn registry(&self, host: &str) -> Endpoint {
-        let rule = self.0.iter().find(|rule| rule.prefix == host);
+        let matching = self.0.iter().filter(|rule| {
+            rule.prefix == host || (is_subdomain(host, &rule.prefix) && fits(rule, host))
+        });
+        let rule = closest(matching.map(|rule| (rule, host.len())));
         Endpoint {
-            insecure: rule.is_some_and(|rule| rule.insecure),
+            insecure: rule.is_some_and(|(rule, _)| rule.insecure),
             ..Endpoint::registry(host)
         }
     }
@@ -177,10 +181,10 @@ impl Rules {
     /// The rule for an image, and how much of its name the prefix covers.
     fn of(&self, image: &Reference) -> Result<Option<(&Rule, usize)>, RulesError> {
         let matching = self.0.iter().filter_map(|rule| {
-            let length = matched(&rule.prefix, image)?;
+            let length = matched(rule, image)?;
             Some((rule, length))
         });
-        let Some((rule, length)) = matching.max_by_key(|(_, length)| *length) else {
+        let Some((rule, length)) = closest(matching) else {
             return Ok(None);
         };
         if rule.blocked {
@@ -193,12 +197,33 @@ impl Rules {
     }
 }
 
-/// How much of an image's name a prefix covers.
-fn matched(prefix: &str, image: &Reference) -> Option<usize> {
-    let whole = image.to_string();
-    if let Some(domain) = prefix.strip_prefix('*') {
-        let host = image.registry();
-        return (host.len() > domain.len() && host.ends_with(domain)).then_some(host.len());
+/// The rule with the longest prefix; among those the first, as podman has it. A `*` is one character, whatever it stands for.
+fn closest<'r>(rules: impl Iterator<Item = (&'r Rule, usize)>) -> Option<(&'r Rule, usize)> {
+    rules.reduce(
+        |best, rule| match rule.0.prefix.len() > best.0.prefix.len() {
+            true => rule,
+            false => best,
+        },
+    )
+}
+
+/// Whether `host` is what `*.example.com` stands for, on any port.
+fn is_subdomain(host: &str, prefix: &str) -> bool {
+    let (host, domain) = (host_of(host), prefix.strip_prefix('*'));
+    domain.is_some_and(|domain| host.len() > domain.len() && host.ends_with(domain))
+}
+
+/// Whether nothing would have to be put in the place of a host with a port by a rule that knows none.
+fn fits(rule: &Rule, host: &str) -> bool {
+    host_of(host) == host || (rule.location.is_none() && rule.mirrors.is_empty())
+}
+
+/// How much of an image's name a rule's prefix covers.
+fn matched(rule: &Rule, image: &Reference) -> Option<usize> {
+    let (prefix, whole) = (&*rule.prefix, image.to_string());
+    let host = image.registry();
+    if prefix.starts_with('*') {
+        return (is_subdomain(host, prefix) && fits(rule, host)).then_some(host.len());
     }
     let rest = whole.strip_prefix(prefix)?;
     let ends = rest.is_empty() || rest.starts_with(['/', ':', '@']);
@@ -401,6 +426,13 @@ prefix = "*.east.lab.example"
 location = "east.example/all"
 
 [[registry]]
+location = "b.east.lab.example"
+
+[[registry]]
+prefix = "c.lab.example/team"
+location = "team.example"
+
+[[registry]]
 prefix = "one.example/app:1"
 location = "two.example/app:2"
 "#;
@@ -436,6 +468,12 @@ location = "two.example/app:2"
             ("a.lab.example/x", "!a.lab.example/x"),
             ("lab.example/x", "lab.example/x"),
             ("a.east.lab.example/x/y", "east.example/all/x/y"),
+            ("a.lab.example:5000/x", "!a.lab.example:5000/x"),
+            // Its rule is for another place, which has no such port.
+            ("a.east.lab.example:5000/x", "!a.east.lab.example:5000/x"),
+            // As long as the prefix with the `*`, and after it.
+            ("b.east.lab.example/x", "east.example/all/x"),
+            ("c.lab.example/team/x", "team.example/x"),
             ("quay.io/x", "quay.io/x"),
         ] {
             let endpoints = rules.to_pull(&image.parse().unwrap()).unwrap();
@@ -448,6 +486,8 @@ location = "two.example/app:2"
         let push = rules.to_push(&"a.lab.example/x".parse().unwrap()).unwrap();
         assert_eq!(shown(&push), "!a.lab.example/x");
         assert!(!rules.registry("docker.io").insecure);
+        assert!(rules.registry("a.lab.example:5000").insecure);
+        assert!(!rules.registry("a.east.lab.example").insecure);
     }
 
     #[test]

@@ -232,11 +232,10 @@ impl Upload<'_, '_> {
     fn check(&self, answer: &Answer) -> Result<(), RegistryError> {
         let announced = answer.header("docker-content-digest");
         match announced.and_then(|header| header.parse::<Digest>().ok()) {
-            Some(actual) if actual != self.blob.digest => Err(RegistryError::DigestMismatch {
-                at: Box::new(self.blob.at.clone()),
-                expected: self.blob.digest,
-                actual,
-            }),
+            Some(actual) if actual != self.blob.digest => {
+                let problem = format!("it says that it has {actual} instead");
+                Err(protocol(&self.blob.at, answer.url.authority(), problem))
+            }
             _ => Ok(()),
         }
     }

@@ -128,10 +128,7 @@ fn a_registry_that_has_something_else_than_it_was_sent_is_not_believed() {
     let other = Digest::of(b"y").to_string();
     let server = takes_uploads(Reply::status(201).header("docker-content-digest", other));
     let error = push(&client(), &image(&server), b"x").unwrap_err();
-    assert!(
-        matches!(error, RegistryError::DigestMismatch { .. }),
-        "{error}"
-    );
+    assert!(error.to_string().contains("it says that it has"), "{error}");
 }
 
 #[test]
