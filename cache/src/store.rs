@@ -51,11 +51,13 @@ use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use kiln_image::Digest;
+use kiln_image::{DiffId, Digest};
 
 use crate::StoreError;
 use crate::builds::Builds;
@@ -106,6 +108,9 @@ struct Inner {
     session: OnceLock<Session>,
     session_begins: Mutex<()>,
     unsynced: Mutex<HashSet<Digest>>,
+    being_synced: Mutex<HashSet<Digest>>,
+    /// A [`Store::sync`] that was begun.
+    syncing: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
     /// Forms of layers that this process has put there.
     committed: Mutex<HashSet<(Digest, &'static str)>>,
     grown: AtomicBool,
@@ -125,6 +130,8 @@ impl Store {
                 session: OnceLock::new(),
                 session_begins: Mutex::new(()),
                 unsynced: Mutex::new(HashSet::new()),
+                being_synced: Mutex::new(HashSet::new()),
+                syncing: Mutex::new(None),
                 committed: Mutex::new(HashSet::new()),
                 grown: AtomicBool::new(false),
                 boot: OnceLock::new(),
@@ -194,20 +201,55 @@ impl Store {
     pub fn scratch_dir(&self) -> Result<ScratchDir, StoreError> {
         let tmp = self.tmp_path()?;
         tmp.create_dir()?;
-        Ok(ScratchDir { tmp })
+        Ok(ScratchDir { tmp, now: true })
+    }
+
+    /// The same, removed while this process goes on with something else: where nobody looks for it.
+    pub fn passing_dir(&self) -> Result<ScratchDir, StoreError> {
+        let mut scratch = self.scratch_dir()?;
+        scratch.now = false;
+        Ok(scratch)
     }
 
     /// Brings all that this process has put into the store to the disk. Call once at the end of a build; layers of
     /// a build that never got here are used until the machine is restarted.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let layers = {
-            let mut waiting = self
-                .inner
-                .unsynced
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *waiting)
+        let begun = locked(&self.inner.syncing).take();
+        let begun = begun.map_or(Ok(()), |begun| {
+            begun.join().unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        let rest = self.sync_layers(self.take_unsynced());
+        begun.and(rest)
+    }
+
+    /// Begins what [`Store::sync`] does, for whoever has something else to do meanwhile. It has not been done, and no failure was
+    /// told, before that is called.
+    pub fn begin_sync(&self) -> Result<(), StoreError> {
+        let mut syncing = locked(&self.inner.syncing);
+        let layers = match *syncing {
+            Some(_) => return Ok(()), // the rest later
+            None => self.take_unsynced(),
         };
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let store = self.clone();
+        let all = layers.clone();
+        let thread = thread::Builder::new().name("sync".into());
+        match thread.spawn(move || store.sync_layers(layers)) {
+            Ok(begun) => *syncing = Some(begun),
+            Err(_) => self.sync_layers(all)?,
+        }
+        Ok(())
+    }
+
+    fn take_unsynced(&self) -> HashSet<Digest> {
+        let mut unsynced = locked(&self.inner.unsynced);
+        locked(&self.inner.being_synced).extend(unsynced.iter().copied());
+        std::mem::take(&mut *unsynced)
+    }
+
+    fn sync_layers(&self, layers: HashSet<Digest>) -> Result<(), StoreError> {
         if layers.is_empty() {
             return Ok(());
         }
@@ -220,7 +262,12 @@ impl Store {
             rustix::fs::syncfs(&directory).map_err(StoreError::errno("sync", self.root()))?;
         }
         for layer in layers {
-            self.layers().mark_synced(&layer)?;
+            let _alone = self.lock_layer(&DiffId(layer))?;
+            // Another form of it may have come since.
+            if !locked(&self.inner.unsynced).contains(&layer) {
+                self.layers().mark_synced(&layer)?;
+            }
+            locked(&self.inner.being_synced).remove(&layer);
         }
         Ok(())
     }
@@ -333,12 +380,8 @@ impl Store {
     }
 
     pub(crate) fn has_noted_unsynced(&self, layer: &Digest) -> bool {
-        let waiting = self
-            .inner
-            .unsynced
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        waiting.contains(layer)
+        let is_in = |layers: &Mutex<HashSet<Digest>>| locked(layers).contains(layer);
+        is_in(&self.inner.unsynced) || is_in(&self.inner.being_synced)
     }
 
     pub(crate) fn note_committed(&self, layer: Digest, forms: &[&'static str]) {
@@ -371,6 +414,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub struct ScratchDir {
     tmp: TmpPath,
+    now: bool,
 }
 
 impl ScratchDir {
@@ -382,7 +426,9 @@ impl ScratchDir {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        self.tmp.remove_now();
+        if self.now {
+            self.tmp.remove_now();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::command;
     args_override_self = true, // of a flag that is given again the last one counts, as Docker has it
     disable_help_subcommand = true
 )]
-pub(crate) struct Cli {
+pub(crate) struct Cli<C: Subcommand = Command> {
     /// Folder of images, layers and cache [env: KILN_ROOT] [default: /var/lib/kiln for root, else
     /// $XDG_DATA_HOME/kiln]
     #[arg(long, global = true, value_name = "DIR")]
@@ -24,7 +24,38 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) registry: RegistryFlags,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: C,
+}
+
+/// The one command that is run by the thousand.
+#[derive(Debug, Subcommand)]
+enum BuildAlone {
+    Build(Box<command::build::Args>),
+}
+
+impl Cli {
+    /// Reads this process's command line. To know all commands takes as long as a small step, so for `build` the others are left out, unless
+    /// there is something wrong, or help is asked for.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let is_build = std::env::args_os()
+            .nth(1)
+            .is_some_and(|word| word == "build");
+        match is_build.then(Cli::<BuildAlone>::try_parse) {
+            Some(Ok(cli)) => Ok(cli.into()),
+            _ => Self::try_parse(),
+        }
+    }
+}
+
+impl From<Cli<BuildAlone>> for Cli {
+    fn from(cli: Cli<BuildAlone>) -> Self {
+        let BuildAlone::Build(args) = cli.command;
+        Self {
+            root: cli.root,
+            registry: cli.registry,
+            command: Command::Build(args),
+        }
+    }
 }
 
 /// How to speak to registries; commands that don't are not changed by it.
@@ -126,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
+        <Cli>::command().debug_assert();
     }
 
     fn build(line: &str) -> command::build::Args {

@@ -46,8 +46,6 @@ mod waste_report;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::Cli;
 use config::{Config, Environment};
 use exit::Exit;
@@ -57,7 +55,7 @@ fn main() -> ExitCode {
     // A copy of this program is the single-threaded launcher of RUN steps; it never returns from here.
     kiln_executor::sandbox::init_main_if_asked();
     crash::install_hook();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return wrong_line(error),
     };

@@ -21,7 +21,7 @@ use crate::signal::Interrupt;
 pub(crate) struct Session {
     pub(crate) store: Store,
     registry: Client,
-    launcher: Launcher,
+    pub(crate) launcher: Launcher,
     footing: Footing,
     git: GitSettings,
     color: bool,

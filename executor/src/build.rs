@@ -117,10 +117,13 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Vec<Product>, BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
-    build_on(request, &bases, services, reporter, cancel)
+    let built = build_on(request, &bases, services, reporter, cancel);
+    services.store.sync()?;
+    built
 }
 
-/// Builds on base images that were resolved before, for callers that want a look at them first.
+/// Builds on base images that were resolved before, for callers that want a look at them first. Their [`Store::sync`](kiln_cache::Store::sync)
+/// has begun, and they call it in the end.
 pub fn build_on(
     request: &BuildRequest<'_>,
     bases: &Bases,
@@ -158,7 +161,7 @@ pub fn build_on(
         kept(&solved).map_err(BuildError::new)?;
         Ok(solved)
     });
-    services.store.sync()?;
+    services.store.begin_sync()?;
     let solved = solved?;
     if request.steps.keep_failed {
         container::forget(services.store, &build_name(request))?;

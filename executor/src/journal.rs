@@ -187,6 +187,11 @@ impl Journal {
         known.is_some_and(|known| known.contains(&output))
     }
 
+    /// Reads what earlier builds gave, which will be asked for; for whoever has time.
+    pub(crate) fn look_back(&self, store: &Store) {
+        self.earlier.get_or_init(|| self.earlier_outputs(store));
+    }
+
     fn earlier_outputs(&self, store: &Store) -> Vec<HashSet<OutputId>> {
         let Some(graph) = self.graph.get() else {
             return Vec::new();

@@ -19,7 +19,7 @@ pub(crate) use derived::{Origin, ReadyLayer};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Read, Write};
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -27,7 +27,9 @@ use kiln_cache::{BlobWriter, CompressedBlob, Store};
 use kiln_image::compress;
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
-use kiln_image::tar::{self, ApplyError, Limits, Nothing, TarContents, WriteError};
+use kiln_image::tar::{
+    self, ApplyError, Limits, Nothing, TarContents, WriteError, hides_all_below,
+};
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, Digester, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
@@ -52,6 +54,8 @@ pub struct Layers<'a> {
     remote: Mutex<HashMap<DiffId, Remote>>,
     changesets: Mutex<HashMap<DiffId, Arc<Changeset>>>,
     directories: Mutex<HashMap<DiffId, PathBuf>>,
+    /// Whether an unpacked layer hides all that is below it.
+    hiding: Mutex<HashMap<DiffId, bool>>,
     contents: Mutex<HashMap<DiffId, Arc<LayerContents>>>,
     in_flight: InFlight<DiffId>,
     /// Layers that should have been had from elsewhere, and were not.
@@ -135,6 +139,7 @@ impl<'a> Layers<'a> {
             remote: Mutex::default(),
             changesets: Mutex::default(),
             directories: Mutex::default(),
+            hiding: Mutex::default(),
             contents: Mutex::default(),
             in_flight: InFlight::new(),
             lost: Mutex::default(),
@@ -261,6 +266,14 @@ impl<'a> Layers<'a> {
         })
     }
 
+    /// Whether a layer that is unpacked in `directory` hides all that is below it.
+    pub(crate) fn hides_all_below(&self, layer: DiffId, directory: &Path) -> bool {
+        let mut known = locked(&self.hiding);
+        *known
+            .entry(layer)
+            .or_insert_with(|| hides_all_below(directory))
+    }
+
     /// Has all layers unpacked, several at once where they have to be fetched.
     pub(crate) fn unpack_all(&self, layers: &[DiffId], task: &Task<'_>) -> Result<(), Cause> {
         let known = |layer: &DiffId| {
@@ -343,6 +356,7 @@ impl<'a> Layers<'a> {
     /// there, the form it was read from is taken out of use, so that the next build makes it anew.
     pub(crate) fn unreadable(&self, layer: DiffId, path: &ImagePath) -> Cause {
         locked(&self.directories).remove(&layer);
+        locked(&self.hiding).remove(&layer);
         locked(&self.contents).remove(&layer);
         // A tar that is read to its end and found to be another is out of the store.
         if let Ok(Some(mut tar)) = self.store.layers().tar(&layer) {

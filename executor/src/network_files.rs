@@ -51,7 +51,7 @@ impl SharedFiles {
     pub(crate) fn path(&self, contents: &[u8], store: &Store) -> Option<PathBuf> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.is_none() {
-            let scratch = store.scratch_dir().ok()?;
+            let scratch = store.passing_dir().ok()?;
             let files = HashMap::new();
             *written = Some(Written { scratch, files });
         }

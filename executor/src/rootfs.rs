@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 
 use kiln_cache::OutputId;
 use kiln_image::contents::Contents;
-use kiln_image::tar::hides_all_below;
 use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, NodeRef, Tree};
 
 use crate::error::{Cause, MOST_LAYERS};
@@ -178,7 +177,7 @@ impl RootFs {
         let mut lowers = Vec::with_capacity(different.len());
         for layer in different {
             let unpacked = layers.unpacked(layer, task)?;
-            let is_last = hides_all_below(&unpacked);
+            let is_last = layers.hides_all_below(layer, &unpacked);
             lowers.push(unpacked);
             if is_last {
                 break;

@@ -10,6 +10,7 @@ use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::lock::{Hold, Lock};
 use crate::network_files::SharedFiles;
+use crate::op::file::KnownAccounts;
 use crate::remote_cache::{BuildMounts, Imports, Uploads};
 use crate::sandbox::{Footing, Launcher, Rung, Unavailable, Way};
 use crate::snapshot::{Copies, Dressings, MountPoints, Places};
@@ -45,6 +46,8 @@ pub struct Services<'a> {
     /// Directories for the changes of steps to come.
     pub(crate) places: Places,
     pub(crate) shared_files: SharedFiles,
+    /// Users and groups of the last root filesystem.
+    pub(crate) accounts: KnownAccounts,
     way: OnceLock<Result<Way, Unavailable>>,
 }
 
@@ -73,6 +76,7 @@ impl<'a> Services<'a> {
             dressings: Dressings::default(),
             places: Places::default(),
             shared_files: SharedFiles::default(),
+            accounts: KnownAccounts::default(),
             way: OnceLock::new(),
         })
     }

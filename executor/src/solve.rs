@@ -825,6 +825,9 @@ impl Solver<'_> {
                     self.services.places.make_one(self.services.store);
                 }
                 self.services.launcher.take_down_mounts();
+                if let Some(journal) = self.journal {
+                    journal.look_back(self.services.store);
+                }
             },
         };
         let conduct = Conduct {

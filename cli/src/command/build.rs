@@ -25,8 +25,9 @@ use kiln_executor::{
     Agents, BuildError, BuildFailure, BuildRequest, Product, Secrets, StepOptions, build_on,
     images, resolve_bases,
 };
-use kiln_parser::{Parsed, Source};
+use kiln_parser::{Instruction, Parsed, Source, Statement};
 use kiln_planner::lint::Finding;
+use kiln_planner::{NoCache, PlanOptions};
 
 use crate::annotation::AnnotationFlag;
 use crate::args::ProgressMode;
@@ -193,6 +194,9 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
     let parsed = parse(&source)?;
     let lock = lock(&args)?;
     let session = session.opened()?;
+    if surely_runs_steps(&parsed, &images) {
+        session.launcher.start_early();
+    }
     let redact = history::redactor(&secrets, &images[0]);
     let mut recorder = Recorder::new(&session.store, history::header(&args), redact);
     recorder.asked(history::invocation(&images[0], &source));
@@ -220,7 +224,10 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
             .for_each(|lock| watched.services.hold_to(lock));
         let made = make(
             &watched, &request, &args, &outputs, loader, &findings, config,
-        )?;
+        );
+        let synced = watched.services.store.sync().map_err(BuildError::new);
+        let made = made?;
+        synced.map_err(|error| Failure::from_build_error(Some(&source), &error))?;
         let secrets = &request.steps.secrets;
         cache::export(&exports, &made.0, secrets, &source, &watched)?;
         Ok(made)
@@ -289,6 +296,14 @@ fn parse(source: &Arc<Source>) -> Result<Parsed, Failure> {
     Ok(parsed)
 }
 
+/// Whether there are steps that run whatever is cached: then what starts them may start before all else is known.
+fn surely_runs_steps(parsed: &Parsed, images: &[PlanOptions]) -> bool {
+    let is_run = |statement: &Statement| matches!(statement.instruction, Instruction::Run(_));
+    let mut stages = parsed.dockerfile.stages.iter();
+    images.iter().any(|image| image.no_cache == NoCache::All)
+        && stages.any(|stage| stage.statements.iter().any(is_run))
+}
+
 /// Builds once, then makes each output. What the checks find is left in `findings`, whatever comes of the build.
 fn make(
     watched: &Watched<'_>,
@@ -326,8 +341,9 @@ fn make(
     // Before anything runs (R-CHK-1).
     let found = checks::enforced(request, &source, &bases)?;
     findings.get_or_init(|| found);
-    let products =
-        build_on(request, &bases, services, reporter, &interrupt.cancel).map_err(failed)?;
+    let built = build_on(request, &bases, services, reporter, &interrupt.cancel);
+    services.launcher.wind_down(); // while the image is written
+    let products = built.map_err(failed)?;
     let products = match args.squash {
         true => squashed(products, watched)?,
         false => products,

@@ -84,7 +84,7 @@ pub(crate) fn run(
     task: &Task<'_>,
     cancel: &Cancel,
 ) -> Result<Ended, Cause> {
-    let account = account(op, root, &services.layers, task)?;
+    let account = account(op, root, services, task)?;
     let spec = SandboxSpec {
         rung: place.rung,
         env: environment(op, place.mounts, &account),
@@ -175,12 +175,15 @@ pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
 fn account(
     op: &ExecOp,
     root: &RootFs,
-    layers: &Layers<'_>,
+    services: &Services<'_>,
     task: &Task<'_>,
 ) -> Result<RunUser, Cause> {
-    let tree = root.tree(layers, task)?;
-    let accounts = Accounts::read(&tree, &root.reader(layers, task))
-        .map_err(Cause::file("read", "/etc/passwd of the image"))?;
+    let read = || {
+        let tree = root.tree(&services.layers, task)?;
+        Accounts::read(&tree, &root.reader(&services.layers, task))
+            .map_err(Cause::file("read", "/etc/passwd of the image"))
+    };
+    let accounts = services.accounts.of(root.id, read)?;
     accounts
         .run_user(&op.user)
         .map_err(|error| Cause::User(error.to_string()))

@@ -9,17 +9,15 @@ use rustix::thread::{CapabilitySet as KernelSet, CapabilitySets};
 /// The last capability a kernel may know: sets have 64 bits.
 const LAST: u8 = 63;
 
-/// Takes away what is not in `capabilities`, then becomes `user` (R-RT-5).
+/// Takes away what is not in `capabilities`, but for the [bounding set](limit_bounding_set), then becomes `user` (R-RT-5).
 ///
-/// The bounding set comes first, while this process may still change it. Nothing is inheritable or ambient. no_new_privs stays off, so
-/// setuid programs work within the bounding set (R-RT-3).
+/// Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).
 ///
 /// Users other than 0 keep the same capabilities until the program is executed, which takes them away: so it is found and executed
 /// even where only root may, as other runtimes have it.
 ///
 /// With [`CapabilitySet::ALL`] every user has all that kiln has, in all sets (R-RT-6).
 pub(super) fn become_user(user: &User, capabilities: CapabilitySet) -> Result<()> {
-    limit_bounding_set(capabilities)?;
     rustix::thread::set_keep_capabilities(true).call("prctl", || "PR_SET_KEEPCAPS".into())?;
     let groups: Vec<Gid> = user
         .groups

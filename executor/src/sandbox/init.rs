@@ -45,7 +45,7 @@ pub(super) struct Done {
     trees: Option<KernelTrees>,
     /// Where it waits, if it has left the host's mounts.
     anteroom: Option<Anteroom>,
-    /// Whether the filter is loaded, but for the calls that setting up takes.
+    /// Whether the bounding set is limited, and the filter loaded, but for the calls that setting up takes.
     filtered: bool,
 }
 
@@ -143,8 +143,11 @@ pub(super) fn stock(mould: Mould) -> Result<Stock, Failure> {
     let filtered = match kind.filter.filter(|_| can_load_filter()) {
         None => false,
         Some(capabilities) => {
+            let limited = identity::limit_bounding_set(capabilities);
+            stage("limit the capabilities", limited)?;
             let program = seccomp::until_set_up(capabilities);
             stage("load the seccomp filter", sys::load_seccomp(&program))?;
+            seccomp::from_set_up_on(capabilities); // which copies need, and have then
             true
         }
     };
@@ -295,12 +298,15 @@ fn prepare(
     }
     rustix::process::umask(Mode::from_raw_mode(0o022)); // R-RT-3
     identity::give_streams(&spec.user);
+    // First of all that is taken away, while this process may still change it.
+    if !done.filtered {
+        let limited = identity::limit_bounding_set(spec.capabilities);
+        stage("limit the capabilities", limited)?;
+    }
     let scope = Scope::of(spec);
     if let Some(scope @ Scope::Everything { .. }) = scope {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
         // answered only once kiln has been told of the listener: none may be made before.
-        let limited = identity::limit_bounding_set(spec.capabilities);
-        stage("limit the capabilities", limited)?;
         let listener = sys::load_seccomp_listener(&seccomp::notifying(scope));
         prepared.listener = Some(stage("load the filter of the recorder", listener)?);
         return Ok(prepared);

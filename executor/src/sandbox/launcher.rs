@@ -9,7 +9,7 @@ use super::recorder::{Parts, Recorder, Scope};
 use super::step::{Leavings, Step};
 use super::stub::Stubs;
 use super::template::{Mould, Template};
-use super::waiting::{Kind, Waiting, end_process};
+use super::waiting::{Kind, Waiting, end_process, kill};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::{io, iter};
+use std::{io, iter, mem};
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
 ///
@@ -34,6 +34,15 @@ pub struct Launcher {
     template: Mutex<Option<Template>>,
     /// Mounts of steps that have ended.
     left_mounts: LeftMounts,
+    /// Processes that are on their way to their end.
+    leaving: Mutex<Leaving>,
+}
+
+/// What has been told to end, and is waited for when this is dropped.
+#[derive(Debug, Default)]
+struct Leaving {
+    processes: Vec<OwnedFd>,
+    helpers: Vec<Helper>,
 }
 
 /// The three standard streams of a step.
@@ -206,10 +215,30 @@ impl Launcher {
     }
 
     /// Starts the helper, which whoever asks for the first step then need not wait for. A failure is told then.
-    pub(crate) fn start_early(&self) {
+    pub fn start_early(&self) {
         let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
             *slot = Helper::start().ok();
+        }
+    }
+
+    /// Has everything end that only waits for steps, as there is none to come; while others do something else. Steps that run all the same
+    /// are killed. Whoever starts one after all gets a new helper.
+    pub fn wind_down(&self) {
+        self.left_mounts.take_down();
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = mem::take(&mut *waiting).into_iter().map(|one| one.pidfd);
+        let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let template = template.take().map(|template| template.pidfd);
+        for process in waiting.chain(template) {
+            kill(&process);
+            leaving.processes.push(process);
+        }
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(helper) = helper.take() {
+            helper.tell_to_end();
+            leaving.helpers.push(helper);
         }
     }
 
@@ -238,13 +267,14 @@ impl Launcher {
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        let waiting = self.waiting.get_mut();
-        for waiting in std::mem::take(waiting.unwrap_or_else(PoisonError::into_inner)) {
-            waiting.end();
-        }
-        let template = self.template.get_mut();
-        if let Some(template) = template.unwrap_or_else(PoisonError::into_inner).take() {
-            template.end();
+        self.wind_down();
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        for process in &self.processes {
+            end_process(process);
         }
     }
 }
@@ -301,6 +331,11 @@ impl Helper {
         fds.pop().ok_or(SandboxError::LauncherGone)
     }
 
+    /// The end of the socket tells the helper to kill its steps and go.
+    fn tell_to_end(&self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+
     /// False if it has gone.
     fn mind(&self, copy: &Waiting) -> bool {
         let request = Request::<&SandboxSpec>::Mind;
@@ -309,9 +344,8 @@ impl Helper {
 }
 
 impl Drop for Helper {
-    /// The end of the socket tells the helper to kill its steps and go.
     fn drop(&mut self) {
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        self.tell_to_end();
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }

@@ -279,6 +279,8 @@ fn try_overlay(rung: Rung, store: &Path) -> Result<()> {
     if rung.is_in_user_namespace() {
         fsconfig_set_flag(&fs, "userxattr").call("fsconfig", || "overlay, userxattr".into())?;
     }
+    // As a step's: else its end would wait for the disk, with all that anybody wrote there.
+    let _ = fsconfig_set_flag(&fs, "volatile"); // Linux 5.10
     fsconfig_create(fs.as_fd()).call("fsconfig", || "overlay, create".into())
 }
 

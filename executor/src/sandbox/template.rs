@@ -33,7 +33,7 @@ pub(super) struct Stock {
     pub(super) host: Option<OwnedFd>,
     /// Where it has left that.
     pub(super) hall: Option<Hall>,
-    /// Whether the filter is loaded, but for the calls that setting up takes.
+    /// Whether the bounding set is limited, and the filter loaded, but for the calls that setting up takes.
     pub(super) filtered: bool,
 }
 

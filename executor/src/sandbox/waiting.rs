@@ -78,9 +78,13 @@ impl Waiting {
 
 /// Kills a child, and waits for its end.
 pub(super) fn end_process(pidfd: &OwnedFd) {
+    kill(pidfd);
+    let _ = sys::wait_for_child(pidfd.as_fd());
+}
+
+pub(super) fn kill(pidfd: &OwnedFd) {
     let kill = rustix::process::Signal::KILL;
     let _ = rustix::process::pidfd_send_signal(pidfd, kill); // it may have ended
-    let _ = sys::wait_for_child(pidfd.as_fd());
 }
 
 /// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. If it can't get ready it ends, too: the

@@ -60,6 +60,7 @@ type Made = Option<(CapabilitySet, Arc<[Instruction]>)>;
 /// The filters that were asked for last. The helper asks before it clones a step, which has it then.
 static LAST: Mutex<Made> = Mutex::new(None);
 static LAST_UNTIL_SET_UP: Mutex<Made> = Mutex::new(None);
+static LAST_FROM_SET_UP_ON: Mutex<Made> = Mutex::new(None);
 
 /// What a step with mounts, and what it is a copy of, calls while it is set up, and then no more.
 const SET_UP: [&str; 14] = [
@@ -81,18 +82,24 @@ const SET_UP: [&str; 14] = [
 
 /// The filter for a step with these capabilities; empty where there is none for the architecture.
 pub(super) fn default_profile(capabilities: CapabilitySet) -> Arc<[Instruction]> {
-    made_once(&LAST, capabilities, |_| true)
+    made_once(&LAST, capabilities, |capabilities| {
+        make_profile(capabilities, |_| true)
+    })
 }
 
 /// The same but for what this machine's own programs call to set a step up.
 pub(super) fn until_set_up(capabilities: CapabilitySet) -> Arc<[Instruction]> {
-    made_once(&LAST_UNTIL_SET_UP, capabilities, |refused| {
-        !SET_UP.contains(&refused.name)
+    made_once(&LAST_UNTIL_SET_UP, capabilities, |capabilities| {
+        make_profile(capabilities, |refused| !SET_UP.contains(&refused.name))
     })
 }
 
 /// What has to come on top of that for the default filter.
-pub(super) fn from_set_up_on(capabilities: CapabilitySet) -> Vec<Instruction> {
+pub(super) fn from_set_up_on(capabilities: CapabilitySet) -> Arc<[Instruction]> {
+    made_once(&LAST_FROM_SET_UP_ON, capabilities, make_from_set_up_on)
+}
+
+fn make_from_set_up_on(capabilities: CapabilitySet) -> Vec<Instruction> {
     let (architecture, column) = ARCHITECTURES[0];
     let rules = rules(column, capabilities, |refused| {
         SET_UP.contains(&refused.name)
@@ -110,13 +117,13 @@ pub(super) fn from_set_up_on(capabilities: CapabilitySet) -> Vec<Instruction> {
 fn made_once(
     last: &Mutex<Made>,
     capabilities: CapabilitySet,
-    on_own: fn(&Refused) -> bool,
+    make: fn(CapabilitySet) -> Vec<Instruction>,
 ) -> Arc<[Instruction]> {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     match &*last {
         Some((known, program)) if *known == capabilities => program.clone(),
         _ => {
-            let program: Arc<[Instruction]> = make_profile(capabilities, on_own).into();
+            let program: Arc<[Instruction]> = make(capabilities).into();
             *last = Some((capabilities, program.clone()));
             program
         }
