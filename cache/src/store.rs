@@ -214,16 +214,20 @@ impl Store {
     /// Brings all that this process has put into the store to the disk. Call once at the end of a build; layers of
     /// a build that never got here are used until the machine is restarted.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let begun = locked(&self.inner.syncing).take();
-        let begun = begun.map_or(Ok(()), |begun| {
-            begun.join().unwrap_or_else(|panic| resume_unwind(panic))
-        });
+        let begun = self.finish_sync();
         let rest = self.sync_layers(self.take_unsynced());
         begun.and(rest)
     }
 
-    /// Begins what [`Store::sync`] does, for whoever has something else to do meanwhile. It has not been done, and no failure was
-    /// told, before that is called.
+    /// Waits for what was begun, and tells if it failed.
+    pub fn finish_sync(&self) -> Result<(), StoreError> {
+        let begun = locked(&self.inner.syncing).take();
+        begun.map_or(Ok(()), |begun| {
+            begun.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// Begins what [`Store::sync`] does, for whoever has something else to do meanwhile, and then calls that or [`Store::finish_sync`].
     pub fn begin_sync(&self) -> Result<(), StoreError> {
         let mut syncing = locked(&self.inner.syncing);
         let layers = match *syncing {

@@ -16,7 +16,7 @@ use crate::command;
     args_override_self = true, // of a flag that is given again the last one counts, as Docker has it
     disable_help_subcommand = true
 )]
-pub(crate) struct Cli<C: Subcommand = Command> {
+pub(crate) struct CliOf<C: Subcommand> {
     /// Folder of images, layers and cache [env: KILN_ROOT] [default: /var/lib/kiln for root, else
     /// $XDG_DATA_HOME/kiln]
     #[arg(long, global = true, value_name = "DIR")]
@@ -26,6 +26,9 @@ pub(crate) struct Cli<C: Subcommand = Command> {
     #[command(subcommand)]
     pub(crate) command: C,
 }
+
+/// With all commands.
+pub(crate) type Cli = CliOf<Command>;
 
 /// The one command that is run by the thousand.
 #[derive(Debug, Subcommand)]
@@ -40,15 +43,15 @@ impl Cli {
         let is_build = std::env::args_os()
             .nth(1)
             .is_some_and(|word| word == "build");
-        match is_build.then(Cli::<BuildAlone>::try_parse) {
+        match is_build.then(CliOf::<BuildAlone>::try_parse) {
             Some(Ok(cli)) => Ok(cli.into()),
             _ => Self::try_parse(),
         }
     }
 }
 
-impl From<Cli<BuildAlone>> for Cli {
-    fn from(cli: Cli<BuildAlone>) -> Self {
+impl From<CliOf<BuildAlone>> for Cli {
+    fn from(cli: CliOf<BuildAlone>) -> Self {
         let BuildAlone::Build(args) = cli.command;
         Self {
             root: cli.root,
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        <Cli>::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     fn build(line: &str) -> command::build::Args {

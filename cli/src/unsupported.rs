@@ -250,7 +250,7 @@ pub(crate) fn explain(error: &clap::Error, is_of_run: bool) -> Option<Failure> {
 
 /// Whether a command line is one of `kiln run` or `kiln shell`.
 pub(crate) fn is_of_run(words: impl IntoIterator<Item = String>) -> bool {
-    let cli = <Cli>::command();
+    let cli = Cli::command();
     let mut words = words.into_iter().skip(1);
     let command = words.find(|word| cli.find_subcommand(word).is_some());
     command.is_some_and(|command| matches!(&*command, "run" | "shell"))
@@ -281,7 +281,7 @@ fn network(name: &str) -> Failure {
 }
 
 fn is_missing(flag: &str) -> bool {
-    let cli = <Cli>::command();
+    let cli = Cli::command();
     let build = cli.find_subcommand("build");
     let name = flag.trim_start_matches("--");
     let has = |command: &clap::Command| {

@@ -118,12 +118,12 @@ pub fn build(
 ) -> Result<Vec<Product>, BuildFailure> {
     let bases = resolve_bases(request, services, reporter)?;
     let built = build_on(request, &bases, services, reporter, cancel);
-    services.store.sync()?;
+    services.store.finish_sync()?;
     built
 }
 
-/// Builds on base images that were resolved before, for callers that want a look at them first. Their [`Store::sync`](kiln_cache::Store::sync)
-/// has begun, and they call it in the end.
+/// Builds on base images that were resolved before, for callers that want a look at them first. A sync of the store has begun
+/// then, and they call [`Store::finish_sync`](kiln_cache::Store::finish_sync) in the end.
 pub fn build_on(
     request: &BuildRequest<'_>,
     bases: &Bases,

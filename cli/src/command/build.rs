@@ -225,7 +225,11 @@ pub(crate) fn run(args: Args, config: &Config) -> Result<Exit, Failure> {
         let made = make(
             &watched, &request, &args, &outputs, loader, &findings, config,
         );
-        let synced = watched.services.store.sync().map_err(BuildError::new);
+        let synced = watched
+            .services
+            .store
+            .finish_sync()
+            .map_err(BuildError::new);
         let made = made?;
         synced.map_err(|error| Failure::from_build_error(Some(&source), &error))?;
         let secrets = &request.steps.secrets;
