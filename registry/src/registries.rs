@@ -295,7 +295,15 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Rule>, String> {
     let tables = item
         .as_array_of_tables()
         .ok_or("`registry` has to be written as `[[registry]]`")?;
-    tables.iter().map(|table| rule(path, table)).collect()
+    let mut rules: Vec<Rule> = Vec::new();
+    for table in tables {
+        let rule = rule(path, table)?;
+        // Of two for one prefix in one file the first counts, as podman has it.
+        if rules.iter().all(|known| known.prefix != rule.prefix) {
+            rules.push(rule);
+        }
+    }
+    Ok(rules)
 }
 
 fn rule(path: &Path, table: &Table) -> Result<Rule, String> {
@@ -431,6 +439,10 @@ location = "b.east.lab.example"
 [[registry]]
 prefix = "c.lab.example/team"
 location = "team.example"
+
+[[registry]]
+prefix = "c.lab.example/team"
+location = "second.example"
 
 [[registry]]
 prefix = "one.example/app:1"
