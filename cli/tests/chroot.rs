@@ -273,6 +273,32 @@ fn sandbox_chroot_keeps_names_of_one_file_apart() {
     assert_eq!(names, ["d/", "g", "j/", "j/h", "q"], "{layers}");
 }
 
+/// Names that one layer gives to one file stay together, and a change by one of them is no change of the others, as with overlayfs.
+#[test]
+fn sandbox_chroot_keeps_names_of_one_layer_together() {
+    let dockerfile = "FROM busybox\nRUN mkdir /s && echo x >/s/a && ln /s/a /s/b && ln /s/a /s/c\n\
+        RUN test $(stat -c %h /s/c) = 3 && cp -a /s /t && rm /s/c && ln /s/b /s/d && test $(stat -c %h /s/b) = 2\n\
+        RUN echo y >>/t/a && chmod 600 /t/b && test $(cat /t/c) = x && test -w /t/c && test $(stat -c %a /t/c) = 644 && test $(stat -c %h /s/d) = 1\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    let args = ["build", "--no-cache", "-o", "type=docker,dest=o.tar", "."];
+    env.kiln(&args).succeeds();
+    let layers = ArchivedImage::read(&env.work().join("o.tar")).layers();
+    let names = |of: &str| -> Vec<String> {
+        let layer = layers.split("\nRUN ").find(|layer| layer.contains(of));
+        let lines = layer.unwrap_or_default().lines().skip(1);
+        let entries = lines.filter(|line| !line.is_empty());
+        entries
+            .filter_map(|line| Some(line.split_once("0:0 ")?.1.to_owned()))
+            .collect()
+    };
+    let copied = names("cp -a");
+    let last: Vec<_> = copied.iter().rev().take(2).rev().collect();
+    assert!(last.iter().all(|entry| entry.contains("t/a")), "{layers}");
+    assert_eq!(names("chmod 600").len(), 3, "{layers}"); // the directory and two names
+}
+
 /// Directories that the image lacks stay (R-LAY-14), but for one in which something is asked for.
 #[test]
 fn sandbox_chroot_leaves_no_dev_below_a_mount() {

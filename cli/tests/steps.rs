@@ -345,6 +345,8 @@ fn sandbox_limits_of_processes_hold() {
         return eprintln!("*** SKIPPED: there is no cgroup to limit processes with ***");
     }
     assert!(limited.stderr.contains("can't fork"), "{}", limited.stderr);
+    let note = "the kernel refused it more processes and threads than its limit of 10";
+    assert!(limited.stderr.contains(note), "{}", limited.stderr);
     let bomb = number_of_its_own();
     let explode = format!("FROM busybox\nRUN bomb() {{ bomb {bomb} | bomb & }}; bomb; sleep 0.1\n");
     env.write("Dockerfile", &explode);

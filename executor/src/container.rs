@@ -29,7 +29,7 @@ use crate::sandbox::{
 };
 use crate::snapshot::Snapshot;
 use crate::ulimit;
-use crate::usage::OutOfMemory;
+use crate::usage::Shortage;
 
 pub use failed::is_name_of_failed;
 pub(crate) use failed::{Failed, forget};
@@ -165,8 +165,8 @@ pub struct Keep {
 pub struct RunEnd {
     /// Its status.
     pub status: ExitStatus,
-    /// Whether it was killed for lack of memory.
-    pub out_of_memory: Option<OutOfMemory>,
+    /// What it had not enough of.
+    pub shortage: Option<Shortage>,
     /// What of the limits could not be had, as lines for people.
     pub warning: Option<String>,
     /// The container, if it is kept.
@@ -283,7 +283,7 @@ fn run_in(
     Ok(RunEnd {
         kept,
         status,
-        out_of_memory: limiter.out_of_memory(&cgroup, &options.resources, status),
+        shortage: limiter.shortage(&cgroup, &options.resources, status),
         warning,
     })
 }

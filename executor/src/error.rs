@@ -15,7 +15,7 @@ use crate::cgroup::CgroupError;
 use crate::op::file::{CopyError, MkdirError};
 use crate::sandbox::{ExitStatus, SandboxError, Unavailable};
 use crate::source::git::GitError;
-use crate::usage::OutOfMemory;
+use crate::usage::Shortage;
 
 /// How many lower layers overlayfs takes (`OVL_MAX_STACK`).
 pub(crate) const MOST_LAYERS: usize = 500;
@@ -64,8 +64,8 @@ pub enum Cause {
         status: ExitStatus,
         /// How it was run: shell, user, directory.
         how: String,
-        /// Whether it was killed for lack of memory (R-RT-15).
-        out_of_memory: Option<OutOfMemory>,
+        /// What it had not enough of (R-RT-15).
+        shortage: Option<Shortage>,
     },
     /// A RUN took longer than it may.
     #[error("`{text}` took longer than {limit:?}")]
@@ -443,9 +443,13 @@ impl BuildError {
     fn help(&self) -> Option<String> {
         match &*self.cause {
             Cause::Run {
-                out_of_memory: Some(OutOfMemory::Limit { .. }),
+                shortage: Some(Shortage::Limit { .. }),
                 ..
             } => Some("raise `--resource memory=…`, or let the step do less at a time".to_owned()),
+            Cause::Run {
+                shortage: Some(Shortage::Processes { .. }),
+                ..
+            } => Some("raise `--resource pids-limit=…`, or let the step do less at a time".to_owned()),
             Cause::Run {
                 status: ExitStatus::Signal(9),
                 ..
@@ -516,10 +520,10 @@ impl BuildError {
         diagnostic.label = self.place.clone();
         match &*self.cause {
             Cause::Run {
-                how, out_of_memory, ..
+                how, shortage, ..
             } => {
-                let out_of_memory = out_of_memory.map(|what| what.to_string());
-                diagnostic.notes.extend(out_of_memory);
+                let shortage = shortage.map(|what| what.to_string());
+                diagnostic.notes.extend(shortage);
                 diagnostic = diagnostic.note(how.clone());
             }
             Cause::TimedOut { how, .. } => diagnostic = diagnostic.note(how.clone()),

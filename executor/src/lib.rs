@@ -73,4 +73,4 @@ pub use source::load::{FetchedContext, LONE_FILE, Loader, starts_archive};
 pub use source::modes::ContextModes;
 pub use source::spooled::Spooled;
 pub use step_options::StepOptions;
-pub use usage::{OutOfMemory, Usage};
+pub use usage::{Shortage, Usage};

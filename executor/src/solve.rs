@@ -48,7 +48,7 @@ use crate::source::remote::{Fetched, Fetcher};
 use crate::source::{git, http};
 use crate::step_options::StepOptions;
 use crate::unwritten::Unwritten;
-use crate::usage::OutOfMemory;
+use crate::usage::Shortage;
 
 /// How many steps are prepared for at most while one runs. While the one that comes next is made, a short step has ended.
 const FEW: usize = 2;
@@ -863,9 +863,9 @@ impl Solver<'_> {
             return Ok(made);
         }
         let limits = &self.steps.resources;
-        let memory = self.limiter.out_of_memory(&cgroup, limits, ended.status);
+        let shortage = self.limiter.shortage(&cgroup, limits, ended.status);
         let status = ended.status.shell_code();
-        let cause = failed(vertex, op, &ended, conduct, memory);
+        let cause = failed(vertex, op, &ended, conduct, shortage);
         if !is_last {
             return Err(cause);
         }
@@ -958,7 +958,7 @@ fn failed(
     op: &ExecOp,
     ended: &Ended,
     conduct: Conduct,
-    out_of_memory: Option<OutOfMemory>,
+    shortage: Option<Shortage>,
 ) -> Cause {
     let text = vertex
         .name
@@ -982,7 +982,7 @@ fn failed(
             text,
             status: ended.status,
             how,
-            out_of_memory,
+            shortage,
         },
     }
 }

@@ -51,24 +51,29 @@ impl From<ChildUsage> for Usage {
     }
 }
 
-/// That the kernel killed a step's process for lack of memory.
+/// What a step had not enough of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutOfMemory {
-    /// It was at its own limit.
+pub enum Shortage {
+    /// Memory: the kernel killed a process of it at its own limit.
     Limit {
         /// The limit in bytes; `None` if it was set by whoever made the parent cgroup.
         limit: Option<u64>,
         /// The most it used, in bytes.
         peak: Option<u64>,
     },
-    /// It had no limit of its own; so many processes were killed on this machine since the build's first step.
+    /// Memory, without a limit of its own; so many processes were killed on this machine since the build's first step.
     Machine {
         /// How many.
         killed: u64,
     },
+    /// Processes: the kernel refused it another one.
+    Processes {
+        /// As many may run at a time; `None` if it was set by whoever made the parent cgroup.
+        limit: Option<u64>,
+    },
 }
 
-impl fmt::Display for OutOfMemory {
+impl fmt::Display for Shortage {
     /// R-RT-15
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,6 +92,13 @@ impl fmt::Display for OutOfMemory {
                 "the kernel killed {killed} process{} of this machine for lack of memory since the first step began",
                 if *killed == 1 { "" } else { "es" }
             ),
+            Self::Processes { limit } => {
+                f.write_str("the kernel refused it more processes and threads")?;
+                match limit {
+                    Some(limit) => write!(f, " than its limit of {limit}"),
+                    None => f.write_str(" than its cgroup may have"),
+                }
+            }
         }
     }
 }
@@ -100,26 +112,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lack_of_memory_in_words() {
+    fn what_was_short_in_words() {
         // R-RT-15
         let cases = [
             (
-                OutOfMemory::Limit {
+                Shortage::Limit {
                     limit: Some(64 << 20),
                     peak: Some((64 << 20) - (512 << 10)),
                 },
                 "cannot allocate memory: the kernel killed it at its limit of 64.0 MiB, after it had used 63.5 MiB",
             ),
             (
-                OutOfMemory::Limit {
+                Shortage::Limit {
                     limit: None,
                     peak: None,
                 },
                 "cannot allocate memory: the kernel killed it at its limit",
             ),
             (
-                OutOfMemory::Machine { killed: 2 },
+                Shortage::Machine { killed: 2 },
                 "the kernel killed 2 processes of this machine for lack of memory since the first step began",
+            ),
+            (
+                Shortage::Processes { limit: Some(10) },
+                "the kernel refused it more processes and threads than its limit of 10",
+            ),
+            (
+                Shortage::Processes { limit: None },
+                "the kernel refused it more processes and threads than its cgroup may have",
             ),
         ];
         for (what, text) in cases {

@@ -287,6 +287,8 @@ struct Scan<'a> {
     owners: &'a Owners,
     /// What of it is wanted.
     look: Look<'a>,
+    /// Whether a change of what a file contains shows in its times.
+    contents_are_dated: bool,
     /// What was seen, if what is wanted depends on it.
     seen: Stamps,
     changes: BTreeMap<ImagePath, Change>,
@@ -318,6 +320,7 @@ impl<'a> Scan<'a> {
             marks,
             owners,
             look: Look::Everything,
+            contents_are_dated: true,
             seen: Stamps::default(),
             changes: BTreeMap::new(),
             pending: vec![ImagePath::root()],

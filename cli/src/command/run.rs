@@ -290,8 +290,8 @@ pub(crate) fn start(
     if let Some(warning) = &ended.warning {
         crate::say(warning);
     }
-    if let Some(out_of_memory) = &ended.out_of_memory {
-        crate::say(&format!("kiln: {out_of_memory}\n"));
+    if let Some(shortage) = &ended.shortage {
+        crate::say(&format!("kiln: {shortage}\n"));
     }
     let status = ended.status.shell_code();
     Ok(Exit::Program(u8::try_from(status).unwrap_or(u8::MAX)))

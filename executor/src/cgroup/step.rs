@@ -35,6 +35,8 @@ pub(crate) struct StepCgroup {
     unified: Option<PathBuf>,
     /// Of these, the one that counts memory.
     memory: Option<PathBuf>,
+    /// And the one that counts processes.
+    pids: Option<PathBuf>,
 }
 
 impl StepCgroup {
@@ -78,7 +80,7 @@ impl StepCgroup {
                     inherit_cpuset(&path);
                 }
                 apply(&path, settings::old(resources, *controller))?;
-                made.note_memory(&path, *controller);
+                made.note_counts(&path, *controller);
             }
         }
         if let Some((directory, controllers)) = &places.unified {
@@ -88,7 +90,7 @@ impl StepCgroup {
                     made.unified = Some(path.clone());
                     for controller in controllers {
                         apply(&path, settings::unified(resources, *controller))?;
-                        made.note_memory(&path, *controller);
+                        made.note_counts(&path, *controller);
                     }
                 }
                 Err(reason) => missing.extend(controllers.iter().map(|one| (*one, reason.clone()))),
@@ -100,9 +102,11 @@ impl StepCgroup {
         Ok((made, told.collect()))
     }
 
-    fn note_memory(&mut self, path: &Path, controller: Controller) {
-        if controller == Controller::Memory {
-            self.memory = Some(path.to_owned());
+    fn note_counts(&mut self, path: &Path, controller: Controller) {
+        match controller {
+            Controller::Memory => self.memory = Some(path.to_owned()),
+            Controller::Pids => self.pids = Some(path.to_owned()),
+            Controller::Cpu | Controller::Cpuset => {}
         }
     }
 
@@ -137,6 +141,14 @@ impl StepCgroup {
             .filter_map(|name| fs::read_to_string(memory.join(name)).ok())
             .find_map(|text| settings::counted(&text, "oom_kill"))
             .unwrap_or(0)
+    }
+
+    /// Whether the step was at its limit when it asked for another process.
+    pub(crate) fn was_refused_processes(&self) -> bool {
+        let events = self.pids.as_ref().map(|pids| pids.join("pids.events"));
+        let text = events.and_then(|events| fs::read_to_string(events).ok());
+        let count = text.and_then(|text| settings::counted(&text, "max"));
+        count.is_some_and(|count| count > 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The cgroups of steps, and whether one ended for lack of memory.
+//! The cgroups of steps, and whether one ended for lack of memory or processes.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::cgroup::{Hierarchies, Resources, StepCgroup};
 use crate::error::Cause;
 use crate::event::{Stream, Task};
 use crate::sandbox::ExitStatus;
-use crate::usage::OutOfMemory;
+use crate::usage::Shortage;
 
 /// `SIGKILL`, as a shell passes it on.
 const KILLED: i32 = 128 + 9;
@@ -58,22 +58,26 @@ impl Limiter {
         Ok(cgroup)
     }
 
-    /// Whether a step that ended so was out of memory.
-    pub(crate) fn out_of_memory(
+    /// What a step that ended so had not enough of.
+    pub(crate) fn shortage(
         &self,
         cgroup: &StepCgroup,
         resources: &Resources,
         status: ExitStatus,
-    ) -> Option<OutOfMemory> {
+    ) -> Option<Shortage> {
         if cgroup.killed_for_memory() > 0 {
-            return Some(OutOfMemory::Limit {
+            return Some(Shortage::Limit {
                 limit: resources.memory,
                 peak: cgroup.peak_memory(),
             });
         }
+        if !status.success() && cgroup.was_refused_processes() {
+            let limit = resources.pids;
+            return Some(Shortage::Processes { limit });
+        }
         let before = (*self.killed_before.get()?)?;
         let killed = killed_on_machine()?.saturating_sub(before);
-        (status.shell_code() == KILLED && killed > 0).then_some(OutOfMemory::Machine { killed })
+        (status.shell_code() == KILLED && killed > 0).then_some(Shortage::Machine { killed })
     }
 }
 

@@ -39,7 +39,7 @@ mod tests {
             text: "RUN x".to_owned(),
             status: ExitStatus::Code(code),
             how: String::new(),
-            out_of_memory: None,
+            shortage: None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use super::init;
 use super::message::{self, Answer, Socket};
 use super::waiting::{self, Kind, Waiting, end_process};
 use crate::sys::{self, Cloned, SingleThreaded};
+
+/// A copy takes a millisecond. A template that is stopped or stuck must not stop a build, which can start its steps without.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a template is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +55,10 @@ impl Template {
         self.kind == kind
     }
 
-    /// A copy that waits for a step. `None` if the template could not be made, or is gone.
+    /// A copy that waits for a step. `None` if the template could not be made, is gone, or is not heard of: it is of no more use then.
     pub(super) fn copy(&self) -> Option<Waiting> {
         let (socket, theirs) = UnixStream::pair().ok()?;
+        self.socket.set_read_timeout(Some(PATIENCE)).ok()?;
         let ours = Socket(self.socket.as_fd());
         message::send(ours, &(), &[theirs.as_fd()]).ok()?;
         let (answer, mut fds) = message::receive::<Answer>(ours).ok()??;

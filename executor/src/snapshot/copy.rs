@@ -3,6 +3,7 @@
 //! What it changed shows in the objects' change times. A copy is dear, so a step leaves its own to whoever comes next: the step
 //! after it finds there what it needs but for layers that were made without a RUN, and they are added.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,8 @@ use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Draft, Owners, Stamps, scan_since};
 use kiln_image::tar::apply_changeset;
-use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, NodeRef, Tree};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::{dress, write_until};
 use crate::Services;
@@ -22,7 +24,7 @@ use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::rootfs::RootFs;
-use crate::sandbox::{Footing, Removals, RootSpec};
+use crate::sandbox::{Footing, Removals, RootSpec, Rung, seccomp};
 
 /// The directory of the root within its own scratch directory, where the sandbox puts aside what a step must not see.
 const ROOT: &str = "root";
@@ -38,7 +40,17 @@ pub(crate) struct Copy<'s> {
     scratch: ScratchDir,
     layers: Vec<DiffId>,
     before: Stamps,
+    names: Names,
     staging: LayerStaging<'s>,
+}
+
+/// What becomes of the several names that a layer gives to one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// They are names of one file: whoever answers the step's calls makes a copy before it is changed by one of them, as overlayfs does.
+    Together,
+    /// Each is a file of its own.
+    Apart,
 }
 
 /// Copies that ended steps left, with the layers that they are made of.
@@ -57,17 +69,19 @@ struct Kept {
 
 impl<'s> Copy<'s> {
     pub(super) fn prepare(
+        rung: Rung,
         root: &RootFs,
         services: &'s Services<'_>,
         task: &Task<'_>,
     ) -> Result<Self, Cause> {
+        let names = Names::possible(rung, services.store.root());
         let (scratch, seen) = match services.copies.take(&root.layers) {
             Some(kept) => {
                 let missing = &root.layers[kept.layers.len()..];
                 bring_up_to_date(kept.scratch.path(), missing, services, task)?;
                 (kept.scratch, kept.seen.filter(|_| missing.is_empty()))
             }
-            None => (copied(root, services, task)?, None),
+            None => (copied(names, root, services, task)?, None),
         };
         let directory = scratch.path().join(ROOT);
         let metadata = root.tree(&services.layers, task)?.root().metadata.clone();
@@ -81,6 +95,7 @@ impl<'s> Copy<'s> {
             scratch,
             layers: root.layers.clone(),
             before,
+            names,
             staging: services.store.layers().stage()?,
         })
     }
@@ -110,9 +125,13 @@ impl<'s> Copy<'s> {
         let (changeset, summary) = write_until(halt, draft, &contents, out, step)?;
         self.staging
             .commit(&summary.diff_id, &changeset, summary.size)?;
-        let is_as_seen = linked.is_empty();
+        let strangers = match self.names {
+            Names::Together => strangers(linked, &changeset, tree),
+            Names::Apart => linked.into_iter().map(|(path, _)| path).collect(),
+        };
+        let is_as_seen = strangers.is_empty();
         if !is_as_seen {
-            let apart = apart(linked, &changeset, tree);
+            let apart = apart(strangers, &changeset, tree);
             separate(&apart, &directory, services.footing)?;
         }
         self.layers.push(summary.diff_id);
@@ -127,6 +146,21 @@ impl<'s> Copy<'s> {
 
     fn directory(&self) -> PathBuf {
         self.scratch.path().join(ROOT)
+    }
+}
+
+impl Names {
+    /// What there can be in a directory.
+    fn possible(rung: Rung, directory: &Path) -> Self {
+        let is_dated = || {
+            let flags = AtFlags::empty();
+            let found = rustix::fs::statx(CWD, directory, flags, StatxFlags::BTIME);
+            found.is_ok_and(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0)
+        };
+        match !rung.has_namespaces() && seccomp::SUPPORTED && is_dated() {
+            true => Self::Together,
+            false => Self::Apart,
+        }
     }
 }
 
@@ -152,7 +186,12 @@ impl Copies {
 }
 
 /// A fresh copy of all layers.
-fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<ScratchDir, Cause> {
+fn copied(
+    names: Names,
+    root: &RootFs,
+    services: &Services<'_>,
+    task: &Task<'_>,
+) -> Result<ScratchDir, Cause> {
     // What has to be fetched is unpacked on the way, and then known, too.
     let stored = services.store.layers();
     let mut absent = root.layers.clone();
@@ -160,10 +199,17 @@ fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<Scr
     services.layers.unpack_all(&absent, task)?;
     let tree = root.tree(&services.layers, task)?;
     let contents = root.contents(&ImagePath::root(), &services.layers, task)?;
+    let mut groups = HashMap::new();
     let put = tree
         .walk(&ImagePath::root())
         .filter(|(path, _)| !path.is_root() && !is_kernels(path))
-        .map(|(path, found)| (path, Change::Put(single(found.node()))));
+        .map(|(path, found)| {
+            let node = match names {
+                Names::Together => numbered(found, &mut groups),
+                Names::Apart => single(found.node()),
+            };
+            (path, Change::Put(node))
+        });
     let changeset: Changeset = put.collect();
     let scratch = services.store.scratch_dir()?;
     let directory = scratch.path().join(ROOT);
@@ -172,6 +218,19 @@ fn copied(root: &RootFs, services: &Services<'_>, task: &Task<'_>) -> Result<Scr
     apply_changeset(&changeset, &contents, &directory, &options)
         .map_err(Cause::layer("copy", "of the image"))?;
     Ok(scratch)
+}
+
+/// An object with the number that its file has among all layers.
+fn numbered(found: NodeRef<'_>, groups: &mut HashMap<(u32, u64), u64>) -> Node {
+    let mut node = found.node();
+    if let Kind::File {
+        link: Some(link), ..
+    } = &mut node.kind
+    {
+        let next = groups.len() as u64;
+        *link = *groups.entry((found.layer, *link)).or_insert(next);
+    }
+    node
 }
 
 /// Adds layers to a copy that has all those before them.
@@ -198,8 +257,9 @@ fn bring_up_to_date(
     Ok(())
 }
 
-/// What a step has touched that has several names. One that it has but linked to shows here, though no layer has it for that.
-fn linked(draft: &Draft, directory: &Path) -> Result<Vec<ImagePath>, Cause> {
+/// What a step has touched that has several names, with the numbers of the files. One that it has but linked to shows here, though no layer
+/// has it for that.
+fn linked(draft: &Draft, directory: &Path) -> Result<Vec<(ImagePath, u64)>, Cause> {
     let mut linked = Vec::new();
     for (path, change) in draft.iter() {
         if change.node().is_none_or(Node::is_directory) {
@@ -207,11 +267,43 @@ fn linked(draft: &Draft, directory: &Path) -> Result<Vec<ImagePath>, Cause> {
         }
         let file = directory.join(OsStr::from_bytes(path.as_bytes()));
         let found = file.symlink_metadata();
-        if found.map_err(Cause::file("stat", &file))?.nlink() > 1 {
-            linked.push(path.clone());
+        let found = found.map_err(Cause::file("stat", &file))?;
+        if found.nlink() > 1 {
+            linked.push((path.clone(), found.ino()));
         }
     }
     Ok(linked)
+}
+
+/// Names of files whose names are not those that one layer gives to one file. A change of a file shows by all its names.
+fn strangers(
+    linked: Vec<(ImagePath, u64)>,
+    changeset: &Changeset,
+    before: &Tree,
+) -> Vec<ImagePath> {
+    let mut files: HashMap<u64, Vec<ImagePath>> = HashMap::new();
+    for (path, inode) in linked {
+        files.entry(inode).or_default().push(path);
+    }
+    let link = |kind: &Kind| match kind {
+        Kind::File { link, .. } => *link,
+        _ => None,
+    };
+    let group = |path: &ImagePath| match changeset.get(path) {
+        Some(change) => Some((None, link(&change.node()?.kind)?)),
+        None => {
+            let found = before.lookup(path)?;
+            Some((Some(found.layer), link(found.kind)?))
+        }
+    };
+    let mut strangers = Vec::new();
+    for paths in files.into_values() {
+        let first = group(&paths[0]);
+        if first.is_none() || paths.iter().any(|path| group(path) != first) {
+            strangers.extend(paths);
+        }
+    }
+    strangers
 }
 
 /// The same objects with one name each, and the directories that they are in, as they are after a step.
@@ -231,8 +323,8 @@ fn apart(linked: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Change
         .collect()
 }
 
-/// Makes objects of their own of the names that a step gave to one: links do not span layers, so the next step may change one name
-/// and no other (R-LAY-10).
+/// Makes objects of their own of names that a step gave to one: links do not span layers, and in a later step a change by one name is no change of
+/// the others (R-LAY-10).
 fn separate(apart: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
     let contents = DirContents::open(directory).map_err(Cause::file("open", directory))?;
     let options = footing.unpack_options(Removals::Ignore);

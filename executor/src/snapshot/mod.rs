@@ -51,7 +51,7 @@ impl<'s> Snapshot<'s> {
     ) -> Result<Self, Cause> {
         match way.overlay {
             true => Overlay::prepare(root, services, task).map(Self::Overlay),
-            false => Copy::prepare(root, services, task).map(Self::Copy),
+            false => Copy::prepare(way.rung, root, services, task).map(Self::Copy),
         }
     }
 

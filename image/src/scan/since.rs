@@ -2,13 +2,14 @@
 //!
 //! For root filesystems that are copies, where no overlay says what a step did. A file's content, owner, mode, attributes and number
 //! of links can't change without its change time (`ctime`), which no program can set. So nothing is read but what has a new one.
-//! Except on tmpfs, where a page that was read through a shared mapping can be written to with no further fault, and so no new time.
+//! Except on tmpfs, where a page that was read through a shared mapping can be written to with no further fault, and so no new time: there files
+//! are not left out, and [`Draft::normalise`] compares what they contain.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Draft, Look, Marks, Owners, Scan, ScanError};
@@ -68,8 +69,18 @@ pub fn scan_since(
     before: &Stamps,
     owners: &Owners,
 ) -> Result<(Draft, Stamps), ScanError> {
+    scan_where(!is_on_tmpfs(directory), directory, before, owners)
+}
+
+fn scan_where(
+    contents_are_dated: bool,
+    directory: &Path,
+    before: &Stamps,
+    owners: &Owners,
+) -> Result<(Draft, Stamps), ScanError> {
     let mut scan = Scan::new(directory, Marks::None, owners)?;
     scan.look = Look::Since(before);
+    scan.contents_are_dated = contents_are_dated;
     scan.read()?;
     let removed: Vec<ImagePath> = scan.removed(before).cloned().collect();
     let mut changes = scan.changes;
@@ -82,9 +93,12 @@ impl Scan<'_> {
     /// Whether an object is not to be read.
     pub(super) fn is_left_out(&mut self, path: &ImagePath, stat: &Stat) -> bool {
         let stamp = Stamp::of(stat);
+        let has_content =
+            stat.st_size > 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let is_dated = self.contents_are_dated || !has_content;
         let left_out = match self.look {
             Look::Everything => return false,
-            Look::Since(before) => before.objects.get(path) == Some(&stamp),
+            Look::Since(before) => is_dated && before.objects.get(path) == Some(&stamp),
             Look::Stamps => true,
         };
         self.seen.objects.insert(path.clone(), stamp);
@@ -111,6 +125,13 @@ impl Stamp {
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
+}
+
+/// `TMPFS_MAGIC` of `linux/magic.h`.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
+fn is_on_tmpfs(directory: &Path) -> bool {
+    rustix::fs::statfs(directory).is_ok_and(|found| found.f_type == TMPFS)
 }
 
 /// The time that a change below this directory has now, at least.
@@ -152,11 +173,11 @@ mod tests {
         let mut before = Stamps::default();
         for (name, expected) in [("one", 3), ("two", 2), ("three", 2)] {
             fs::write(dir.path().join(name), "").unwrap();
-            let (draft, seen) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            let (draft, seen) = scan_where(true, dir.path(), &before, &Owners::Own).unwrap();
             assert_eq!(draft.iter().count(), expected, "{name}");
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
             before = seen.again(dir.path()).unwrap();
-            let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            let (draft, _) = scan_where(true, dir.path(), &before, &Owners::Own).unwrap();
             assert_eq!(draft.iter().count(), 0);
         }
     }
@@ -171,9 +192,22 @@ mod tests {
             let before = Stamps::take(dir.path()).unwrap();
             fs::remove_file(&file).unwrap();
             fs::write(&file, "y").unwrap();
-            let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+            let (draft, _) = scan_where(true, dir.path(), &before, &Owners::Own).unwrap();
             let changed: Vec<_> = draft.iter().map(|(path, _)| path.to_string()).collect();
             assert_eq!(changed, ["", "file"]);
+        }
+    }
+
+    #[test]
+    fn where_contents_are_not_dated_no_file_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        fs::write(dir.path().join("empty"), "").unwrap();
+        let before = Stamps::take(dir.path()).unwrap();
+        for (dated, expected) in [(true, &[][..]), (false, &["file"])] {
+            let (draft, _) = scan_where(dated, dir.path(), &before, &Owners::Own).unwrap();
+            let named: Vec<_> = draft.iter().map(|(path, _)| path.to_string()).collect();
+            assert_eq!(named, expected);
         }
     }
 
@@ -187,7 +221,7 @@ mod tests {
         }
         let before = Stamps::take(dir.path()).unwrap();
         assert!(
-            scan_since(dir.path(), &before, &Owners::Own)
+            scan_where(true, dir.path(), &before, &Owners::Own)
                 .unwrap()
                 .0
                 .is_empty()
@@ -197,7 +231,7 @@ mod tests {
         fs::set_permissions(path("mode"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::remove_file(path("d/gone")).unwrap();
         symlink("same", path("new")).unwrap();
-        let (draft, _) = scan_since(dir.path(), &before, &Owners::Own).unwrap();
+        let (draft, _) = scan_where(true, dir.path(), &before, &Owners::Own).unwrap();
         let listing: Vec<String> = draft
             .iter()
             .map(|(path, change)| match change {

@@ -7,7 +7,7 @@ use super::call::How;
 use super::caller::Answered;
 use super::mounted::Subject;
 use super::*;
-use rustix::fs::{Gid, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{Gid, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,15 +20,25 @@ pub(super) struct Moment(i64, i64);
 const UNFINISHED: &str = ".kiln-copied-up";
 
 impl Moment {
+    /// What is made from now on in this root has no earlier one. Filesystems may be ahead of the coarse clock.
     pub(super) fn now() -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        Self(now.tv_sec, now.tv_nsec)
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let made = rustix::fs::open("/", flags, Mode::RUSR | Mode::WUSR)
+            .and_then(|file| rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME));
+        made.ok().and_then(|made| Self::in_statx(&made)).unwrap_or_else(|| {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+            Self(now.tv_sec, now.tv_nsec)
+        })
     }
 
     /// When something was made, if its filesystem knows.
     fn of(path: &[u8]) -> Option<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let found = rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::BTIME).ok()?;
+        Self::in_statx(&found)
+    }
+
+    fn in_statx(found: &Statx) -> Option<Self> {
         let made = found.stx_btime;
         let known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
         known.then_some(Self(made.tv_sec, made.tv_nsec.into()))

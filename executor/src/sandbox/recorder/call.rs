@@ -417,6 +417,19 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Whether nothing is changed or shown that is recorded, so that it is root's to do.
+    pub(super) const fn only_reads(&self) -> bool {
+        const CHANGES: i32 =
+            libc::O_CREAT | TEMPORARY | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
+        match self {
+            Self::Open { flags, .. } => *flags & CHANGES == 0,
+            Self::Access { .. } | Self::Enter { .. } | Self::ReadLink { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Links are followed by linkat(2) only where it is said so.
 const fn link_source(at: &At, flags: i32) -> At {
     At {
@@ -463,7 +476,7 @@ type Wanted = (i64, Option<(usize, u32)>);
 /// The calls that the recorder answers.
 pub(in crate::sandbox) fn wanted(scope: Scope) -> Vec<Wanted> {
     match scope {
-        Scope::Everything { reads } => all(reads),
+        Scope::Everything => all(),
         Scope::Devices { looks } => devices(looks),
     }
 }
@@ -502,26 +515,14 @@ fn old_looks() -> Vec<i64> {
     Vec::new()
 }
 
-fn all(reads: bool) -> Vec<Wanted> {
-    // A file that is only read is nobody's to record.
-    let writes = libc::O_CREAT | TEMPORARY | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
-    let unless_all = |asked: Option<(usize, u32)>| asked.filter(|_| !reads);
-    let writes = |argument| unless_all(Some((argument, writes.cast_unsigned())));
-    let asks_for_writing = |argument| unless_all(Some((argument, libc::W_OK.cast_unsigned())));
-    let mut calls = vec![
-        (libc::SYS_openat, writes(2)),
-        (libc::SYS_faccessat, asks_for_writing(2)),
-        (libc::SYS_faccessat2, asks_for_writing(2)),
-        (
-            libc::SYS_utimensat,
-            unless_all(Some((3, libc::AT_SYMLINK_NOFOLLOW.cast_unsigned()))),
-        ),
-    ];
+fn all() -> Vec<Wanted> {
+    let mut calls = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        calls.push((libc::SYS_open, writes(1)));
-        calls.push((libc::SYS_access, asks_for_writing(1)));
         let old = [
+            libc::SYS_open,
+            libc::SYS_access,
+            libc::SYS_readlink,
             libc::SYS_chown,
             libc::SYS_lchown,
             libc::SYS_stat,
@@ -540,6 +541,12 @@ fn all(reads: bool) -> Vec<Wanted> {
         calls.extend(old.map(|call| (call, None)));
     }
     let files = [
+        libc::SYS_openat,
+        libc::SYS_faccessat,
+        libc::SYS_faccessat2,
+        libc::SYS_utimensat,
+        libc::SYS_chdir,
+        libc::SYS_readlinkat,
         libc::SYS_fchown,
         libc::SYS_fchownat,
         libc::SYS_fstat,
@@ -566,11 +573,6 @@ fn all(reads: bool) -> Vec<Wanted> {
         libc::SYS_fgetxattr,
     ];
     calls.extend(LISTS.map(|call| (call, None)));
-    if reads {
-        calls.extend([(libc::SYS_chdir, None), (libc::SYS_readlinkat, None)]);
-        #[cfg(target_arch = "x86_64")]
-        calls.push((libc::SYS_readlink, None));
-    }
     let identity = [
         libc::SYS_getuid,
         libc::SYS_geteuid,

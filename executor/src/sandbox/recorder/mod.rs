@@ -56,8 +56,8 @@ pub(super) use call::wanted;
 /// What there is to record of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Owners, devices and identities. `reads`: and whether a user may read what they read ([`way`]).
-    Everything { reads: bool },
+    /// Owners, devices and identities, and what these may do ([`permission`]).
+    Everything,
     /// Device nodes alone ([`device`]). `looks`: and that they look like some.
     Devices { looks: bool },
 }
@@ -66,9 +66,7 @@ impl Scope {
     /// `None` where the kernel does it all.
     pub(super) const fn of(spec: &SandboxSpec) -> Option<Self> {
         match spec.rung {
-            rung if rung.records_owners() => Some(Self::Everything {
-                reads: spec.user.uid != 0,
-            }),
+            rung if rung.records_owners() => Some(Self::Everything),
             rung if rung.records_devices() => Some(Self::Devices {
                 looks: spec.has_devices,
             }),
@@ -156,7 +154,7 @@ impl Recorder {
     /// Waits for its end, which comes with the step's. `None` if owners were not to be recorded.
     pub(super) fn finish(self) -> Option<Captured> {
         let captured = self.thread.join().unwrap_or_default();
-        matches!(self.scope, Scope::Everything { .. }).then_some(captured)
+        matches!(self.scope, Scope::Everything).then_some(captured)
     }
 }
 
@@ -270,6 +268,7 @@ impl Server {
             Call::Control { option, value } => self.control(&caller, option, value),
             Call::SetCapabilities { sets } => self.set_capabilities(&caller, sets),
             Call::Limits { resource, out } => limits(&caller, resource, out),
+            call if call.only_reads() && self.identity(&caller).is_root() => Ok(Reply::Continue),
             call => self
                 .take_root_of(&caller)
                 .and_then(|()| self.file_call(&caller, call)),
@@ -295,7 +294,7 @@ impl Server {
     }
 
     fn file_call(&mut self, caller: &Caller<'_>, call: Call) -> Answered<Reply> {
-        if self.scope == (Scope::Everything { reads: true }) {
+        if self.scope == Scope::Everything {
             self.check_ways(caller, &call)?;
         }
         match call {
@@ -374,7 +373,7 @@ impl Server {
         let Ok(mut stat) = sys::stat_of(object.as_raw_fd()) else {
             return Ok(Reply::Continue);
         };
-        if matches!(self.scope, Scope::Everything { .. }) {
+        if matches!(self.scope, Scope::Everything) {
             (stat.st_uid, stat.st_gid) = (record.uid, record.gid);
         }
         if let Some(device) = record.device {
@@ -398,7 +397,7 @@ impl Server {
         let Ok(mut statx) = sys::statx_of(object.as_raw_fd(), flags, mask) else {
             return Ok(Reply::Continue);
         };
-        if matches!(self.scope, Scope::Everything { .. }) {
+        if matches!(self.scope, Scope::Everything) {
             (statx.stx_uid, statx.stx_gid) = (record.uid, record.gid);
         }
         if let Some(device) = record.device {
@@ -426,7 +425,7 @@ impl Server {
 
     /// Whether its owner has no id here, as that of `/proc`, `/sys` and the machine's devices: for the step that is root.
     fn is_foreign(&self, object: &OwnedFd) -> bool {
-        matches!(self.scope, Scope::Everything { .. })
+        matches!(self.scope, Scope::Everything)
             && rustix::fs::fstat(object).is_ok_and(|stat| stat.st_uid != 0 || stat.st_gid != 0)
     }
 
@@ -557,8 +556,8 @@ impl Server {
     ) -> Answered<Reply> {
         let (number, device) = (device, device::device(mode, device));
         let device = match (self.scope, device) {
-            (Scope::Everything { .. }, Some(device)) => device,
-            (Scope::Everything { .. }, None) => {
+            (Scope::Everything, Some(device)) => device,
+            (Scope::Everything, None) => {
                 return self.make_plain_node(caller, at, mode, number);
             }
             (Scope::Devices { .. }, Some(device)) => {

@@ -1,14 +1,12 @@
 //! What a process may do that believes to be a user: the mode bits and owners as the kernel checks them for real users.
 //!
-//! Checked is what changes a tree: making, removing, renaming and linking in a directory, opening a file to write, changing a mode, and
-//! access(2) for writing. Reading and searching are checked as well in a step that begins as a user ([`super::way`]); of one that
-//! begins as root, who may read all, each open(2) would have to be asked about for the sake of those it becomes. What is wrong with a call
-//! for other reasons is the kernel's to tell.
+//! Checked is what changes a tree: making, removing, renaming and linking in a directory, opening a file to write, changing a mode; and reading,
+//! and searching on the way ([`super::way`]). What is wrong with a call for other reasons is the kernel's to tell.
 
 use super::call::At;
 use super::caller::{Answered, Caller};
 use super::identity::Identity;
-use super::{Scope, Server, TEMPORARY, access_list};
+use super::{Server, TEMPORARY, access_list};
 use crate::sys::Reply;
 use kiln_image::acl::Visitor;
 use nix::libc;
@@ -108,8 +106,7 @@ impl Server {
             && let Ok(object) = caller.place(at)?.open()
         {
             let wanted = mode.cast_unsigned() & 7;
-            let checked = if self.checks_reading() { 7 } else { WRITE };
-            self.check(&who, &object, wanted & checked)?;
+            self.check(&who, &object, wanted)?;
         }
         Ok(Reply::Continue)
     }
@@ -125,14 +122,7 @@ impl Server {
 
     /// execve(2).
     pub(super) fn check_program(&self, who: &Identity, program: &OwnedFd) -> Answered<()> {
-        match self.checks_reading() && !who.is_root() {
-            true => self.check(who, program, SEARCH), // to execute is the same bit
-            false => Ok(()),
-        }
-    }
-
-    pub(super) fn checks_reading(&self) -> bool {
-        self.scope == (Scope::Everything { reads: true })
+        self.check(who, program, SEARCH) // to execute is the same bit
     }
 
     /// setxattr(2), removexattr(2): attributes of users are for who may write, access lists for who owns, others for root.
@@ -169,8 +159,7 @@ impl Server {
         if flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC) != 0 {
             wanted |= WRITE;
         }
-        let reads = flags & (libc::O_WRONLY | libc::O_PATH) == 0;
-        if reads && self.checks_reading() {
+        if flags & (libc::O_WRONLY | libc::O_PATH) == 0 {
             wanted |= READ;
         }
         if who.is_root() || wanted == 0 || flags & (libc::O_EXCL | TEMPORARY) != 0 {

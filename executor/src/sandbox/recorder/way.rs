@@ -1,10 +1,10 @@
 //! The way to what a user asks for: each directory on it they must be allowed to search.
 //!
-//! That is asked of the directories that a thing is in after all links, and of those on the way to it as far as the path says which. Where a path begins
+//! That is asked of the directories that a thing is in after all links, and of those that the path goes through before. Where a path begins
 //! at a directory that the caller has got to already, what is above that doesn't count.
 
 use super::call::{At, Call};
-use super::caller::{Answered, Caller};
+use super::caller::{Answered, Caller, Place};
 use super::identity::Identity;
 use super::permission::SEARCH;
 use super::{Mode, OFlags, OwnedFd, Server};
@@ -34,7 +34,13 @@ impl Server {
         }
         let place = caller.place(at)?;
         let base = place.base().and_then(|base| self.book.path(base));
-        let Some(parent) = place.open_parent().ok().and_then(|it| self.book.path(&it)) else {
+        let parent = place.open_parent();
+        let parent = parent.ok().and_then(|it| self.book.path(&it));
+        let directories = directories(path.as_bytes());
+        if !directories.is_empty() && !is_direct(base.as_deref(), directories, parent.as_deref()) {
+            self.check_through(who, &place, base.as_deref(), directories)?;
+        }
+        let Some(parent) = parent else {
             return Ok(());
         };
         self.check_all(who, base.as_deref(), &parent)?;
@@ -42,6 +48,28 @@ impl Server {
             Some(object) => self.check_behind_link(who, &object, &parent),
             None => Ok(()),
         }
+    }
+
+    /// Checks each directory that a path names: `..` and links lead away from where it has been.
+    fn check_through(
+        &self,
+        who: &Identity,
+        place: &Place,
+        base: Option<&[u8]>,
+        directories: &[u8],
+    ) -> Answered<()> {
+        let ends = (1..=directories.len())
+            .filter(|end| *end == directories.len() || directories[*end] == b'/');
+        for end in ends {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened =
+                rustix::fs::openat(place.directory(), &directories[..end], flags, Mode::empty());
+            let Some(through) = opened.ok().and_then(|it| self.book.path(&it)) else {
+                return Ok(()); // the kernel tells what is wrong with it
+            };
+            self.check_all(who, base, &through)?;
+        }
+        Ok(())
     }
 
     /// A link at the end leads to another directory.
@@ -79,6 +107,22 @@ impl Server {
     }
 }
 
+/// What a path says of where its last component is.
+fn directories(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/');
+    let last = &path[..end.map_or(0, |end| end + 1)];
+    let slash = last.iter().rposition(|byte| *byte == b'/');
+    &last[..slash.unwrap_or(0)]
+}
+
+/// Whether directories that a path names, from `base` if it is relative, are those above `parent` and no others.
+fn is_direct(base: Option<&[u8]>, directories: &[u8], parent: Option<&[u8]>) -> bool {
+    let base = base.filter(|_| !directories.starts_with(b"/"));
+    let parts = |path| <[u8]>::split(path, |byte| *byte == b'/').filter(|part| !part.is_empty());
+    let named = parts(base.unwrap_or_default()).chain(parts(directories));
+    parent.is_some_and(|parent| named.eq(parts(parent)))
+}
+
 /// Whether a directory is another or below it.
 fn is_in(directory: &[u8], other: &[u8]) -> bool {
     let rest = directory.strip_prefix(other);
@@ -87,7 +131,38 @@ fn is_in(directory: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_in;
+    use super::{directories, is_direct, is_in};
+
+    #[test]
+    fn a_path_names_directories() {
+        for (path, expected) in [
+            ("/a/b/c", "/a/b"),
+            ("/a/b/c/", "/a/b"),
+            ("/a", ""),
+            ("a", ""),
+            ("a/../b", "a/.."),
+            ("/", ""),
+        ] {
+            assert_eq!(directories(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_way_is_direct_where_it_leads_down_alone() {
+        for (base, directories, parent, expected) in [
+            (None, "/a/b", Some("a/b"), true),
+            (None, "/a//b", Some("a/b"), true),
+            (None, "/a/..", Some(""), false),
+            (None, "/link", Some("target"), false),
+            (None, "/a/nothing", None, false),
+            (Some("x"), "a", Some("x/a"), true),
+            (Some("x"), "..", Some(""), false),
+        ] {
+            let base = base.map(str::as_bytes);
+            let found = is_direct(base, directories.as_bytes(), parent.map(str::as_bytes));
+            assert_eq!(found, expected, "{base:?} {directories}");
+        }
+    }
 
     #[test]
     fn a_directory_is_in_itself_and_those_above() {

@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn whatever_changes_attributes_is_sent_on_all_architectures() {
         let filters = [
-            notifying(Scope::Everything { reads: false }),
+            notifying(Scope::Everything),
             notifying(Scope::Devices { looks: true }),
             asking(),
         ];
