@@ -519,9 +519,7 @@ impl BuildError {
         let mut diagnostic = Diagnostic::error(self.cause.code(), self.cause.to_string(), span);
         diagnostic.label = self.place.clone();
         match &*self.cause {
-            Cause::Run {
-                how, shortage, ..
-            } => {
+            Cause::Run { how, shortage, .. } => {
                 let shortage = shortage.map(|what| what.to_string());
                 diagnostic.notes.extend(shortage);
                 diagnostic = diagnostic.note(how.clone());

@@ -76,6 +76,7 @@ const CASES: &[Case] = cases![
     sandbox_keeps_dev_proc_sys,
     sandbox_refuses_a_proc_that_is_a_link,
     sandbox_binds_and_tmpfs,
+    sandbox_tmpfs_has_the_mode_of_what_it_hides,
     sandbox_binds_never_follow_links_out,
     sandbox_writes_to_upper_only,
     sandbox_runs_in_a_plain_directory,
@@ -1210,8 +1211,8 @@ fn sandbox_removes_mount_points_it_made() {
         spec.mounts.push(hosts());
         let kind = MountKind::File { contents: b"s3cret".to_vec(), mode: 0o400, uid: 0, gid: 0 };
         spec.mounts.push(MountSpec { target: "/run/secrets/token".into(), kind });
-        spec.mounts.push(MountSpec { target: "/cache".into(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } });
-        spec.mounts.push(MountSpec { target: "/run/filled/mount".into(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } });
+        spec.mounts.push(MountSpec { target: "/cache".into(), kind: MountKind::Tmpfs { size: None, mode: Some(0o1777) } });
+        spec.mounts.push(MountSpec { target: "/run/filled/mount".into(), kind: MountKind::Tmpfs { size: None, mode: Some(0o1777) } });
     });
     prints(&ran, "");
     assert_eq!(
@@ -1259,7 +1260,7 @@ fn sandbox_binds_and_tmpfs() {
         spec.mounts.push(MountSpec::bind(&shared, "/rw", true));
         spec.mounts.push(MountSpec::bind(&read, "/ro", false));
         spec.mounts.push(MountSpec::bind(read.join("in"), "/one", false));
-        spec.mounts.push(MountSpec { target: "/t".into(), kind: MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1770 } });
+        spec.mounts.push(MountSpec { target: "/t".into(), kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o1770) } });
     });
     let end = match rung() {
         Rung::Chroot => "", // a directory, without a limit
@@ -1280,6 +1281,27 @@ fn sandbox_binds_and_tmpfs() {
     );
     assert_eq!(fs::read_to_string(shared.join("out")).unwrap(), "out\n");
     assert_eq!(image.changes(), [""; 0]);
+}
+
+/// R-MNT-12, and as runc has it where there is a directory already.
+fn sandbox_tmpfs_has_the_mode_of_what_it_hides() {
+    let image = Image::new();
+    let hidden = image.lower("hidden");
+    fs::create_dir(&hidden).unwrap();
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o2750)).unwrap();
+    let ran = image.shell_with("stat -c '%a %u' /hidden /new", |spec| {
+        for target in ["/hidden", "/new"] {
+            let kind = MountKind::Tmpfs {
+                size: None,
+                mode: None,
+            };
+            spec.mounts.push(MountSpec {
+                target: target.into(),
+                kind,
+            });
+        }
+    });
+    assert_eq!(ran.output, "2750 0\n1777 0\n");
 }
 
 fn sandbox_binds_never_follow_links_out() {

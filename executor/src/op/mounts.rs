@@ -347,7 +347,7 @@ impl Mounts {
                 target: tmpfs.target.clone(),
                 kind: MountKind::Tmpfs {
                     size: tmpfs.size,
-                    mode: MODE,
+                    mode: None,
                 },
             });
             return Ok(());

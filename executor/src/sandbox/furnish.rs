@@ -6,7 +6,7 @@
 
 use super::broker;
 use super::error::Failure;
-use super::mounts::{self, NODES};
+use super::mounts::{self, NODES, TMPFS_MODE, mode_from_below};
 use super::root::{Missing, Root, open_inside};
 use super::stub::{self, StubKind, Stubs};
 use super::{MountKind, MountSpec, SandboxSpec};
@@ -100,7 +100,8 @@ impl Furnishing {
             let target = mount.target.as_str();
             let failed = |cause| not_mounted(target, cause);
             furnishing.forget_directory_of(target);
-            let (made, home, kind) = furnishing.piece(mount, &written).map_err(failed)?;
+            let mode = mode_from_below(mount, &root);
+            let (made, home, kind) = furnishing.piece(mount, mode, &written).map_err(failed)?;
             let place = furnishing.mount_point(&root, target, kind)?;
             furnishing.put(&place, &made, home).map_err(failed)?;
         }
@@ -157,16 +158,19 @@ impl Furnishing {
         }
     }
 
-    /// One mount's contents, where they are to go afterwards, if anywhere, and the kind of place they need. The sources that any mount of
-    /// the step lets it write to are `written`.
+    /// One mount's contents, where they are to go afterwards, if anywhere, and the kind of place they need. One without a mode has that of what
+    /// is `below`. The sources that any mount of the step lets it write to are `written`.
     fn piece(
         &mut self,
         mount: &MountSpec,
+        below: Option<Mode>,
         written: &[&Path],
     ) -> Result<(PathBuf, Option<PathBuf>, StubKind)> {
         Ok(match &mount.kind {
             MountKind::Tmpfs { mode, .. } => {
-                (self.new_directory(*mode)?, None, StubKind::Directory)
+                let mode = mode.or(below.map(Mode::as_raw_mode));
+                let made = self.new_directory(mode.unwrap_or(TMPFS_MODE))?;
+                (made, None, StubKind::Directory)
             }
             MountKind::File {
                 contents,

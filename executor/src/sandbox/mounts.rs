@@ -324,14 +324,38 @@ fn asked(
             stubs.remember_made(path);
         }
     }
+    let mode = mode_from_below(spec, root);
     let target = root
         .open_or_make(&spec.target, Missing::Stub(*kind, stubs))
         .map_err(|error| Failure::mount_point(&spec.target, error.to_string()))?;
     check_kinds(&spec.target, *kind, &target)?;
-    attach(mounted, &target, &spec.target).map_err(|cause| Failure::Setup {
+    let attached = set_mode(mounted, mode).and_then(|()| attach(mounted, &target, &spec.target));
+    attached.map_err(|cause| Failure::Setup {
         stage: Action::Asked(spec).to_string(),
         cause,
     })
+}
+
+/// The mode that a tmpfs takes from the directory that is there already, as runc has it.
+pub(super) fn mode_from_below(spec: &MountSpec, root: &Root) -> Option<Mode> {
+    match spec.kind {
+        MountKind::Tmpfs { mode: None, .. } => {
+            let stat = rustix::fs::fstat(root.open(&spec.target).ok()?).ok()?;
+            Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
+        }
+        _ => None,
+    }
+}
+
+/// Of a filesystem that is attached nowhere yet.
+fn set_mode(mounted: &OwnedFd, mode: Option<Mode>) -> Result<()> {
+    let Some(mode) = mode else {
+        return Ok(());
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(mounted, ".", flags, Mode::empty());
+    let set = top.and_then(|top| rustix::fs::fchmod(top, mode));
+    set.call("fchmod", || "tmpfs".into())
 }
 
 /// A directory is mounted on a directory only, and a file on what is none.
@@ -365,6 +389,9 @@ fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKin
     sys::mount_setattr(&copy, attributes, Reach::Tree)?;
     Ok((copy, kind))
 }
+
+/// Of a tmpfs where nothing says another (R-MNT-12).
+pub(super) const TMPFS_MODE: u32 = 0o1777;
 
 fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
     let mut options = vec![("mode", format!("{mode:o}"))];
@@ -409,9 +436,8 @@ impl Workshop {
                     inside,
                     writable,
                 } => bind(source, inside, *writable),
-                MountKind::Tmpfs { size, mode } => {
-                    tmpfs(*size, *mode).map(|mounted| (mounted, StubKind::Directory))
-                }
+                MountKind::Tmpfs { size, mode } => tmpfs(*size, mode.unwrap_or(TMPFS_MODE))
+                    .map(|mounted| (mounted, StubKind::Directory)),
                 MountKind::File { .. } => Ok((self.next_file(), StubKind::File)),
             };
             self.sources.push_back(source);

@@ -183,8 +183,8 @@ pub enum MountKind {
     Tmpfs {
         /// Limit in bytes; the kernel's default is half of the memory.
         size: Option<u64>,
-        /// Permission bits of its root, usually 0o1777.
-        mode: u32,
+        /// Permission bits of its root; if none are said, those of the directory that it is mounted on, or 0o1777 where there was none.
+        mode: Option<u32>,
     },
     /// A file in memory that the step can only read: `/etc/hosts`, `/etc/resolv.conf`, secrets. It never touches a disk.
     File {

@@ -406,7 +406,7 @@ impl Ran {
 pub(crate) fn tmpfs(target: &str) -> MountSpec {
     let kind = MountKind::Tmpfs {
         size: None,
-        mode: 0o1777,
+        mode: Some(0o1777),
     };
     MountSpec {
         target: target.into(),

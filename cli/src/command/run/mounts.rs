@@ -143,7 +143,7 @@ impl Mount {
                 target: target.clone(),
                 kind: MountKind::Tmpfs {
                     size: *size,
-                    mode: *mode,
+                    mode: Some(*mode),
                 },
             }),
         }
@@ -159,7 +159,7 @@ pub(super) fn mounts_of_step(step: &FailedStep) -> Vec<MountSpec> {
         target: target.clone(),
         kind: MountKind::Tmpfs {
             size: *size,
-            mode: TMPFS_MODE,
+            mode: None,
         },
     });
     files.chain(tmpfs).collect()

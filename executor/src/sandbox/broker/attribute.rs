@@ -33,7 +33,12 @@ impl Broker {
         let change = request.read(
             |address| caller.string(address),
             |address, buffer| caller.read(address, buffer),
-        )?;
+        );
+        let change = change.map_err(|errno| match errno {
+            // Of somebody who can't be looked into. Many programs do without.
+            libc::EPERM | libc::EACCES => libc::ENOTSUP,
+            errno => errno,
+        })?;
         change.check()?;
         let object = match of {
             Changed::Open(fd) => caller

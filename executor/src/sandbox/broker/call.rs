@@ -100,6 +100,8 @@ pub(super) enum How {
     Make,
     /// A name goes away, or is taken from what has it.
     Remove,
+    /// What has the name gets another for it.
+    Move,
     /// Mode, owner or times.
     Alter,
     /// Nothing yet: it gets another name.
@@ -248,18 +250,16 @@ impl Call {
             uid: word(n),
             gid: word(n + 1),
         };
-        let rename = |from, to| {
-            let remove = |at| Change {
-                at,
-                how: How::Remove,
-            };
-            Self::Change(remove(from), Some(remove(to)))
+        let rename = |from, to, exchanged: bool| {
+            let (given, taken) = (How::Move, if exchanged { How::Move } else { How::Remove });
+            let change = |at, how| Change { at, how };
+            Self::Change(change(from, given), Some(change(to, taken)))
         };
         #[cfg(target_arch = "x86_64")]
         match note.call {
             libc::SYS_mkdir => return Some(one(How::Make, here(0, false))),
             libc::SYS_rmdir | libc::SYS_unlink => return Some(one(How::Remove, here(0, false))),
-            libc::SYS_rename => return Some(rename(here(0, false), here(1, false))),
+            libc::SYS_rename => return Some(rename(here(0, false), here(1, false), false)),
             libc::SYS_link => {
                 let (at, to) = (here(0, false), here(1, false));
                 let from = Change { at, how: How::Keep };
@@ -293,7 +293,11 @@ impl Call {
         Some(match note.call {
             libc::SYS_mkdirat => one(How::Make, at(0, false)),
             libc::SYS_unlinkat => one(How::Remove, at(0, false)),
-            libc::SYS_renameat | libc::SYS_renameat2 => rename(at(0, false), at(2, false)),
+            libc::SYS_renameat => rename(at(0, false), at(2, false), false),
+            libc::SYS_renameat2 => {
+                let exchanged = word(4) & libc::RENAME_EXCHANGE != 0;
+                rename(at(0, false), at(2, false), exchanged)
+            }
             libc::SYS_fchmodat => alter(at(0, true), Alteration::Mode(word(2))),
             libc::SYS_fchmodat2 => alter(at(0, follows(3)), Alteration::Mode(word(2))),
             libc::SYS_fchownat => alter(at(0, follows(4)), owner(2)),

@@ -21,6 +21,11 @@ impl Guise {
         }
     }
 
+    /// Who that is, if it is known.
+    pub(super) fn worn(&self) -> Option<Who> {
+        self.worn.clone()
+    }
+
     /// Takes away from this process what its step hasn't got either.
     pub(super) fn limit(capabilities: CapabilitySet) -> rustix::io::Result<()> {
         let held = rustix::thread::capabilities(None)?;

@@ -361,11 +361,27 @@ impl Broker {
         }
     }
 
-    /// Whether the caller's root is the step's, and not one that it has made itself.
-    fn shares_root(&self, caller: &Caller<'_>) -> bool {
+    /// Whether the caller's root is the step's, and not one that it has made itself. For another user's, it takes being that user.
+    fn shares_root(&mut self, caller: &Caller<'_>) -> bool {
         let path = format!("{}/root", caller.note.thread);
-        rustix::fs::statat(caller.proc, path, AtFlags::empty())
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.root)
+        let look = || rustix::fs::statat(caller.proc, &path, AtFlags::empty());
+        let found = match look() {
+            Err(Errno::ACCESS | Errno::PERM) => {
+                let Ok(status) = caller.status() else {
+                    return false;
+                };
+                let before = self.guise.worn();
+                let worn = self.guise.wear(&status.who);
+                let found = worn.is_ok().then(look);
+                let back = before.map(|before| self.guise.wear(&before));
+                match (found, back) {
+                    (Some(found), Some(Ok(()))) => found,
+                    _ => return false,
+                }
+            }
+            found => found,
+        };
+        found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.root)
     }
 
     /// A link that leads to `/proc`, `/dev` or `/sys` makes its name one to look out for.

@@ -166,7 +166,7 @@ impl Mounts {
     /// The one that a change is in: a name is its directory's.
     fn concerned(&self, how: How, subject: &Subject) -> usize {
         match how {
-            How::Remove => self.around(above(&subject.path)),
+            How::Remove | How::Move => self.around(above(&subject.path)),
             _ => self.around(&subject.path),
         }
     }
@@ -175,7 +175,7 @@ impl Mounts {
     fn refusal(&self, how: How, subject: &Subject) -> Option<(i32, usize)> {
         let concerned = self.concerned(how, subject);
         let changes = match (how, subject.kind) {
-            (How::Remove, _) => true,
+            (How::Remove | How::Move, _) => true,
             (How::Keep, _) | (How::Make, Some(_)) | (How::Alter, None) => false,
             (How::Make, None) | (How::Alter, Some(_)) => true,
             (How::Write { makes }, None) => makes,
@@ -191,7 +191,7 @@ impl Mounts {
             .0
             .iter()
             .position(is_itself)
-            .filter(|_| how == How::Remove);
+            .filter(|_| matches!(how, How::Remove | How::Move));
         itself.map(|number| (libc::EBUSY, number))
     }
 
@@ -360,7 +360,7 @@ fn path_of(proc: &OwnedFd, object: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-fn above(path: &[u8]) -> &[u8] {
+pub(super) fn above(path: &[u8]) -> &[u8] {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     &path[..slash.unwrap_or(0)]
 }

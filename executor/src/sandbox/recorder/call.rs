@@ -112,10 +112,17 @@ pub(super) enum Call {
         option: i32,
         value: u64,
     },
+    /// capget(2); where it says of what, and where the sets go.
+    ShowCapabilities {
+        header: u64,
+        sets: u64,
+    },
     /// capset(2); where the sets are.
     SetCapabilities {
         sets: u64,
     },
+    /// chroot(2), for root.
+    ChangeRoot,
     /// A resource's limits are set, or written to `out`, or both.
     Limits {
         resource: u32,
@@ -372,7 +379,12 @@ impl Call {
                 option: int(0),
                 value: a[1],
             },
+            libc::SYS_capget => Self::ShowCapabilities {
+                header: a[0],
+                sets: a[1],
+            },
             libc::SYS_capset => Self::SetCapabilities { sets: a[1] },
+            libc::SYS_chroot => Self::ChangeRoot,
             libc::SYS_setrlimit => Self::Limits {
                 resource: id(0),
                 out: None,
@@ -564,7 +576,9 @@ fn all() -> Vec<Wanted> {
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_prctl,
+        libc::SYS_capget,
         libc::SYS_capset,
+        libc::SYS_chroot,
         libc::SYS_setrlimit,
         libc::SYS_getrlimit,
         libc::SYS_prlimit64,

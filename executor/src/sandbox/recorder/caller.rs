@@ -102,7 +102,7 @@ impl Caller<'_> {
     }
 
     /// The number that the step knows the caller's process by.
-    fn number_in_step(&self) -> Answered<u32> {
+    pub(super) fn number_in_step(&self) -> Answered<u32> {
         let status = self.status().ok_or(libc::ESRCH)?;
         if !sys::still_waits(self.listener, self.note.id) {
             return Err(libc::ESRCH); // it may be another's, see `place`

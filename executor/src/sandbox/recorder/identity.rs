@@ -139,6 +139,11 @@ impl Identity {
         self.rights.effective
     }
 
+    /// Whether it has these, or may take them.
+    pub(super) const fn may_have_rights(&self) -> bool {
+        self.rights.permitted
+    }
+
     /// Changes the users, and the rights with them.
     fn change_users(&mut self, change: impl FnOnce(&mut Ids, bool) -> Changed) -> Changed {
         let (before, privileged) = (self.user, self.is_root());

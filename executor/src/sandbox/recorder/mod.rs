@@ -266,7 +266,14 @@ impl Server {
         let replied = match call {
             Call::Identity(call) => self.identity_call(&caller, call),
             Call::Control { option, value } => self.control(&caller, option, value),
+            Call::ShowCapabilities { header, sets } => {
+                self.show_capabilities(&caller, header, sets)
+            }
             Call::SetCapabilities { sets } => self.set_capabilities(&caller, sets),
+            Call::ChangeRoot => match self.identity(&caller).is_root() {
+                true => Ok(Reply::Continue),
+                false => Err(libc::EPERM),
+            },
             Call::Limits { resource, out } => limits(&caller, resource, out),
             call if call.only_reads() && self.identity(&caller).is_root() => Ok(Reply::Continue),
             call => self
@@ -675,6 +682,26 @@ impl Server {
             self.change(caller, who)?;
         }
         Ok(Reply::Continue)
+    }
+
+    /// capget(2): who may have no rights has none. What others have is the kernel's to tell.
+    fn show_capabilities(&self, caller: &Caller<'_>, header: u64, sets: u64) -> Answered<Reply> {
+        /// Of `linux/capability.h`: with sets of 64 bits. Older programs ask for 32 of them.
+        const VERSIONS: [u32; 2] = [0x2007_1026, 0x2008_0522];
+        let mut words = [0; 8];
+        caller.read(header, &mut words)?;
+        let (words, _) = words.as_chunks::<4>();
+        let [version, process] = [words[0], words[1]].map(u32::from_ne_bytes);
+        let is_own = process == 0 || caller.number_in_step() == Ok(process);
+        if sets == 0
+            || !is_own
+            || !VERSIONS.contains(&version)
+            || self.identity(caller).may_have_rights()
+        {
+            return Ok(Reply::Continue);
+        }
+        caller.write(sets, &[0; 24])?;
+        Ok(Reply::Value(0))
     }
 
     /// capset(2). The kernel's own sets are not touched: what the step may do with files is the recorder's matter.
