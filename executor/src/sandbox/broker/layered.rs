@@ -5,7 +5,7 @@
 
 use super::call::How;
 use super::caller::Answered;
-use super::mounted::{Subject, above};
+use super::mounted::Subject;
 use super::*;
 use rustix::fs::{CWD, Gid, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags};
 use std::ffi::OsStr;
@@ -48,8 +48,7 @@ impl Moment {
 }
 
 impl Broker {
-    /// Before changes of `places`, each with the mount that it is in: the first is the root. A directory of a layer isn't renamed: who wants to move
-    /// it copies it, as everywhere.
+    /// Before changes of `places`, each with the mount that it is in: the first is the root.
     pub(super) fn be_layered(
         &mut self,
         caller: &Caller<'_>,
@@ -57,41 +56,13 @@ impl Broker {
     ) -> Answered<()> {
         for (how, subject, mount) in places {
             let changes = matches!(how, How::Write { .. } | How::Alter | How::Keep | How::Move);
-            let concerns = match subject.kind {
-                Some(FileType::RegularFile) => changes && subject.shared,
-                Some(FileType::Directory) => *how == How::Move,
-                _ => false,
-            };
-            let concerns = concerns && *mount == 0 && self.is_of_layer(&subject.path);
-            if !concerns || !self.shares_root(caller) {
-                continue;
+            let is_shared = subject.kind == Some(FileType::RegularFile) && subject.shared;
+            let concerns = *mount == 0 && changes && is_shared && self.is_of_layer(&subject.path);
+            if concerns && self.shares_root(caller) {
+                copy_up(&subject.path).map_err(Errno::raw_os_error)?;
             }
-            if subject.kind == Some(FileType::Directory) {
-                match self.may_change_names(caller, places)? {
-                    true => return Err(libc::EXDEV),
-                    false => return Ok(()), // the kernel refuses it for that
-                }
-            }
-            copy_up(&subject.path).map_err(Errno::raw_os_error)?;
         }
         Ok(())
-    }
-
-    /// Whether a caller may write to the directories that all this is in.
-    fn may_change_names(
-        &mut self,
-        caller: &Caller<'_>,
-        places: &[(How, Subject, usize)],
-    ) -> Answered<bool> {
-        self.guise.wear(&caller.status()?.who)?;
-        let access = Access::WRITE_OK | Access::EXEC_OK;
-        let may = places.iter().all(|(_, subject, _)| {
-            let directory = [above(&subject.path), b"/."].concat();
-            let asked = rustix::fs::accessat(CWD, &directory[..], access, AtFlags::EACCESS);
-            asked.is_ok()
-        });
-        self.guise.wear(&Who::default())?;
-        Ok(may)
     }
 
     fn is_of_layer(&self, path: &[u8]) -> bool {

@@ -360,7 +360,7 @@ fn path_of(proc: &OwnedFd, object: &OwnedFd) -> Option<Vec<u8>> {
     }
 }
 
-pub(super) fn above(path: &[u8]) -> &[u8] {
+fn above(path: &[u8]) -> &[u8] {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     &path[..slash.unwrap_or(0)]
 }
