@@ -304,7 +304,7 @@ fn prepare(
         stage("limit the capabilities", limited)?;
     }
     let scope = Scope::of(spec);
-    if let Some(scope @ Scope::Everything { .. }) = scope {
+    if let Some(scope @ Scope::Everything) = scope {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
         // answered only once kiln has been told of the listener: none may be made before.
         let listener = sys::load_seccomp_listener(&seccomp::notifying(scope));

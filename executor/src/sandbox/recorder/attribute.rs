@@ -22,7 +22,7 @@ impl Server {
         request: Request,
     ) -> Answered<Reply> {
         match self.scope {
-            Scope::Everything { .. } => self.change_as_believed(caller, at, request),
+            Scope::Everything => self.change_as_believed(caller, at, request),
             Scope::Devices { .. } => change_as_caller(caller, at, request),
         }
     }
