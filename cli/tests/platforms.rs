@@ -128,6 +128,28 @@ fn a_name_stands_for_all_platforms() {
     let layout = env.work().join("child.layout");
     let listed = &json(&layout.join("index.json"))["manifests"][0];
     assert_eq!(platforms(&blob(&layout, listed)), PLATFORMS);
+    // The index has an id of its own, which is what a build prints.
+    let index = env
+        .kiln(&["build", &all, "-q", "-t", "app", "."])
+        .succeeds();
+    let index = index.stdout.trim();
+    for id in [index, &index["sha256:".len()..][..12]] {
+        env.kiln(&["tag", id, "by-id"]).succeeds();
+        assert_eq!(count(&["images", "-q", "by-id"]), 3);
+        let shown = env.kiln(&["inspect", "--platform=linux/arm/v7", "-f={{.Variant}}", id]);
+        assert_eq!(shown.succeeds().stdout, "v7\n");
+    }
+    let removed = env.kiln(&["rmi", index]);
+    removed.fails_with(
+        1,
+        &format!(
+            "error[image]: `{index}` has names in several repositories: app:latest, by-id:latest"
+        ),
+    );
+    env.kiln(&["rmi", "app"]).succeeds();
+    let removed = env.kiln(&["rmi", index]).succeeds().stdout;
+    assert_eq!(removed.matches("Deleted").count(), 3, "{removed}");
+    env.kiln(&["build", &all, "-t", "app", "."]).succeeds();
     // All of it travels, and comes back as one index.
     env.kiln(&["tag", "app", "other:2"]).succeeds();
     env.kiln(&["save", "other:2", "-o", "saved.tar"]).succeeds();

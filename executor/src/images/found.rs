@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, Store, StoreError};
+use kiln_cache::{ImageRecord, ManifestRecord, NamedImages, Refs, Store, StoreError};
 use kiln_image::compress::{Compression, LayerFormat};
 use kiln_image::manifest::{manifest_json, parse_manifest};
 use kiln_image::media_type::MediaTypes;
@@ -287,8 +287,8 @@ pub fn find_for(
     let other = match by_name(None)? {
         Some(other) => other,
         None => {
-            let id = resolve_id(services, text)?;
-            by_id(services, id).map_err(BuildError::new)?
+            let found = by_digest(services, text, platform.unwrap_or(&host));
+            found.map_err(BuildError::new)?
         }
     };
     match platform {
@@ -302,6 +302,21 @@ pub fn find_for(
         }
         _ => Ok(other),
     }
+}
+
+/// The image with an id, or else that of an index, whose digest begins with `text`.
+fn by_digest(
+    services: &Services<'_>,
+    text: &str,
+    platform: &Platform,
+) -> Result<StoredImage, Cause> {
+    let ids = ids(services, text)?;
+    if ids.is_empty()
+        && let Some(image) = by_index(services, text, platform)?
+    {
+        return Ok(image);
+    }
+    by_id(services, one(&ids, text)?)
 }
 
 impl StoredImage {
@@ -327,36 +342,68 @@ fn by_id(services: &Services<'_>, id: Digest) -> Result<StoredImage, Cause> {
     open(services, None, record)
 }
 
-/// The id (config digest) that begins with `text`, with or without `sha256:`.
-pub fn resolve_id(services: &Services<'_>, text: &str) -> Result<Digest, BuildError> {
-    let not_found = || {
-        BuildError::new(Cause::Image(format!(
-            "there is no image `{text}` in the store"
-        )))
+/// The ids (digests of configs) that begin with `text`, with or without `sha256:`.
+fn ids(services: &Services<'_>, text: &str) -> Result<Vec<Digest>, Cause> {
+    let Some(beginning) = beginning_of_id(text) else {
+        return Ok(Vec::new());
     };
-    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-    if prefix.is_empty()
-        || !prefix
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    {
-        return Err(not_found());
-    }
-    let images = services.store.refs().images().map_err(BuildError::new)?;
-    let mut found: Vec<Digest> = images
-        .into_iter()
-        .map(|record| record.config)
-        .filter(|id| id.hex().starts_with(prefix))
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    match found[..] {
-        [id] => Ok(id),
-        [] => Err(not_found()),
-        _ => Err(BuildError::new(Cause::Image(format!(
+    let images = services.store.refs().images()?.into_iter();
+    let ids = images.map(|record| record.config);
+    Ok(ids.filter(|id| id.hex().starts_with(beginning)).collect())
+}
+
+/// What `text` says of a digest, if it can be one.
+fn beginning_of_id(text: &str) -> Option<&str> {
+    let beginning = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    Some(beginning).filter(|text| !text.is_empty() && text.bytes().all(is_hex))
+}
+
+/// The only one of those that `text` is the beginning of.
+fn one(digests: &[Digest], text: &str) -> Result<Digest, Cause> {
+    match digests {
+        [first, others @ ..] if others.iter().all(|other| other == first) => Ok(*first),
+        [] => Err(Cause::Image(format!(
+            "there is no image `{text}` in the store"
+        ))),
+        _ => Err(Cause::Image(format!(
             "several images have an id that begins with `{text}`"
-        )))),
+        ))),
     }
+}
+
+/// The names that stand for the index whose digest begins with `text`, if it has any.
+fn names_of_index(
+    services: &Services<'_>,
+    text: &str,
+) -> Result<Vec<(Reference, NamedImages)>, Cause> {
+    let Some(beginning) = beginning_of_id(text) else {
+        return Ok(Vec::new());
+    };
+    let index = |named: &NamedImages| named.index.as_ref().map(|index| index.digest);
+    let mut names = services.store.refs().list()?;
+    names.retain(|(_, named)| {
+        index(named).is_some_and(|digest| digest.hex().starts_with(beginning))
+    });
+    let digests: Vec<Digest> = names.iter().filter_map(|(_, named)| index(named)).collect();
+    if !digests.is_empty() {
+        one(&digests, text)?;
+    }
+    Ok(names)
+}
+
+/// An image of the index whose digest begins with `text`: the one for a platform, or else the first.
+fn by_index(
+    services: &Services<'_>,
+    text: &str,
+    platform: &Platform,
+) -> Result<Option<StoredImage>, Cause> {
+    let Some((name, named)) = names_of_index(services, text)?.into_iter().next() else {
+        return Ok(None);
+    };
+    let record = choose(&named, None, Some(platform)).unwrap_or(&named.image);
+    let image = open(services, Some(name), record.clone())?;
+    Ok(Some(image.among(named)))
 }
 
 /// All images, each name by itself and with each of its platforms, those without a name too. Damaged ones are left out.
@@ -403,30 +450,42 @@ pub struct Removed {
     pub deleted: Vec<Digest>,
 }
 
-/// Takes a name away, and the images of which it was the last. An id takes its image away under all names.
+/// Takes a name away, and the images of which it was the last. An id takes its image away under all names, and that of an index all that
+/// stand for it.
 pub fn remove(services: &Services<'_>, text: &str) -> Result<Removed, BuildError> {
     let image = find(services, text)?;
-    let remove = || -> Result<Removed, StoreError> {
+    let remove = || -> Result<Removed, Cause> {
         let refs = services.store.refs();
         let id = image.record.config;
         let names = refs.names_of(&id)?;
-        let Some(name) = text.parse().ok().filter(|name| names.contains(name)) else {
-            return Ok(Removed {
-                untagged: refs.remove_image(&id)?,
-                deleted: vec![id],
-            });
-        };
-        let mut deleted = Vec::new();
-        for image in refs.remove(&name)?.iter().flat_map(NamedImages::iter) {
+        if let Some(name) = text.parse().ok().filter(|name| names.contains(name)) {
+            return Ok(remove_names(refs, vec![name])?);
+        }
+        if ids(services, text)?.is_empty() {
+            let of_index = names_of_index(services, text)?.into_iter();
+            let of_index = of_index.map(|(name, _)| name).collect();
+            return Ok(remove_names(refs, of_index)?);
+        }
+        Ok(Removed {
+            untagged: refs.remove_image(&id)?,
+            deleted: vec![id],
+        })
+    };
+    remove().map_err(BuildError::new)
+}
+
+fn remove_names(refs: Refs<'_>, names: Vec<Reference>) -> Result<Removed, StoreError> {
+    let mut deleted = Vec::new();
+    for name in &names {
+        for image in refs.remove(name)?.iter().flat_map(NamedImages::iter) {
             if refs.names_of(&image.config)?.is_empty() {
                 refs.remove_image(&image.config)?;
                 deleted.push(image.config);
             }
         }
-        Ok(Removed {
-            untagged: vec![name],
-            deleted,
-        })
-    };
-    remove().map_err(BuildError::new)
+    }
+    Ok(Removed {
+        untagged: names,
+        deleted,
+    })
 }

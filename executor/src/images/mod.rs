@@ -20,9 +20,7 @@ pub use archive::{Import, LoadSource, import, import_from, load, save};
 pub use changes::{changed, changes_source};
 pub use commit::{Commit, commit, config_of};
 pub use compare::compare;
-pub use found::{
-    Removed, StoredImage, find, find_for, list, remove, resolve_id, stored_config, tag,
-};
+pub use found::{Removed, StoredImage, find, find_for, list, remove, stored_config, tag};
 pub use layout::LayoutImage;
 pub use pull::{PullPolicy, pull};
 pub use push::push;

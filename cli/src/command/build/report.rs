@@ -13,7 +13,7 @@ use super::results::Results;
 use crate::args::ProgressMode;
 use crate::config::Config;
 use crate::failure::Report;
-use crate::output::{Destination, Output};
+use crate::output::{Destination, Output, OutputKind};
 use crate::progress::Account;
 use crate::render;
 
@@ -114,6 +114,14 @@ fn summary(results: &[Results], outputs: &[TargetOutputs]) -> String {
         };
         let what = if results.is_index { "index" } else { "image" };
         line(format!("{what} {}{named}", results.id));
+        let is_stored =
+            |output: &Output| matches!(output.kind, OutputKind::Image) && output.image.sink.store;
+        if results.is_index && names.is_empty() && outputs.outputs.iter().any(is_stored) {
+            line(
+                "its images are in the store one by one: a name (`-t`) would keep the index"
+                    .to_owned(),
+            );
+        }
         if let Some(engine) = results.loaded {
             line(format!("loaded into {engine}"));
         }

@@ -343,6 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn further_groups_are_added_once() {
+        let accounts = Accounts {
+            groups: vec![Group {
+                name: "staff".to_owned(),
+                gid: 20,
+                members: Vec::new(),
+            }],
+            ..Accounts::default()
+        };
+        let with = |more: &[&str]| {
+            let more: Vec<String> = more.iter().map(ToString::to_string).collect();
+            accounts.with_groups(accounts.run_user("5:6").unwrap(), &more)
+        };
+        assert_eq!(
+            with(&["staff", "6", "77", "20"]).unwrap().groups,
+            [6, 20, 77]
+        );
+        assert!(with(&["none"]).is_err());
+    }
+
+    #[test]
     fn nobody() {
         // R-RT-9
         let message = |user| run(user).unwrap_err().to_string();
