@@ -590,6 +590,27 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_while_the_rest_is_synced_is_synced_after_it() {
+        let (_dir, store) = store();
+        let unsynced = store.layers().dir(&layer()).join("unsynced");
+        commit_fs(&store, "x");
+        store.begin_sync().unwrap();
+        store.finish_sync().unwrap();
+        assert!(!unsynced.exists());
+        store.layers().discard_unpacked(&layer()).unwrap();
+        commit_fs(&store, "y");
+        let begun = store.take_unsynced();
+        // As a boot that has no name: what is being synced was surely written here.
+        fs::write(&unsynced, "").unwrap();
+        assert!(store.layers().fs_dir(&layer()).is_some());
+        store.note_unsynced(layer().0);
+        store.sync_layers(begun).unwrap();
+        assert!(unsynced.exists());
+        store.sync().unwrap();
+        assert!(!unsynced.exists());
+    }
+
+    #[test]
     fn of_two_unpacked_forms_the_first_stays() {
         let (_dir, store) = store();
         commit_fs(&store, "first");

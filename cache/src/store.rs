@@ -38,7 +38,8 @@
 //! **Power loss.** Blobs and refs are synced before they get their names: they may be all that is left of a
 //! user's image. Records and changesets carry a digest, so a torn one is seen and is a miss. A torn layer would not
 //! be seen, so it says in `unsynced` which boot wrote it until [`Store::sync`], once a build, has brought it to the
-//! disk; one that another boot left unsynced is not used.
+//! disk; one that another boot left unsynced is not used. That is begun when the steps have ended, goes on beside what else a build
+//! ends with, and is done before an image gets its name.
 //!
 //! **Remote sources.** What a download or a commit came to is a layer, found by the record of its content's digest or
 //! its commit (`key`). `remotes/` only says by what to ask whether it changed: with an address's `ETag` or
@@ -247,13 +248,13 @@ impl Store {
         Ok(())
     }
 
-    fn take_unsynced(&self) -> HashSet<Digest> {
+    pub(crate) fn take_unsynced(&self) -> HashSet<Digest> {
         let mut unsynced = locked(&self.inner.unsynced);
         locked(&self.inner.being_synced).extend(unsynced.iter().copied());
         std::mem::take(&mut *unsynced)
     }
 
-    fn sync_layers(&self, layers: HashSet<Digest>) -> Result<(), StoreError> {
+    pub(crate) fn sync_layers(&self, layers: HashSet<Digest>) -> Result<(), StoreError> {
         if layers.is_empty() {
             return Ok(());
         }
