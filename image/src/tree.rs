@@ -102,7 +102,8 @@ impl Tree {
     }
 
     /// Applies a layer. `layer` is its index, remembered with every object it puts. Directories that the
-    /// changeset doesn't describe but needs stay as they are; new ones are 0755, owned by root.
+    /// changeset doesn't describe but needs stay as they are; new ones are 0755, owned by root. A removal needs those that it
+    /// is in, too: whoever unpacks the layer has to make them for the whiteout.
     pub fn apply(&mut self, layer: u32, changeset: &Changeset) {
         for (path, change) in changeset {
             self.change(layer, path, change);
@@ -225,12 +226,6 @@ fn below<'p>(path: &'p [u8], at: &[u8]) -> Option<&'p [u8]> {
 }
 
 fn apply_at(root: &mut Directory, layer: u32, parent: &ImagePath, name: &[u8], change: &Change) {
-    if *change == Change::Remove {
-        if let Some(directory) = root.existing_below(parent) {
-            directory.entries.remove(name);
-        }
-        return;
-    }
     let mut directory = root;
     for component in parent.components() {
         directory = directory.made_below(component, layer);
@@ -432,7 +427,7 @@ mod tests {
     #[test]
     fn layers_apply() {
         type Case<'a> = (&'a str, &'a [(&'a str, Change)], &'a [&'a str]);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 10] = [
             (
                 "nothing",
                 &[],
@@ -446,8 +441,16 @@ mod tests {
             ("remove a directory", &[("d", Change::Remove)], &["f:0"]),
             (
                 "remove what isn't there",
-                &[("x/y", Change::Remove), ("f/z", Change::Remove)],
+                &[("x", Change::Remove), ("d/s/y", Change::Remove)],
                 &["d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:0"],
+            ),
+            // An unpacked layer has them, for its whiteouts.
+            (
+                "remove from directories that aren't there",
+                &[("n/m/y", Change::Remove), ("f/z", Change::Remove)],
+                &[
+                    "d:0", "d/a:0", "d/b:0", "d/s:0", "d/s/x:0", "f:1", "n:1", "n/m:1",
+                ],
             ),
             (
                 "merge",
