@@ -29,7 +29,7 @@ const BELOW: [(&str, u32, u64, u64); 7] = [
 ];
 
 /// What is above lists one directory only.
-const ABOVE: [(&str, u32, u64, u64); 7] = [
+const ABOVE: [(&str, u32, u64, u64); 9] = [
     ("open/deep/f", 0o644, 0, 0),
     ("open/.wh.gone", 0, 0, 0),
     ("only/.wh.gone", 0, 0, 0),
@@ -37,6 +37,8 @@ const ABOVE: [(&str, u32, u64, u64); 7] = [
     ("said/", 0o711, 4, 4),
     ("said/f", 0o644, 0, 0),
     ("file/f", 0o644, 0, 0),
+    ("bare/deep/.wh.gone", 0, 0, 0),
+    ("bare/too/.wh.gone", 0, 0, 0),
 ];
 
 fn layer(entries: &[(&str, u32, u64, u64)]) -> Vec<u8> {
@@ -128,6 +130,9 @@ fn directories_that_a_layer_does_not_list_stay_as_they_are() {
         ("new/dir/", "755 0:0 0"),
         // What was no directory below is one of nobody's.
         ("file/", "755 0:0 0"),
+        // Nothing is there to be removed, but the whiteout has to be somewhere.
+        ("bare/", "755 0:0 0"),
+        ("bare/deep/", "755 0:0 0"),
         ("copied/deep/", "2750 7:8 1000000000"),
     ] {
         assert_eq!(
@@ -145,6 +150,9 @@ RUN test "$(stat -c '%u:%g %a %Y' /open)" = "5:6 1777 1000000000" && test "$(sta
  && test "$(stat -c '%u:%g %a' /only)" = "9:9 700" && test "$(stat -c '%u:%g %a' /said)" = "4:4 711" \
  && test "$(stat -c '%u:%g %a' /new/dir)" = "0:0 755" && test "$(stat -c '%u:%g %a' /file)" = "0:0 755" && test ! -e /open/gone && test -f /open/deep/f
 RUN true
+RUN rmdir /bare/deep && touch -d @1000000000 /bare
+RUN test ! -e /bare/deep && rm -r /bare
+RUN test ! -e /bare
 RUN touch /open/deep/g && touch -d @1000000000 /open/deep/g /open/deep
 RUN chmod 700 /open/deep && touch -d @1000000000 /open
 RUN test "$(stat -c '%u:%g %a' /open/deep)" = "7:8 700" && test "$(stat -c '%u:%g %a' /open)" = "5:6 1777" \

@@ -106,11 +106,16 @@ impl Tree {
     /// is in, too: whoever unpacks the layer has to make them for the whiteout.
     pub fn apply(&mut self, layer: u32, changeset: &Changeset) {
         for (path, change) in changeset {
+            if *change == Change::Remove
+                && let Some(parent) = path.parent()
+            {
+                made_below(Arc::make_mut(&mut self.root), layer, &parent);
+            }
             self.change(layer, path, change);
         }
     }
 
-    /// Applies a single change; see [`Tree::apply`].
+    /// Applies a single change; see [`Tree::apply`]. To remove what isn't there changes nothing.
     pub fn change(&mut self, layer: u32, path: &ImagePath, change: &Change) {
         let root = Arc::make_mut(&mut self.root);
         match (path.file_name(), path.parent()) {
@@ -226,11 +231,22 @@ fn below<'p>(path: &'p [u8], at: &[u8]) -> Option<&'p [u8]> {
 }
 
 fn apply_at(root: &mut Directory, layer: u32, parent: &ImagePath, name: &[u8], change: &Change) {
+    if *change == Change::Remove {
+        if let Some(directory) = root.existing_below(parent) {
+            directory.entries.remove(name);
+        }
+        return;
+    }
+    made_below(root, layer, parent).apply(name, layer, change);
+}
+
+/// The directory at `path`, made with those above it as far as they aren't there.
+fn made_below<'d>(root: &'d mut Directory, layer: u32, path: &ImagePath) -> &'d mut Directory {
     let mut directory = root;
-    for component in parent.components() {
+    for component in path.components() {
         directory = directory.made_below(component, layer);
     }
-    directory.apply(name, layer, change);
+    directory
 }
 
 impl Directory {

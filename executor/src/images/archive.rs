@@ -61,12 +61,10 @@ pub fn load(
         Archive::from_file(file).map_err(bad_archive)
     };
     let load = || -> Result<Vec<StoredImage>, Cause> {
-        let images = match opened()? {
-            Archive::Layout(layout) => load_layout(services, &layout, task)?,
-            Archive::Docker(archive) => load_docker(services, &archive, task)?,
-        };
-        services.store.sync()?;
-        Ok(images)
+        match opened()? {
+            Archive::Layout(layout) => load_layout(services, &layout, task),
+            Archive::Docker(archive) => load_docker(services, &archive, task),
+        }
     };
     load().map_err(BuildError::new)
 }
@@ -380,6 +378,8 @@ pub(super) fn keep_image(
 ) -> Result<StoredImage, Cause> {
     let id = services.store.cas().put(config_bytes)?;
     let record = found::record(id, &config);
+    // What has the name now gives way to nothing that a power loss could take.
+    services.store.sync()?;
     services.store.refs().set_untagged(&record)?;
     for name in &names {
         services.store.refs().set(name, &record)?;

@@ -107,7 +107,5 @@ pub(super) fn keep_with(
     let bytes = config
         .to_json()
         .map_err(|error| Cause::Image(error.to_string()))?;
-    let image = keep_image(services, &bytes, config, name.into_iter().collect())?;
-    services.store.sync()?;
-    Ok(image)
+    keep_image(services, &bytes, config, name.into_iter().collect())
 }

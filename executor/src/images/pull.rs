@@ -226,10 +226,9 @@ pub fn pull(
     let image = fetched
         .image(services, reference)
         .and_then(|image| services.layers.fetch_all(image.config.diff_ids(), &task))
+        .and_then(|()| Ok(services.store.sync()?))
         .and_then(|()| fetched.named(services, reference, Precedence::Latest));
-    let image = task.end_with(image).map_err(BuildError::new)?;
-    services.store.sync().map_err(BuildError::new)?;
-    Ok(image)
+    task.end_with(image).map_err(BuildError::new)
 }
 
 /// Manifest and config of an image, which has no name yet.

@@ -391,7 +391,7 @@ mod tests {
             plain.normalise(&lower);
             let applied = |changeset: &Changeset| {
                 let mut tree = lower.clone();
-                tree.apply(1, changeset);
+                changeset.iter().for_each(|(path, change)| tree.change(1, path, change));
                 tree.content_digest(&ImagePath::root(), true)
             };
             prop_assert_eq!(applied(&changes), applied(&plain), "{:?} became {:?}", changes, plain);

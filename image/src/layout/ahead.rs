@@ -25,7 +25,7 @@ struct Piece {
 /// Copies what is in `reader`, about `size` bytes, to `out`.
 ///
 /// # Errors
-/// The first of reading and writing that failed. All before what could not be read is written.
+/// The first of reading and writing that failed, or that there can be no more threads. All before what could not be read is written.
 pub(super) fn copy(
     reader: &mut (dyn Read + Send),
     size: u64,
@@ -42,7 +42,8 @@ pub(super) fn copy(
         let _ = empty.send(Piece { bytes, filled: 0 });
     }
     thread::scope(move |scope| {
-        scope.spawn(move || read_all(reader, &emptied, &full));
+        let read = move || read_all(reader, &emptied, &full);
+        thread::Builder::new().spawn_scoped(scope, read)?;
         // Both go before the thread is waited for: it ends when nobody wants what it reads.
         write_all(filled, empty, out)
     })
