@@ -27,6 +27,9 @@ use crate::{Store, StoreError};
 /// The forms that are made in a [`LayerStaging`].
 const FORMS: [&str; 2] = ["fs", "tar"];
 
+/// The file that says which boot wrote a layer's forms, until they are surely on the disk.
+const UNSYNCED: &str = "unsynced";
+
 /// The file with what a layer takes on the disk.
 const DISK: &str = "disk";
 
@@ -106,7 +109,7 @@ impl<'s> Layers<'s> {
     /// Whether the layer's tar can be had, compressed or not.
     fn has_tar(&self, layer: &DiffId) -> bool {
         let dir = self.used(layer);
-        (dir.join("tar").exists() && self.is_sure(layer)) || !self.blobs(layer).is_empty()
+        (dir.join("tar").exists() && self.is_sure(layer, "tar")) || !self.blobs(layer).is_empty()
     }
 
     /// What the layer does; `None` if that is not known. A damaged form is removed, so that the layer counts as one
@@ -146,7 +149,7 @@ impl<'s> Layers<'s> {
     /// it was surely on the disk.
     pub fn fs_dir(&self, layer: &DiffId) -> Option<PathBuf> {
         let fs = self.used(layer).join("fs");
-        (fs.is_dir() && self.is_sure(layer)).then_some(fs)
+        (fs.is_dir() && self.is_sure(layer, "fs")).then_some(fs)
     }
 
     /// Takes the unpacked form out of use, for whoever found that its files are not what the changeset says. It stays
@@ -178,7 +181,7 @@ impl<'s> Layers<'s> {
     pub fn tar_file(&self, layer: &DiffId) -> Result<Option<File>, StoreError> {
         let path = self.used(layer).join("tar");
         match File::open(&path) {
-            Ok(file) => Ok(self.is_sure(layer).then_some(file)),
+            Ok(file) => Ok(self.is_sure(layer, "tar").then_some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("open", path)(error)),
         }
@@ -304,13 +307,12 @@ impl<'s> Layers<'s> {
 
     /// Called when everything is on the disk.
     pub(crate) fn mark_synced(&self, layer: &Digest) -> Result<(), StoreError> {
-        let path = self.dir(&DiffId(*layer)).join("unsynced");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", path)(error))
-            }
-            _ => Ok(()),
+        let dir = self.dir(&DiffId(*layer));
+        let alone = FORMS.map(unsynced_alone);
+        for note in alone.iter().map(String::as_str).chain([UNSYNCED]) {
+            remove_note(&dir.join(note))?;
         }
+        Ok(())
     }
 
     /// Where a layer's forms are that somebody needs.
@@ -340,9 +342,16 @@ impl<'s> Layers<'s> {
         blobs
     }
 
-    /// Whether what is there was surely written: by this boot, or synced by an earlier one.
-    fn is_sure(&self, layer: &DiffId) -> bool {
-        match read_file(&self.dir(layer).join("unsynced")) {
+    /// Whether what is there in this form was surely written: by this boot, or synced by an earlier one.
+    fn is_sure(&self, layer: &DiffId, form: &str) -> bool {
+        let dir = self.dir(layer);
+        let is_sure = |note: &str| self.is_written(layer, &dir.join(note));
+        is_sure(UNSYNCED) && is_sure(&unsynced_alone(form))
+    }
+
+    /// Whether what a note is about was surely written.
+    fn is_written(&self, layer: &DiffId, note: &Path) -> bool {
+        match read_file(note) {
             Ok(None) => true,
             Ok(Some(boot)) => {
                 let same_boot = !boot.is_empty() && boot == self.store.boot_id().as_bytes();
@@ -369,13 +378,28 @@ impl<'s> Layers<'s> {
         self.store.has_committed(layer.0, forms) && files.all(|file| dir.join(file).exists())
     }
 
+    /// Says which boot wrote the forms `made`. One that is there already was written before, and stays as sure as it is.
+    fn note_boot(&self, dir: &Path, made: &[(PathBuf, PathBuf)]) -> Result<(), StoreError> {
+        let boot = self.store.boot_id().as_bytes();
+        let note = |name: &str| self.store.write_file(&dir.join(name), &[boot], false);
+        let is_made = |form: &&str| made.iter().any(|(_, to)| *to == dir.join(form));
+        let alone = FORMS.into_iter().filter(is_made).map(unsynced_alone);
+        if FORMS.iter().any(|form| dir.join(form).exists()) {
+            return alone.into_iter().try_for_each(|name| note(&name));
+        }
+        note(UNSYNCED)?;
+        alone
+            .into_iter()
+            .try_for_each(|name| remove_note(&dir.join(name)))
+    }
+
     /// Gives the forms made in `staging` their names. What is there already stays, unless it is what a power loss
     /// left.
     fn publish(&self, layer: &DiffId, staging: &Path) -> Result<(), StoreError> {
         let _alone = self.store.lock_layer(layer)?;
         let dir = self.make_dir(layer)?;
-        let sure = self.is_sure(layer);
-        for form in FORMS {
+        let sure = FORMS.map(|form| self.is_sure(layer, form));
+        for (form, sure) in FORMS.into_iter().zip(sure) {
             let to = dir.join(form);
             if !sure && to.exists() {
                 let torn = self.store.tmp_path()?;
@@ -388,16 +412,14 @@ impl<'s> Layers<'s> {
             .filter(|(from, to)| from.exists() && !to.exists());
         let made: Vec<_> = made.collect();
         // An empty directory is there or it isn't.
-        if is_empty_alone(staging) && sure {
+        if is_empty_alone(staging) && sure == [true; 2] {
             for (from, to) in made {
                 fs::rename(from, &to).map_err(StoreError::io("rename into place", to))?;
             }
             return Ok(());
         }
         if !made.is_empty() {
-            let boot = self.store.boot_id();
-            self.store
-                .write_file(&dir.join("unsynced"), &[boot.as_bytes()], false)?;
+            self.note_boot(&dir, &made)?;
         }
         for (from, to) in made {
             fs::rename(from, &to).map_err(StoreError::io("rename into place", to))?;
@@ -464,6 +486,20 @@ impl LayerPlace {
         let path = self.tmp.as_path().join("work");
         create_dir(&path)?;
         Ok(path)
+    }
+}
+
+/// The file that says the same as [`UNSYNCED`] of one form, made when another was there.
+fn unsynced_alone(form: &str) -> String {
+    format!("{UNSYNCED}-{form}")
+}
+
+fn remove_note(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -608,6 +644,39 @@ mod tests {
         assert!(unsynced.exists());
         store.sync().unwrap();
         assert!(!unsynced.exists());
+    }
+
+    #[test]
+    fn a_form_that_is_on_the_disk_stays_when_the_machine_goes_down_while_another_is_made() {
+        let (_dir, store) = store();
+        let dir = store.layers().dir(&layer());
+        let commit_tar = |store: &Store| {
+            let staging = store.layers().stage().unwrap();
+            let mut tar = staging.create_tar().unwrap();
+            tar.write_all(b"x").unwrap();
+            drop(tar);
+            staging.commit(&layer(), &changes(), 1).unwrap();
+        };
+        let reboot = || {
+            for note in ["unsynced", "unsynced-fs", "unsynced-tar"] {
+                if dir.join(note).exists() {
+                    fs::write(dir.join(note), "another boot").unwrap();
+                }
+            }
+            Store::open(store.root()).unwrap()
+        };
+        commit_tar(&store);
+        store.sync().unwrap();
+        commit_fs(&store, "torn");
+        let after = reboot();
+        assert!(after.layers().fs_dir(&layer()).is_none());
+        assert!(after.layers().has_content(&layer()));
+        commit_fs(&after, "whole");
+        let unpacked = after.layers().fs_dir(&layer()).unwrap();
+        assert_eq!(fs::read(unpacked.join("f")).unwrap(), b"whole");
+        after.sync().unwrap();
+        let after = reboot();
+        assert!(after.layers().fs_dir(&layer()).is_some() && dir.join("tar").exists());
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!     tar                     the uncompressed tar
 //!     disk                    how much space its forms take, once that was measured
 //!     unsynced                not yet surely on the disk: holds the id of the boot that wrote it
+//!     unsynced-<form>         the same of one form, where another was there before: that stays sure
 //!   actions/<hex of key>      what a step gave: result or alias; a digest in front          (records)
 //!   preimages/<hex of key>    what the key was made of, for explaining a miss               (records)
 //!   steps/<hex>               the key a step of some Dockerfile had last                    (records)
