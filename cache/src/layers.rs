@@ -22,6 +22,7 @@ use crate::inventory::{self, PartName};
 use crate::store::{read_file, sync_parent};
 use crate::tar_file::TarFile;
 use crate::tmp::{TmpPath, create_dir, remove_all};
+use crate::unsynced::{UnsyncedNote, remove_note};
 use crate::{Store, StoreError};
 
 /// The forms that are made in a [`LayerStaging`].
@@ -305,14 +306,14 @@ impl<'s> Layers<'s> {
         sync_parent(&self.dir(&DiffId(*layer)))
     }
 
-    /// Called when everything is on the disk.
-    pub(crate) fn mark_synced(&self, layer: &Digest) -> Result<(), StoreError> {
+    /// What says now that the layer isn't surely on the disk.
+    pub(crate) fn unsynced_notes(&self, layer: &Digest) -> Vec<UnsyncedNote> {
         let dir = self.dir(&DiffId(*layer));
         let alone = FORMS.map(unsynced_alone);
-        for note in alone.iter().map(String::as_str).chain([UNSYNCED]) {
-            remove_note(&dir.join(note))?;
-        }
-        Ok(())
+        let names = alone.iter().map(String::as_str).chain([UNSYNCED]);
+        names
+            .filter_map(|name| UnsyncedNote::find(dir.join(name)))
+            .collect()
     }
 
     /// Where a layer's forms are that somebody needs.
@@ -355,6 +356,9 @@ impl<'s> Layers<'s> {
             Ok(None) => true,
             Ok(Some(boot)) => {
                 let same_boot = !boot.is_empty() && boot == self.store.boot_id().as_bytes();
+                if same_boot {
+                    self.store.note_used_unsynced(layer.0);
+                }
                 same_boot || self.store.has_noted_unsynced(&layer.0)
             }
             Err(_) => false,
@@ -492,15 +496,6 @@ impl LayerPlace {
 /// The file that says the same as [`UNSYNCED`] of one form, made when another was there.
 fn unsynced_alone(form: &str) -> String {
     format!("{UNSYNCED}-{form}")
-}
-
-fn remove_note(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn derived_file(name: &str) -> String {
@@ -644,6 +639,38 @@ mod tests {
         assert!(unsynced.exists());
         store.sync().unwrap();
         assert!(!unsynced.exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_synced_by_who_uses_it() {
+        let (_dir, store) = store();
+        let unsynced = store.layers().dir(&layer()).join("unsynced");
+        commit_fs(&store, "x");
+        let next = Store::open(store.root()).unwrap();
+        next.sync().unwrap();
+        assert!(unsynced.exists());
+        assert!(next.layers().contains(&layer()));
+        next.sync().unwrap();
+        assert!(!unsynced.exists());
+    }
+
+    #[test]
+    fn what_another_process_put_there_during_a_sync_is_not_sure_by_it() {
+        let (_dir, store) = store();
+        let dir = store.layers().dir(&layer());
+        commit_fs(&store, "x");
+        let before = store.layers().unsynced_notes(&layer().0);
+        let other = Store::open(store.root()).unwrap();
+        let staging = other.layers().stage().unwrap();
+        staging.create_tar().unwrap().write_all(b"x").unwrap();
+        staging.commit(&layer(), &changes(), 1).unwrap();
+        store
+            .write_file(&dir.join("unsynced"), &[b"replaced"], false)
+            .unwrap();
+        for note in before {
+            note.remove().unwrap();
+        }
+        assert!(dir.join("unsynced").exists() && dir.join("unsynced-tar").exists());
     }
 
     #[test]

@@ -64,6 +64,7 @@ mod tar_file;
 #[cfg(test)]
 mod testing;
 mod tmp;
+mod unsynced;
 
 pub use budget::{Amount, Budget};
 pub use builds::{BuildId, BuildRecord, Builds, RecipeId};

@@ -39,7 +39,8 @@
 //! **Power loss.** Blobs and refs are synced before they get their names: they may be all that is left of a
 //! user's image. Records and changesets carry a digest, so a torn one is seen and is a miss. A torn layer would not
 //! be seen, so it says in `unsynced` which boot wrote it until [`Store::sync`], once a build, has brought it to the
-//! disk; one that another boot left unsynced is not used. That is begun when the steps have ended, goes on beside what else a build
+//! disk; one that another boot left unsynced is not used, and whoever uses one of
+//! this boot brings it to the disk as its own. That is begun when the steps have ended, goes on beside what else a build
 //! ends with, and is done before an image gets its name.
 //!
 //! **Remote sources.** What a download or a commit came to is a layer, found by the record of its content's digest or
@@ -72,6 +73,7 @@ use crate::records::ActionCache;
 use crate::refs::Refs;
 use crate::remotes::Remotes;
 use crate::tmp::{Session, TmpPath};
+use crate::unsynced::UnsyncedNote;
 
 /// The layout's number.
 const VERSION: &str = "1";
@@ -259,6 +261,10 @@ impl Store {
         if layers.is_empty() {
             return Ok(());
         }
+        let noted = layers
+            .iter()
+            .map(|layer| self.layers().unsynced_notes(layer));
+        let noted: Vec<_> = noted.collect();
         if layers.len() <= FEW && layers.iter().all(|layer| self.layers().is_tar_only(layer)) {
             for layer in &layers {
                 self.layers().sync_tar(layer)?;
@@ -267,11 +273,11 @@ impl Store {
             let directory = File::open(self.root()).map_err(StoreError::io("open", self.root()))?;
             rustix::fs::syncfs(&directory).map_err(StoreError::errno("sync", self.root()))?;
         }
-        for layer in layers {
+        for (layer, notes) in layers.into_iter().zip(noted) {
             let _alone = self.lock_layer(&DiffId(layer))?;
             // Another form of it may have come since.
             if !locked(&self.inner.unsynced).contains(&layer) {
-                self.layers().mark_synced(&layer)?;
+                notes.iter().try_for_each(UnsyncedNote::remove)?;
             }
             locked(&self.inner.being_synced).remove(&layer);
         }
@@ -377,12 +383,14 @@ impl Store {
 
     pub(crate) fn note_unsynced(&self, layer: Digest) {
         self.note_growth();
-        let mut waiting = self
-            .inner
-            .unsynced
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(layer);
+        locked(&self.inner.unsynced).insert(layer);
+    }
+
+    /// Says that this process uses what an earlier or another one put there and did not bring to the disk.
+    pub(crate) fn note_used_unsynced(&self, layer: Digest) {
+        if !self.has_noted_unsynced(&layer) {
+            locked(&self.inner.unsynced).insert(layer);
+        }
     }
 
     pub(crate) fn has_noted_unsynced(&self, layer: &Digest) -> bool {
