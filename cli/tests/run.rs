@@ -333,6 +333,26 @@ fn sandbox_a_container_has_the_rights_that_flags_say() {
 }
 
 #[test]
+fn sandbox_what_is_in_memory_may_be_kept_from_being_executed() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let run = |options: &str| {
+        let script = "cp /bin/busybox /t/true && /t/true";
+        env.kiln(&[
+            "run", "--rm", "--tmpfs", options, "busybox", "sh", "-c", script,
+        ])
+    };
+    run("/t").succeeds();
+    let kept = run("/t:rw,noexec,nosuid,size=65536k");
+    match &*env.rung_name() {
+        "chroot" => kept.fails(125),
+        _ => kept.fails(126),
+    };
+}
+
+#[test]
 fn run_says_what_it_does_not_have() {
     let env = TestEnv::new();
     env.kiln(&["run", "-d", "busybox"])

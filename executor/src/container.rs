@@ -201,6 +201,7 @@ fn run_in(
 ) -> Result<RunEnd, Cause> {
     let way = services.way()?;
     refuse_to_lose(&options.mounts, way.rung)?;
+    refuse_to_execute(&options.mounts, way.rung)?;
     if options.read_only && !way.rung.has_namespaces() {
         let refused = format!(
             "the sandbox `{}` can't keep its root from being written to",
@@ -368,6 +369,18 @@ fn config(image: &RunConfig, options: &RunOptions) -> RunConfig {
         config.user.clone_from(user);
     }
     config
+}
+
+/// Where nothing can be mounted, nobody can keep a program from being executed.
+fn refuse_to_execute(mounts: &[MountSpec], rung: Rung) -> Result<(), Cause> {
+    let is_kept_from =
+        |mount: &MountSpec| matches!(mount.kind, MountKind::Tmpfs { noexec: true, .. });
+    if rung.has_namespaces() || !mounts.iter().any(is_kept_from) {
+        return Ok(());
+    }
+    let refused =
+        format!("the sandbox `{rung}` can't keep programs from being executed (`noexec`)");
+    Err(SandboxError::Invalid(refused).into())
 }
 
 /// Where nothing can be mounted, a step sees a copy of the user's own files, and nobody would ever see what it writes there. They are not

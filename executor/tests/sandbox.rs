@@ -1211,8 +1211,8 @@ fn sandbox_removes_mount_points_it_made() {
         spec.mounts.push(hosts());
         let kind = MountKind::File { contents: b"s3cret".to_vec(), mode: 0o400, uid: 0, gid: 0 };
         spec.mounts.push(MountSpec { target: "/run/secrets/token".into(), kind });
-        spec.mounts.push(MountSpec { target: "/cache".into(), kind: MountKind::Tmpfs { size: None, mode: Some(0o1777) } });
-        spec.mounts.push(MountSpec { target: "/run/filled/mount".into(), kind: MountKind::Tmpfs { size: None, mode: Some(0o1777) } });
+        spec.mounts.push(MountSpec::tmpfs("/cache", None, Some(0o1777)));
+        spec.mounts.push(MountSpec::tmpfs("/run/filled/mount", None, Some(0o1777)));
     });
     prints(&ran, "");
     assert_eq!(
@@ -1260,7 +1260,7 @@ fn sandbox_binds_and_tmpfs() {
         spec.mounts.push(MountSpec::bind(&shared, "/rw", true));
         spec.mounts.push(MountSpec::bind(&read, "/ro", false));
         spec.mounts.push(MountSpec::bind(read.join("in"), "/one", false));
-        spec.mounts.push(MountSpec { target: "/t".into(), kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o1770) } });
+        spec.mounts.push(MountSpec::tmpfs("/t", Some(1 << 20), Some(0o1770)));
     });
     let end = match rung() {
         Rung::Chroot => "", // a directory, without a limit
@@ -1291,14 +1291,7 @@ fn sandbox_tmpfs_has_the_mode_of_what_it_hides() {
     fs::set_permissions(&hidden, fs::Permissions::from_mode(0o2750)).unwrap();
     let ran = image.shell_with("stat -c '%a %u' /hidden /new", |spec| {
         for target in ["/hidden", "/new"] {
-            let kind = MountKind::Tmpfs {
-                size: None,
-                mode: None,
-            };
-            spec.mounts.push(MountSpec {
-                target: target.into(),
-                kind,
-            });
+            spec.mounts.push(MountSpec::tmpfs(target, None, None));
         }
     });
     assert_eq!(ran.output, "2750 0\n1777 0\n");

@@ -108,7 +108,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long = "mount", value_name = "MOUNT")]
     pub(crate) mounts: Vec<Mount>,
     /// Directory in memory; may be repeated
-    #[arg(long = "tmpfs", value_name = "PATH[:size=BYTES,mode=MODE]", value_parser = Mount::tmpfs)]
+    #[arg(long = "tmpfs", value_name = "PATH[:size=BYTES,mode=MODE,noexec]", value_parser = Mount::tmpfs)]
     pub(crate) tmpfs: Vec<Mount>,
     /// The root filesystem can't be written to; mounts can
     #[arg(long)]

@@ -343,13 +343,8 @@ impl Mounts {
     fn tmpfs(&mut self, solver: &Solver<'_>, tmpfs: &TmpfsMount) -> Result<(), Cause> {
         const MODE: u32 = 0o1777; // R-MNT-12
         if !tmpfs.read_only {
-            self.specs.push(MountSpec {
-                target: tmpfs.target.clone(),
-                kind: MountKind::Tmpfs {
-                    size: tmpfs.size,
-                    mode: None,
-                },
-            });
+            let spec = MountSpec::tmpfs(tmpfs.target.clone(), tmpfs.size, None);
+            self.specs.push(spec);
             return Ok(());
         }
         let scratch = solver.services.store.scratch_dir()?;

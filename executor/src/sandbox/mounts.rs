@@ -393,14 +393,12 @@ fn bind(source: &Path, inside: &str, writable: bool) -> Result<(OwnedFd, StubKin
 /// Of a tmpfs where nothing says another (R-MNT-12).
 pub(super) const TMPFS_MODE: u32 = 0o1777;
 
-fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd> {
+fn tmpfs(size: Option<u64>, mode: u32, noexec: bool) -> Result<OwnedFd> {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, noexec);
     let mut options = vec![("mode", format!("{mode:o}"))];
     options.extend(size.map(|size| ("size", size.to_string())));
-    new_filesystem(
-        "tmpfs",
-        &options,
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
-    )
+    new_filesystem("tmpfs", &options, attributes)
 }
 
 impl Workshop {
@@ -436,8 +434,10 @@ impl Workshop {
                     inside,
                     writable,
                 } => bind(source, inside, *writable),
-                MountKind::Tmpfs { size, mode } => tmpfs(*size, mode.unwrap_or(TMPFS_MODE))
-                    .map(|mounted| (mounted, StubKind::Directory)),
+                MountKind::Tmpfs { size, mode, noexec } => {
+                    tmpfs(*size, mode.unwrap_or(TMPFS_MODE), *noexec)
+                        .map(|mounted| (mounted, StubKind::Directory))
+                }
                 MountKind::File { .. } => Ok((self.next_file(), StubKind::File)),
             };
             self.sources.push_back(source);

@@ -185,6 +185,8 @@ pub enum MountKind {
         size: Option<u64>,
         /// Permission bits of its root; if none are said, those of the directory that it is mounted on, or 0o1777 where there was none.
         mode: Option<u32>,
+        /// Whether programs in it can't be executed, where there are mounts.
+        noexec: bool,
     },
     /// A file in memory that the step can only read: `/etc/hosts`, `/etc/resolv.conf`, secrets. It never touches a disk.
     File {
@@ -216,6 +218,19 @@ impl MountSpec {
             mode,
             uid: 0,
             gid: 0,
+        };
+        Self {
+            target: target.into(),
+            kind,
+        }
+    }
+
+    /// An empty filesystem in memory, of `size` bytes at most and with `mode` as [`MountKind::Tmpfs`] has them.
+    pub fn tmpfs(target: impl Into<String>, size: Option<u64>, mode: Option<u32>) -> Self {
+        let kind = MountKind::Tmpfs {
+            size,
+            mode,
+            noexec: false,
         };
         Self {
             target: target.into(),

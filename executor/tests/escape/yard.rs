@@ -2,7 +2,7 @@
 
 use kiln_executor::sandbox::terminal::Pty;
 use kiln_executor::sandbox::{
-    ExitStatus, Launcher, MountKind, MountSpec, RootSpec, Rung, SandboxError, SandboxSpec, Stdio,
+    ExitStatus, Launcher, MountSpec, RootSpec, Rung, SandboxError, SandboxSpec, Stdio,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::{self, File};
@@ -404,14 +404,7 @@ impl Ran {
 
 /// A tmpfs at `target`.
 pub(crate) fn tmpfs(target: &str) -> MountSpec {
-    let kind = MountKind::Tmpfs {
-        size: None,
-        mode: Some(0o1777),
-    };
-    MountSpec {
-        target: target.into(),
-        kind,
-    }
+    MountSpec::tmpfs(target, None, Some(0o1777))
 }
 
 /// Exchanges two paths for as long as `rounds` go on: at most that many, and for at most `TIME`.

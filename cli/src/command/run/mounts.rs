@@ -65,6 +65,7 @@ pub(crate) enum Mount {
         target: String,
         size: Option<u64>,
         mode: u32,
+        noexec: bool,
     },
 }
 
@@ -109,6 +110,7 @@ impl FromStr for Mount {
                 target,
                 size,
                 mode: mode.unwrap_or(TMPFS_MODE),
+                noexec: false,
             }),
             "volume" => Err("kiln has no volumes; write `type=bind` or `type=tmpfs`".to_owned()),
             other => Err(format!("its type is `{other}`, not `bind` or `tmpfs`")),
@@ -117,15 +119,16 @@ impl FromStr for Mount {
 }
 
 impl Mount {
-    /// Reads `PATH[:size=64m,mode=1777]`.
+    /// Reads `PATH[:size=64m,mode=1777,noexec]`.
     pub(super) fn tmpfs(text: &str) -> Result<Self, String> {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
-        let (mut size, mut mode) = (None, TMPFS_MODE);
+        let (mut size, mut mode, mut noexec) = (None, TMPFS_MODE, false);
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("size", value)) => size = Some(bytes(value)?),
                 Some(("mode", value)) => mode = octal(value)?,
-                None if matches!(option, "rw" | "exec" | "nosuid" | "nodev") => {} // it is so
+                None if matches!(option, "exec" | "noexec") => noexec = option == "noexec",
+                None if matches!(option, "rw" | "nosuid" | "nodev") => {} // it is so
                 _ => return Err(format!("`{option}` is not known here")),
             }
         }
@@ -133,17 +136,24 @@ impl Mount {
             target: absolute(target)?,
             size,
             mode,
+            noexec,
         })
     }
 
     pub(super) fn mount(&self) -> Result<MountSpec, Failure> {
         match self {
             Self::Bind(volume) => volume.mount(),
-            Self::Tmpfs { target, size, mode } => Ok(MountSpec {
+            Self::Tmpfs {
+                target,
+                size,
+                mode,
+                noexec,
+            } => Ok(MountSpec {
                 target: target.clone(),
                 kind: MountKind::Tmpfs {
                     size: *size,
                     mode: Some(*mode),
+                    noexec: *noexec,
                 },
             }),
         }
@@ -155,13 +165,8 @@ pub(super) fn mounts_of_step(step: &FailedStep) -> Vec<MountSpec> {
     let own =
         |file: &StepFile| MountSpec::file_with_mode(&file.path, file.content.clone(), file.mode);
     let files = step.files.iter().map(own);
-    let tmpfs = step.tmpfs.iter().map(|(target, size)| MountSpec {
-        target: target.clone(),
-        kind: MountKind::Tmpfs {
-            size: *size,
-            mode: None,
-        },
-    });
+    let tmpfs = step.tmpfs.iter();
+    let tmpfs = tmpfs.map(|(target, size)| MountSpec::tmpfs(target, *size, None));
     files.chain(tmpfs).collect()
 }
 
@@ -236,6 +241,7 @@ mod tests {
             target: "/t".to_owned(),
             size,
             mode,
+            noexec: false,
         };
         let cases = [
             (
@@ -273,7 +279,18 @@ mod tests {
             Mount::tmpfs("/t:rw,size=2k,mode=755").ok(),
             Some(tmpfs(Some(2048), 0o755))
         );
-        for text in ["t", "/t:noexec", "/t:size=much", "/t:mode=9"] {
+        // The example of Docker's own manual.
+        let kept_from = Mount::Tmpfs {
+            target: "/run".to_owned(),
+            size: Some(64 << 20),
+            mode: TMPFS_MODE,
+            noexec: true,
+        };
+        assert_eq!(
+            Mount::tmpfs("/run:rw,noexec,nosuid,size=65536k").ok(),
+            Some(kept_from)
+        );
+        for text in ["t", "/t:uid=5", "/t:size=much", "/t:mode=9"] {
             assert!(Mount::tmpfs(text).is_err(), "{text}");
         }
     }
