@@ -20,7 +20,7 @@ use crate::waits::Waits;
 /// How long a helper may take, unless somebody says something else.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How long a helper that has ended may leave its streams open.
-const AFTERWARDS: Duration = Duration::from_secs(1);
+const AFTERWARDS: Duration = Duration::from_secs(5);
 /// How often it is looked whether a helper has ended, and whether anybody still waits for it.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Longest answer that is read, in bytes.
