@@ -36,6 +36,7 @@ use kiln_registry::Client;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::inflight::InFlight;
+use crate::locked::locked;
 use crate::remote_cache::BucketCache;
 use crate::sandbox::{Footing, Removals};
 use crate::stream::{Feed, decoded, stream};
@@ -710,10 +711,6 @@ fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(),
     io::copy(&mut BufReader::with_capacity(PIECE, reader), out)
         .map(|_| ())
         .map_err(Cause::layer("write", layer))
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod journal;
 mod key_agent;
 mod layers;
 pub mod lock;
+mod locked;
 mod network_files;
 pub mod op;
 pub mod preview;

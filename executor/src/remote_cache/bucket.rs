@@ -12,8 +12,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::digest_of;
+use crate::locked::locked;
 
 /// A cache in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,8 +206,4 @@ fn some_at_once(
         Some(cause) => Err(cause),
         None => Ok(()),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,6 +16,7 @@ use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::{Reporter, Stream};
 use crate::layers::Layers;
+use crate::locked::locked;
 
 /// So long the first step waits that could be in a cache. One that answers later is used by the steps that come then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -322,10 +323,6 @@ fn tell_given_up(reporter: &Reporter<'_>) {
         "warning: going on without these caches: too many of their layers are missing or damaged\n";
     task.log(Stream::Stderr, warning.as_bytes());
     task.done();
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use kiln_cache::Store;
@@ -20,6 +20,7 @@ use crate::error::Cause;
 use crate::event::{Event, Reporter};
 use crate::images::layer_media_type;
 use crate::layers::Layers;
+use crate::locked::locked;
 use crate::sandbox::Footing;
 
 /// How many layers go to a registry at a time while steps run.
@@ -228,10 +229,6 @@ impl Worker {
         };
         Ok(is_new.then_some((blob.digest, blob.size)))
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

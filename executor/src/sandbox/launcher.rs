@@ -11,6 +11,7 @@ use super::stub::Stubs;
 use super::template::{Mould, Template};
 use super::waiting::{Kind, Waiting, end_process, kill};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
+use crate::locked::locked;
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -18,8 +19,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, iter, mem};
 
@@ -142,7 +143,7 @@ impl Launcher {
     /// run after it. Where that fails, the next step is made when it is asked for.
     pub fn make_ready(&self, spec: &SandboxSpec, count: usize) {
         let kind = Kind::of(spec);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.waiting);
         while waiting.len() < count && kind.can_wait() {
             match self.waiting_process(kind) {
                 Some(process) => waiting.push(process),
@@ -164,7 +165,7 @@ impl Launcher {
     }
 
     fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
-        let mut slot = self.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = locked(&self.template);
         if let Some(other) = slot.take_if(|template| !template.is_for(kind)) {
             other.end();
         }
@@ -184,7 +185,7 @@ impl Launcher {
 
     /// Has it end with kiln, whatever it becomes. `None` where that can't be, and it has ended.
     fn minded(&self, copy: Waiting) -> Option<Waiting> {
-        let slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = locked(&self.helper);
         if slot.as_ref().is_some_and(|helper| helper.mind(&copy)) {
             return Some(copy);
         }
@@ -204,7 +205,7 @@ impl Launcher {
 
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.waiting);
         // The terminal is found among the host's mounts, which one that waits has left; and it can't part from process 1.
         let kind = Kind::of(spec);
         let suited = waiting.iter().position(|waiting| waiting.kind == kind);
@@ -216,7 +217,7 @@ impl Launcher {
 
     /// Starts the helper, which whoever asks for the first step then need not wait for. A failure is told then.
     pub fn start_early(&self) {
-        let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = locked(&self.helper);
         if slot.is_none() {
             *slot = Helper::start().ok();
         }
@@ -226,16 +227,16 @@ impl Launcher {
     /// are killed. Whoever starts one after all gets a new helper.
     pub fn wind_down(&self) {
         self.left_mounts.take_down();
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leaving = locked(&self.leaving);
+        let mut waiting = locked(&self.waiting);
         let waiting = mem::take(&mut *waiting).into_iter().map(|one| one.pidfd);
-        let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut template = locked(&self.template);
         let template = template.take().map(|template| template.pidfd);
         for process in waiting.chain(template) {
             kill(&process);
             leaving.processes.push(process);
         }
-        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut helper = locked(&self.helper);
         if let Some(helper) = helper.take() {
             helper.tell_to_end();
             leaving.helpers.push(helper);
@@ -248,7 +249,7 @@ impl Launcher {
         role: Role<&SandboxSpec>,
         fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
-        let mut slot = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = locked(&self.helper);
         let helper = match slot.as_mut() {
             Some(helper) => helper,
             None => slot.insert(Helper::start().map_err(SandboxError::Launcher)?),

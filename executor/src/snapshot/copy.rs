@@ -9,7 +9,7 @@ use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kiln_cache::{LayerStaging, ScratchDir};
 use kiln_image::contents::DirContents;
@@ -23,6 +23,7 @@ use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::Cause;
 use crate::event::Task;
+use crate::locked::locked;
 use crate::rootfs::RootFs;
 use crate::sandbox::{Footing, Removals, RootSpec, Rung, seccomp};
 
@@ -166,7 +167,7 @@ impl Names {
 
 impl Copies {
     fn keep(&self, copy: Kept) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = locked(&self.kept);
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
@@ -175,7 +176,7 @@ impl Copies {
 
     /// The copy that has most of `layers` and nothing else.
     fn take(&self, layers: &[DiffId]) -> Option<Kept> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = locked(&self.kept);
         let (index, _) = kept
             .iter()
             .enumerate()

@@ -5,7 +5,7 @@
 //! layers below, and an unpacked layer serves many images. So a layer of directories alone goes on top of all.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use kiln_cache::{ScratchDir, Store};
 use kiln_image::Changeset;
@@ -13,6 +13,7 @@ use kiln_image::contents::NoContents;
 use kiln_image::tar::apply_changeset;
 
 use crate::error::Cause;
+use crate::locked::locked;
 use crate::sandbox::{Footing, Removals};
 
 /// Such layers, each made once, so that steps with the same directories have the same overlay.
@@ -32,7 +33,7 @@ impl Dressings {
         if undressed.is_empty() {
             return Ok(None);
         }
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = locked(&self.made);
         if let Some((_, known)) = made.iter().find(|(known, _)| known == undressed) {
             return Ok(Some(known.path().to_owned()));
         }

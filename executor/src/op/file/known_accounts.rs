@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::OutputId;
 
 use super::Accounts;
+use crate::locked::locked;
 
 /// Remembers them by what identifies the root filesystem.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ impl KnownAccounts {
             return Ok(accounts);
         }
         let accounts = Arc::new(read()?);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((root, accounts.clone()));
+        *locked(&self.0) = Some((root, accounts.clone()));
         Ok(accounts)
     }
 }
