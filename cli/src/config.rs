@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use kiln_executor::sandbox::Rung;
@@ -290,34 +290,40 @@ impl Config {
         })
     }
 
-    /// The files of podman and its kin, and then kiln's own in the same format.
+    /// The files of podman and its kin, as podman takes them, and then kiln's own in the same format.
     fn rules(&self) -> kiln_registry::RegistryRules {
         let own = self.config_folder();
-        let own = |rest: &str| own.iter().map(|folder| folder.join(rest)).collect();
-        let system = |path: &str| vec![PathBuf::from(path)];
-        let (main, folders) = match self.environment.path("CONTAINERS_REGISTRIES_CONF") {
-            Some(only) => (vec![only], Vec::new()),
-            None => (
-                [
-                    own("containers/registries.conf"),
-                    system("/etc/containers/registries.conf"),
-                ]
-                .concat(),
-                [
-                    system("/etc/containers/registries.conf.d"),
-                    own("containers/registries.conf.d"),
-                ]
-                .concat(),
-            ),
+        let own = |rest: &str| own.as_ref().map(|folder| folder.join(rest));
+        let own_folder = own("containers/registries.conf.d");
+        let folders = [
+            Some(PathBuf::from("/etc/containers/registries.conf.d")),
+            own_folder.clone(),
+        ];
+        let system = |path: &Path, named| kiln_registry::RuleFile {
+            path: path.to_owned(),
+            named,
+            folders: folders.iter().flatten().cloned().collect(),
         };
+        let main = match self.environment.path("CONTAINERS_REGISTRIES_CONF") {
+            Some(only) => vec![system(&only, true)],
+            None => {
+                let users = own("containers/registries.conf");
+                let users = users.map(|path| kiln_registry::RuleFile {
+                    path,
+                    named: false,
+                    folders: own_folder.into_iter().collect(),
+                });
+                let shared = system(Path::new("/etc/containers/registries.conf"), false);
+                users.into_iter().chain([shared]).collect()
+            }
+        };
+        let last = [
+            Some(PathBuf::from("/etc/kiln/registries.conf")),
+            own("kiln/registries.conf"),
+        ];
         kiln_registry::RegistryRules {
             main,
-            folders,
-            last: [
-                system("/etc/kiln/registries.conf"),
-                own("kiln/registries.conf"),
-            ]
-            .concat(),
+            last: last.into_iter().flatten().collect(),
         }
     }
 
@@ -556,6 +562,43 @@ pub(crate) mod tests {
             ["/h/.docker/config.json", "/c/containers/auth.json"]
         );
         assert!(places(None, &[]).is_empty());
+    }
+
+    #[test]
+    fn rules_come_from_where_podman_has_them() {
+        let rules = |variables: &[(&str, &str)]| {
+            let config = Config::resolve(Some("/r".into()), Environment::of(variables)).ok();
+            let rules = config.map(|config| config.rules()).unwrap_or_default();
+            let shown = rules.main.iter().map(|file| {
+                let folders = file
+                    .folders
+                    .iter()
+                    .map(|folder| folder.display().to_string());
+                let mark = if file.named { "!" } else { "" };
+                let folders: Vec<String> = folders.collect();
+                format!("{mark}{} {}", file.path.display(), folders.join(" "))
+            });
+            shown.collect::<Vec<String>>()
+        };
+        let (own, system) = ("/h/.config/containers", "/etc/containers");
+        let both = format!("{system}/registries.conf.d {own}/registries.conf.d");
+        assert_eq!(
+            rules(&[("HOME", "/h")]),
+            [
+                format!("{own}/registries.conf {own}/registries.conf.d"),
+                format!("{system}/registries.conf {both}"),
+            ]
+        );
+        assert_eq!(
+            rules(&[("HOME", "/h"), ("CONTAINERS_REGISTRIES_CONF", "/c")]),
+            [format!("!/c {both}")]
+        );
+        assert_eq!(
+            rules(&[]),
+            [format!(
+                "{system}/registries.conf {system}/registries.conf.d"
+            )]
+        );
     }
 
     #[test]

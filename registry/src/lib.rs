@@ -71,7 +71,7 @@ pub use handshake::TlsFailure;
 pub use host::is_loopback;
 pub use options::{Options, Sleep};
 pub use proxy::Proxy;
-pub use registries::{RegistryRules, RulesError};
+pub use registries::{RegistryRules, RuleFile, RulesError};
 pub use stop::Stopper;
 pub use tree::{BlobSource, ManifestTree};
 pub use waits::Waiting;

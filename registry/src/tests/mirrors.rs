@@ -14,7 +14,7 @@ fn with_rules(rules: &str) -> (Client, tempfile::TempDir) {
     let path: PathBuf = folder.path().join("registries.conf");
     std::fs::write(&path, rules).unwrap();
     let rules = RegistryRules {
-        main: vec![path],
+        last: vec![path],
         ..RegistryRules::default()
     };
     let options = Options {
@@ -178,7 +178,7 @@ fn credentials_of_the_registry_do_not_go_to_its_mirrors() {
             ..Credentials::default()
         },
         rules: RegistryRules {
-            main: vec![path],
+            last: vec![path],
             ..RegistryRules::default()
         },
         ..Options::default()

@@ -4,26 +4,36 @@
 //! registry by its own name. `unqualified-search-registries`, short-name modes and aliases are not followed: a name without a
 //! registry means `docker.io`, so that the same Dockerfile builds from the same image everywhere.
 
-use std::fs;
+mod file;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kiln_image::Reference;
 use thiserror::Error;
-use toml_edit::{Document, Table};
 
 use crate::endpoint::Endpoint;
 use crate::host::host_of;
 
-/// Which files have the rules. They are read when a registry is asked for the first time.
+/// Which files have the rules. They are read when a registry is asked for the first time. A later rule for a prefix takes the
+/// place of an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistryRules {
-    /// The first of these that is there counts.
-    pub main: Vec<PathBuf>,
-    /// The `*.conf` of these folders, by name within each. A later rule for a prefix takes the place of an earlier one.
-    pub folders: Vec<PathBuf>,
-    /// Files after all of those, if they are there.
+    /// The first of these whose file is there counts, if none is, the last one's folders.
+    pub main: Vec<RuleFile>,
+    /// Files after that, if they are there.
     pub last: Vec<PathBuf>,
+}
+
+/// A file of rules, and what adds to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether somebody named it, so that it has to be there.
+    pub named: bool,
+    /// The `*.conf` of these folders come after it, by name within each.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Rules that can't be used.
@@ -91,44 +101,50 @@ enum MirrorPulls {
     ByTag,
 }
 
+impl Rule {
+    /// Just the registry itself.
+    fn of(path: &Path, location: &str) -> Self {
+        Rule {
+            path: path.to_owned(),
+            prefix: location.to_owned(),
+            location: Some(location.to_owned()),
+            insecure: false,
+            blocked: false,
+            mirrors: Vec::new(),
+        }
+    }
+}
+
 impl Rules {
     /// Reads all files.
     pub(crate) fn read(files: &RegistryRules) -> Result<Self, RulesError> {
         let mut rules = Rules::default();
-        for path in &files.main {
-            if rules.take_file(path)? {
+        let mut folders = &[][..];
+        for main in &files.main {
+            folders = &main.folders;
+            if rules.add(file::main(main)?) {
                 break;
             }
         }
-        for folder in &files.folders {
-            for path in confs(folder)? {
-                rules.take_file(&path)?;
+        for folder in folders {
+            for path in file::confs(folder)? {
+                rules.add(file::further(&path)?);
             }
         }
         for path in &files.last {
-            rules.take_file(path)?;
+            rules.add(file::further(path)?);
         }
         Ok(rules)
     }
 
-    fn take_file(&mut self, path: &Path) -> Result<bool, RulesError> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if is_absent(&error) => return Ok(false),
-            Err(source) => {
-                let path = path.to_owned();
-                return Err(RulesError::Read { path, source });
-            }
-        };
-        let new = parse(path, &text).map_err(|problem| RulesError::Format {
-            path: path.to_owned(),
-            problem,
-        })?;
-        for rule in new {
+    /// Takes over the rules of a file, `false` if it isn't there.
+    fn add(&mut self, found: Option<Vec<Rule>>) -> bool {
+        let is_there = found.is_some();
+        for rule in found.unwrap_or_default() {
             self.0.retain(|old| old.prefix != rule.prefix);
             self.0.push(rule);
         }
-        Ok(true)
+        is_there
     }
 
     /// Where to ask for an image, in that order; the last one is the registry itself.
@@ -245,160 +261,11 @@ fn located(location: &str, rest: &str, insecure: bool) -> Option<Endpoint> {
     })
 }
 
-/// The `*.conf` of a folder, sorted; none if there is no such folder.
-fn confs(folder: &Path) -> Result<Vec<PathBuf>, RulesError> {
-    let failed = |source| RulesError::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "conf")
-        {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-/// The rules of one file; else what is wrong with it.
-fn parse(path: &Path, text: &str) -> Result<Vec<Rule>, String> {
-    let document = Document::parse(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| {
-            text[..span.start.min(text.len())].matches('\n').count() + 1
-        });
-        let message = error.message().lines().next().unwrap_or("not TOML");
-        format!("line {line}: {message}")
-    })?;
-    if document.get("registries").is_some() {
-        return Err("it is in the old format, version 1; write `[[registry]]` tables".to_owned());
-    }
-    let Some(item) = document.get("registry") else {
-        return Ok(Vec::new());
-    };
-    let tables = item
-        .as_array_of_tables()
-        .ok_or("`registry` has to be written as `[[registry]]`")?;
-    let mut rules: Vec<Rule> = Vec::new();
-    for table in tables {
-        let rule = rule(path, table)?;
-        // Of two for one prefix in one file the first counts, as podman has it.
-        if rules.iter().all(|known| known.prefix != rule.prefix) {
-            rules.push(rule);
-        }
-    }
-    Ok(rules)
-}
-
-fn rule(path: &Path, table: &Table) -> Result<Rule, String> {
-    let location = text(table, "location")?;
-    let prefix = text(table, "prefix")?;
-    let prefix = prefix
-        .or_else(|| location.clone())
-        .ok_or("a `[[registry]]` has neither `prefix` nor `location`")?;
-    let wildcard = prefix.starts_with('*');
-    if location.is_none() && !wildcard {
-        return Err(format!("`{prefix}` has no `location`"));
-    }
-    if prefix.contains('*') && (!prefix.starts_with("*.") || prefix[2..].contains(['*', '/'])) {
-        return Err(format!(
-            "`{prefix}`: a `*` may only stand for subdomains, as in `*.example.com`"
-        ));
-    }
-    if let Some(location) = location.iter().find(|text| !is_location(text)) {
-        return Err(format!("`{location}` is not a registry"));
-    }
-    let only_digests = flag(table, "mirror-by-digest-only")?;
-    let mut mirrors = Vec::new();
-    if let Some(item) = table.get("mirror") {
-        let tables = item
-            .as_array_of_tables()
-            .ok_or("`mirror` has to be written as `[[registry.mirror]]`")?;
-        for table in tables {
-            mirrors.push(mirror(table, only_digests)?);
-        }
-    }
-    Ok(Rule {
-        path: path.to_owned(),
-        prefix: prefix.trim_end_matches('/').to_owned(),
-        location,
-        insecure: flag(table, "insecure")?,
-        blocked: flag(table, "blocked")?,
-        mirrors,
-    })
-}
-
-fn mirror(table: &Table, only_digests: bool) -> Result<Mirror, String> {
-    let location = text(table, "location")?.ok_or("a mirror has no `location`")?;
-    if !is_location(&location) {
-        return Err(format!("`{location}` is not a registry"));
-    }
-    let pulls = match text(table, "pull-from-mirror")?.as_deref() {
-        None | Some("") if only_digests => MirrorPulls::ByDigest,
-        Some(_) if only_digests => {
-            return Err("`pull-from-mirror` and `mirror-by-digest-only` exclude each other".into());
-        }
-        None | Some("" | "all") => MirrorPulls::All,
-        Some("digest-only") => MirrorPulls::ByDigest,
-        Some("tag-only") => MirrorPulls::ByTag,
-        Some(other) => {
-            return Err(format!(
-                "`pull-from-mirror` is `{other}`; it may be all, digest-only or tag-only"
-            ));
-        }
-    };
-    Ok(Mirror {
-        location,
-        insecure: flag(table, "insecure")?,
-        pulls,
-    })
-}
-
-/// `host`, `host:port`, `host/namespace`: no scheme, no spaces.
-fn is_location(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-:/[]".contains(c);
-    !text.is_empty() && !text.contains("//") && !text.starts_with('/') && text.chars().all(allowed)
-}
-
-fn text(table: &Table, name: &str) -> Result<Option<String>, String> {
-    match table.get(name) {
-        None => Ok(None),
-        Some(item) => match item.as_str() {
-            Some("") => Ok(None),
-            Some(text) => Ok(Some(text.to_owned())),
-            None => Err(format!("`{name}` has to be a text")),
-        },
-    }
-}
-
-fn flag(table: &Table, name: &str) -> Result<bool, String> {
-    match table.get(name) {
-        None => Ok(false),
-        Some(item) => item
-            .as_bool()
-            .ok_or_else(|| format!("`{name}` has to be true or false")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     const CONF: &str = r#"
@@ -450,7 +317,7 @@ location = "two.example/app:2"
 "#;
 
     fn rules(text: &str) -> Rules {
-        Rules(parse(Path::new("/r.conf"), text).unwrap())
+        Rules(file::parse(Path::new("/r.conf"), text, file::Version::Second).unwrap())
     }
 
     fn shown(endpoint: &Endpoint) -> String {
@@ -516,6 +383,8 @@ location = "two.example/app:2"
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("d")).unwrap();
+        fs::create_dir(path("x")).unwrap();
+        fs::write(path("x/99.conf"), "of a file that doesn't count").unwrap();
         let rule = |mirror: &str| {
             format!(
                 "[[registry]]\nlocation = \"r.example\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n"
@@ -523,9 +392,13 @@ location = "two.example/app:2"
         };
         fs::write(path("main"), rule("main")).unwrap();
         fs::write(path("ignored"), rule("ignored")).unwrap();
+        let main = |name: &str, folder: &str| RuleFile {
+            path: path(name),
+            named: false,
+            folders: vec![path("nowhere"), path(folder)],
+        };
         let mut files = RegistryRules {
-            main: vec![path("none"), path("main"), path("ignored")],
-            folders: vec![path("nowhere"), path("d")],
+            main: vec![main("none", "x"), main("main", "d"), main("ignored", "x")],
             last: vec![path("own")],
         };
         let first = |files: &RegistryRules| {
@@ -547,40 +420,57 @@ location = "two.example/app:2"
     }
 
     #[test]
-    fn mistakes_are_named() {
-        for (text, expected) in [
-            ("a = [", "line 1: "),
-            (
-                "[registries.search]\nregistries = []",
-                "it is in the old format",
-            ),
-            ("registry = 1", "`registry` has to be written as"),
-            ("[[registry]]", "a `[[registry]]` has neither"),
-            ("[[registry]]\nprefix = \"a\"", "`a` has no `location`"),
-            ("[[registry]]\nlocation = 1", "`location` has to be a text"),
-            (
-                "[[registry]]\nlocation = \"https://a\"",
-                "`https://a` is not a registry",
-            ),
-            (
-                "[[registry]]\nlocation = \"a\"\ninsecure = 1",
-                "`insecure` has to be",
-            ),
-            (
-                "[[registry]]\nprefix = \"a.*\"\nlocation = \"a\"",
-                "`a.*`: a `*` may only",
-            ),
-            (
-                "[[registry]]\nlocation=\"a\"\n[[registry.mirror]]",
-                "a mirror has no",
-            ),
-            (
-                "[[registry]]\nlocation=\"a\"\n[[registry.mirror]]\nlocation=\"b\"\npull-from-mirror=\"no\"",
-                "`pull-from-mirror` is `no`",
-            ),
-        ] {
-            let problem = parse(Path::new("/r"), text).unwrap_err();
-            assert!(problem.starts_with(expected), "{text}: {problem}");
+    fn of_no_main_file_the_last_ones_folders_count_unless_one_was_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["own", "system"] {
+            fs::create_dir(path(name)).unwrap();
+            let rule = format!("[[registry]]\nlocation = \"{name}.example\"\nblocked = true\n");
+            fs::write(path(name).join("a.conf"), rule).unwrap();
         }
+        let main = |folders: &[&str]| RuleFile {
+            path: path("none"),
+            named: false,
+            folders: folders.iter().map(|name| path(name)).collect(),
+        };
+        let mut files = RegistryRules {
+            main: vec![main(&["own"]), main(&["system", "own"])],
+            last: Vec::new(),
+        };
+        let rules = Rules::read(&files).unwrap();
+        for name in ["own", "system"] {
+            let image = format!("{name}.example/x").parse().unwrap();
+            rules.to_pull(&image).unwrap_err();
+        }
+        files.main[1].named = true;
+        let error = Rules::read(&files).unwrap_err().to_string();
+        assert!(error.starts_with("reading `"), "{error}");
+    }
+
+    #[test]
+    fn the_first_version_blocks_and_calls_insecure() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[registries.search]\nregistries = [\"docker.io\"]\n\
+            [registries.insecure]\nregistries = [\"a.example:5000\", \"b.example/\"]\n\
+            [registries.block]\nregistries = [\"b.example\"]\n";
+        let path = folder.path().join("registries.conf");
+        fs::write(&path, text).unwrap();
+        let mut files = RegistryRules {
+            main: vec![RuleFile {
+                path: path.clone(),
+                ..RuleFile::default()
+            }],
+            last: Vec::new(),
+        };
+        let rules = Rules::read(&files).unwrap();
+        let places = rules.to_pull(&"a.example:5000/x".parse().unwrap()).unwrap();
+        assert_eq!(shown(&places[0]), "!a.example:5000/x");
+        rules.to_pull(&"b.example/x".parse().unwrap()).unwrap_err();
+        let places = rules.to_pull(&"alpine".parse().unwrap()).unwrap();
+        assert_eq!(shown(&places[0]), "docker.io/library/alpine");
+        // As podman has it, only there.
+        files.last.push(path);
+        let error = Rules::read(&files).unwrap_err().to_string();
+        assert!(error.contains("it is in the old format"), "{error}");
     }
 }
