@@ -575,11 +575,8 @@ fn sandbox_outlives_the_thread_that_started_it() {
         (std::io::pipe().unwrap(), std::io::pipe().unwrap());
     let own = std::sync::Arc::new(Launcher::new());
     let theirs = std::sync::Arc::clone(&own);
-    let stdio = Stdio {
-        stdin: input.into(),
-        stdout: writer.into(),
-        stderr: File::create("/dev/null").unwrap().into(),
-    };
+    let nothing = File::create("/dev/null").unwrap();
+    let stdio = Stdio::new(input.into(), writer.into(), nothing.into());
     let step = std::thread::spawn(move || theirs.spawn(&spec, stdio).unwrap())
         .join()
         .unwrap();
@@ -1417,9 +1414,17 @@ fn sandbox_filter_knows_capabilities() {
 }
 
 fn sandbox_has_a_terminal() {
+    for uid in [0, 1000] {
+        has_a_terminal(uid);
+    }
+}
+
+fn has_a_terminal(uid: u32) {
     let image = Image::new();
-    let mut spec = image.spec(&["sh", "-c", "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; stty size; echo x > /dev/tty; echo y > /dev/console"]);
+    let script = "tty; [ -t 0 ] && [ -t 1 ] && echo terminal; stty size; echo x > /dev/tty; echo y > /dev/console; echo z > $(tty)";
+    let mut spec = image.spec(&["sh", "-c", script]);
     spec.terminal = true;
+    spec.user.uid = uid;
     let size = rustix::termios::Winsize {
         ws_row: 33,
         ws_col: 77,
@@ -1427,32 +1432,20 @@ fn sandbox_has_a_terminal() {
         ws_ypixel: 0,
     };
     let pty = kiln_executor::sandbox::terminal::Pty::with_size(size).unwrap();
-    let (stdin, stdout) = (
-        pty.slave.try_clone().unwrap(),
-        pty.slave.try_clone().unwrap(),
-    );
-    let step = launcher()
-        .spawn(
-            &spec,
-            Stdio {
-                stdin,
-                stdout,
-                stderr: pty.slave,
-            },
-        )
-        .unwrap();
+    let (stdio, master) = pty.split().unwrap();
+    let step = launcher().spawn(&spec, stdio).unwrap();
     let mut output = Vec::new();
-    let _ = File::from(pty.master).read_to_end(&mut output); // ends with EIO when nobody has the other end
-    assert!(step.wait().unwrap().success());
-    let output = match rung() {
-        // Without mounts it is at its own place only.
-        Rung::Chroot => output[output.iter().position(|byte| *byte == b'\r').unwrap()..].to_vec(),
-        _ => output[b"/dev/console".len()..].to_vec(),
-    };
-    assert_eq!(
-        String::from_utf8_lossy(&output),
-        "\r\nterminal\r\n33 77\r\nx\r\ny\r\n"
-    );
+    let _ = File::from(master.of_step()).read_to_end(&mut output); // ends with EIO when nobody has the other end
+    let output = String::from_utf8(output).unwrap();
+    assert!(step.wait().unwrap().success(), "{uid}: {output}");
+    let (name, rest) = output.split_once("\r\n").unwrap();
+    match rung() {
+        // The machine's, by its name there.
+        Rung::Chroot => assert!(name.starts_with("/dev/pts/"), "{uid}: {name}"),
+        _ => assert_eq!(name, "/dev/pts/0"),
+    }
+    let expected = "terminal\r\n33 77\r\nx\r\ny\r\nz\r\n";
+    assert_eq!(rest, expected, "{uid}");
 }
 
 /// Processes of this one's that have a pid namespace of their own.

@@ -11,9 +11,11 @@ use super::stub::Stubs;
 use super::surroundings::share_processes;
 use super::template::{Mould, Stock};
 use super::waiting::Kind;
-use super::{Network, SandboxSpec, exec, identity, mounts, plan, probe, reaper, seccomp};
+use super::{
+    Network, SandboxSpec, User, console, exec, identity, mounts, plan, probe, reaper, seccomp,
+};
 use crate::sys::{self, Context as _, Reach, SingleThreaded};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -56,6 +58,8 @@ struct Prepared {
     listener: Option<OwnedFd>,
     /// The root filesystem, if it was mounted here to be kept.
     root: Option<OwnedFd>,
+    /// Kiln's end of the step's own terminal.
+    terminal: Option<OwnedFd>,
     /// The directory for changes as the program finds it, if the root filesystem is kept.
     found: Option<Changed>,
 }
@@ -112,8 +116,17 @@ fn go_on_with(
 }
 
 fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Option<Failure>) {
-    let Prepared { listener, root, .. } = prepared;
-    let brought = [(Brought::Listener, listener), (Brought::Root, root)];
+    let Prepared {
+        listener,
+        root,
+        terminal,
+        ..
+    } = prepared;
+    let brought = [
+        (Brought::Listener, listener),
+        (Brought::Root, root),
+        (Brought::Terminal, terminal),
+    ];
     let brought = brought.into_iter();
     let brought = brought.filter_map(|(what, fd)| Some((what, fd.as_ref()?.as_fd())));
     let (brings, fds): (_, Vec<_>) = brought.unzip();
@@ -243,8 +256,12 @@ fn prepare(
     let mut prepared = Prepared::default();
     // Its own streams and, if asked for, terminal.
     stage("set up the standard streams", set_streams(given.streams))?;
+    if let Some(trees) = done.trees.as_ref().filter(|_| spec.terminal) {
+        let terminal = console::give_terminal(trees);
+        prepared.terminal = Some(stage("make the terminal", terminal)?);
+    }
     if spec.terminal {
-        stage("take the terminal", take_terminal())?;
+        stage("take the terminal", take_terminal(&spec.user))?;
     }
     let root = match done.trees {
         Some(trees) => {
@@ -458,7 +475,9 @@ fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> sys::Result<()> {
     rustix::stdio::dup2_stderr(&stderr).call("dup2", || "stderr".into())
 }
 
-fn take_terminal() -> sys::Result<()> {
+fn take_terminal(user: &User) -> sys::Result<()> {
+    // A user opens it again by its name. Where there is but one id it is everybody's.
+    let _ = rustix::fs::fchown(rustix::stdio::stdin(), Some(Uid::from_raw(user.uid)), None);
     rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).call("ioctl", || "TIOCSCTTY".into())
 }
 

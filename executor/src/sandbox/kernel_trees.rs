@@ -158,14 +158,15 @@ impl KernelTrees {
         })
     }
 
-    /// Opens a path as it will be in the root, on which nothing may be a link.
-    fn open(&self, path: &str) -> Result<OwnedFd> {
+    /// Opens a path (`O_PATH`) as it will be in the root, on which nothing may be a link.
+    pub(super) fn open(&self, path: &str) -> Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH | OFlags::CLOEXEC)
+    }
+
+    /// The same with these flags, for what is to be used.
+    pub(super) fn open_with(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
         match self.tree_of(path) {
-            Some((tree, "")) => tree
-                .fd()
-                .try_clone_to_owned()
-                .call("fcntl", || "F_DUPFD_CLOEXEC".into()),
-            Some((tree, rest)) => tree.open_without_links(rest),
+            Some((tree, rest)) => tree.open_without_links_with(rest, flags),
             None => Err(Error::new("openat2", path, Errno::NOENT.raw_os_error())),
         }
     }

@@ -20,7 +20,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::{io, iter, mem};
 
@@ -55,6 +55,8 @@ pub struct Stdio {
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
+    /// Where to send kiln's end of the terminal that the step has, if it has another than these. It is dropped once the step runs.
+    pub terminal: Option<Sender<OwnedFd>>,
 }
 
 /// The helper process as kiln sees it.
@@ -67,23 +69,29 @@ struct Helper {
 }
 
 impl Stdio {
+    /// These three.
+    pub fn new(stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Self {
+        Self {
+            stdin,
+            stdout,
+            stderr,
+            terminal: None,
+        }
+    }
+
     /// Copies of the engine's own streams.
     pub fn inherit() -> io::Result<Self> {
-        Ok(Self {
-            stdin: io::stdin().as_fd().try_clone_to_owned()?,
-            stdout: io::stdout().as_fd().try_clone_to_owned()?,
-            stderr: io::stderr().as_fd().try_clone_to_owned()?,
-        })
+        Ok(Self::new(
+            io::stdin().as_fd().try_clone_to_owned()?,
+            io::stdout().as_fd().try_clone_to_owned()?,
+            io::stderr().as_fd().try_clone_to_owned()?,
+        ))
     }
 
     /// Empty input, and output to the two given ends, as a RUN has it (R-RT-2).
     pub fn output(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let (stdin, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        Ok(Self {
-            stdin,
-            stdout,
-            stderr,
-        })
+        Ok(Self::new(stdin, stdout, stderr))
     }
 }
 
@@ -206,10 +214,10 @@ impl Launcher {
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
         let mut waiting = locked(&self.waiting);
-        // The terminal is found among the host's mounts, which one that waits has left; and it can't part from process 1.
+        // One that waits can't part from process 1.
         let kind = Kind::of(spec);
         let suited = waiting.iter().position(|waiting| waiting.kind == kind);
-        let suited = suited.filter(|_| !spec.terminal && !spec.init)?;
+        let suited = suited.filter(|_| !spec.init)?;
         let suited = waiting.remove(suited);
         drop(waiting);
         suited.become_step(spec, fds)
@@ -430,9 +438,17 @@ fn begin(
     let pidfd = hand_over(&fds)?;
     drop(reporter);
     let mut recorder = None;
-    let words = last_words(&reports, |listener| {
-        let started = start_recorder(spec, &pidfd, listener);
-        started.map(|started| recorder = Some(started))
+    let words = last_words(&reports, |what, fd| match what {
+        Brought::Listener => {
+            recorder = Some(start_recorder(spec, &pidfd, fd)?);
+            Ok(None)
+        }
+        Brought::Terminal => {
+            // Nobody may be there to show it.
+            let _ = stdio.terminal.as_ref().map(|taker| taker.send(fd));
+            Ok(None)
+        }
+        Brought::Root => Ok(Some(fd)),
     });
     let words = words.unwrap_or_else(|cause| {
         LastWords::of_failure(SandboxError::Setup {
@@ -486,19 +502,16 @@ fn kept_root(
     }
 }
 
-/// Reads the step's reports to the end, which comes at exec or at the step's death. `on_listener` gets what the step's calls wait at for a
-/// recorder.
+/// Reads the step's reports to the end, which comes at exec or at the step's death. `take` gets what comes with them, and leaves the root
+/// filesystem, which is part of what is told.
 fn last_words(
     reports: &UnixStream,
-    mut on_listener: impl FnMut(OwnedFd) -> sys::Result<()>,
+    mut take: impl FnMut(Brought, OwnedFd) -> sys::Result<Option<OwnedFd>>,
 ) -> sys::Result<LastWords> {
     let mut words = LastWords::of_failure(SandboxError::Killed);
     while let Ok(Some((report, fds))) = message::receive::<Report>(Socket(reports.as_fd())) {
         for (what, fd) in report.brings.iter().zip(fds) {
-            match what {
-                Brought::Listener => on_listener(fd)?,
-                Brought::Root => words.root = Some(fd),
-            }
+            words.root = take(*what, fd)?.or(words.root);
         }
         words = LastWords {
             stubs: report.stubs,

@@ -56,6 +56,7 @@ mod attribute;
 pub mod bare;
 mod broker;
 pub mod capability;
+mod console;
 mod error;
 mod exec;
 mod exposed;

@@ -244,7 +244,6 @@ pub(super) fn perform(
     stubs: &mut Stubs,
 ) -> std::result::Result<(), Failure> {
     let done = match action {
-        Action::Console => console(root),
         Action::Expose => exposed::expose(root, rung),
         Action::Asked(spec) => match workshop.next_source() {
             Ok(source) => return asked(spec, &source, root, workshop, stubs),
@@ -281,33 +280,6 @@ pub(super) fn mount_point(
         }
         opened => opened,
     }
-}
-
-/// The terminal that is standard input. Its descriptor belongs to kiln's mounts, of which ours are a copy, so it is found again by name;
-/// where that leads elsewhere there is no `/dev/console`, and the terminal still serves as streams and `/dev/tty`.
-fn console(root: &Root) -> Result<()> {
-    let stdin = rustix::stdio::stdin();
-    let Ok(name) = rustix::termios::ttyname(stdin, Vec::new()) else {
-        return Ok(());
-    };
-    let Ok(terminal) = copy_tree(CWD, Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
-    else {
-        return Ok(());
-    };
-    if rustix::fs::fstat(&terminal).map(|found| found.st_rdev)
-        != rustix::fs::fstat(stdin).map(|own| own.st_rdev)
-    {
-        return Ok(());
-    }
-    let dev = root.open_without_links("/dev")?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(&dev, "console", flags, Mode::from_raw_mode(0o600))
-        .call("openat", || "/dev/console".into())?;
-    attach(
-        &terminal,
-        root.open_without_links("/dev/console")?,
-        "/dev/console",
-    )
 }
 
 /// What can't be done here is the image's or the instruction's fault: a place below a file, a file on a directory.

@@ -25,8 +25,6 @@ pub(super) enum KernelAction {
 /// What follows once these are in a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action<'a> {
-    /// The step's terminal on `/dev/console`.
-    Console,
     /// Take the protections of the ones before away.
     Expose,
     /// A mount that the spec asks for.
@@ -85,9 +83,6 @@ pub(super) fn kernel_plan(kind: &Kind, unified_cgroups: bool) -> Vec<KernelActio
 /// Everything to mount for a step once its root is there.
 pub(super) fn plan(spec: &SandboxSpec) -> Vec<Action<'_>> {
     let mut actions = Vec::new();
-    if spec.terminal {
-        actions.push(Action::Console);
-    }
     if spec.exposed {
         actions.push(Action::Expose);
     }
@@ -182,7 +177,6 @@ impl fmt::Display for KernelAction {
 impl fmt::Display for Action<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Console => f.write_str("mount the terminal on `/dev/console`"),
             Self::Expose => f.write_str("open up devices and kernel filesystems"),
             Self::Asked(mount) => write!(f, "mount on `{}`", mount.target),
         }
@@ -206,7 +200,6 @@ mod tests {
     #[test]
     fn the_order_of_mounts() {
         let mut spec = SandboxSpec::new(RootSpec::Directory("/r".into()), ["true"]);
-        spec.terminal = true;
         spec.mounts
             .push(MountSpec::file("/etc/hosts", "127.0.0.1\tlocalhost\n"));
         let listing = listing(&spec, true);
@@ -235,7 +228,6 @@ mod tests {
             make `/proc/irq` read-only
             make `/proc/sys` read-only
             make `/proc/sysrq-trigger` read-only
-            mount the terminal on `/dev/console`
             mount on `/etc/hosts`"; // R-RT-7, R-RT-8
         assert_eq!(
             listing,

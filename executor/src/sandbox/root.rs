@@ -63,12 +63,19 @@ impl Root {
 
     /// Opens a path (`O_PATH`); links are followed inside the root. Magic links of `/proc` are refused.
     pub(super) fn open(&self, path: &str) -> Result<OwnedFd> {
-        self.resolve(path, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.resolve(path, OFlags::PATH | OFlags::CLOEXEC, how)
     }
 
     /// Opens a path on which nothing may be a link, for kernel filesystems (CVE-2019-19921).
     pub(super) fn open_without_links(&self, path: &str) -> Result<OwnedFd> {
-        self.resolve(path, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+        self.open_without_links_with(path, OFlags::PATH | OFlags::CLOEXEC)
+    }
+
+    /// The same with these flags, for what is to be used.
+    pub(super) fn open_without_links_with(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        self.resolve(path, flags, how)
     }
 
     /// Whether a path on which nothing may be a link is there.
@@ -89,8 +96,7 @@ impl Root {
         }
     }
 
-    fn resolve(&self, path: &str, how: ResolveFlags) -> Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
+    fn resolve(&self, path: &str, flags: OFlags, how: ResolveFlags) -> Result<OwnedFd> {
         let path_or_root = if path.is_empty() { "/" } else { path };
         open_inside(&self.fd, path_or_root, flags, how).call("openat2", || path.to_owned())
     }

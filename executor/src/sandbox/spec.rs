@@ -43,7 +43,8 @@ pub struct SandboxSpec {
     pub read_only: bool,
     /// Whether the root filesystem, if it is an overlay, stays mounted after the step, where the kernel can do that.
     pub keep_root: bool,
-    /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`.
+    /// Whether standard input is a terminal that is to become the step's controlling one and its `/dev/console`. Where there are namespaces it is
+    /// a model only, for one of the step's own `/dev/pts` ([`Stdio::terminal`](super::Stdio::terminal)).
     pub terminal: bool,
     /// Whether process 1 is not the program but one that passes signals on and takes note of the end of orphans, where there are namespaces.
     pub init: bool,

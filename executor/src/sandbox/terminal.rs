@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 /// What a terminal without a size is taken for.
@@ -30,7 +31,8 @@ const DEFAULT_SIZE: Winsize = Winsize {
     ws_ypixel: 0,
 };
 
-/// A pseudo-terminal: the step gets `slave` as its three streams, kiln copies bytes through `master`.
+/// A pseudo-terminal: the step gets `slave` as its three streams, kiln copies bytes through `master`. A step with a `/dev/pts` of its own gets
+/// another one there, like this.
 #[derive(Debug)]
 pub struct Pty {
     /// Kiln's end.
@@ -41,7 +43,11 @@ pub struct Pty {
 
 /// Kiln's end alone, once the step has the other.
 #[derive(Debug)]
-pub struct Master(OwnedFd);
+pub struct Master {
+    given: OwnedFd,
+    /// Of the terminal that the step has instead.
+    own: Receiver<OwnedFd>,
+}
 
 /// The user's terminal in raw mode: every key goes to the step. Dropping this gives it back as it was.
 #[derive(Debug)]
@@ -73,14 +79,13 @@ impl Pty {
     /// Parts it into the three streams of a step and kiln's end.
     pub fn split(self) -> io::Result<(Stdio, Master)> {
         let (stdin, stdout) = (self.slave.try_clone()?, self.slave.try_clone()?);
-        Ok((
-            Stdio {
-                stdin,
-                stdout,
-                stderr: self.slave,
-            },
-            Master(self.master),
-        ))
+        let (terminal, own) = mpsc::channel();
+        let stdio = Stdio {
+            terminal: Some(terminal),
+            ..Stdio::new(stdin, stdout, self.slave)
+        };
+        let given = self.master;
+        Ok((stdio, Master { given, own }))
     }
 }
 
@@ -110,16 +115,22 @@ impl Drop for RawMode {
 }
 
 impl Master {
-    /// Copies standard input to the step and its output to standard output, until the step has closed its end. When the user's
+    /// Waits until the step runs, and is kiln's end of the terminal that it has.
+    pub fn of_step(self) -> OwnedFd {
+        self.own.recv().unwrap_or(self.given)
+    }
+
+    /// Once the step runs, copies standard input to it and its output to standard output, until it has closed its end. When the user's
     /// window changes its size, the step's terminal follows.
     ///
     /// Without `input` nothing is read, and the step finds its input at its end.
-    pub fn relay(&self, input: bool) -> io::Result<()> {
+    pub fn relay(self, input: bool) -> io::Result<()> {
+        let master = self.of_step();
         let (resized, signal) = io::pipe()?;
         let handler =
             signal_hook::low_level::pipe::register(signal_hook::consts::SIGWINCH, signal)?;
         let mut relay = Relay::new(
-            &self.0,
+            &master,
             rustix::stdio::stdin(),
             rustix::stdio::stdout(),
             resized.as_fd(),
@@ -128,7 +139,7 @@ impl Master {
             relay.input_open = false;
             relay.waiting.push(END_OF_INPUT);
         }
-        let relayed = relay.run();
+        let relayed = relay.follow_size().and_then(|()| relay.run()); // it may have changed meanwhile
         signal_hook::low_level::unregister(handler);
         relayed
     }
@@ -173,6 +184,7 @@ impl<'a> Relay<'a> {
                 self.end_again();
             }
             if resized {
+                let _ = rustix::io::read(self.resized, &mut [0; 64])?;
                 self.follow_size()?;
             }
             if input {
@@ -214,7 +226,6 @@ impl<'a> Relay<'a> {
     }
 
     fn follow_size(&self) -> io::Result<()> {
-        let _ = rustix::io::read(self.resized, &mut [0; 64])?;
         if let Ok(size) = rustix::termios::tcgetwinsize(self.input) {
             rustix::termios::tcsetwinsize(self.master, size)?;
         }
@@ -299,7 +310,8 @@ mod tests {
             let length = rustix::io::read(&stdio.stdin, &mut line).unwrap();
             rustix::io::write(&stdio.stdout, &line[..length]).unwrap();
         });
-        Relay::new(&master.0, input.as_fd(), output.as_fd(), resized.as_fd())
+        let master = master.of_step();
+        Relay::new(&master, input.as_fd(), output.as_fd(), resized.as_fd())
             .run()
             .unwrap();
         step.join().unwrap();

@@ -38,11 +38,7 @@ pub(crate) fn sandbox_types_nothing_into_the_users_terminal(yard: &Yard) {
         ("/take; /type", vec![Errno::PERM, Errno::IO]), // the latter by `dev.tty.legacy_tiocsti`
     ] {
         let end = || pty.slave.try_clone().unwrap();
-        let stdio = Stdio {
-            stdin: end(),
-            stdout: end(),
-            stderr: end(),
-        };
+        let stdio = Stdio::new(end(), end(), end());
         let spec = image.spec(&["sh", "-c", &format!("{script} 2>/dev/null; exit $?")]);
         let status = yard.launcher.spawn(&spec, stdio).unwrap().wait().unwrap();
         let mut expected = refused.iter().map(|error| error.raw_os_error());
