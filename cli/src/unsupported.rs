@@ -61,14 +61,10 @@ const FLAGS: [&str; 50] = [
 ];
 
 /// Flags of `docker run` that kiln does not have, and what to do instead.
-const OF_RUN: [(&[&str], &str); 16] = [
+const OF_RUN: [(&[&str], &str); 15] = [
     (
         &["-d", "--detach", "--restart", "--detach-keys"],
         "containers run in the foreground: let the shell (`&`), systemd or the CI job put it into the background",
-    ),
-    (
-        &["--cidfile"],
-        "a container has an id once it has ended: `--name` gives it a name before, and `kiln ps` lists both",
     ),
     (
         &["--replace"],
@@ -144,7 +140,6 @@ const OF_RUN: [(&[&str], &str); 16] = [
             "--memory-reservation",
             "--memory-swappiness",
             "--oom-kill-disable",
-            "--oom-score-adj",
         ],
         "limits are `--memory`, `--memory-swap`, `--cpus`, `--cpu-quota` and the like, `--pids-limit`, `--ulimit` and `--shm-size`",
     ),

@@ -128,6 +128,19 @@ fn a_name_stands_for_all_platforms() {
     let layout = env.work().join("child.layout");
     let listed = &json(&layout.join("index.json"))["manifests"][0];
     assert_eq!(platforms(&blob(&layout, listed)), PLATFORMS);
+    for arch in ["amd64", "arm64"] {
+        let platform = format!("--platform=linux/{arch}");
+        env.kiln(&["export", &platform, "-o", "root.tar", "app"])
+            .succeeds();
+        let tar = std::fs::read(env.work().join("root.tar")).unwrap();
+        let whose = |of: &str| String::from_utf8_lossy(&tar).contains(of);
+        assert_eq!(
+            (whose("amd64"), whose("arm64")),
+            (arch == "amd64", arch == "arm64")
+        );
+    }
+    env.kiln(&["export", "--platform=linux/s390x", "app"])
+        .fails(1);
     // The index has an id of its own, which is what a build prints.
     let index = env
         .kiln(&["build", &all, "-q", "-t", "app", "."])

@@ -34,7 +34,7 @@ use crate::usage::Shortage;
 pub use failed::is_name_of_failed;
 pub(crate) use failed::{Failed, forget};
 pub(crate) use kept::root_of;
-pub use kept::{Difference, differences, export, export_image, fetch, find, find_program};
+pub use kept::{Difference, differences, export, export_image, fetch, find, find_program, new_id};
 pub use receiver::Receiver;
 
 /// What a container is made of.
@@ -122,6 +122,8 @@ pub struct RunOptions {
     pub limits: Limits,
     /// Memory, processors and processes.
     pub resources: Resources,
+    /// How gladly the kernel ends it where there is no memory left, as [`SandboxSpec::oom_score_adj`] says.
+    pub oom_score_adj: Option<i16>,
     /// As what it is kept after it ended, if it is.
     pub keep: Option<Keep>,
 }
@@ -154,6 +156,8 @@ impl Default for Rights {
 /// What a container that is kept is called.
 #[derive(Debug, Clone)]
 pub struct Keep {
+    /// Its id, as [`new_id`] makes them.
+    pub id: String,
     /// Its own name; one is made if there is none.
     pub name: Option<String>,
     /// The image's, as the user typed it.
@@ -241,6 +245,7 @@ fn run_in(
         has_devices: has_devices(way.rung, &root, &argv, &services.layers, task)?,
         links_to_kernel: links_to_kernel(way.rung, &tree),
         rlimits: ulimit::rlimits(&options.limits.ulimits),
+        oom_score_adj: options.oom_score_adj,
         shm_size: options.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: cgroup.joins(),
         terminal: options.terminal,
@@ -322,11 +327,10 @@ fn keep_container(
     changes: Option<DiffId>,
     services: &Services<'_>,
 ) -> Result<ContainerRecord, Cause> {
-    let id = kept::new_id(&image.config.config.working_dir);
-    let made_up = || format!("container-{}", &id[..8]);
+    let made_up = || format!("container-{:.8}", keep.id);
     let container = ContainerRecord {
         name: keep.name.clone().unwrap_or_else(made_up),
-        id,
+        id: keep.id.clone(),
         image: image.image,
         image_name: keep.image_name.clone(),
         layers: image.config.diff_ids().to_vec(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_executor::container;
+use kiln_image::Platform;
 
 use crate::archive_file::{check_output, write_to};
 use crate::config::Config;
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Which platform of an image [default: this machine's, or else the first]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
     /// Name or id of a container that ended, or of an image
     #[arg(value_name = "CONTAINER|IMAGE")]
     source: String,
@@ -30,7 +34,13 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let mode = config.progress(None, args.quiet)?;
     check_output(args.output.as_deref())?;
     let session = Session::open_with_files(config, None)?;
-    let found = stored::container_or_image(&session.services()?, &args.source)?;
+    let services = session.services()?;
+    let found = match &args.platform {
+        // A container has one already.
+        Some(_) => stored::find_for(&services, &args.source, args.platform.as_ref())
+            .map(|image| Found::Image(Box::new(image))),
+        None => stored::container_or_image(&services, &args.source),
+    }?;
     let (written, _) = session.watch(mode, |watched| {
         watched.task(format!("export {}", args.source), |task| {
             // A layer that has to be fetched needs the services it was made known to.

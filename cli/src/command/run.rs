@@ -1,5 +1,6 @@
 //! `kiln run`: a command in a new container of an image, of a stage or of where a step failed, in the foreground.
 
+mod cidfile;
 mod environment;
 mod mounts;
 mod rights;
@@ -8,7 +9,7 @@ mod streams;
 pub(crate) mod subject;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_cache::{FailedStep, KeyLock};
 use kiln_executor::container::{self, Keep, Receiver, RunEnd, RunOptions};
@@ -28,6 +29,7 @@ use crate::render;
 use crate::resources::ResourceFlags;
 use crate::session::{LazySession, Session};
 use crate::step_flags::StepFlags;
+use cidfile::CidFile;
 use environment::environment;
 use mounts::{Mount, Volume, mounts_of_step};
 use rights::RightsFlags;
@@ -62,6 +64,9 @@ pub(crate) struct Args {
     /// What the container is called when it is kept
     #[arg(long, value_name = "NAME", value_parser = container_name)]
     pub(crate) name: Option<String>,
+    /// File to write the container's id to, where there is none yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
     /// A step that failed in the place of an image, as the failure names it: without a command, its own is run again
     #[arg(long, value_name = "STEP")]
     pub(crate) step: Option<String>,
@@ -108,7 +113,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long = "mount", value_name = "MOUNT")]
     pub(crate) mounts: Vec<Mount>,
     /// Directory in memory; may be repeated
-    #[arg(long = "tmpfs", value_name = "PATH[:size=BYTES,mode=MODE,noexec]", value_parser = Mount::tmpfs)]
+    #[arg(long = "tmpfs", value_name = "PATH[:size=BYTES,mode=MODE,uid=ID,gid=ID,noexec]", value_parser = Mount::tmpfs)]
     pub(crate) tmpfs: Vec<Mount>,
     /// The root filesystem can't be written to; mounts can
     #[arg(long)]
@@ -133,6 +138,9 @@ pub(crate) struct ContainerFlags {
     /// Processors' time, in processors: 1.5
     #[arg(long, value_name = "NUMBER", value_parser = cpus, conflicts_with_all = ["cpu_quota", "cpu_period"])]
     pub(crate) cpus: Option<f64>,
+    /// How gladly the kernel ends it where there is no memory left, -1000 to 1000
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1000..=1000))]
+    pub(crate) oom_score_adj: Option<i16>,
     /// Which platform of the image, or of the stage [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
@@ -169,6 +177,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) command: Vec<String>,
     /// The container's name if it is kept, if it has one.
     pub(crate) keep: Option<Option<String>>,
+    /// Where its id is to be written.
+    pub(crate) cidfile: Option<&'a Path>,
 }
 
 /// As Docker has it: what kiln itself could not do is told apart from all that the program may end with.
@@ -222,6 +232,7 @@ fn run_container(args: &Args, config: &Config) -> Result<Exit, Failure> {
         entrypoint: args.entrypoint.clone(),
         command,
         keep: (!args.rm).then(|| args.name.clone()),
+        cidfile: args.cidfile.as_deref(),
     };
     start(chosen, &asked, session.opened()?, config)
 }
@@ -254,7 +265,10 @@ pub(crate) fn start(
     session: &Session,
     config: &Config,
 ) -> Result<Exit, Failure> {
-    let options = options(asked, config, &chosen)?;
+    let id = container::new_id(&chosen.name);
+    let options = options(asked, config, &chosen, &id)?;
+    let cidfile = asked.cidfile.map(|path| CidFile::write(path, &id));
+    let cidfile = cidfile.transpose()?;
     if let Some(step) = &chosen.step {
         crate::say(&about(step, config));
     }
@@ -287,6 +301,9 @@ pub(crate) fn start(
         ended
     });
     let ended = ended?;
+    if let Some(cidfile) = cidfile {
+        cidfile.keep();
+    }
     if let Some(warning) = &ended.warning {
         crate::say(warning);
     }
@@ -351,7 +368,12 @@ fn no_terminal(error: io::Error) -> Failure {
         .note("while preparing the container's streams")
 }
 
-fn options(asked: &Asked<'_>, config: &Config, chosen: &Chosen) -> Result<RunOptions, Failure> {
+fn options(
+    asked: &Asked<'_>,
+    config: &Config,
+    chosen: &Chosen,
+    id: &str,
+) -> Result<RunOptions, Failure> {
     let own = &chosen.subject.config.config;
     let flags = asked.flags;
     let has_program = asked
@@ -399,7 +421,9 @@ fn options(asked: &Asked<'_>, config: &Config, chosen: &Chosen) -> Result<RunOpt
         network,
         limits: flags.steps.limits(),
         resources: resources(flags)?,
+        oom_score_adj: flags.oom_score_adj,
         keep: asked.keep.as_ref().map(|name| Keep {
+            id: id.to_owned(),
             name: name.clone(),
             image_name: chosen.name.clone(),
         }),

@@ -86,6 +86,7 @@ fn open(args: &Args, config: &Config) -> Result<Exit, Failure> {
         entrypoint: Some(shell),
         command: Vec::new(),
         keep: None,
+        cidfile: None,
     };
     run::start(chosen, &asked, session, config)
 }

@@ -28,7 +28,7 @@ pub enum Difference {
 const MOUNTED: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
 
 /// A new id: 64 hexadecimal digits.
-pub(super) fn new_id(of: impl std::fmt::Display) -> String {
+pub fn new_id(of: impl std::fmt::Display) -> String {
     let now = jiff::Timestamp::now().as_nanosecond();
     let seed = format!("{of} {} {now}", std::process::id());
     Digest::of(seed.as_bytes()).hex()

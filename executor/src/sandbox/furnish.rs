@@ -167,9 +167,13 @@ impl Furnishing {
         written: &[&Path],
     ) -> Result<(PathBuf, Option<PathBuf>, StubKind)> {
         Ok(match &mount.kind {
-            MountKind::Tmpfs { mode, .. } => {
+            MountKind::Tmpfs { mode, owner, .. } => {
                 let mode = mode.or(below.map(Mode::as_raw_mode));
                 let made = self.new_directory(mode.unwrap_or(TMPFS_MODE))?;
+                if let Some((uid, gid)) = *owner {
+                    let given = std::os::unix::fs::chown(&made, Some(uid), Some(gid));
+                    given.call("chown", || format!("{uid}, {gid}"))?;
+                }
                 (made, None, StubKind::Directory)
             }
             MountKind::File {

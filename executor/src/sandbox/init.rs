@@ -254,6 +254,9 @@ fn prepare(
     reporter: &OwnedFd,
 ) -> Result<Prepared, Failure> {
     let mut prepared = Prepared::default();
+    if let Some(score) = spec.oom_score_adj {
+        stage("set the score for lack of memory", set_oom_score(score))?;
+    }
     // Its own streams and, if asked for, terminal.
     stage("set up the standard streams", set_streams(given.streams))?;
     if let Some(trees) = done.trees.as_ref().filter(|_| spec.terminal) {
@@ -371,7 +374,7 @@ fn isolate(
     )?;
     // What is at paths of the host.
     let mut fetch = || {
-        workshop.fetch(&spec.mounts);
+        workshop.fetch(&spec.mounts, spec.rung);
         let made = match mounted {
             Some(mounted) => mounts::root_filesystem_again(&spec.root, mounted),
             None => mounts::root_filesystem(&spec.root, spec.rung),
@@ -479,6 +482,12 @@ fn take_terminal(user: &User) -> sys::Result<()> {
     // A user opens it again by its name. Where there is but one id it is everybody's.
     let _ = rustix::fs::fchown(rustix::stdio::stdin(), Some(Uid::from_raw(user.uid)), None);
     rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).call("ioctl", || "TIOCSCTTY".into())
+}
+
+/// Below what it is now only with a right that nobody has outside of the first user namespace.
+fn set_oom_score(score: i16) -> sys::Result<()> {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    std::fs::write(SCORE, score.to_string()).call("write", || format!("{score}, {SCORE}"))
 }
 
 /// A kernel without keyrings, or a filter around kiln that refuses them, has nothing to leave.

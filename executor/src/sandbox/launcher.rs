@@ -214,10 +214,10 @@ impl Launcher {
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
         let mut waiting = locked(&self.waiting);
-        // One that waits can't part from process 1.
+        // One that waits can't part from process 1, and has left the host's `/proc`.
         let kind = Kind::of(spec);
         let suited = waiting.iter().position(|waiting| waiting.kind == kind);
-        let suited = suited.filter(|_| !spec.init)?;
+        let suited = suited.filter(|_| !spec.init && spec.oom_score_adj.is_none())?;
         let suited = waiting.remove(suited);
         drop(waiting);
         suited.become_step(spec, fds)

@@ -324,10 +324,7 @@ fn set_mode(mounted: &OwnedFd, mode: Option<Mode>) -> Result<()> {
     let Some(mode) = mode else {
         return Ok(());
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::openat(mounted, ".", flags, Mode::empty());
-    let set = top.and_then(|top| rustix::fs::fchmod(top, mode));
-    set.call("fchmod", || "tmpfs".into())
+    rustix::fs::fchmod(open_top(mounted)?, mode).call("fchmod", || "tmpfs".into())
 }
 
 /// A directory is mounted on a directory only, and a file on what is none.
@@ -398,7 +395,7 @@ impl Workshop {
     }
 
     /// Opens what is at paths of the host, and makes the rest. A failure is told when the mount's turn comes.
-    pub(super) fn fetch(&mut self, mounts: &[MountSpec]) {
+    pub(super) fn fetch(&mut self, mounts: &[MountSpec], rung: Rung) {
         for mount in mounts {
             let source = match &mount.kind {
                 MountKind::Bind {
@@ -406,10 +403,17 @@ impl Workshop {
                     inside,
                     writable,
                 } => bind(source, inside, *writable),
-                MountKind::Tmpfs { size, mode, noexec } => {
-                    tmpfs(*size, mode.unwrap_or(TMPFS_MODE), *noexec)
-                        .map(|mounted| (mounted, StubKind::Directory))
-                }
+                MountKind::Tmpfs {
+                    size,
+                    mode,
+                    owner,
+                    noexec,
+                } => tmpfs(*size, mode.unwrap_or(TMPFS_MODE), *noexec).and_then(|mounted| {
+                    if let Some(owner) = owner {
+                        give_to(&open_top(&mounted)?, *owner, rung)?;
+                    }
+                    Ok((mounted, StubKind::Directory))
+                }),
                 MountKind::File { .. } => Ok((self.next_file(), StubKind::File)),
             };
             self.sources.push_back(source);
@@ -429,6 +433,24 @@ impl Workshop {
     }
 }
 
+/// Makes something in memory somebody's. Where owners are recorded, a tmpfs has the attributes for it from Linux 6.6 on.
+fn give_to(file: &OwnedFd, (uid, gid): (u32, u32), rung: Rung) -> Result<()> {
+    let args = || format!("{uid}, {gid}");
+    if rung.records_owners() {
+        let device = None;
+        let record = Record { uid, gid, device };
+        return record.write(file).call("fsetxattr", args);
+    }
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    rustix::fs::fchown(file, uid, gid).call("fchown", args)
+}
+
+/// The root of a filesystem that is attached nowhere yet.
+fn open_top(mounted: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(mounted, ".", flags, Mode::empty()).call("openat", || "tmpfs".into())
+}
+
 /// A file in memory as a detached read-only mount.
 fn file(place: &OwnedFd, number: usize, kind: &MountKind, rung: Rung) -> Result<OwnedFd> {
     let MountKind::File {
@@ -444,16 +466,9 @@ fn file(place: &OwnedFd, number: usize, kind: &MountKind, rung: Rung) -> Result<
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(place, &name, flags, Mode::from_raw_mode(*mode))
         .call("openat", || "tmpfs".into())?;
-    if rung.records_owners() {
-        let record = Record {
-            uid: *uid,
-            gid: *gid,
-            device: None,
-        };
-        let _ = record.write(&file); // a tmpfs before Linux 6.6 has no such attributes: then it is root's, and can be read all the same
-    } else {
-        let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
-        rustix::fs::fchown(&file, owner.0, owner.1).call("fchown", || format!("{uid}, {gid}"))?;
+    match give_to(&file, (*uid, *gid), rung) {
+        Err(_) if rung.records_owners() => {} // then it is root's, and can be read all the same
+        given => given?,
     }
     std::io::Write::write_all(&mut std::fs::File::from(file), contents)
         .call("write", || "tmpfs".into())?;

@@ -39,6 +39,8 @@ pub struct SandboxSpec {
     pub cgroup: Vec<PathBuf>,
     /// Limits that differ from the engine's own (R-RT-14).
     pub rlimits: Vec<Rlimit>,
+    /// How gladly the kernel ends the step where there is no memory left, -1000 to 1000; as the engine itself if none is said.
+    pub oom_score_adj: Option<i16>,
     /// Whether the root filesystem itself can't be written to, where there are namespaces.
     pub read_only: bool,
     /// Whether the root filesystem, if it is an overlay, stays mounted after the step, where the kernel can do that.
@@ -82,6 +84,7 @@ impl SandboxSpec {
             no_new_privileges: false,
             cgroup: Vec::new(),
             rlimits: Vec::new(),
+            oom_score_adj: None,
             read_only: false,
             keep_root: false,
             terminal: false,
@@ -186,6 +189,8 @@ pub enum MountKind {
         size: Option<u64>,
         /// Permission bits of its root; if none are said, those of the directory that it is mounted on, or 0o1777 where there was none.
         mode: Option<u32>,
+        /// Owner and group of its root, where that is not root.
+        owner: Option<(u32, u32)>,
         /// Whether programs in it can't be executed, where there are mounts.
         noexec: bool,
     },
@@ -231,6 +236,7 @@ impl MountSpec {
         let kind = MountKind::Tmpfs {
             size,
             mode,
+            owner: None,
             noexec: false,
         };
         Self {

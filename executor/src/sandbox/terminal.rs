@@ -58,9 +58,7 @@ pub struct RawMode {
 impl Pty {
     /// Opens one with the size of the terminal on standard input, or 80 by 24 if that is none.
     pub fn open() -> io::Result<Self> {
-        Self::with_size(
-            rustix::termios::tcgetwinsize(rustix::stdio::stdin()).unwrap_or(DEFAULT_SIZE),
-        )
+        Self::with_size(size_of(rustix::stdio::stdin()).unwrap_or(DEFAULT_SIZE))
     }
 
     /// Opens one of the given size.
@@ -226,7 +224,7 @@ impl<'a> Relay<'a> {
     }
 
     fn follow_size(&self) -> io::Result<()> {
-        if let Ok(size) = rustix::termios::tcgetwinsize(self.input) {
+        if let Some(size) = size_of(self.input) {
             rustix::termios::tcsetwinsize(self.master, size)?;
         }
         Ok(())
@@ -275,6 +273,12 @@ impl<'a> Relay<'a> {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// The size of a terminal that has one.
+fn size_of(terminal: BorrowedFd<'_>) -> Option<Winsize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some(size)
 }
 
 const FIRST_PATIENCE: Duration = Duration::from_millis(100);

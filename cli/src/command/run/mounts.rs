@@ -65,6 +65,7 @@ pub(crate) enum Mount {
         target: String,
         size: Option<u64>,
         mode: u32,
+        owner: Option<(u32, u32)>,
         noexec: bool,
     },
 }
@@ -110,6 +111,7 @@ impl FromStr for Mount {
                 target,
                 size,
                 mode: mode.unwrap_or(TMPFS_MODE),
+                owner: None,
                 noexec: false,
             }),
             "volume" => Err("kiln has no volumes; write `type=bind` or `type=tmpfs`".to_owned()),
@@ -119,23 +121,28 @@ impl FromStr for Mount {
 }
 
 impl Mount {
-    /// Reads `PATH[:size=64m,mode=1777,noexec]`.
+    /// Reads `PATH[:size=64m,mode=1777,uid=1000,gid=1000,noexec]`.
     pub(super) fn tmpfs(text: &str) -> Result<Self, String> {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let (mut size, mut mode, mut noexec) = (None, TMPFS_MODE, false);
+        let (mut uid, mut gid) = (None, None);
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("size", value)) => size = Some(bytes(value)?),
                 Some(("mode", value)) => mode = octal(value)?,
+                Some(("uid", value)) => uid = Some(id(value)?),
+                Some(("gid", value)) => gid = Some(id(value)?),
                 None if matches!(option, "exec" | "noexec") => noexec = option == "noexec",
                 None if matches!(option, "rw" | "nosuid" | "nodev") => {} // it is so
                 _ => return Err(format!("`{option}` is not known here")),
             }
         }
+        let is_given = uid.is_some() || gid.is_some();
         Ok(Self::Tmpfs {
             target: absolute(target)?,
             size,
             mode,
+            owner: is_given.then(|| (uid.unwrap_or(0), gid.unwrap_or(0))),
             noexec,
         })
     }
@@ -147,12 +154,14 @@ impl Mount {
                 target,
                 size,
                 mode,
+                owner,
                 noexec,
             } => Ok(MountSpec {
                 target: target.clone(),
                 kind: MountKind::Tmpfs {
                     size: *size,
                     mode: Some(*mode),
+                    owner: *owner,
                     noexec: *noexec,
                 },
             }),
@@ -195,6 +204,11 @@ fn flag(value: Option<&str>) -> Result<bool, String> {
 
 fn bytes(text: &str) -> Result<u64, String> {
     text.parse::<crate::quantity::Bytes>().map(|bytes| bytes.0)
+}
+
+fn id(text: &str) -> Result<u32, String> {
+    let id = text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+    id.ok_or_else(|| format!("`{text}` is no number of a user or group"))
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -241,6 +255,7 @@ mod tests {
             target: "/t".to_owned(),
             size,
             mode,
+            owner: None,
             noexec: false,
         };
         let cases = [
@@ -284,13 +299,29 @@ mod tests {
             target: "/run".to_owned(),
             size: Some(64 << 20),
             mode: TMPFS_MODE,
+            owner: None,
             noexec: true,
         };
         assert_eq!(
             Mount::tmpfs("/run:rw,noexec,nosuid,size=65536k").ok(),
             Some(kept_from)
         );
-        for text in ["t", "/t:uid=5", "/t:size=much", "/t:mode=9"] {
+        let owned = Mount::Tmpfs {
+            target: "/t".to_owned(),
+            size: None,
+            mode: 0o700,
+            owner: Some((5, 0)),
+            noexec: false,
+        };
+        assert_eq!(Mount::tmpfs("/t:uid=5,mode=700").ok(), Some(owned));
+        for text in [
+            "t",
+            "/t:uid=me",
+            "/t:gid=4294967295",
+            "/t:nr_inodes=5",
+            "/t:size=much",
+            "/t:mode=9",
+        ] {
             assert!(Mount::tmpfs(text).is_err(), "{text}");
         }
     }
