@@ -453,28 +453,43 @@ impl LayerStaging<'_> {
     }
 
     /// Puts into the store what the layer does, the size of its uncompressed tar in bytes, and those forms that were
-    /// created here. If another process was faster, its forms stay and these are dropped: they are equal.
+    /// created here. If another process was faster, its forms stay and these are dropped.
+    ///
+    /// Equal tars make one layer of what need not be quite equal unpacked. Its files may be dated within the same seconds: then the first stays, and
+    /// what that does is returned in the place of `changeset`. They may have other attributes, which layers don't have: then the last stays.
     pub fn commit(
         self,
         layer: &DiffId,
         changeset: &Changeset,
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Changeset>, StoreError> {
         let layers = self.store.layers();
         self.store.rely_on(PartName::Layer(*layer));
         let made: Vec<_> = FORMS
             .into_iter()
             .filter(|form| self.path().join(form).exists())
             .collect();
+        let known = match made.contains(&"fs") && layers.fs_dir(layer).is_some() {
+            true => layers.changeset(layer)?,
+            false => None,
+        };
+        let stays = match known {
+            Some(known) if known.is_same_but_fractions(changeset) => Some(known),
+            Some(_) => {
+                layers.discard_unpacked(layer)?;
+                None
+            }
+            None => None,
+        };
         if layers.has_committed(layer, &made) {
-            return Ok(()); // steps that change nothing all give the same
+            return Ok(stays); // steps that change nothing all give the same
         }
         if !made.is_empty() {
             layers.publish(layer, self.path())?;
         }
-        layers.put_changeset(layer, changeset, size)?;
+        layers.put_changeset(layer, stays.as_ref().unwrap_or(changeset), size)?;
         self.store.note_committed(layer.0, &made);
-        Ok(())
+        Ok(stays)
     }
 }
 
@@ -596,6 +611,31 @@ mod tests {
         assert!(damaged.read_to_end(&mut read).is_err());
         assert!(store.layers().tar(&layer()).unwrap().is_none());
         assert!(!store.layers().contains(&layer()));
+    }
+
+    #[test]
+    fn of_equal_layers_the_files_and_what_is_known_of_them_are_of_one() {
+        let (_dir, store) = store();
+        let commit = |nanos, attribute: &[u8]| {
+            let mut node = Node::file(b"x");
+            node.metadata.mtime = kiln_image::Timestamp { secs: 1, nanos };
+            node.metadata
+                .xattrs
+                .insert(b"user.a".to_vec(), attribute.to_vec());
+            let mut changes = Changeset::new();
+            changes.put(ImagePath::clean(b"/f"), node);
+            let staging = store.layers().stage().unwrap();
+            let fs = staging.create_fs().unwrap();
+            fs::write(fs.join("f"), format!("{nanos}")).unwrap();
+            let stays = staging.commit(&layer(), &changes, 1024).unwrap();
+            let counts = stays.unwrap_or(changes);
+            assert_eq!(store.layers().changeset(&layer()).unwrap(), Some(counts));
+            fs::read_to_string(store.layers().fs_dir(&layer()).unwrap().join("f")).unwrap()
+        };
+        assert_eq!(commit(1, b"one"), "1");
+        assert_eq!(commit(2, b"one"), "1");
+        assert_eq!(commit(3, b"two"), "3");
+        assert_eq!(commit(4, b"two"), "3");
     }
 
     #[test]

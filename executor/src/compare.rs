@@ -104,7 +104,7 @@ fn of_change(before: &Change, after: &Change) -> Vec<Attribute> {
 
 fn of_node(before: &Node, after: &Node) -> Vec<Attribute> {
     let mut found = Vec::new();
-    if !before.kind.same_content(&after.kind) {
+    if before.kind != after.kind {
         let is_content = matches!(
             (&before.kind, &after.kind),
             (Kind::File { .. }, Kind::File { .. }) | (Kind::Symlink { .. }, Kind::Symlink { .. })

@@ -446,8 +446,8 @@ impl<'a> Layers<'a> {
                 tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))?;
             Ok(((staging, changeset, summary.size), summary.diff_id))
         })?;
-        staging.commit(&layer, &changeset, size)?;
-        self.remember(layer, changeset);
+        let stays = staging.commit(&layer, &changeset, size)?;
+        self.remember(layer, stays.unwrap_or(changeset));
         self.store
             .layers()
             .fs_dir(&layer)

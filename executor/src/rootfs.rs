@@ -234,10 +234,7 @@ impl Contents for RootContents {
 /// An object of a tree by itself. Hard links hold within a layer only, and two layers may use the same number for theirs.
 pub(crate) fn unshared(found: NodeRef<'_>) -> Node {
     let mut node = found.node();
-    if let Kind::File {
-        link: Some(link), ..
-    } = &mut node.kind
-    {
+    if let Some(link) = &mut node.link {
         *link = link
             .wrapping_mul(31)
             .wrapping_add(u64::from(found.layer) << 48);

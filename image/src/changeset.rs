@@ -9,6 +9,9 @@
 //! 3. each parent directory of an entry is there, with its metadata (R-LAY-1).
 
 mod normalise;
+mod stored;
+
+pub use stored::ChangesetError;
 
 use std::collections::btree_map::{self, Entry};
 use std::collections::{BTreeMap, HashSet};
@@ -17,9 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::tree::content;
 use crate::{Digest, Digester, ImagePath, Node, Timestamp};
-
-/// The first byte of a serialised changeset.
-const VERSION: u8 = 1;
 
 /// What happens at one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,23 +37,6 @@ pub enum Change {
 #[serde(transparent)]
 pub struct Changeset {
     changes: BTreeMap<ImagePath, Change>,
-}
-
-/// Why stored bytes are not a changeset.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangesetError {
-    /// Written by another version of kiln.
-    #[error("a stored changeset has version {found:?}, not {VERSION}")]
-    Version {
-        /// The first byte; `None` if there was none.
-        found: Option<u8>,
-    },
-    /// Cut short or damaged.
-    #[error("could not read a stored changeset")]
-    Damaged(#[source] postcard::Error),
-    /// Could not be written.
-    #[error("could not serialise a changeset")]
-    Serialise(#[source] postcard::Error),
 }
 
 impl Change {
@@ -193,14 +176,33 @@ impl Changeset {
         Self::from_sorted(self.changes.iter().map(clamped).collect())
     }
 
+    /// Whether both say the same, times compared by whole seconds, as they are in tars.
+    pub fn is_same_but_fractions(&self, other: &Self) -> bool {
+        let is_same = |one: &Node, other: &Node| {
+            let metadata = (&one.metadata, &other.metadata);
+            one.kind == other.kind
+                && one.link == other.link
+                && metadata.0.same_but_mtime(metadata.1)
+                && metadata.0.mtime.secs == metadata.1.mtime.secs
+        };
+        let mut both = self.changes.iter().zip(&other.changes);
+        self.len() == other.len()
+            && both.all(|((path, change), (other_path, other))| {
+                let are_same = match (change, other) {
+                    (Change::Put(one), Change::Put(other))
+                    | (Change::Opaque(one), Change::Opaque(other)) => is_same(one, other),
+                    (one, other) => one == other,
+                };
+                path == other_path && are_same
+            })
+    }
+
     /// Sum of the sizes of all files put, each hard-linked file counted once, in bytes.
     pub fn content_size(&self) -> u64 {
         let mut seen = std::collections::HashSet::new();
         let nodes = self.changes.values().filter_map(Change::node);
         let sizes = nodes.map(|node| match node.kind {
-            crate::Kind::File {
-                link: Some(link), ..
-            } if !seen.insert(link) => 0,
+            crate::Kind::File { .. } if node.link.is_some_and(|link| !seen.insert(link)) => 0,
             crate::Kind::File { size, .. } => size,
             _ => 0,
         });
@@ -229,24 +231,6 @@ impl Changeset {
             digester.update(&frame);
         }
         digester.finish()
-    }
-
-    /// For storing: a version byte, then postcard.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, ChangesetError> {
-        let start = Vec::with_capacity(128 * self.changes.len() + 16);
-        let mut start = start;
-        start.push(VERSION);
-        postcard::to_extend(self, start).map_err(ChangesetError::Serialise)
-    }
-
-    /// Reads what [`Changeset::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ChangesetError> {
-        match bytes.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(ChangesetError::Damaged),
-            other => Err(ChangesetError::Version {
-                found: other.map(|(version, _)| *version),
-            }),
-        }
     }
 }
 
@@ -338,29 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_back() {
-        let mut changes = Changeset::new();
-        changes.put(path("d"), directory());
-        changes.put(ImagePath::clean(b"d/\xff"), Node::file(b"x"));
-        changes.make_opaque(path("o"));
-        changes.whiteout(path("w"));
-        let bytes = changes.to_bytes().unwrap();
-        assert_eq!(Changeset::from_bytes(&bytes).unwrap(), changes);
-        assert!(matches!(
-            Changeset::from_bytes(&[9]),
-            Err(ChangesetError::Version { found: Some(9) })
-        ));
-        assert!(matches!(
-            Changeset::from_bytes(&[]),
-            Err(ChangesetError::Version { found: None })
-        ));
-        assert!(matches!(
-            Changeset::from_bytes(&bytes[..bytes.len() - 1]),
-            Err(ChangesetError::Damaged(_))
-        ));
-    }
-
-    #[test]
     fn directories_of_which_nothing_is_said() {
         let mut changes = Changeset::new();
         changes.put(ImagePath::root(), directory());
@@ -402,8 +363,8 @@ mod tests {
             kind: Kind::File {
                 size: 5,
                 digest: Digest::of(b"hello"),
-                link,
             },
+            link,
             ..Node::file(b"")
         };
         let changes = [("a", Some(1)), ("b", Some(1)), ("c", None), ("d", None)];

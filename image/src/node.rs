@@ -43,8 +43,6 @@ pub enum Kind {
         size: u64,
         /// Digest of the content.
         digest: Digest,
-        /// Files of one layer with the same number are names of one file (hard links).
-        link: Option<u64>,
     },
     /// A symbolic link.
     Symlink {
@@ -78,6 +76,8 @@ pub struct Node {
     pub metadata: Metadata,
     /// What it is.
     pub kind: Kind,
+    /// Objects of one layer with the same number are names of one object (hard links). Directories have none.
+    pub link: Option<u64>,
 }
 
 impl Metadata {
@@ -126,29 +126,28 @@ impl Kind {
         matches!(self, Self::Directory)
     }
 
-    /// Equal as content: hard link groups are compared by nobody but the layer they are in.
-    pub fn same_content(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::File { size, digest, .. },
-                Self::File {
-                    size: other_size,
-                    digest: other_digest,
-                    ..
-                },
-            ) => (size, digest) == (other_size, other_digest),
-            _ => self == other,
+    /// The mode it has for a layer that says `mode`: the kernel gives no other than 0777 to a symlink (R-LAY-11).
+    pub(crate) const fn mode_in_layers(&self, mode: u32) -> u32 {
+        match self {
+            Self::Symlink { .. } => 0o777,
+            _ => mode,
         }
     }
 }
 
 impl Node {
-    /// A directory.
-    pub const fn directory(metadata: Metadata) -> Self {
+    /// An object with one name.
+    pub const fn new(metadata: Metadata, kind: Kind) -> Self {
         Self {
             metadata,
-            kind: Kind::Directory,
+            kind,
+            link: None,
         }
+    }
+
+    /// A directory.
+    pub const fn directory(metadata: Metadata) -> Self {
+        Self::new(metadata, Kind::Directory)
     }
 
     /// A regular file with this content, mode 0644, owned by root.
@@ -156,22 +155,14 @@ impl Node {
         let kind = Kind::File {
             size: content.len() as u64,
             digest: Digest::of(content),
-            link: None,
         };
-        Self {
-            metadata: Metadata::with_mode(0o644),
-            kind,
-        }
+        Self::new(Metadata::with_mode(0o644), kind)
     }
 
     /// A symbolic link, owned by root.
     pub fn symlink(target: impl Into<Vec<u8>>) -> Self {
-        Self {
-            metadata: Metadata::with_mode(0o777),
-            kind: Kind::Symlink {
-                target: target.into(),
-            },
-        }
+        let target = target.into();
+        Self::new(Metadata::with_mode(0o777), Kind::Symlink { target })
     }
 
     /// Whether this is a directory.
@@ -183,6 +174,6 @@ impl Node {
     pub fn same_in_layer(&self, other: &Self) -> bool {
         self.metadata.same_but_mtime(&other.metadata)
             && self.metadata.mtime.may_equal(other.metadata.mtime)
-            && self.kind.same_content(&other.kind)
+            && self.kind == other.kind
     }
 }

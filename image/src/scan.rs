@@ -215,10 +215,7 @@ fn digest_once(
     contents: &dyn Contents,
     read: &mut HashMap<u64, Digest>,
 ) -> Result<Digest, ScanError> {
-    let Kind::File {
-        link: Some(link), ..
-    } = node.kind
-    else {
+    let Some(link) = node.link else {
         return digest_of(path, node, contents);
     };
     if let Some(known) = read.get(&link) {
@@ -294,7 +291,7 @@ struct Scan<'a> {
     changes: BTreeMap<ImagePath, Change>,
     /// Directories to read yet: a list, so that depth costs no stack and no open directory.
     pending: Vec<ImagePath>,
-    /// Numbers of hard-linked files by device and inode.
+    /// Numbers of objects with several names, by device and inode.
     links: HashMap<(u64, u64), u64>,
 }
 
@@ -415,7 +412,6 @@ impl<'a> Scan<'a> {
                 Kind::File {
                     size: stat.st_size.unsigned_abs(),
                     digest: UNKNOWN,
-                    link: self.link(&stat),
                 }
             }
             FileType::Symlink => {
@@ -444,7 +440,8 @@ impl<'a> Scan<'a> {
             Kind::Symlink { .. } | Kind::Fifo => self.listed(parent, name),
             _ => None,
         };
-        let node = self.node(&stat, found, listed, kind);
+        let mut node = self.node(&stat, found, listed, kind);
+        node.link = self.link(&stat);
         self.changes.insert(path, Change::Put(node));
         Ok(())
     }
@@ -496,12 +493,13 @@ impl<'a> Scan<'a> {
             (Kind::File { .. }, Some(device)) => device,
             (kind, _) => kind,
         };
-        Node { metadata, kind }
+        Node::new(metadata, kind)
     }
 
-    /// The number of the file's group of hard links, if it may have several names.
+    /// The number of the object's group of hard links, if it may have several names.
     fn link(&mut self, stat: &Stat) -> Option<u64> {
-        if stat.st_nlink < 2 {
+        let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+        if stat.st_nlink < 2 || is_socket {
             return None;
         }
         let next = self.links.len() as u64;

@@ -59,6 +59,8 @@ pub struct NodeRef<'a> {
     pub metadata: &'a Metadata,
     /// What it is.
     pub kind: &'a Kind,
+    /// The number of its group of hard links, which counts among objects of the same layer.
+    pub link: Option<u64>,
     /// Index of the layer that last put it there.
     pub layer: u32,
     /// What is in it, if it is a directory.
@@ -339,6 +341,7 @@ impl<'a> NodeRef<'a> {
             Entry::Leaf(leaf) => Self {
                 metadata: &leaf.node.metadata,
                 kind: &leaf.node.kind,
+                link: leaf.node.link,
                 layer: leaf.layer,
                 directory: None,
             },
@@ -361,6 +364,7 @@ impl<'a> NodeRef<'a> {
         Self {
             metadata,
             kind: &DIRECTORY,
+            link: None,
             layer: *layer,
             directory: Some(directory),
         }
@@ -371,6 +375,7 @@ impl<'a> NodeRef<'a> {
         Node {
             metadata: self.metadata.clone(),
             kind: self.kind.clone(),
+            link: self.link,
         }
     }
 }

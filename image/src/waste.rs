@@ -136,11 +136,8 @@ impl Search {
         for (path, change) in layer {
             self.lose(number, path, change);
             self.tree.change(index, path, change);
-            if let Some(Kind::File {
-                link: Some(link), ..
-            }) = change.node().map(|node| &node.kind)
-            {
-                *self.links.entry((number, *link)).or_default() += 1;
+            if let Some(link) = change.node().and_then(|node| node.link) {
+                *self.links.entry((number, link)).or_default() += 1;
             }
         }
     }
@@ -234,12 +231,12 @@ impl Search {
 /// The files at and below a path.
 fn files_below(tree: &Tree, path: &ImagePath) -> Vec<Seen> {
     let file = |(path, node): (ImagePath, crate::NodeRef<'_>)| match *node.kind {
-        Kind::File { size, digest, link } => Some(Seen {
+        Kind::File { size, digest } => Some(Seen {
             path,
             layer: node.layer as usize,
             size,
             digest,
-            link,
+            link: node.link,
         }),
         _ => None,
     };
@@ -323,8 +320,8 @@ mod tests {
             kind: Kind::File {
                 size: 5,
                 digest: Digest::of(b"hello"),
-                link: Some(1),
             },
+            link: Some(1),
             ..Node::file(b"hello")
         };
         let mut below = Changeset::new();

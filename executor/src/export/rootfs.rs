@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use kiln_image::contents::Contents;
 use kiln_image::tar::{UnpackOptions, Whiteouts, apply_changeset, write_root_filesystem};
-use kiln_image::{
-    Change, Changeset, DiffId, ImagePath, Kind, Metadata, Node, Platform, Timestamp, Tree,
-};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Metadata, Node, Platform, Timestamp, Tree};
 
 use super::stated;
 use crate::Services;
@@ -153,9 +151,8 @@ impl Trees<'_> {
             let mut metadata = Metadata::directory();
             let date = part.built.source_date_epoch.map(Timestamp::from_secs);
             metadata.mtime = date.unwrap_or(metadata.mtime);
-            let kind = Kind::Directory;
             self.changeset
-                .put(part.below.clone(), Node { metadata, kind });
+                .put(part.below.clone(), Node::directory(metadata));
         }
         let index = self.parts.len() as u64;
         for (path, change) in &changeset {
@@ -169,10 +166,7 @@ impl Trees<'_> {
             }
             let mut change = change.clone();
             if let Change::Put(Node {
-                kind: Kind::File {
-                    link: Some(link), ..
-                },
-                ..
+                link: Some(link), ..
             }) = &mut change
             {
                 *link = link.wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -281,10 +275,7 @@ fn single_links(changeset: Changeset, tree: &Tree) -> Changeset {
         .map(|(path, change)| {
             let mut change = change.clone();
             if let Change::Put(Node {
-                kind: Kind::File {
-                    link: Some(link), ..
-                },
-                ..
+                link: Some(link), ..
             }) = &mut change
             {
                 *link = link.wrapping_mul(31).wrapping_add(layer(path) << 48);

@@ -38,7 +38,7 @@ pub(super) fn file(bytes: &[u8], epoch: Option<i64>) -> Change {
     let mut metadata = Metadata::with_mode(0o600);
     metadata.mtime = Timestamp::from_secs(epoch.or_else(now).unwrap_or(0));
     let kind = Node::file(bytes).kind;
-    Change::Put(Node { metadata, kind })
+    Change::Put(Node::new(metadata, kind))
 }
 
 fn stem(said: &Attestation) -> &'static str {

@@ -188,7 +188,7 @@ impl Mounts {
             },
             None => {
                 let scratch = solver.services.store.scratch_dir()?;
-                let copied = source.copy_to(scratch.path(), solver, task)?;
+                let copied = source.copy_to(scratch.path(), bind.writable, solver, task)?;
                 self.copies.push(scratch);
                 MountKind::Bind {
                     source: copied,
@@ -234,7 +234,7 @@ impl Mounts {
                 cache,
                 |directory| solver.saved_mount(&cache.id, &name, directory),
                 |directory| match source {
-                    Some(source) => source.copy_to(directory, solver, task).map(Some),
+                    Some(source) => source.copy_to(directory, true, solver, task).map(Some),
                     None => Ok(None),
                 },
             )?;
@@ -453,26 +453,32 @@ impl Source<'_> {
         }
     }
 
-    /// Copies it into an empty directory; returns where it is then.
+    /// Copies it into an empty directory; returns where it is then. Where steps may change it, several names of a file are files of their own, as what
+    /// an overlay shows becomes one when it is changed.
     fn copy_to(
         &self,
         directory: &Path,
+        writable: bool,
         solver: &Solver<'_>,
         task: &Task<'_>,
     ) -> Result<PathBuf, Cause> {
         let contents = self.contents(solver, task)?;
         let options = solver.services.footing.unpack_options(Removals::Ignore);
-        apply_changeset(&self.changeset(), &contents, directory, &options)
+        let changeset = self.changeset(|found| match writable {
+            true => Node::new(found.metadata.clone(), found.kind.clone()),
+            false => unshared(found),
+        });
+        apply_changeset(&changeset, &contents, directory, &options)
             .map_err(|error| self.copy_error(error, solver))?;
         Ok(directory.join(COPIED))
     }
 
     /// What makes it below [`COPIED`].
-    fn changeset(&self) -> Changeset {
+    fn changeset(&self, node: impl Fn(NodeRef<'_>) -> Node) -> Changeset {
         let top = ImagePath::clean(COPIED.as_bytes());
         let put = |(path, found): (ImagePath, NodeRef<'_>)| {
             let below = path.strip_prefix(&self.path).unwrap_or_default();
-            (top.join(&below), Change::Put(unshared(found)))
+            (top.join(&below), Change::Put(node(found)))
         };
         self.tree.walk(&self.path).map(put).collect()
     }

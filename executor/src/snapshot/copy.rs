@@ -221,17 +221,18 @@ fn copied(
     Ok(scratch)
 }
 
-/// An object with the number that its file has among all layers.
+/// An object with the number that its file has among all layers. What is no file has one name: nobody makes a copy of it before it is changed.
 fn numbered(found: NodeRef<'_>, groups: &mut HashMap<(u32, u64), u64>) -> Node {
     let mut node = found.node();
-    if let Kind::File {
-        link: Some(link), ..
-    } = &mut node.kind
-    {
+    node.link = link_of_file(found.kind, found.link).map(|link| {
         let next = groups.len() as u64;
-        *link = *groups.entry((found.layer, *link)).or_insert(next);
-    }
+        *groups.entry((found.layer, link)).or_insert(next)
+    });
     node
+}
+
+fn link_of_file(kind: &Kind, link: Option<u64>) -> Option<u64> {
+    link.filter(|_| matches!(kind, Kind::File { .. }))
 }
 
 /// Adds layers to a copy that has all those before them.
@@ -276,7 +277,7 @@ fn linked(draft: &Draft, directory: &Path) -> Result<Vec<(ImagePath, u64)>, Caus
     Ok(linked)
 }
 
-/// Names of files whose names are not those that one layer gives to one file. A change of a file shows by all its names.
+/// Names of objects whose names are not those that one layer gives to one file. A change of a file shows by all its names.
 fn strangers(
     linked: Vec<(ImagePath, u64)>,
     changeset: &Changeset,
@@ -286,15 +287,14 @@ fn strangers(
     for (path, inode) in linked {
         files.entry(inode).or_default().push(path);
     }
-    let link = |kind: &Kind| match kind {
-        Kind::File { link, .. } => *link,
-        _ => None,
-    };
     let group = |path: &ImagePath| match changeset.get(path) {
-        Some(change) => Some((None, link(&change.node()?.kind)?)),
+        Some(change) => {
+            let node = change.node()?;
+            Some((None, link_of_file(&node.kind, node.link)?))
+        }
         None => {
             let found = before.lookup(path)?;
-            Some((Some(found.layer), link(found.kind)?))
+            Some((Some(found.layer), link_of_file(found.kind, found.link)?))
         }
     };
     let mut strangers = Vec::new();
@@ -333,12 +333,9 @@ fn separate(apart: &Changeset, directory: &Path, footing: &Footing) -> Result<()
         .map_err(Cause::layer("copy", "of the step before"))
 }
 
-/// A file without its other names.
-fn single(mut node: Node) -> Node {
-    if let Kind::File { link, .. } = &mut node.kind {
-        *link = None;
-    }
-    node
+/// An object without its other names.
+fn single(node: Node) -> Node {
+    Node { link: None, ..node }
 }
 
 fn is_kernels(path: &ImagePath) -> bool {

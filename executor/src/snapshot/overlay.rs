@@ -174,7 +174,8 @@ impl Overlay {
             .map_err(Cause::layer("read", step))?;
         let (changeset, summary) = write_until(halt, draft, &contents, io::sink(), step)?;
         let staging = services.store.layers().stage_at(self.place.place);
-        staging.commit(&summary.diff_id, &changeset, summary.size)?;
+        let stays = staging.commit(&summary.diff_id, &changeset, summary.size)?;
+        let changeset = stays.unwrap_or(changeset);
         let changeset = services.layers.remember(summary.diff_id, changeset);
         if changeset.is_empty() {
             let _ = nothing.set((summary.diff_id, changeset.clone()));

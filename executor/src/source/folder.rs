@@ -381,15 +381,8 @@ mod tests {
     }
 
     fn node(digest: Digest) -> Node {
-        let kind = Kind::File {
-            size: 3,
-            digest,
-            link: None,
-        };
-        Node {
-            metadata: Metadata::with_mode(0o644),
-            kind,
-        }
+        let kind = Kind::File { size: 3, digest };
+        Node::new(Metadata::with_mode(0o644), kind)
     }
 
     /// Reads `f` to its end; also tells whether somebody vouches for it.

@@ -294,12 +294,11 @@ fn changeset(source: &HttpSource, content: Digest, size: u64, modified: Option<i
     let kind = Kind::File {
         size,
         digest: content,
-        link: None,
     };
     let mut changeset = Changeset::new();
     changeset.put(
         ImagePath::root().child(source.name.as_bytes()),
-        Node { metadata, kind },
+        Node::new(metadata, kind),
     );
     changeset
 }

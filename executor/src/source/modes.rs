@@ -34,7 +34,7 @@ mod tests {
 
     fn applied(modes: ContextModes, kind: Kind, mode: u32) -> u32 {
         let metadata = Metadata::with_mode(mode);
-        let mut node = Node { metadata, kind };
+        let mut node = Node::new(metadata, kind);
         modes.apply(&mut node);
         node.metadata.mode
     }

@@ -85,11 +85,7 @@ impl Spooled {
         let mut node = Node::file(b"");
         node.metadata.mode = 0o600;
         node.metadata.mtime = mtime;
-        node.kind = Kind::File {
-            size,
-            digest,
-            link: None,
-        };
+        node.kind = Kind::File { size, digest };
         let change = (path.clone(), kiln_image::Change::Put(node));
         Ok(Spooled {
             shown: shown.to_owned(),

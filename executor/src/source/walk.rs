@@ -138,12 +138,10 @@ fn named(path: &ImagePath, errno: Errno) -> io::Error {
 }
 
 fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<Node> {
-    let link = (stat.st_nlink > 1).then(|| hard_link_group(stat));
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             digest: Digest::UNKNOWN,
-            link,
         },
         FileType::Symlink => Kind::Symlink {
             target: rustix::fs::readlinkat(parent, name, Vec::new())?.into_bytes(),
@@ -161,12 +159,14 @@ fn node(parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> rustix::io::Result<
         _ => Kind::File {
             size: 0,
             digest: Digest::of(b""),
-            link: None,
         },
     };
+    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    let is_linked = stat.st_nlink > 1 && !is_socket;
     Ok(Node {
         metadata: metadata(stat),
         kind,
+        link: is_linked.then(|| hard_link_group(stat)),
     })
 }
 

@@ -347,8 +347,8 @@ mod tests {
             node.kind = crate::Kind::File {
                 size: 1,
                 digest: Digest::of(b"x"),
-                link: Some(1),
             };
+            node.link = Some(1);
             Change::Put(node)
         };
         assert_eq!(

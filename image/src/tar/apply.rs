@@ -169,10 +169,7 @@ pub fn apply_changeset(
             unpacker.remove(path)?;
             continue;
         };
-        let link = match node.kind {
-            Kind::File { link, .. } => link,
-            _ => None,
-        };
+        let link = node.link;
         if let Some(first) = link.and_then(|link| links.get(&link)) {
             unpacker.link(path, first)?;
             continue;
@@ -415,6 +412,25 @@ impl Unpacker {
         self.describe_by_name(path, &node.metadata, Some(node.metadata.mode))
     }
 
+    /// Sets the metadata of a file or directory that is there.
+    fn describe_file(&mut self, path: &ImagePath, node: &Node) -> Result<(), ApplyError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |parent: BorrowedFd<'_>, name: &OsStr| {
+            Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+        };
+        match self.within(path, "open", open) {
+            Ok(file) => self.describe_open(path, file.as_fd(), node),
+            // One's own file that one may not read.
+            Err(ApplyError::Files { source, .. })
+                if self.options.owners == Owners::Leave
+                    && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sets the metadata of a file or directory that is open.
     fn describe_open(
         &self,
@@ -615,20 +631,17 @@ impl Sink for Unpacker {
     }
 
     fn describe(&mut self, path: &ImagePath, node: &Node) -> Result<(), ApplyError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |parent: BorrowedFd<'_>, name: &OsStr| {
-            Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-        };
-        match self.within(path, "open", open) {
-            Ok(file) => self.describe_open(path, file.as_fd(), node),
-            // One's own file that one may not read.
-            Err(ApplyError::Files { source, .. })
-                if self.options.owners == Owners::Leave
-                    && source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                Ok(())
+        let Metadata { mode, .. } = node.metadata;
+        match (&node.kind, self.options.devices) {
+            (Kind::File { .. } | Kind::Directory, _)
+            | (Kind::CharDevice { .. } | Kind::BlockDevice { .. }, Devices::Record) => {
+                self.describe_file(path, node)
             }
-            Err(error) => Err(error),
+            (Kind::CharDevice { .. } | Kind::BlockDevice { .. }, Devices::Make)
+            | (Kind::Fifo, _) => self.describe_by_name(path, &node.metadata, Some(mode)),
+            (Kind::Symlink { .. }, _) => self.describe_by_name(path, &node.metadata, None),
+            (Kind::CharDevice { .. } | Kind::BlockDevice { .. }, Devices::LeaveOut)
+            | (Kind::Socket, _) => Ok(()),
         }
     }
 

@@ -82,9 +82,7 @@ struct Archive {
 impl Archive {
     fn into_members(mut self) -> Vec<ArchiveMember> {
         for member in &mut self.members {
-            if let Kind::File {
-                link: Some(link), ..
-            } = member.node.kind
+            if let Some(link) = member.node.link
                 && let Some(metadata) = self.described.get(&link)
             {
                 member.node.metadata = metadata.clone();
@@ -150,20 +148,14 @@ impl Archive {
         let Some(linked) = linked.filter(|linked| !linked.node.is_directory()) else {
             return Err(ReadError::HardLink { path, target });
         };
-        if let Kind::File { link, .. } = &mut linked.node.kind
-            && link.is_none()
-        {
-            *link = Some(self.next_link);
+        let link = *linked.node.link.get_or_insert_with(|| {
             self.next_link += 1;
-        }
+            self.next_link - 1
+        });
         let (node, content) = (linked.node.clone(), linked.content);
-        if let Kind::File {
-            link: Some(link), ..
-        } = node.kind
-        {
-            metadata.xattrs.clone_from(&node.metadata.xattrs);
-            self.described.insert(link, metadata);
-        }
+        metadata.xattrs.clone_from(&node.metadata.xattrs);
+        metadata.mode = node.kind.mode_in_layers(metadata.mode);
+        self.described.insert(link, metadata);
         self.push(path, node, content);
         Ok(())
     }
@@ -246,13 +238,11 @@ mod tests {
         let shown = |member: ArchiveMember| {
             let what = match member.node.kind {
                 Kind::Directory => "/".to_owned(),
-                Kind::File { size, link, .. } => {
-                    let link = link.map(|link| format!(" #{link}")).unwrap_or_default();
-                    format!(" {}+{size}{link}", member.content)
-                }
+                Kind::File { size, .. } => format!(" {}+{size}", member.content),
                 _ => "->".to_owned(),
             };
-            format!("{}{what}", member.path)
+            let link = member.node.link.map(|link| format!(" #{link}"));
+            format!("{}{what}{}", member.path, link.unwrap_or_default())
         };
         Ok((found.into_iter().map(shown).collect(), contents))
     }

@@ -391,10 +391,8 @@ impl Layer {
         }
         let linked = match self.changes.get_mut(&target) {
             Some(Change::Put(node)) if !node.is_directory() && !target.starts_with(&path) => {
-                if let Kind::File { link, .. } = &mut node.kind
-                    && link.is_none()
-                {
-                    *link = Some(self.next_link);
+                if node.link.is_none() {
+                    node.link = Some(self.next_link);
                     self.next_link += 1;
                 }
                 node.clone()
@@ -417,19 +415,21 @@ impl Layer {
         let Some(Change::Put(node)) = self.changes.get(path) else {
             return Ok(());
         };
-        let Kind::File {
-            link: Some(link), ..
-        } = node.kind
-        else {
+        let Some(link) = node.link else {
             return Ok(());
         };
         metadata.xattrs.clone_from(&node.metadata.xattrs);
+        metadata.mode = node.kind.mode_in_layers(metadata.mode);
         if *self.described.get(&link).unwrap_or(&node.metadata) == metadata {
             return Ok(());
         }
-        let kind = node.kind.clone();
-        self.described.insert(link, metadata.clone());
-        sink.describe(path, &Node { metadata, kind })
+        let node = Node {
+            metadata,
+            ..node.clone()
+        };
+        sink.describe(path, &node)?;
+        self.described.insert(link, node.metadata);
+        Ok(())
     }
 
     fn whiteout<S: Sink>(&mut self, path: ImagePath, sink: &mut S) -> Result<(), S::Error> {
@@ -523,9 +523,7 @@ impl Layer {
         let mut changes = self.changes;
         for change in changes.values_mut() {
             if let Change::Put(node) = change
-                && let Kind::File {
-                    link: Some(link), ..
-                } = node.kind
+                && let Some(link) = node.link
                 && let Some(metadata) = self.described.get(&link)
             {
                 node.metadata = metadata.clone();
@@ -537,25 +535,22 @@ impl Layer {
 }
 
 /// Gives groups of hard links the numbers 0, 1, 2 … in the order of their first names, and takes the number
-/// from files that have one name only, so that equal layers are equal changesets.
+/// from objects that have one name only, so that equal layers are equal changesets.
 pub(crate) fn number_links<'a>(changes: impl Iterator<Item = &'a mut Change>) {
-    let mut files: Vec<&mut Option<u64>> = Vec::new();
+    let mut linked: Vec<&mut Option<u64>> = Vec::new();
     for change in changes {
-        if let Change::Put(Node {
-            kind: Kind::File { link, .. },
-            ..
-        }) = change
+        if let Change::Put(Node { link, .. }) = change
             && link.is_some()
         {
-            files.push(link);
+            linked.push(link);
         }
     }
     let mut names: HashMap<u64, u32> = HashMap::new();
-    for link in files.iter().filter_map(|link| link.as_ref()) {
+    for link in linked.iter().filter_map(|link| link.as_ref()) {
         *names.entry(*link).or_default() += 1;
     }
     let mut numbers: HashMap<u64, u64> = HashMap::new();
-    for link in files {
+    for link in linked {
         *link = link.filter(|link| names[link] > 1).map(|link| {
             let next = numbers.len() as u64;
             *numbers.entry(link).or_insert(next)
@@ -624,7 +619,6 @@ pub(super) fn node_of(member: Member) -> Node {
         MemberKind::File | MemberKind::HardLink => Kind::File {
             size,
             digest: UNKNOWN,
-            link: None,
         },
         MemberKind::Symlink => Kind::Symlink {
             target: member.link,
@@ -633,22 +627,14 @@ pub(super) fn node_of(member: Member) -> Node {
         MemberKind::BlockDevice => Kind::BlockDevice { major, minor },
         MemberKind::Fifo => Kind::Fifo,
     };
-    // The kernel gives no other mode to a symlink (R-LAY-11).
-    let mode = if matches!(kind, Kind::Symlink { .. }) {
-        0o777
-    } else {
-        mode
+    let metadata = Metadata {
+        mode: kind.mode_in_layers(mode),
+        uid,
+        gid,
+        mtime,
+        xattrs,
     };
-    Node {
-        metadata: Metadata {
-            mode,
-            uid,
-            gid,
-            mtime,
-            xattrs,
-        },
-        kind,
-    }
+    Node::new(metadata, kind)
 }
 
 /// Stands where a file's digest isn't known yet.

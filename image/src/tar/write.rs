@@ -22,7 +22,7 @@ use super::TarSummary;
 use super::read::UNKNOWN;
 use crate::contents::Contents;
 use crate::scan::Draft;
-use crate::{Change, Changeset, Digest, ImagePath, Kind, Node};
+use crate::{Change, Changeset, Digest, ImagePath, Kind};
 
 /// Why a layer tar could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ pub fn write_draft(
     Ok((Changeset::from_sorted(changes), written.summary))
 }
 
-/// The entries in order, each name of a hard-linked file but the first with the position of that one.
+/// The entries in order, each name of a hard-linked object but the first with the position of that one.
 fn members<'a>(changes: impl IntoIterator<Item = (&'a ImagePath, &'a Change)>) -> Vec<Member<'a>> {
     let mut first_names: HashMap<u64, usize> = HashMap::new();
     let member = |(position, (path, change)): (usize, (&'a ImagePath, &'a Change))| {
@@ -131,11 +131,8 @@ fn members<'a>(changes: impl IntoIterator<Item = (&'a ImagePath, &'a Change)>) -
 
 fn link_of(change: &Change) -> Option<u64> {
     match change {
-        Change::Put(Node {
-            kind: Kind::File { link, .. },
-            ..
-        }) => *link,
-        _ => None,
+        Change::Put(node) => node.link,
+        Change::Opaque(_) | Change::Remove => None,
     }
 }
 

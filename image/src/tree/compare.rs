@@ -48,10 +48,7 @@ fn aspects(old: &Node, new: &Node) -> Vec<Aspect> {
     let same_type = std::mem::discriminant(&old.kind) == std::mem::discriminant(&new.kind);
     let found = [
         (Aspect::Type, !same_type),
-        (
-            Aspect::Content,
-            same_type && !old.kind.same_content(&new.kind),
-        ),
+        (Aspect::Content, same_type && old.kind != new.kind),
         (Aspect::Mode, was.mode != is.mode),
         (Aspect::Owner, (was.uid, was.gid) != (is.uid, is.gid)),
         (Aspect::Xattrs, was.xattrs != is.xattrs),

@@ -73,11 +73,7 @@ pub(crate) fn frame_node(frame: &mut Vec<u8>, metadata: &Metadata, kind: &Kind) 
 fn frame_kind(frame: &mut Vec<u8>, kind: &Kind) {
     match kind {
         Kind::Directory => frame.push(0),
-        Kind::File {
-            size,
-            digest,
-            link: _,
-        } => {
+        Kind::File { size, digest } => {
             frame.push(1);
             frame.extend_from_slice(&size.to_le_bytes());
             frame.extend_from_slice(digest.as_bytes());
@@ -143,9 +139,7 @@ mod tests {
         assert_eq!(plain, digest(xattr(b"security.selinux")));
         assert_eq!(plain, digest(xattr(b"system.posix_acl_access")));
         let linked = digest(|_, file| {
-            if let Kind::File { link, .. } = &mut file.kind {
-                *link = Some(4);
-            }
+            file.link = Some(4);
         });
         assert_eq!(plain, linked);
 

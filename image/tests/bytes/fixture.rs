@@ -29,34 +29,27 @@ pub(crate) fn file(content: &[u8]) -> Change {
     let kind = Kind::File {
         size: content.len() as u64,
         digest: Digest::of(content),
-        link: None,
     };
-    Change::Put(Node {
-        metadata: metadata(0o644),
-        kind,
-    })
+    Change::Put(Node::new(metadata(0o644), kind))
 }
 
 pub(crate) fn linked(content: &[u8], link: u64) -> Change {
-    let kind = Kind::File {
-        size: content.len() as u64,
-        digest: Digest::of(content),
-        link: Some(link),
-    };
-    Change::Put(Node {
-        metadata: metadata(0o644),
-        kind,
-    })
+    with_link(file(content), link)
+}
+
+/// The same as one of several names of an object.
+pub(crate) fn with_link(mut change: Change, link: u64) -> Change {
+    if let Change::Put(node) = &mut change {
+        node.link = Some(link);
+    }
+    change
 }
 
 pub(crate) fn symlink(target: &str) -> Change {
     let kind = Kind::Symlink {
         target: target.into(),
     };
-    Change::Put(Node {
-        metadata: metadata(0o777),
-        kind,
-    })
+    Change::Put(Node::new(metadata(0o777), kind))
 }
 
 pub(crate) fn changeset(changes: &[(&str, Change)]) -> Changeset {

@@ -46,18 +46,15 @@ fn a_layer_becomes_files_with_their_metadata() {
         ) = (1000, 1001, 5);
     }
     let owner = fs::metadata(dir.path()).unwrap();
+    let fifo = Change::Put(Node::new(metadata(0o622), Kind::Fifo));
     let mut changes = changeset(&[
         ("d", Change::Put(closed)),
         ("d/a", linked(b"same", 0)),
         ("d/b", linked(b"same", 0)),
-        (
-            "d/fifo",
-            Change::Put(Node {
-                metadata: metadata(0o622),
-                kind: Kind::Fifo,
-            }),
-        ),
-        ("d/link", symlink("/nowhere")),
+        ("d/fifo", with_link(fifo.clone(), 1)),
+        ("d/fifo-too", with_link(fifo, 1)),
+        ("d/link", with_link(symlink("/nowhere"), 2)),
+        ("d/link-too", with_link(symlink("/nowhere"), 2)),
         ("f", Change::Put(special)),
     ]);
     if !is_root() {
@@ -77,8 +74,41 @@ fn a_layer_becomes_files_with_their_metadata() {
         .filter(|(path, _)| !path.is_root())
         .collect();
     assert_eq!(on_disk, changes);
-    let inode = |name| fs::metadata(dir.path().join(name)).unwrap().ino();
+    let inode = |name| fs::symlink_metadata(dir.path().join(name)).unwrap().ino();
     assert_eq!(inode("d/a"), inode("d/b"));
+    assert_eq!(inode("d/fifo"), inode("d/fifo-too"));
+    assert_eq!(inode("d/link"), inode("d/link-too"));
+}
+
+#[test]
+fn what_a_link_says_of_a_symlink_or_a_fifo_is_said_of_that() {
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "safe").unwrap();
+    let before = fs::metadata(&victim).unwrap().mtime();
+    let root = tempfile::tempdir().unwrap();
+    let members = [
+        link_to("s", EntryType::Symlink, victim.to_str().unwrap()),
+        pax(&[("mtime", b"12")]),
+        link_to("t", EntryType::Link, "s"),
+        member("p", EntryType::Fifo),
+        Member {
+            mode: 0o600,
+            ..link_to("q", EntryType::Link, "p")
+        },
+    ];
+    let (changes, _) = unpack(&tar_of(&members)[..], root.path(), &options(OVERLAY)).unwrap();
+    let said = |name: &str| changes.get(&path(name)).unwrap().node().unwrap().clone();
+    let there = |name| fs::symlink_metadata(root.path().join(name)).unwrap();
+    assert_eq!(said("s"), said("t"));
+    assert_eq!(
+        (said("s").metadata.mtime.secs, said("s").metadata.mode),
+        (12, 0o777)
+    );
+    assert_eq!([there("s").mtime(), there("t").mtime()], [12; 2]);
+    assert_eq!(said("p").metadata.mode, 0o600);
+    assert_eq!(there("p").mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(&victim).unwrap().mtime(), before);
 }
 
 fn owned_by(mut change: Change, owner: &fs::Metadata) -> Change {
@@ -233,12 +263,16 @@ fn a_changeset_with_contents_is_applied_like_its_tar() {
     fs::hard_link(source.path().join("d/a"), source.path().join("d/b")).unwrap();
     fs::set_permissions(source.path().join("d/a"), fs::Permissions::from_mode(0o640)).unwrap();
     symlink_at("a", source.path().join("d/c")).unwrap();
+    fs::hard_link(source.path().join("d/c"), source.path().join("e")).unwrap();
     let changes = scan(source.path()).unwrap();
 
     let root = tempfile::tempdir().unwrap();
     let contents = DirContents::open(source.path()).unwrap();
     apply_changeset(&changes, &contents, root.path(), &options(OVERLAY)).unwrap();
     assert_eq!(scan(root.path()).unwrap(), changes);
+    let link = |name: &str| changes.get(&path(name)).unwrap().node().unwrap().link;
+    assert_eq!([link("d/a"), link("d/b")], [Some(0); 2]);
+    assert_eq!([link("d/c"), link("e")], [Some(1); 2]);
 
     fs::write(source.path().join("d/a"), "two").unwrap();
     let again = tempfile::tempdir().unwrap();

@@ -145,10 +145,7 @@ fn a_device_that_overlayfs_takes_for_a_whiteout_is_one() {
         changeset(&[("x", Change::Remove)])
     );
     let null = Kind::CharDevice { major: 1, minor: 3 };
-    let null = Change::Put(Node {
-        metadata: metadata(0o644),
-        kind: null,
-    });
+    let null = Change::Put(Node::new(metadata(0o644), null));
     assert_eq!(
         read_members(&[device((1, 3))]).unwrap(),
         changeset(&[("x", null)])
@@ -230,7 +227,10 @@ fn hard_links_are_found_in_the_layer_or_refused() {
     ];
     assert_eq!(
         read_members(&to_symlink).unwrap(),
-        changeset(&[("a", symlink("x")), ("b", symlink("x"))])
+        changeset(&[
+            ("a", with_link(symlink("x"), 0)),
+            ("b", with_link(symlink("x"), 0))
+        ])
     );
     for members in [
         vec![link_to("a", EntryType::Link, "/etc/passwd")],

@@ -8,24 +8,18 @@ use proptest::prelude::*;
 
 use crate::fixture::*;
 
-/// One entry as drawn: a name out of few, so that names meet, and what is there.
-type Drawn = (Vec<usize>, Metadata, Option<Kind>, Vec<u8>);
+/// One entry as drawn: a name out of few, so that names meet, what is there, and perhaps which object it is another name of.
+type Drawn = (Vec<usize>, Metadata, Option<Kind>, Option<u64>, Vec<u8>);
 
 const NAMES: [&str; 7] = ["a", "b", "b-c", "grüße", ".hidden", "with space\n", LONG];
 const LONG: &str =
     "a-name-that-is-long-enough-for-two-of-it-to-need-more-than-the-hundred-bytes-of-ustar";
 
 fn kinds() -> impl Strategy<Value = Option<Kind>> {
-    let file = |link| Kind::File {
-        size: 0,
-        digest: kiln_image::Digest::of(b""),
-        link,
-    };
     prop_oneof![
         Just(None),
         Just(Some(Kind::Directory)),
-        Just(Some(file(None))),
-        (0..3_u64).prop_map(move |link| Some(file(Some(link)))),
+        Just(Some(Node::file(b"").kind)),
         "[a-z/.]{1,120}".prop_map(|target| Some(Kind::Symlink {
             target: target.into()
         })),
@@ -52,15 +46,16 @@ prop_compose! {
 fn drawn() -> impl Strategy<Value = Drawn> {
     let path = proptest::collection::vec(0..NAMES.len(), 1..4);
     let content = proptest::collection::vec(any::<u8>(), 0..1100);
-    (path, metadatas(), kinds(), content)
+    let link = proptest::option::of(0..3_u64);
+    (path, metadatas(), kinds(), link, content)
 }
 
-/// Makes a layer of what was drawn: with parents, and with hard links that are the same file.
+/// Makes a layer of what was drawn: with parents, and with hard links that are the same object.
 fn layer(entries: Vec<Drawn>) -> (Changeset, Files) {
     let mut changes: BTreeMap<ImagePath, Change> = BTreeMap::new();
     let mut contents = Files::new();
     let mut linked: HashMap<u64, (Node, Vec<u8>)> = HashMap::new();
-    for (names, metadata, kind, content) in entries {
+    for (names, metadata, kind, link, content) in entries {
         let names: Vec<&str> = names.iter().map(|&name| NAMES[name]).collect();
         let path = path(&names.join("/"));
         let taken = |above: &ImagePath| {
@@ -77,30 +72,27 @@ fn layer(entries: Vec<Drawn>) -> (Changeset, Files) {
         }
         let change = match kind {
             None => Change::Remove,
-            Some(Kind::File { link, .. }) => {
-                let mut node = Node::file(&content);
-                node.metadata = metadata;
-                if let Kind::File { link: group, .. } = &mut node.kind {
-                    *group = link;
-                }
+            Some(Kind::Directory) => Change::Put(Node::directory(metadata)),
+            Some(kind) => {
+                let mut node = match kind {
+                    Kind::File { .. } => Node::file(&content),
+                    kind => Node::new(Metadata::with_mode(0o777), kind),
+                };
+                let mode = match node.kind {
+                    Kind::Symlink { .. } => 0o777,
+                    _ => metadata.mode,
+                };
+                node.metadata = Metadata { mode, ..metadata };
+                node.link = link;
                 let (node, content) = match link {
                     None => (node, content),
                     Some(link) => linked.entry(link).or_insert((node, content)).clone(),
                 };
-                contents.insert(path.clone(), content);
+                if let Kind::File { .. } = node.kind {
+                    contents.insert(path.clone(), content);
+                }
                 Change::Put(node)
             }
-            Some(Kind::Symlink { target }) => {
-                let metadata = Metadata {
-                    mode: 0o777,
-                    ..metadata
-                };
-                Change::Put(Node {
-                    metadata,
-                    kind: Kind::Symlink { target },
-                })
-            }
-            Some(kind) => Change::Put(Node { metadata, kind }),
         };
         changes.insert(path, change);
     }
@@ -111,20 +103,14 @@ fn is_directory(change: &Change) -> bool {
     change.node().is_some_and(Node::is_directory)
 }
 
-/// Numbers the groups of hard links as reading does: in order, and none for a file with one name.
+/// Numbers the groups of hard links as reading does: in order, and none for an object with one name.
 fn renumbered(mut changes: BTreeMap<ImagePath, Change>) -> Changeset {
-    let group = |change: &Change| match change.node().map(|node| &node.kind) {
-        Some(Kind::File { link, .. }) => *link,
-        _ => None,
-    };
+    let group = |change: &Change| change.node()?.link;
     let groups: Vec<u64> = changes.values().filter_map(group).collect();
     let mut numbers: Vec<u64> = Vec::new();
     for change in changes.values_mut() {
         if let Change::Put(Node {
-            kind: Kind::File {
-                link: Some(link), ..
-            },
-            ..
+            link: Some(link), ..
         }) = change
         {
             let count = groups.iter().filter(|group| *group == link).count();
@@ -134,11 +120,7 @@ fn renumbered(mut changes: BTreeMap<ImagePath, Change>) -> Changeset {
         }
     }
     for change in changes.values_mut() {
-        if let Change::Put(Node {
-            kind: Kind::File { link, .. },
-            ..
-        }) = change
-        {
+        if let Change::Put(Node { link, .. }) = change {
             *link = link
                 .and_then(|link| numbers.iter().position(|number| *number == link))
                 .map(|at| at as u64);

@@ -172,6 +172,8 @@ fn the_first_of_hard_links_is_the_file() {
         ("d", directory()),
         ("d/b", linked(b"one", 7)),
         ("e", file(b"one")),
+        ("l", with_link(symlink("a"), 8)),
+        ("m", with_link(symlink("a"), 8)),
     ]);
     let contents = files(&[("a", b"one"), ("e", b"one")]);
     let (bytes, _) = written(&changes, &contents);
@@ -188,6 +190,8 @@ fn the_first_of_hard_links_is_the_file() {
         (EntryType::Directory, None, 0),
         (EntryType::Link, Some(b"a".to_vec()), 0),
         (EntryType::Regular, None, 3),
+        (EntryType::Symlink, Some(b"a".to_vec()), 0),
+        (EntryType::Link, Some(b"l".to_vec()), 0),
     ];
     assert_eq!(entries, expected);
 }
@@ -195,12 +199,7 @@ fn the_first_of_hard_links_is_the_file() {
 #[test]
 fn special_files_are_kept_and_sockets_are_not() {
     // R-LAY-11
-    let special = |kind| {
-        Change::Put(Node {
-            metadata: metadata(0o600),
-            kind,
-        })
-    };
+    let special = |kind| Change::Put(Node::new(metadata(0o600), kind));
     let changes = changeset(&[
         (
             "block",

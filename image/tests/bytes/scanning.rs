@@ -64,16 +64,13 @@ fn access_lists_that_name_others_are_recorded_and_read_back() {
         [2, 0, 0, 0].into_iter().chain(entries).collect()
     };
     let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
-    let node = Node {
-        metadata: Metadata {
-            mode: 0o670,
-            uid: 0,
-            gid: 0,
-            mtime: Timestamp { secs: 1, nanos: 0 },
-            xattrs: [access, default].map(|name| (name.into(), list(7))).into(),
-        },
-        kind: Kind::Directory,
-    };
+    let node = Node::directory(Metadata {
+        mode: 0o670,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp { secs: 1, nanos: 0 },
+        xattrs: [access, default].map(|name| (name.into(), list(7))).into(),
+    });
     let changes: Changeset = [(path("d"), Change::Put(node.clone()))]
         .into_iter()
         .collect();

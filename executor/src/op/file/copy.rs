@@ -298,7 +298,8 @@ fn land_archive(
         }
         let node = Node {
             metadata,
-            kind: links.renumbered(&member.node.kind, 0),
+            kind: member.node.kind.clone(),
+            link: member.node.link.map(|link| links.renumbered(link, 0)),
         };
         landing.member(&base, &member.path, node, origin)?;
     }
@@ -316,9 +317,13 @@ impl Source<'_> {
 
     fn node(&self, node: NodeRef<'_>, links: &mut Links) -> Node {
         let metadata: Metadata = self.tree.metadata(node);
+        // Of other objects a copy has one by each name.
+        let is_file = matches!(node.kind, Kind::File { .. });
+        let link = node.link.filter(|_| is_file);
         Node {
             metadata,
-            kind: links.renumbered(node.kind, node.layer),
+            kind: node.kind.clone(),
+            link: link.map(|link| links.renumbered(link, node.layer)),
         }
     }
 }
@@ -336,35 +341,16 @@ impl Links {
         self.sources += 1;
     }
 
-    fn renumbered(&mut self, kind: &Kind, layer: u32) -> Kind {
-        match kind {
-            Kind::File {
-                size,
-                digest,
-                link: Some(link),
-            } => {
-                let next = self.numbers.len() as u64;
-                let number = *self
-                    .numbers
-                    .entry((self.sources, layer, *link))
-                    .or_insert(next);
-                Kind::File {
-                    size: *size,
-                    digest: *digest,
-                    link: Some(number),
-                }
-            }
-            other => other.clone(),
-        }
+    fn renumbered(&mut self, link: u64, layer: u32) -> u64 {
+        let next = self.numbers.len() as u64;
+        let group = (self.sources, layer, link);
+        *self.numbers.entry(group).or_insert(next)
     }
 }
 
-/// Drops the numbers of files that turned out to have one name only.
+/// Drops the numbers of objects that turned out to have one name only.
 pub(super) fn without_single_links(changeset: Changeset) -> Changeset {
-    let link_of = |change: &Change| match change.node().map(|node| &node.kind) {
-        Some(Kind::File { link, .. }) => *link,
-        _ => None,
-    };
+    let link_of = |change: &Change| change.node()?.link;
     let mut names: HashMap<u64, usize> = HashMap::new();
     for link in changeset.iter().filter_map(|(_, change)| link_of(change)) {
         *names.entry(link).or_default() += 1;
@@ -373,11 +359,7 @@ pub(super) fn without_single_links(changeset: Changeset) -> Changeset {
         return changeset;
     }
     let single = |mut change: Change| {
-        if let Change::Put(Node {
-            kind: Kind::File { link, .. },
-            ..
-        }) = &mut change
-        {
+        if let Change::Put(Node { link, .. }) = &mut change {
             *link = link.filter(|link| names.get(link).is_some_and(|names| *names > 1));
         }
         change

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kiln_image::tar::ArchiveMember;
-use kiln_image::{Change, Changeset, Digest, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
+use kiln_image::{Change, Changeset, ImagePath, Kind, Metadata, Node, Timestamp, Tree};
 use kiln_parser::Span;
 use kiln_planner::{Chmod, CopyOp, CopySourceOp};
 
@@ -60,14 +60,7 @@ fn node(line: &str) -> Node {
                 node.metadata.mode = 0o777;
             }
 
-            "#" => {
-                let link = Some(rest.parse().unwrap());
-                node.kind = Kind::File {
-                    size: 0,
-                    digest: Digest::of(b""),
-                    link,
-                };
-            }
+            "#" => node.link = Some(rest.parse().unwrap()),
             "!" => node.kind = Kind::Fifo,
             "^" => drop(
                 node.metadata
@@ -99,14 +92,13 @@ fn line(path: &ImagePath, change: &Change) -> String {
     };
     let Metadata { mode, uid, gid, .. } = node.metadata;
     let slash = if node.is_directory() { "/" } else { "" };
-    let link = match &node.kind {
+    let target = match &node.kind {
         Kind::Symlink { target } => format!(" ->{}", String::from_utf8_lossy(target)),
-        Kind::File {
-            link: Some(link), ..
-        } => format!(" #{link}"),
         _ => String::new(),
     };
-    format!("{path}{slash} {mode:o} {uid}:{gid}{link}")
+    let link = node.link.map(|link| format!(" #{link}"));
+    let link = link.unwrap_or_default();
+    format!("{path}{slash} {mode:o} {uid}:{gid}{target}{link}")
 }
 
 /// `COPY [--flag…] source… dest` as the planner plans it in `/`, all paths from input 1; `<<name` is an inline file.
