@@ -6,7 +6,7 @@
 //! from when it came, by a clock that nobody sets: `issued_at` is the service's clock, and may be any.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -20,6 +20,7 @@ use crate::credentials::Credential;
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::host::{Scheme, Url, is_loopback, percent_encoded};
+use crate::locked::locked;
 use crate::transport::{Answer, printable};
 
 /// Largest answer of a token service that is read, in bytes.
@@ -152,7 +153,7 @@ impl Secret {
 
 impl Remembered {
     pub(crate) fn find(&self, to: &Endpoint, scopes: &Scopes) -> Option<Secret> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = locked(&self.0);
         let key = |good_for| (to.host.clone(), good_for);
         known
             .get(&key(GoodFor::Scopes(scopes.clone())))
@@ -167,17 +168,11 @@ impl Remembered {
         } else {
             GoodFor::Scopes(scopes.clone())
         };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((to.host.clone(), good_for), secret.clone());
+        locked(&self.0).insert((to.host.clone(), good_for), secret.clone());
     }
 
     pub(crate) fn forget(&self, to: &Endpoint, refused: &Secret) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(host, _), kept| *host != to.host || kept != refused);
+        locked(&self.0).retain(|(host, _), kept| *host != to.host || kept != refused);
     }
 }
 

@@ -36,6 +36,7 @@ mod forwarded;
 mod handshake;
 mod host;
 mod hosts;
+mod locked;
 mod mirrors;
 mod options;
 mod places;

@@ -1,13 +1,14 @@
 //! Pulling from the first place that has something: mirrors by their order, the registry last.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use kiln_image::Reference;
 
 use crate::attempt::Attempt;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, TransportError};
+use crate::locked::locked;
 use crate::session::Session;
 
 /// What is known of the places of images.
@@ -41,7 +42,7 @@ impl Mirrors {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

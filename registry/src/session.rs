@@ -1,7 +1,7 @@
 //! A question to a registry, asked until there is an answer: schemes, redirects, authentication, retries.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use ureq::http::Method;
@@ -18,6 +18,7 @@ use crate::error::{RegistryError, TransportError};
 use crate::handshake::TlsFailure;
 use crate::host::{Scheme, Url, is_loopback, server_of};
 use crate::hosts::Host;
+use crate::locked::locked;
 use crate::mirrors::Mirrors;
 use crate::options::Options;
 use crate::registries::{Rules, RulesError};
@@ -558,10 +559,6 @@ impl Session {
         known.insert(key, found.clone());
         Ok(found)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a host just doesn't know the way it was spoken to.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ureq::Agent;
 
+use crate::locked::locked;
+
 /// Stops a [`Client`](crate::Client), for good. Clones stop the same one.
 #[derive(Clone, Default)]
 pub struct Stopper(Arc<Shared>);
@@ -94,10 +96,6 @@ impl Stopper {
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.0.state)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Stopper {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,6 +16,7 @@ use crate::forwarded::Forwarder;
 use crate::handshake::TlsFailure;
 use crate::host::{Scheme, Url};
 use crate::hosts::Host;
+use crate::locked::locked;
 use crate::options::Options;
 use crate::proxy::{Proxy, Via};
 use crate::retry;
@@ -360,10 +361,6 @@ impl Wire {
             proxy: via,
         })
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn malformed(error: ureq::http::Error) -> ExchangeError {

@@ -13,6 +13,7 @@ use oci_spec::image::Descriptor;
 
 use crate::client::Client;
 use crate::error::RegistryError;
+use crate::locked::locked;
 use crate::push;
 use crate::session::Session;
 
@@ -76,7 +77,7 @@ impl Client {
             if holds(&self.session, reference, blobs[at])? {
                 source.progress(blobs[at], blobs[at].size());
             } else {
-                let mut missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut missing = locked(&missing);
                 missing.push(at);
             }
             Ok(())
@@ -198,7 +199,7 @@ fn several(
             }
             if let Err(error) = work(at) {
                 next.store(count, Ordering::Relaxed);
-                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failure = locked(&failure);
                 failure.get_or_insert(error);
             }
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::TransportError;
+use crate::locked::locked;
 
 /// A host that lets a client wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,10 +206,6 @@ impl<R: Read> Read for WaitedFor<R> {
             .moved(*read.as_ref().unwrap_or(&0), asked.elapsed())?;
         read
     }
-}
-
-fn locked(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What went wrong without failing: a mirror that was passed over, what a registry wants its users to know.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::locked::locked;
 
 /// Most warnings that are kept: a registry may think of a new one with each answer.
 const MOST: usize = 100;
@@ -30,7 +32,7 @@ impl Warnings {
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

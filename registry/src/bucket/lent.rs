@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ use ureq::http::Method;
 use super::AccessKey;
 use super::exchange::element;
 use crate::host::{Url, host_of, is_loopback, percent_encoded};
+use crate::locked::locked;
 use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::session::Session;
@@ -105,10 +106,10 @@ impl Session {
 
     fn lent_by(&self, lender: &KeyLender) -> Result<Option<AccessKey>, String> {
         let said = {
-            let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lent = locked(&self.lent);
             lent.entry(lender.clone()).or_default().clone()
         };
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = locked(&said);
         let now = Timestamp::now();
         if let Some((key, end)) = &said.key
             && end.is_none_or(|end| now.duration_until(end) > REST)

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use kiln_image::{Digest, Digester};
@@ -14,6 +14,7 @@ use rusty_s3::actions::{CompleteMultipartUpload, CreateMultipartUpload};
 use super::exchange::{Attempt, element};
 use super::{Bucket, BucketError, MOST_PARTS, Refusal};
 use crate::host::percent_encoded;
+use crate::locked::locked;
 use crate::transport::{Answer, Payload, printable};
 
 /// So many parts of one object are sent at a time.
@@ -117,10 +118,6 @@ fn digest(upload: &Upload<'_>) -> io::Result<Digester> {
     let mut digester = Digester::new();
     io::copy(&mut (upload.open)(0)?.take(upload.size), &mut digester)?;
     Ok(digester)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bucket<'_> {

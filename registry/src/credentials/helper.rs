@@ -7,13 +7,14 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Credential, CredentialsError};
+use crate::locked::locked;
 use crate::stop::Stopper;
 use crate::waits::Waits;
 
@@ -215,7 +216,7 @@ impl Heard {
             let mut stream = stream.map(|stream| stream.take(ANSWER_LIMIT));
             let mut piece = [0; 4096];
             while let Some(count) = stream.as_mut().and_then(|stream| some(stream, &mut piece)) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = locked(&kept);
                 kept.extend_from_slice(&piece[..count]);
             }
             // Nobody waits for it any more if the helper was given up.
@@ -225,7 +226,7 @@ impl Heard {
     }
 
     fn taken(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.0))
     }
 }
 

@@ -55,27 +55,9 @@ fn basic_asks_for_the_right_user() {
     let app = reference(&registry, "app:1");
     as_user(&registry, "secret").resolve(&app).unwrap();
     let error = as_user(&registry, "wrong").resolve(&app).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            RegistryError::Unauthorized {
-                with_credentials: true,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_unauthorized(&error, true);
     let error = client().resolve(&app).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            RegistryError::Unauthorized {
-                with_credentials: false,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_unauthorized(&error, false);
     assert!(
         error
             .to_string()

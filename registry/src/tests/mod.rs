@@ -26,7 +26,7 @@ use kiln_image::{Digest, Reference};
 use oci_spec::image::{Descriptor, MediaType};
 
 use crate::testing::TestRegistry;
-use crate::{Client, Options, Sleep};
+use crate::{Client, Options, RegistryError, Sleep};
 
 /// A client that never sleeps, and the pauses it would have made.
 fn client_with(options: Options) -> (Client, Arc<Mutex<Vec<Duration>>>) {
@@ -34,6 +34,18 @@ fn client_with(options: Options) -> (Client, Arc<Mutex<Vec<Duration>>>) {
     let kept = Arc::clone(&pauses);
     let sleep = Sleep::new(move |pause| kept.lock().unwrap().push(pause));
     (Client::new(Options { sleep, ..options }), pauses)
+}
+
+/// Nobody is let in, `shown` whom or nobody.
+#[track_caller]
+fn assert_unauthorized(error: &RegistryError, shown: bool) {
+    let RegistryError::Unauthorized {
+        with_credentials, ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(*with_credentials, shown, "{error}");
 }
 
 fn client() -> Client {

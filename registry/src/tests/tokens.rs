@@ -165,16 +165,7 @@ fn a_token_that_is_refused_is_asked_for_once_more_and_no_further() {
     let server = registry(&["Bearer realm=\"REALM\""], gives(r#"{"token":"bad"}"#));
     let client = client_of(&server, Some(me()));
     let error = client.resolve(&image(&server, "app:1")).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            RegistryError::Unauthorized {
-                with_credentials: true,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert_unauthorized(&error, true);
     let asked = server.lines();
     assert_eq!(
         asked.iter().filter(|line| line.contains("/token")).count(),
