@@ -24,7 +24,7 @@ use crate::waits;
 const PIECE: usize = 128 * 1024;
 
 /// What kiln understands as a manifest or an index, preferred first.
-const ACCEPTED: [&str; 4] = [
+pub(crate) const ACCEPTED: [&str; 4] = [
     media_type::OCI_INDEX,
     media_type::OCI_MANIFEST,
     media_type::DOCKER_INDEX,

@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::pull::{self, blob_digest};
 use crate::referrers;
-use crate::retry;
+use crate::retry::Setback;
 use crate::session::{Question, Session};
 use crate::transport::Payload;
 use crate::trouble::protocol;
@@ -81,15 +81,15 @@ pub(crate) fn blob(
     }
 }
 
-/// Whether a registry doesn't do it. Who may push here need not be let in there, and not all know of mounts.
+/// Whether a registry doesn't do it. Who may push here need not be let in there, not all know of mounts, and some stumble.
 fn is_refusal(error: &RegistryError) -> bool {
-    match error {
+    matches!(
+        error,
         RegistryError::Unauthorized { .. }
-        | RegistryError::Denied { .. }
-        | RegistryError::NotFound { .. } => true,
-        RegistryError::Status { status, .. } => !retry::passing_status(*status),
-        _ => false,
-    }
+            | RegistryError::Denied { .. }
+            | RegistryError::NotFound { .. }
+            | RegistryError::Status { .. }
+    )
 }
 
 /// Asks for an upload.
@@ -182,5 +182,32 @@ pub(crate) fn put(
         }
         _ => {}
     }
+    if answer.status != 201 {
+        confirm(session, &at, &to, &digest, answer.status)?;
+    }
     Ok((digest, answer.headers.contains_key("oci-subject")))
+}
+
+/// Sees that a manifest is there, where it isn't said in so many words: gateways answer 200 to anything, and some registries 202.
+fn confirm(
+    session: &Session,
+    at: &Attempt,
+    to: &Endpoint,
+    digest: &Digest,
+    said: u16,
+) -> Result<(), RegistryError> {
+    let path = format!("manifests/{digest}");
+    session.persist(|| {
+        let question = Question::new(to, Method::HEAD, &path, Scopes::push(&to.repository))
+            .header("accept", pull::ACCEPTED.join(", "));
+        let answer = session.ask(at, &question, session.options.retries);
+        let answer = answer.map_err(Setback::last)?;
+        if answer.status != 404 {
+            return Ok(());
+        }
+        let host = answer.url.authority().to_owned();
+        let problem = format!("it answered {said} and doesn't have {digest}");
+        let error = protocol(at, &host, problem);
+        Err(Setback::at(host, session.options.retries, error))
+    })
 }

@@ -1,7 +1,7 @@
 //! A blob on its way to a registry, which goes on where it was cut.
 //!
 //! Small blobs go in one PUT. Others go in one PATCH, or in pieces where a registry or a gateway before it wants that, and an
-//! empty PUT at the end. After a failure the registry is asked how much it has, and only the rest is sent; if it has forgotten
+//! empty PUT at the end; to a registry that knows no PATCH they go in one PUT, too. After a failure the registry is asked how much it has, and only the rest is sent; if it has forgotten
 //! the upload, another is begun. Tries count anew whenever the registry has more than before.
 
 use std::cell::RefCell;
@@ -217,6 +217,11 @@ impl Upload<'_, '_> {
         let error = refused(&self.blob.at, answer);
         if is_too_much(status) && !matches!(self.manner, Manner::Pieces(_)) {
             self.in_pieces();
+            return Ok(Outcome::Trouble(error, None));
+        }
+        // Not a byte of it by PATCH, in whatever pieces: there are registries that know POST and PUT alone.
+        if matches!(status, 405 | 501) && self.manner != Manner::AtOnce && self.done == 0 {
+            self.manner = Manner::AtOnce;
             return Ok(Outcome::Trouble(error, None));
         }
         // 404: the upload is gone. 416: not where the registry is. 400 of what was put together: not what was meant.

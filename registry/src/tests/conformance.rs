@@ -23,8 +23,9 @@
 //! | | 416: ask where it is | so | `pushing::a_large_blob_that_was_cut_goes_on_where_it_was` |
 //! | Cancel | DELETE, failures ignored | so | `an_upload_that_comes_to_nothing_is_cancelled` |
 //! | | the location of an answer, relative or absolute | so | `uploads::an_upload_goes_where_the_registry_says_in_each_form` |
-//! | Mounting | 201 is done, 202 an upload | what is refused, too | `pushing::a_mount_that_does_not_happen_…`, `uploads::a_mount_that_a_registry_knows_nothing_of_…` |
+//! | Mounting | 201 is done, 202 an upload | what is refused or fails, too | `pushing::a_mount_that_…`, `uploads::a_mount_that_a_registry_knows_nothing_of_…` |
 //! | Pushing manifests | `Content-Type` without parameters, as `mediaType` | so | `uploads::a_manifest_goes_by_the_type_that_it_says_itself` |
+//! | | 201 is done | of what else is a success, a look decides | `pushing::a_manifest_is_looked_for_where_nobody_says_that_it_was_made` |
 //! | | 4 MiB at least | 4 MiB | `pulling::a_huge_manifest_is_not_read` |
 //! | | blobs, then manifests, then indexes | so | `pushing::a_tree_goes_blobs_first_then_children_then_the_index` |
 //! | `subject` without `OCI-Subject` | list it under the referrers tag | so | `a_manifest_with_a_subject_is_listed_where_the_registry_does_not` |

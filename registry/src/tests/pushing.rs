@@ -1,5 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Cursor, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_image::media_type::{OCI_INDEX, OCI_MANIFEST};
 
@@ -83,6 +84,78 @@ fn a_mount_that_is_denied_becomes_an_upload() {
         Pushed::Uploaded
     );
     assert_eq!(lines(&registry, "POST").len(), 2);
+}
+
+#[test]
+fn a_mount_that_the_registry_stumbles_over_becomes_an_upload() {
+    let server = TestServer::start(|asked| match (asked.method(), asked.target()) {
+        ("POST", place) if place.contains("mount=") => Reply::status(500),
+        ("POST", _) => Reply::status(202).header("location", "/up"),
+        ("PUT", _) => Reply::status(201),
+        _ => Reply::status(404),
+    });
+    let open = || -> io::Result<Box<dyn Read>> { Ok(Box::new(&b"bytes"[..])) };
+    let pushed = client().push_blob(
+        &named(&server),
+        &descriptor(b"bytes"),
+        &open,
+        Some("base"),
+        &|_| {},
+    );
+    assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+}
+
+#[test]
+fn a_large_blob_goes_in_one_put_where_nobody_knows_patch() {
+    let server = TestServer::start(|asked| match asked.method() {
+        "POST" => Reply::status(202).header("location", "/up"),
+        "PATCH" => Reply::status(405),
+        "PUT" if asked.body.len() == 12_000_000 => Reply::status(201),
+        "PUT" => Reply::status(400),
+        _ => Reply::status(404),
+    });
+    let bytes = large();
+    let copy = bytes.clone();
+    let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(copy.clone()))) };
+    let pushed = client().push_blob(&named(&server), &descriptor(&bytes), &open, None, &|_| {});
+    assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+    let lines = server.lines();
+    let sent: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.starts_with('P'))
+        .map(|line| line.split(['?', ' ']).next().unwrap())
+        .collect();
+    assert_eq!(sent, ["POST", "PATCH", "POST", "PATCH", "POST", "PUT"]);
+}
+
+#[test]
+fn a_manifest_is_looked_for_where_nobody_says_that_it_was_made() {
+    let manifest = br#"{"schemaVersion":2}"#;
+    for (status, absent, is_there) in [(202, 0, true), (200, 2, true), (204, 9, false)] {
+        let looks = AtomicU64::new(0);
+        let server = TestServer::start(move |asked| match asked.method() {
+            "PUT" => Reply::status(status),
+            "HEAD" if looks.fetch_add(1, Ordering::SeqCst) < absent => Reply::status(404),
+            _ => Reply::status(200),
+        });
+        let pushed = client().push_manifest(&named(&server), OCI_MANIFEST, manifest);
+        match is_there {
+            true => assert_eq!(pushed.unwrap(), Digest::of(manifest)),
+            false => {
+                let error = pushed.unwrap_err().to_string();
+                assert!(
+                    error.contains("it answered 204 and doesn't have"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+/// A name in a registry.
+fn named(server: &TestServer) -> Reference {
+    let name = server.origin().replace("http://", "") + "/app:1";
+    name.parse().unwrap()
 }
 
 #[test]
@@ -484,9 +557,7 @@ fn a_registry_that_takes_some_at_a_time_gets_all_and_one_that_nibbles_is_given_u
     let push_to = |server: &TestServer| {
         let copy = bytes.clone();
         let open = move || -> io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(copy.clone()))) };
-        let to = server.origin().replace("http://", "") + "/app:1";
-        let to: Reference = to.parse().unwrap();
-        client().push_blob(&to, &descriptor(&bytes), &open, None, &|_| {})
+        client().push_blob(&named(server), &descriptor(&bytes), &open, None, &|_| {})
     };
     let slow = nibbler(1_000_000);
     assert_eq!(push_to(&slow).unwrap(), Pushed::Uploaded);
