@@ -704,7 +704,7 @@ fn several_at_once(
 pub(crate) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Cause> {
     let text = descriptor.digest().to_string();
     text.parse()
-        .map_err(|error| Cause::Image(format!("can't use the digest `{text}`: {error}")))
+        .map_err(|error| Cause::Image(format!("can't use this image: {error}")))
 }
 
 fn copy(reader: &mut dyn Read, out: &mut dyn Write, layer: DiffId) -> Result<(), Cause> {

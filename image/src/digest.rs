@@ -34,7 +34,7 @@ pub enum DigestError {
         text: String,
     },
     /// Another algorithm than sha256.
-    #[error("the digest `{text}` is not a sha256 digest")]
+    #[error("the digest `{text}` is not a sha256 digest, the only kind that kiln knows")]
     Algorithm {
         /// The text as given.
         text: String,

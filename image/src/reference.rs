@@ -62,13 +62,12 @@ pub enum ReferenceError {
         text: String,
     },
     /// The digest after `@` is none.
-    #[error("`{text}` is not an image reference")]
+    #[error("`{text}` is not an image reference: {problem}")]
     Digest {
         /// The text as given.
         text: String,
         /// What is wrong with the digest.
-        #[source]
-        source: DigestError,
+        problem: DigestError,
     },
 }
 
@@ -199,9 +198,9 @@ impl FromStr for Reference {
 }
 
 fn parse_digest(text: &str, digest: &str) -> Result<Digest, ReferenceError> {
-    digest.parse().map_err(|source| ReferenceError::Digest {
+    digest.parse().map_err(|problem| ReferenceError::Digest {
         text: text.to_owned(),
-        source,
+        problem,
     })
 }
 
@@ -424,5 +423,9 @@ mod tests {
             parse("a@sha256:12"),
             ReferenceError::Digest { .. }
         ));
+        assert_eq!(
+            parse("a@sha512:12").to_string(),
+            "`a@sha512:12` is not an image reference: the digest `sha512:12` is not a sha256 digest, the only kind that kiln knows"
+        );
     }
 }
