@@ -52,6 +52,7 @@ const CASES: &[Case] = cases![
     sandbox_makes_devices_for_those_who_may,
     sandbox_lets_users_change_what_they_may,
     sandbox_lets_users_read_what_they_may,
+    sandbox_finds_what_is_open_by_way_of_proc,
     sandbox_shows_devices_for_what_they_are,
     sandbox_keeps_access_lists,
     sandbox_shows_root_as_the_owner_of_the_kernels_files,
@@ -774,6 +775,41 @@ fn sandbox_lets_users_read_what_they_may() {
     let refused = "cat /closed/f\ncat /secret\nls /closed\nls /pass\ncat /list/f\ncd /closed\ncd /list\ntest -r /secret\n\
         cat /link\n/prog true\ntest -x /prog\nreadlink /closed/l\n";
     a_user_succeeds_with(&image, allowed, refused);
+}
+
+/// `self` is the program and what it has open is its own, on all rungs, also where kiln looks for it.
+fn sandbox_finds_what_is_open_by_way_of_proc() {
+    let image = Image::new();
+    let made = image.shell(
+        "mkdir -m 777 /w; ln -s /proc/self /self; ln -s self/fd /fds; exec 7>/by-name
+        chown 5:6 /proc/self/fd/7 && chmod 640 /dev/fd/7 && touch -d @5 /fds/7 && stat -c '%u:%g %a %Y' /by-name
+        chown 7:8 /proc/$$/fd/7 && stat -L -c '%u:%g' /dev/fd/7 && chown 9 /dev/stdout && echo x >/dev/stderr",
+    );
+    prints(&made, "5:6 640 5\n7:8\nx\n");
+    let run = |script: &str, expected: &str| {
+        let done = image.shell_with(script, |spec| {
+            spec.user.uid = 1000;
+            spec.user.gid = 50;
+            spec.links_to_kernel = vec!["self".into(), "fds".into()];
+        });
+        prints(&done, expected);
+    };
+    run(
+        "cd /w; umask 027; exec 8</w
+        echo x >/proc/self/cwd/written; echo x >/self/cwd/linked; touch /dev/fd/../cwd/up /fds/8/open /proc/self/fd/8/named
+        ln -s /fds chain; mv chain moved; ln -s ../self deep; echo more >>/w/moved/8/named; echo more >>/w/deep/cwd/named
+        stat -c '%n %u:%g %a' written linked up open named; cat /proc/self/cwd/written /self/root/w/linked named",
+        "written 1000:50 640\nlinked 1000:50 640\nup 1000:50 640\nopen 1000:50 640\nnamed 1000:50 640\nx\nx\nmore\nmore\n",
+    );
+    if rung() == Rung::Chroot {
+        return leave_out("directories and links made by such a way");
+    }
+    run(
+        "cd /w; umask 027; exec 8</w
+        mkdir /proc/$$/cwd/directory; mkfifo /proc/thread-self/cwd/pipe; ln -s x /self/root/w/link; rm /self/cwd/up /dev/fd/8/open
+        stat -c '%n %u:%g %a' directory pipe; stat -c '%u:%g' link; ls | wc -l",
+        "directory 1000:50 750\npipe 1000:50 640\n1000:50\n8\n",
+    );
 }
 
 /// Tries commands, one a line, as a user who is in group 50, too.

@@ -1,6 +1,6 @@
 //! RUN: one process in a sandbox over the layers so far, its output passed on as it comes, and what it changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -155,21 +155,37 @@ pub(crate) fn has_devices(
     Ok(matters && (makes() || root.has_devices(layers, task)?))
 }
 
-/// Names of the image's symlinks that lead to `/proc`, `/dev` or `/sys`, for a rung that can't mount them.
+/// Names of the image's symlinks that lead to `/proc`, `/dev` or `/sys`, if by way of each other, for a rung that can't mount them.
 pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
     if rung.has_namespaces() {
         return Vec::new();
     }
-    let leads_there = |target: &[u8]| {
-        let mut names = target.split(|byte| *byte == b'/');
-        names.any(|name| matches!(name, b"proc" | b"dev" | b"sys"))
-    };
     let all = tree.walk(&ImagePath::root());
-    let found = all.filter_map(|(path, node)| match node.kind {
-        Kind::Symlink { target } if leads_there(target) => Some(path.components().last()?.to_vec()),
+    let links = all.filter_map(|(path, node)| match node.kind {
+        Kind::Symlink { target } => Some((path.components().last()?.to_vec(), target.to_vec())),
         _ => None,
     });
-    found.collect()
+    names_that_lead(links.collect())
+}
+
+/// Of links with what they hold, the names of those that lead to `/proc`, `/dev` or `/sys`.
+fn names_that_lead(mut links: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Vec<u8>> {
+    let mut leading: HashSet<Vec<u8>> = HashSet::new();
+    loop {
+        let before = links.len();
+        links.retain(|(name, target)| {
+            let mut named = target.split(|byte| *byte == b'/');
+            let leads = named
+                .any(|part| matches!(part, b"proc" | b"dev" | b"sys") || leading.contains(part));
+            if leads {
+                leading.insert(name.clone());
+            }
+            !leads
+        });
+        if links.len() == before {
+            return leading.into_iter().collect();
+        }
+    }
 }
 
 fn account(
@@ -376,4 +392,25 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, limit: LogLimit, task: &Task<'_>) -
         open = still_open;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_that_lead;
+
+    #[test]
+    fn links_lead_there_by_way_of_each_other() {
+        let links = [
+            ("third", "a/second"),
+            ("second", "first"),
+            ("first", "/dev/stdout"),
+            ("other", "etc/process"),
+            ("loop", "loop"),
+        ];
+        let links = links.map(|(name, target)| (name.into(), target.into()));
+        let mut found = names_that_lead(links.to_vec());
+        found.sort();
+        let expected: [&[u8]; 3] = [b"first", b"second", b"third"];
+        assert_eq!(found, expected);
+    }
 }

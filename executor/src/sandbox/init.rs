@@ -18,6 +18,7 @@ use crate::sys::{self, Context as _, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
+use std::ffi::CStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -606,15 +607,37 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     if !spec.rung.has_namespaces() && is_odd() {
         return Err(refused("no such file or directory".into()));
     }
-    if entered.as_bytes().starts_with(b"/") {
-        Ok(())
-    } else {
-        Err(refused("lies outside of the root".into()))
+    match is_in_root(&entered) {
+        true => Ok(()),
+        false => Err(refused("lies outside of the root".into())),
     }
+}
+
+/// Whether a working directory can be reached from the root: of others the kernel says `(unreachable)/…` (CVE-2024-21626). What is looked up
+/// below the root is never one, so this is a second fence.
+fn is_in_root(cwd: &CStr) -> bool {
+    cwd.to_bytes().starts_with(b"/")
 }
 
 /// Whether a path begins below `/proc`. Without mounts there is nothing, until it is asked for.
 fn is_below_proc(path: &str) -> bool {
     let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.next() == Some("proc") && parts.next().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_in_root;
+
+    #[test]
+    fn what_is_not_reached_from_the_root_is_outside() {
+        for (cwd, inside) in [
+            (c"/", true),
+            (c"/a", true),
+            (c"(unreachable)/a", false),
+            (c"", false),
+        ] {
+            assert_eq!(is_in_root(cwd), inside, "{cwd:?}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! Meanwhile it answers the step's calls about `/proc` and `/dev` ([`broker`]).
 
 use super::broker::{self, Broker, Outside};
+use super::family::parent;
 use super::init::{self, ToBroker};
 use super::{SandboxSpec, probe, seccomp};
 use crate::sys::{self, Context as _, Forked, SingleThreaded};
@@ -313,7 +314,7 @@ fn kill_children_by_parent(proc: BorrowedFd<'_>) {
             continue;
         };
         let stat = read(proc, &format!("{pid}/stat")).unwrap_or_default();
-        if broker::parent(&stat) == Some(own) {
+        if parent(&stat) == Some(own) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

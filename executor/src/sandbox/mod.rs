@@ -60,6 +60,7 @@ mod console;
 mod error;
 mod exec;
 mod exposed;
+mod family;
 mod footing;
 mod furnish;
 mod helper;

@@ -8,7 +8,7 @@ use super::{SandboxError, SandboxSpec, helper};
 use crate::sys::{self, ChildEnd};
 use crate::usage::Usage;
 use rustix::process::{Signal, pidfd_send_signal};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -157,15 +157,12 @@ impl Step {
         if self.passes_on {
             return true;
         }
-        let information = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
         let field = |text: &str, name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.trim().to_owned())
         };
-        let status = std::fs::read_to_string(information)
-            .ok()
-            .and_then(|text| field(&text, "Pid:"))
-            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        let status = sys::number_of(self.pidfd.as_fd())
+            .and_then(|number| std::fs::read_to_string(format!("/proc/{number}/status")).ok())
             .unwrap_or_default();
         let bit = 1_u64 << (signal - 1).clamp(0, 63);
         ["SigCgt:", "SigIgn:"].iter().any(|name| {

@@ -39,7 +39,7 @@ pub(crate) use notify::{
 pub(crate) use other::{
     filesystem_of, real_time_limit, stat_bytes, stat_of, statx_bytes, statx_of,
 };
-pub(crate) use pidfd::mount_namespace_of;
+pub(crate) use pidfd::{mount_namespace_of, number_of};
 pub(crate) use seccomp::{Instruction, load_seccomp};
 pub(crate) use signals::reset_signals;
 pub(crate) use wait::{ChildEnd, ChildUsage, wait_for_child};

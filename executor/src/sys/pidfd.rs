@@ -19,3 +19,11 @@ pub(crate) fn mount_namespace_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
+
+/// The number of a process, as this one knows it; `None` if it has ended.
+pub(crate) fn number_of(process: BorrowedFd<'_>) -> Option<i32> {
+    let information = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
+    let text = std::fs::read_to_string(information).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|number| *number > 0)
+}

@@ -35,6 +35,27 @@ struct Case {
     rungs: &'static [Rung],
 }
 
+/// What is around kiln.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surroundings {
+    Machine,
+    /// Parts of `/proc` are hidden, as in containers: no step gets one of its own, kiln's processes are in that which it gets.
+    Container,
+}
+
+impl Surroundings {
+    /// For the command line, and for people.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Machine => "the machine",
+            Self::Container => "a container",
+        }
+    }
+}
+
+/// In containers, beside the machine itself.
+const IN_CONTAINERS: [Rung; 2] = [Rung::UsernsRange, Rung::UsernsSingle];
+
 /// Where a case makes sense.
 const EVERYWHERE: &[Rung] = &Rung::ALL;
 const WITH_NAMESPACES: &[Rung] = &[
@@ -85,13 +106,14 @@ const CASES: &[Case] = cases![
     kernel::sandbox_reads_no_disk on WITH_NAMESPACES,
     kernel::sandbox_mounts_nothing_of_its_own on WITH_NAMESPACES,
     files::sandbox_finds_no_way_up on WITH_NAMESPACES,
-    recorder::sandbox_makes_nothing_by_way_of_proc_self on WITH_NAMESPACES,
+    recorder::sandbox_makes_nothing_by_way_of_proc on WITH_NAMESPACES,
     recorder::sandbox_opens_nothing_exchanged_while_it_is_made on WITH_NAMESPACES,
     forged::sandbox_lets_no_user_forge_a_record on RECORDING,
     forged::sandbox_lets_no_foreign_program_forge_a_record on RECORDING,
     forged::sandbox_changes_other_attributes_as_the_kernel_does on RECORDING,
     session::sandbox_types_nothing_into_the_users_terminal on EVERYWHERE,
     session::sandbox_reaches_no_key on EVERYWHERE,
+    session::sandbox_inherits_no_key on WITH_NAMESPACES,
 ];
 
 fn main() -> ExitCode {
@@ -99,7 +121,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("probe") => kernel::probe(&args[1..]),
-        Some("on-rung") => on_rung(args[1].parse().unwrap(), &args[2..]),
+        Some("on-rung") => on_rung(args[1].parse().unwrap(), &args[2], &args[3..]),
         _ => harness(&args),
     }
 }
@@ -128,7 +150,10 @@ fn run_all(chosen: &[&Case]) -> ExitCode {
         .into_iter()
         .filter(|rung| asked.as_ref().is_none_or(|name| rung.name() == name));
     let (mut failed, mut tried) = (Vec::new(), 0);
-    for rung in rungs {
+    let in_containers = rungs.clone().filter(|rung| IN_CONTAINERS.contains(rung));
+    let in_containers = in_containers.map(|rung| (rung, Surroundings::Container));
+    let tries = rungs.map(|rung| (rung, Surroundings::Machine));
+    for (rung, surroundings) in tries.chain(in_containers) {
         let cases: Vec<_> = chosen
             .iter()
             .filter(|case| case.rungs.contains(&rung))
@@ -138,6 +163,7 @@ fn run_all(chosen: &[&Case]) -> ExitCode {
         let output = Command::new(own)
             .arg("on-rung")
             .arg(rung.name())
+            .arg(surroundings.name())
             .args(&cases)
             .env("KILN_TEST_CANARY", yard::SECRET)
             .output()
@@ -154,14 +180,14 @@ fn run_all(chosen: &[&Case]) -> ExitCode {
             cases
                 .into_iter()
                 .filter(|name| !passed(name))
-                .map(|name| (name, rung)),
+                .map(|name| (name, format!("{rung} in {}", surroundings.name()))),
         );
     }
     for case in chosen {
         let on: Vec<_> = failed
             .iter()
             .filter(|(name, _)| *name == case.name)
-            .map(|(_, rung)| rung.name())
+            .map(|(_, place)| place.as_str())
             .collect();
         match on.is_empty() {
             true => println!("test {} ... ok", case.name),
@@ -184,13 +210,18 @@ fn run_all(chosen: &[&Case]) -> ExitCode {
 }
 
 /// Runs cases on one rung, and says of each whether it passed.
-fn on_rung(rung: Rung, names: &[String]) -> ExitCode {
+fn on_rung(rung: Rung, surroundings: &str, names: &[String]) -> ExitCode {
     let place = yard::place();
-    if let Err(why) = stand_on(rung, &place) {
-        println!("*** SKIPPED on {rung}: {why} ***");
+    let in_container = surroundings == Surroundings::Container.name();
+    let stands = match in_container {
+        true => hide_a_part_of_proc(),
+        false => Ok(()),
+    };
+    if let Err(why) = stands.and_then(|()| stand_on(rung, &place)) {
+        println!("*** SKIPPED on {rung} in {surroundings}: {why} ***");
         return ExitCode::from(IMPOSSIBLE);
     }
-    let yard = Yard::new(rung, &place);
+    let yard = Yard::new(rung, in_container, &place);
     for name in names {
         let case = CASES.iter().find(|case| case.name == name).unwrap();
         if catch_unwind(AssertUnwindSafe(|| (case.run)(&yard))).is_ok() {
@@ -198,6 +229,19 @@ fn on_rung(rung: Rung, names: &[String]) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+fn hide_a_part_of_proc() -> Result<(), String> {
+    let private =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    let done = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|error| rustix::io::Errno::from_raw_os_error(error as i32))
+        .and_then(|()| rustix::mount::mount_change("/", private))
+        .and_then(|()| {
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("none", "/proc/tty", "tmpfs", flags, None)
+        });
+    done.map_err(|error| format!("no part of /proc can be hidden: {error}"))
 }
 
 fn stand_on(rung: Rung, place: &std::path::Path) -> Result<(), String> {

@@ -83,7 +83,7 @@ pub(crate) fn sandbox_binds_what_a_racing_link_selects_inside_only(yard: &Yard) 
                 let kind = MountKind::Bind {
                     source: shared.path().into(),
                     inside: inside.into(),
-                    writable: true,
+                    writable: yard.has_namespaces(), // else it is a copy
                 };
                 let mount = MountSpec {
                     target: "/m".into(),

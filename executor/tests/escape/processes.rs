@@ -50,6 +50,9 @@ pub(crate) fn sandbox_keeps_kilns_binary(yard: &Yard) {
 
 /// ptrace(2), `/proc/PID/mem`, `/proc/PID/root`: nothing of them is there for processes that a step doesn't know of.
 pub(crate) fn sandbox_shows_no_process_of_the_machine(yard: &Yard) {
+    if !yard.has_numbers() {
+        return; // what it can't do to them is tried below
+    }
     let script = "for p in /proc/[0-9]*; do [ ${p##*/} = 1 ] || [ \"$(cut -d ' ' -f 4 $p/stat 2>/dev/null || echo 1)\" ] || echo $p; done; ls -d /proc/[0-9]* | wc -l; cat /proc/1/cmdline | head -c 2";
     let ran = yard.image().shell(script);
     let (count, program) = ran.output.split_once('\n').unwrap();
@@ -67,20 +70,30 @@ pub(crate) fn sandbox_shows_no_process_of_the_machine(yard: &Yard) {
 /// step can find the container's `/proc` there.
 pub(crate) fn sandbox_hides_kilns_environment(yard: &Yard) {
     assert_eq!(std::env::var("KILN_TEST_CANARY").as_deref(), Ok(SECRET));
-    if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
-        return;
-    }
     let kiln = std::process::id();
     let script = format!(
         "env; cat /proc/*/environ /proc/*/task/*/environ /proc/{kiln}/environ 2>/dev/null | tr '\\0' '\\n'; true"
     );
-    yard.image().shell(&script).tells_no_secret();
-    let climbed = yard.image().probe(&[
-        "climb",
-        &format!("/proc/{kiln}/environ"),
-        &format!("/proc/{kiln}/root/proc/{kiln}/environ"),
-    ]);
-    climbed.tells_no_secret();
+    let files = [
+        format!("/proc/{kiln}/environ"),
+        format!("/proc/{kiln}/root/proc/{kiln}/environ"),
+    ];
+    for exposed in with_each_fence(yard) {
+        let image = yard.image();
+        let ran = image.shell_with(&script, |it| it.exposed = exposed);
+        ran.unwrap().tells_no_secret();
+        let climbed = image.probe_with(&["climb", &files[0], &files[1]], |it| it.exposed = exposed);
+        climbed.unwrap().tells_no_secret();
+    }
+}
+
+/// Without namespaces there are two fences around kiln's own process: the kernel's, where it has it, which a step that is exposed is
+/// without, and that it can't be looked into. Whether a step is to be exposed.
+fn with_each_fence(yard: &Yard) -> Vec<bool> {
+    match yard.has_namespaces() {
+        true => vec![false],
+        false => vec![false, true],
+    }
 }
 
 /// kill(2), from a step that is root. In the rung `chroot` it would end kiln, too.
@@ -88,8 +101,8 @@ pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
     if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
         return;
     }
-    // Without a pid namespace that is everybody on the machine, should it go wrong.
-    let all = if yard.has_namespaces() {
+    // Without a pid namespace that is everybody on the machine, should it go wrong, and the shell itself where not.
+    let all = if yard.has_numbers() {
         "kill -9 -1; kill -STOP -1;"
     } else {
         ""
@@ -108,24 +121,27 @@ pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
 
 /// ptrace(2), or what takes the right to it: process_vm_readv(2), `/proc/PID/mem`, pidfd_getfd(2). By them a step would be whoever runs kiln. In the rung `chroot` a step knows the numbers, too.
 pub(crate) fn sandbox_traces_nobody_outside(yard: &Yard) {
+    let kiln = std::process::id().to_string();
+    let image = yard.image();
+    for exposed in with_each_fence(yard) {
+        let ran = image.probe_with(&["trace", &kiln], |spec| spec.exposed = exposed);
+        ran.unwrap().prints("its own\n");
+    }
     if !yard.has_namespaces() && !kernel_keeps_steps_apart() {
         return;
     }
     let bystander = Bystander::new();
-    let numbers = [std::process::id(), bystander.0.id()].map(|number| number.to_string());
-    let image = yard.image();
-    image
-        .probe(&["trace", &numbers[0], &numbers[1]])
-        .prints("its own\n");
+    let ran = image.probe(&["trace-any", &kiln, &bystander.0.id().to_string()]);
+    ran.prints("its own\n");
 }
 
-/// What can be traced: of others nothing, and, so that something would be seen, a child of its own.
-pub(crate) fn probe_trace(numbers: &[String]) {
+/// What can be traced: of others, and if asked for the parent, nothing, and, so that something would be seen, a child of its own.
+pub(crate) fn probe_trace(numbers: &[String], and_parent: bool) {
     let mut outside: Vec<Pid> = numbers
         .iter()
         .map(|number| number.parse().map(Pid::from_raw).unwrap())
         .collect();
-    outside.extend((Pid::parent().as_raw() != 0).then(Pid::parent));
+    outside.extend((and_parent && Pid::parent().as_raw() != 0).then(Pid::parent));
     for process in outside {
         for way in opened_up(process) {
             println!("{way} of {process}");

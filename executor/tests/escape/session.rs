@@ -81,6 +81,25 @@ pub(crate) fn sandbox_reaches_no_key(yard: &Yard) {
     }
 }
 
+/// The same for a step that may make these calls: it has a session keyring of its own, and not what kiln was started with.
+pub(crate) fn sandbox_inherits_no_key(yard: &Yard) {
+    if std::fs::read("/proc/keys").is_err() {
+        println!(
+            "*** a part of sandbox_inherits_no_key is left out: this kernel has no /proc/keys ***"
+        );
+        return;
+    }
+    let image = yard.image();
+    let session = || {
+        let mut spec = image.spec(&["grep", " keyring *_ses", "/proc/keys"]);
+        spec = spec.insecure();
+        let ran = image.run(&spec).unwrap();
+        ran.output.split(' ').next().unwrap().to_owned()
+    };
+    let (first, second) = (session(), session());
+    assert!(!first.is_empty() && first != second, "{first} {second}");
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn sandbox_types_nothing_into_the_users_terminal(_: &Yard) {}
 

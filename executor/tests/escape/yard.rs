@@ -65,6 +65,8 @@ const APPLETS: &[&str] = &[
 /// All that cases of one rung share.
 pub(crate) struct Yard {
     pub(crate) rung: Rung,
+    /// Whether steps may have the surroundings' processes beside them.
+    pub(crate) in_container: bool,
     pub(crate) launcher: Launcher,
     dir: TempDir,
 }
@@ -100,7 +102,7 @@ pub(crate) fn place() -> PathBuf {
 }
 
 impl Yard {
-    pub(crate) fn new(rung: Rung, place: &Path) -> Self {
+    pub(crate) fn new(rung: Rung, in_container: bool, place: &Path) -> Self {
         let dir = tempfile::tempdir_in(place).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let base = dir.path().join("base");
@@ -115,6 +117,7 @@ impl Yard {
         install_probe(&base.join("probe"));
         Self {
             rung,
+            in_container,
             launcher: Launcher::new(),
             dir,
         }
@@ -141,6 +144,11 @@ impl Yard {
 
     pub(crate) fn has_namespaces(&self) -> bool {
         self.rung.has_namespaces()
+    }
+
+    /// Whether a step surely has numbers of its own for processes.
+    pub(crate) fn has_numbers(&self) -> bool {
+        self.has_namespaces() && !self.in_container
     }
 }
 

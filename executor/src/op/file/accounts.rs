@@ -194,7 +194,13 @@ impl Accounts {
             .groups
             .iter()
             .filter(|group| group.members.iter().any(|member| member == user));
-        listing.map(|group| group.gid).collect()
+        let mut numbers = Vec::new();
+        for group in listing {
+            if !numbers.contains(&group.gid) {
+                numbers.push(group.gid); // several may share one
+            }
+        }
+        numbers
     }
 }
 
@@ -291,7 +297,7 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\nme:x:1000:1001:Me:/home/me:/bin/sh\n\
         12:x:7:8::/seven:\nodd:x:y:z\nshort:x:60\n  cr:x:61:61::/cr:/bin/sh\r\nme:x:1:1::/second:\nnohome:x:50:51\n\
         # no comment\nneg:x:-5:-5::/neg:\n";
-    const GROUP: &str = "# comment\nroot:x:0:root\nstaff:x:20:me,other\nwheel:x:10:root,me\nempty:x:30:\n55:x:66:me\nodd:x:z:cr\n";
+    const GROUP: &str = "# comment\nroot:x:0:root\nstaff:x:20:me,other\nwheel:x:10:root,me\nagain:x:20:me\nempty:x:30:\n55:x:66:me\nodd:x:z:cr\n";
 
     fn run(user: &str) -> Result<RunUser, UserError> {
         Accounts::parse(PASSWD.as_bytes(), GROUP.as_bytes()).run_user(user)

@@ -24,7 +24,6 @@ mod attribute;
 mod call;
 mod caller;
 mod execute;
-mod family;
 mod guise;
 mod layered;
 mod listing;
@@ -34,6 +33,7 @@ mod place;
 mod resolve;
 mod system;
 
+use super::family::Family;
 use super::footing::in_first_user_namespace;
 use super::message::{self, Socket};
 use super::{Network, SandboxSpec, plan};
@@ -41,7 +41,6 @@ use crate::sys::{self, Context as _, Notification, Reply};
 use attribute::Changed;
 use call::{Act, At, Call, Change, How};
 use caller::{Answered, Caller, Status, Who};
-use family::Family;
 use guise::Guise;
 use layered::Moment;
 use nix::libc;
@@ -56,7 +55,6 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub(super) use call::{Wanted, When, wanted};
-pub(super) use family::parent;
 pub(super) use mounted::{Mounts, Place as MountPlace};
 
 /// What the broker needs from before it changes its root.
@@ -77,6 +75,8 @@ pub(super) struct Broker {
     /// What was made earlier is of a layer below.
     began: Moment,
     family: Family,
+    /// The step's first process.
+    first: i32,
     guise: Guise,
     root: (u64, u64),
     hostname: String,
@@ -169,7 +169,8 @@ impl Outside {
         names.remove(&b""[..]);
         Ok(Some(Broker {
             listener,
-            family: Family::new(first),
+            family: Family::own(),
+            first,
             began: Moment::now(),
             mounts: Mounts::of(spec, |target| mounted::Place::find(&self.proc, target)),
             proc: self.proc,
@@ -218,7 +219,11 @@ impl Broker {
                 let Some((at, act)) = told(&caller, at, act) else {
                     return Ok(Reply::Continue);
                 };
-                self.check(&caller, act.changes(at))?;
+                let changes = act.changes(at);
+                self.check(&caller, changes)?;
+                if let [Some(first), Some(second)] = changes {
+                    self.note_names(&caller, [first, second]);
+                }
                 self.look(caller, at, act)
             }
             Call::MakeLink { text, at } => {
@@ -233,6 +238,9 @@ impl Broker {
             }
             Call::Change(first, second) => {
                 self.check(&caller, [Some(first), second])?;
+                if let Some(second) = second {
+                    self.note_names(&caller, [first, second]);
+                }
                 Ok(Reply::Continue)
             }
             Call::ChangeAttribute(of, request) => {
@@ -317,7 +325,7 @@ impl Broker {
         Resolver {
             caller,
             process: status.process,
-            first: self.family.first(),
+            first: self.first,
             proc: caller.proc,
             sys: self.sys.clone(),
         }
@@ -386,14 +394,36 @@ impl Broker {
 
     /// A link that leads to `/proc`, `/dev` or `/sys` makes its name one to look out for.
     fn note_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
-        let leads_there = |text: Vec<u8>| parts(&text).any(is_ours);
-        if self.string(caller, text).is_ok_and(leads_there)
-            && let Ok(path) = self.string(caller, at.path)
-            && let Some(name) = parts(&path).last()
-        {
-            self.names.insert(name.to_vec());
+        let text = self.string(caller, text).unwrap_or_default();
+        let mut named = parts(&text);
+        if named.any(|part| is_ours(part) || self.names.contains(part)) {
+            self.note_name(caller, *at);
         }
         Ok(Reply::Continue)
+    }
+
+    /// So does another name for one.
+    fn note_names(&mut self, caller: &Caller<'_>, changes: [Change; 2]) {
+        if self.names.is_empty() {
+            return;
+        }
+        for (from, to) in [(changes[0], changes[1]), (changes[1], changes[0])] {
+            let moves = matches!(from.how, How::Move | How::Keep);
+            let name = moves.then(|| self.last_name(caller, from.at)).flatten();
+            if name.is_some_and(|name| self.names.contains(&name)) {
+                self.note_name(caller, to.at);
+            }
+        }
+    }
+
+    fn note_name(&mut self, caller: &Caller<'_>, at: At) {
+        let name = self.last_name(caller, at);
+        self.names.extend(name);
+    }
+
+    fn last_name(&mut self, caller: &Caller<'_>, at: At) -> Option<Vec<u8>> {
+        let path = self.string(caller, at.path).ok()?;
+        parts(&path).last().map(<[u8]>::to_vec)
     }
 
     /// uname(2) with the step's own host name.

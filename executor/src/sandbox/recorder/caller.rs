@@ -1,8 +1,10 @@
 //! The process that waits for an answer: its memory, its descriptors, its root.
 
+use super::super::family::Family;
 use super::super::remote;
 pub(super) use super::super::remote::Answered;
 use super::call::At;
+use super::lookup::{self, Care};
 use crate::sys::{self, Notification};
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -17,11 +19,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const MAX_LINKS: usize = 40;
 
 /// One waiting thread.
+#[derive(Debug)]
 pub(super) struct Caller<'a> {
     pub(super) note: Notification,
     pub(super) listener: BorrowedFd<'a>,
     /// A `/proc` in which the thread has the number of the notification.
     pub(super) proc: &'a OwnedFd,
+    /// The step's processes, where they are known by such numbers.
+    pub(super) family: &'a Family,
 }
 
 impl Caller<'_> {
@@ -63,23 +68,13 @@ impl Caller<'_> {
     }
 
     /// Where a call's path leads from, and the rest of it.
-    pub(super) fn place(&self, at: &At) -> Answered<Place> {
+    pub(super) fn place(&self, at: &At) -> Answered<Place<'_>> {
         let thread = self.note.thread;
         let path = match at.path {
             Some(address) if address != 0 || !at.empty => self.string(address)?,
             _ => CString::default(),
         };
         let bytes = path.as_bytes();
-        if let Some(own) = bytes.strip_prefix(b"/proc/self/") {
-            // Which is the caller, and not this thread. It goes by its number in the step's own `/proc`: from a directory of any other, a
-            // `..` would lead to processes outside of the step.
-            let own = [format!("/proc/{}/", self.number_in_step()?).as_bytes(), own].concat();
-            return Ok(Place {
-                from: None,
-                path: CString::new(own).map_err(|_| libc::EFAULT)?,
-                follow: at.follow,
-            });
-        }
         if bytes.is_empty() && !at.empty {
             return Err(libc::ENOENT);
         }
@@ -95,6 +90,7 @@ impl Caller<'_> {
             return Err(libc::ESRCH);
         }
         Ok(Place {
+            caller: self,
             from: from.map_err(|_| libc::EBADF)?,
             path,
             follow: at.follow,
@@ -144,57 +140,76 @@ pub(super) fn open_path(proc: &OwnedFd, name: &str) -> rustix::io::Result<OwnedF
 
 /// Where a path of the caller leads from, and the rest of it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
+    caller: &'a Caller<'a>,
     /// Absolute paths lead from this thread's root, which is the caller's.
     from: Option<OwnedFd>,
     path: CString,
     follow: bool,
 }
 
-impl Place {
-    /// For calls that take a directory and a path.
-    pub(super) fn directory(&self) -> BorrowedFd<'_> {
-        self.from.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
-    }
+/// A name in a directory: what is made, is made there. It is never followed if it is a link.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) directory: OwnedFd,
+    pub(super) name: CString,
+}
 
+impl Place<'_> {
     /// The directory that a relative path leads from.
     pub(super) fn base(&self) -> Option<&OwnedFd> {
         self.from.as_ref()
     }
 
-    pub(super) fn path(&self) -> &CString {
-        &self.path
-    }
-
     /// Opens what is there, without doing anything to it.
     pub(super) fn open(self) -> Answered<OwnedFd> {
+        self.opened(Care::Much)
+    }
+
+    /// The same where nothing is lost if it isn't found: the kernel finds it.
+    pub(super) fn seen(self) -> Answered<OwnedFd> {
+        self.opened(Care::Little)
+    }
+
+    fn opened(self, care: Care) -> Answered<OwnedFd> {
         match self.from {
             Some(object) if self.path.is_empty() => Ok(object),
-            _ => self.open_object(),
+            _ => lookup::open(
+                self.caller,
+                self.way(self.path.as_bytes(), self.follow),
+                care,
+            ),
         }
     }
 
-    fn open_object(&self) -> Answered<OwnedFd> {
-        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-        flags.set(OFlags::NOFOLLOW, !self.follow);
-        rustix::fs::openat(self.directory(), &self.path, flags, Mode::empty())
-            .map_err(Errno::raw_os_error)
+    /// Opens a directory that the path goes through, by the part of the path up to there.
+    pub(super) fn through(&self, path: &[u8]) -> Answered<OwnedFd> {
+        lookup::open(self.caller, self.way(path, true), Care::Little)
     }
 
-    /// Whether something is there, if only a link that leads nowhere.
-    pub(super) fn is_taken(&self) -> bool {
-        rustix::fs::statat(self.directory(), &self.path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    fn way<'w>(&'w self, text: &'w [u8], follow: bool) -> lookup::Path<'w> {
+        lookup::Path {
+            from: self.from.as_ref().map(AsFd::as_fd),
+            text,
+            follow,
+        }
     }
 
     /// Where open(2) makes a file: here, or where a link leads that leads nowhere yet. `None` if there is one, or no end of links.
     pub(super) fn followed_to_nothing(mut self) -> Option<Self> {
         for _ in 0..MAX_LINKS {
-            if !self.is_taken() {
+            let spot = self.spot().ok()?;
+            if !spot.is_taken() {
                 return Some(self);
             }
-            let text = rustix::fs::readlinkat(self.directory(), &self.path, Vec::new()).ok()?;
-            self = Self {
-                from: Some(self.open_parent().ok()?),
+            // What it says of links to open objects is not the way to them.
+            let text = match lookup::is_of_proc(&spot.directory) {
+                true => return None,
+                false => rustix::fs::readlinkat(&spot.directory, &spot.name, Vec::new()).ok()?,
+            };
+            self = Place {
+                caller: self.caller,
+                from: Some(spot.directory),
                 path: text,
                 follow: true,
             };
@@ -204,18 +219,69 @@ impl Place {
 
     /// Opens the directory that the last component is in.
     pub(super) fn open_parent(&self) -> Answered<OwnedFd> {
-        let path = self.path.as_bytes();
-        let end = path.iter().rposition(|byte| *byte != b'/').unwrap_or(0) + 1;
-        let parent = match path[..end.min(path.len())]
-            .iter()
-            .rposition(|byte| *byte == b'/')
-        {
-            Some(0) => b"/",
-            Some(slash) => &path[..slash],
-            None => &b"."[..],
+        self.spot().map(|spot| spot.directory)
+    }
+
+    /// The last component, in the directory that it is in.
+    pub(super) fn spot(&self) -> Answered<Spot> {
+        let (parent, name) = parent_and_name(self.path.as_bytes());
+        let parent = [parent, b"/"].concat(); // it is a directory
+        let text = if parent == b"/" && !self.path.as_bytes().starts_with(b"/") {
+            &b"."[..]
+        } else {
+            &parent
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(self.directory(), parent, flags, Mode::empty())
-            .map_err(Errno::raw_os_error)
+        Ok(Spot {
+            directory: lookup::open(self.caller, self.way(text, true), Care::Much)?,
+            name: CString::new(name).expect("a part of a string without zero bytes"),
+        })
+    }
+}
+
+impl Spot {
+    /// Whether something is there, if only a link that leads nowhere.
+    pub(super) fn is_taken(&self) -> bool {
+        rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Opens what was made there.
+    pub(super) fn open(&self) -> Answered<OwnedFd> {
+        let end = self.name.as_bytes().iter().rposition(|byte| *byte != b'/');
+        let name = &self.name.as_bytes()[..end.map_or(0, |end| end + 1)];
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, name, flags, Mode::empty()).map_err(Errno::raw_os_error)
+    }
+}
+
+/// A path without its last component, and that, with the slashes at its end.
+fn parent_and_name(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|byte| *byte != b'/');
+    let last = &path[..end.map_or(0, |end| end + 1)];
+    match last.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None if last.is_empty() => (b"", b"."),
+        None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parent_and_name;
+
+    #[test]
+    fn a_name_is_what_comes_last() {
+        for (path, parent, name) in [
+            ("/a/b", "/a", "b"),
+            ("/a/b//", "/a", "b//"),
+            ("/a", "", "a"),
+            ("a", "", "a"),
+            ("a/b", "a", "b"),
+            ("/", "", "."),
+            ("", "", "."),
+            ("//a", "/", "a"),
+        ] {
+            let expected = (parent.as_bytes(), name.as_bytes());
+            assert_eq!(parent_and_name(path.as_bytes()), expected, "{path}");
+        }
     }
 }

@@ -58,11 +58,12 @@ impl Server {
         }
         let place = caller.place(at)?;
         let mode = Mode::from_raw_mode(mode & 0o7777 & !maker.umask);
-        let file = maker.acting(|| {
+        let (spot, file) = maker.acting(|| {
+            let spot = place.spot()?;
             let flags =
                 OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(place.directory(), place.path(), flags, mode)
-                .map_err(Errno::raw_os_error)
+            let file = rustix::fs::openat(&spot.directory, &spot.name, flags, mode);
+            Ok((spot, file.map_err(Errno::raw_os_error)?))
         })?;
         let record = Record {
             device: Some(device),
@@ -70,7 +71,7 @@ impl Server {
         };
         self.book.note(&file, record).map_err(|_| {
             // A file system without attributes, in a mount: nothing is made there.
-            let _ = rustix::fs::unlinkat(place.directory(), place.path(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&spot.directory, &spot.name, AtFlags::empty());
             libc::EPERM
         })?;
         Ok(Reply::Value(0))

@@ -28,14 +28,16 @@ mod device;
 mod heirloom;
 mod identities;
 mod identity;
+mod lookup;
 mod permission;
 mod way;
 
+use super::family::Family;
 use super::{RootSpec, SandboxSpec, User};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
-use caller::{Answered, Caller, Place, open_path};
+use caller::{Answered, Caller, Place, Spot, open_path};
 use identities::Identities;
 use identity::{Changed, Identity, MAX_GROUPS};
 use kiln_image::acl::AccessList;
@@ -47,6 +49,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -113,6 +116,8 @@ impl Recorder {
         if matches!(root, RootSpec::Directory(_)) {
             book.list_image();
         }
+        let head = sys::number_of(parts.step.as_fd());
+        let family = Family::below(head.unwrap_or_default());
         let (ready, outcome) = mpsc::sync_channel(1);
         let Parts {
             scope,
@@ -133,7 +138,11 @@ impl Recorder {
             match enter(&step, book.proc()) {
                 Ok(root) => {
                     let _ = ready.try_send(Ok(()));
-                    Server::new(scope, listener, book, root, first).serve()
+                    let ends = Ends {
+                        listener: Arc::new(listener),
+                        family: Arc::new(family),
+                    };
+                    Server::new(scope, ends, book, root, first).serve()
                 }
                 Err(error) => {
                     let _ = ready.try_send(Err(error));
@@ -220,9 +229,16 @@ impl New {
     }
 }
 
+/// Who calls, and where the calls arrive.
+#[derive(Clone)]
+struct Ends {
+    listener: Arc<OwnedFd>,
+    family: Arc<Family>,
+}
+
 struct Server {
     scope: Scope,
-    listener: Arc<OwnedFd>,
+    ends: Ends,
     book: Book,
     /// The root that this thread has now; a step may use chroot(2).
     root: Root,
@@ -230,10 +246,10 @@ struct Server {
 }
 
 impl Server {
-    fn new(scope: Scope, listener: OwnedFd, book: Book, root: Root, first: Identity) -> Self {
+    fn new(scope: Scope, ends: Ends, book: Book, root: Root, first: Identity) -> Self {
         Self {
             scope,
-            listener: Arc::new(listener),
+            ends,
             book,
             root,
             identities: Identities::new(first),
@@ -242,11 +258,11 @@ impl Server {
 
     /// Answers calls until nobody is left who could ask.
     fn serve(mut self) -> Captured {
-        while awaits_call(&self.listener) {
-            match sys::receive(self.listener.as_fd()) {
+        while awaits_call(&self.ends.listener) {
+            match sys::receive(self.ends.listener.as_fd()) {
                 Ok(Some(note)) => {
                     let reply = self.reply(note);
-                    sys::answer(self.listener.as_fd(), note.id, reply);
+                    sys::answer(self.ends.listener.as_fd(), note.id, reply);
                 }
                 Ok(None) => {}
                 Err(_) => break,
@@ -257,11 +273,12 @@ impl Server {
 
     fn reply(&mut self, note: sys::Notification) -> Reply {
         let call = Call::of(&note);
-        let (listener, proc) = (Arc::clone(&self.listener), Arc::clone(self.book.proc()));
+        let (ends, proc) = (self.ends.clone(), Arc::clone(self.book.proc()));
         let caller = Caller {
             note,
-            listener: listener.as_fd(),
+            listener: ends.listener.as_fd(),
             proc: &proc,
+            family: &ends.family,
         };
         let replied = match call {
             Call::Identity(call) => self.identity_call(&caller, call),
@@ -420,7 +437,7 @@ impl Server {
     /// The object that is looked at, if there is more to say of it than the kernel would. Whatever is wrong with the call is the kernel's
     /// to tell.
     fn recorded(&self, caller: &Caller<'_>, at: &At) -> Option<(OwnedFd, Record)> {
-        let object = caller.place(at).and_then(Place::open).ok()?;
+        let object = caller.place(at).and_then(Place::seen).ok()?;
         let record = self.book.look_up(&object);
         if matches!(self.scope, Scope::Devices { .. }) {
             record.device?;
@@ -451,27 +468,29 @@ impl Server {
     }
 
     /// What is new and the place for it; `None` where the kernel can do it all.
-    fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(New, Place)>> {
-        self.to_make_at(caller, caller.place(at)?)
-    }
-
-    fn to_make_at(&self, caller: &Caller<'_>, place: Place) -> Answered<Option<(New, Place)>> {
-        let Ok(parent) = place.open_parent() else {
+    fn to_make(&self, caller: &Caller<'_>, at: &At) -> Answered<Option<(New, Spot)>> {
+        let Ok(spot) = caller.place(at)?.spot() else {
             return Ok(None);
         };
+        let new = self.new_in(caller, &spot.directory, spot.is_taken())?;
+        Ok(new.map(|new| (new, spot)))
+    }
+
+    /// What is new in a directory; `None` where the kernel can do it all.
+    fn new_in(&self, caller: &Caller<'_>, parent: &OwnedFd, taken: bool) -> Answered<Option<New>> {
         let who = self.identity(caller);
         let new = New {
-            record: self.new_record(&who, &parent)?,
-            list: access_list::given_by(&parent),
+            record: self.new_record(&who, parent)?,
+            list: access_list::given_by(parent),
         };
         if new.record.is_plain() && new.list.is_none() {
             return Ok(None);
         }
         // What is there already can't be made.
-        if !place.is_taken() {
-            self.check_entry(&who, &parent)?;
+        if !taken {
+            self.check_entry(&who, parent)?;
         }
-        Ok(Some((new, place)))
+        Ok(Some(new))
     }
 
     /// Records what was made just now with the mode that [`New::mode`] says.
@@ -491,38 +510,66 @@ impl Server {
         if flags & (libc::O_CREAT | TEMPORARY) == 0 {
             return Ok(Reply::Continue);
         }
-        let temporary = flags & TEMPORARY != 0;
-        let mut place = caller.place(at)?;
-        if !temporary && flags & (libc::O_EXCL | libc::O_NOFOLLOW) == 0 {
-            place = match place.followed_to_nothing() {
-                Some(nothing) => nothing,
-                None => return Ok(Reply::Continue), // there is a file
-            };
+        let place = caller.place(at)?;
+        if flags & TEMPORARY != 0 {
+            return self.open_temporary(caller, place, flags, mode);
         }
-        let Some((new, place)) = self.to_make_at(caller, place)? else {
+        let place = match flags & (libc::O_EXCL | libc::O_NOFOLLOW) {
+            0 => place.followed_to_nothing(),
+            _ => Some(place),
+        };
+        let Some(Ok(spot)) = place.map(|place| place.spot()) else {
+            return Ok(Reply::Continue); // there is a file, or no directory
+        };
+        let taken = spot.is_taken();
+        let new = self.new_in(caller, &spot.directory, taken)?;
+        let Some(new) = new.filter(|_| !taken) else {
             return Ok(Reply::Continue);
         };
-        if !temporary && place.is_taken() {
-            return Ok(Reply::Continue);
-        }
-        let mut asked = OFlags::from_bits_retain(flags.cast_unsigned());
         // What somebody else has put there meanwhile must not be opened by this thread: a link to `/dev/tty` would be kiln's own terminal.
-        if !temporary {
-            asked |= OFlags::EXCL;
+        let flags = flags | libc::O_EXCL;
+        self.open_new(caller, (&spot.directory, &spot.name), &new, (flags, mode))
+    }
+
+    /// open(2) with `O_TMPFILE`, of which the path is that of a directory.
+    fn open_temporary(
+        &mut self,
+        caller: &Caller<'_>,
+        place: Place<'_>,
+        flags: i32,
+        mode: u32,
+    ) -> Answered<Reply> {
+        let Ok(directory) = place.open() else {
+            return Ok(Reply::Continue);
+        };
+        match self.new_in(caller, &directory, false)? {
+            Some(new) => self.open_new(caller, (&directory, c"."), &new, (flags, mode)),
+            None => Ok(Reply::Continue),
         }
+    }
+
+    /// Makes a file and hands it over.
+    fn open_new(
+        &mut self,
+        caller: &Caller<'_>,
+        (directory, name): (&OwnedFd, &CStr),
+        new: &New,
+        (flags, mode): (i32, u32),
+    ) -> Answered<Reply> {
+        let asked = OFlags::from_bits_retain(flags.cast_unsigned());
         let opened = rustix::fs::openat(
-            place.directory(),
-            place.path(),
+            directory,
+            name,
             asked | OFlags::CLOEXEC | OFlags::NOCTTY,
             new.mode(caller, mode),
         );
         let Ok(file) = opened else {
             return Ok(Reply::Continue); // and tells why not
         };
-        self.note_new(&file, &new, mode)?;
+        self.note_new(&file, new, mode)?;
         let close_on_exec = flags & libc::O_CLOEXEC != 0;
         let added = sys::add_fd(
-            self.listener.as_fd(),
+            self.ends.listener.as_fd(),
             caller.note.id,
             file.as_fd(),
             close_on_exec,
@@ -533,23 +580,22 @@ impl Server {
     }
 
     fn make_directory(&mut self, caller: &Caller<'_>, at: &At, mode: u32) -> Answered<Reply> {
-        let Some((new, place)) = self.to_make(caller, at)? else {
+        let Some((new, spot)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
         let made = new.mode(caller, mode);
-        rustix::fs::mkdirat(place.directory(), place.path(), made).map_err(Errno::raw_os_error)?;
-        self.note_new(&place.open()?, &new, mode)?;
+        rustix::fs::mkdirat(&spot.directory, &spot.name, made).map_err(Errno::raw_os_error)?;
+        self.note_new(&spot.open()?, &new, mode)?;
         Ok(Reply::Value(0))
     }
 
     fn make_link(&mut self, caller: &Caller<'_>, text: u64, at: &At) -> Answered<Reply> {
-        let Some((new, place)) = self.to_make(caller, at)? else {
+        let Some((new, spot)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
         let text = caller.string(text)?;
-        rustix::fs::symlinkat(&text, place.directory(), place.path())
-            .map_err(Errno::raw_os_error)?;
-        self.book.note(&place.open()?, new.record)?;
+        rustix::fs::symlinkat(&text, &spot.directory, &spot.name).map_err(Errno::raw_os_error)?;
+        self.book.note(&spot.open()?, new.record)?;
         Ok(Reply::Value(0))
     }
 
@@ -576,15 +622,15 @@ impl Server {
         if !who.is_root() {
             return Err(libc::EPERM);
         }
-        let place = caller.place(at)?;
+        let spot = caller.place(at)?.spot()?;
         let record = Record {
             device: Some(device),
-            ..self.new_record(&who, &place.open_parent()?)?
+            ..self.new_record(&who, &spot.directory)?
         };
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode & 0o7777 & !caller.umask());
-        let file = rustix::fs::openat(place.directory(), place.path(), flags, mode)
+        let file = rustix::fs::openat(&spot.directory, &spot.name, flags, mode)
             .map_err(Errno::raw_os_error)?;
         self.book.note(&file, record)?;
         Ok(Reply::Value(0))
@@ -598,14 +644,14 @@ impl Server {
         mode: u32,
         device: u64,
     ) -> Answered<Reply> {
-        let Some((new, place)) = self.to_make(caller, at)? else {
+        let Some((new, spot)) = self.to_make(caller, at)? else {
             return Ok(Reply::Continue);
         };
         let kind = FileType::from_raw_mode(mode);
         let made = new.mode(caller, mode);
-        rustix::fs::mknodat(place.directory(), place.path(), kind, made, device)
+        rustix::fs::mknodat(&spot.directory, &spot.name, kind, made, device)
             .map_err(Errno::raw_os_error)?;
-        self.note_new(&place.open()?, &new, mode)?;
+        self.note_new(&spot.open()?, &new, mode)?;
         Ok(Reply::Value(0))
     }
 
@@ -616,7 +662,7 @@ impl Server {
         if who.is_root() && who.user.effective == 0 {
             return self.executed(caller, &who, None); // whatever it is, they may
         }
-        let program = match caller.place(at)?.open() {
+        let program = match caller.place(at)?.seen() {
             Ok(program) => Some(program),
             // One of several places to look for it.
             Err(libc::ENOENT) => return Ok(Reply::Continue),

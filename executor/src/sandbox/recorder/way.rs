@@ -54,17 +54,15 @@ impl Server {
     fn check_through(
         &self,
         who: &Identity,
-        place: &Place,
+        place: &Place<'_>,
         base: Option<&[u8]>,
         directories: &[u8],
     ) -> Answered<()> {
         let ends = (1..=directories.len())
             .filter(|end| *end == directories.len() || directories[*end] == b'/');
         for end in ends {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let opened =
-                rustix::fs::openat(place.directory(), &directories[..end], flags, Mode::empty());
-            let Some(through) = opened.ok().and_then(|it| self.book.path(&it)) else {
+            let through = place.through(&directories[..end]).ok();
+            let Some(through) = through.and_then(|it| self.book.path(&it)) else {
                 return Ok(()); // the kernel tells what is wrong with it
             };
             self.check_all(who, base, &through)?;

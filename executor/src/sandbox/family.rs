@@ -1,30 +1,25 @@
-//! Which processes are the step's: those whose ancestor the broker is.
+//! Which processes are the step's: those that one of kiln's is an ancestor of.
 
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// The step's processes, by who is at the top.
+/// The step's processes, by who is above them all.
 #[derive(Debug)]
 pub(super) struct Family {
-    first: i32,
-    /// This process, which everybody's line of parents ends at: who loses their parent gets it for one.
     head: i32,
 }
 
 impl Family {
-    /// That of this process, whose first child is `first`.
-    pub(super) fn new(first: i32) -> Self {
-        Self {
-            first,
-            head: rustix::process::getpid().as_raw_nonzero().get(),
-        }
+    /// That of this process.
+    pub(super) fn own() -> Self {
+        Self::below(rustix::process::getpid().as_raw_nonzero().get())
     }
 
-    /// The step's first process.
-    pub(super) const fn first(&self) -> i32 {
-        self.first
+    /// That of `head`, which everybody's line of parents ends at, as who loses their parent gets it for one. It doesn't belong to it.
+    pub(super) const fn below(head: i32) -> Self {
+        Self { head }
     }
 
     /// Whether the process whose directory of `/proc` this is belongs to it.
@@ -48,7 +43,7 @@ fn parent_in(directory: &OwnedFd, path: &str) -> Option<i32> {
 }
 
 /// The parent that a line of `/proc/PID/stat` names: `pid (name) state parent …`. The name may hold anything.
-pub(in crate::sandbox) fn parent(stat: &str) -> Option<i32> {
+pub(super) fn parent(stat: &str) -> Option<i32> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(1)?.parse().ok()
 }
