@@ -23,7 +23,7 @@ mod session;
 mod yard;
 
 use harness::Wanted;
-use kiln_executor::sandbox::{Footing, Rung, init_main_if_asked};
+use kiln_executor::sandbox::{CapabilitySet, Footing, Rung, init_main_if_asked};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use yard::Yard;
@@ -244,12 +244,34 @@ fn hide_a_part_of_proc() -> Result<(), String> {
     done.map_err(|error| format!("no part of /proc can be hidden: {error}"))
 }
 
+/// Gives this process no more rights than the root of an ordinary container has: who has more can't be looked into for that alone.
+fn have_a_containers_rights() {
+    use rustix::thread::{CapabilitySet as Set, CapabilitySets};
+    let kept = Set::from_bits_retain(CapabilitySet::DOCKER_DEFAULT.mask());
+    for capability in (0..64).map(|number| Set::from_bits_retain(1 << number)) {
+        if !kept.contains(capability)
+            && rustix::thread::remove_capability_from_bounding_set(capability).is_err()
+        {
+            break; // the kernel knows no more than these
+        }
+    }
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: Set::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
 fn stand_on(rung: Rung, place: &std::path::Path) -> Result<(), String> {
     if !std::path::Path::new(yard::BUSYBOX).exists() {
         return Err(format!(
             "there is no {} (apt-get install busybox-static)",
             yard::BUSYBOX
         ));
+    }
+    if rung == Rung::Chroot {
+        have_a_containers_rights();
     }
     let settled = match rung {
         // As the root of a namespace that somebody else made, which until here is what this process is.
