@@ -111,7 +111,12 @@ impl<'a> Services<'a> {
 
     /// How steps are kept apart, found out once and when the first is about to run.
     pub(crate) fn way(&self) -> Result<Way, Cause> {
-        let probe = || self.footing.way(self.store.root());
+        let probe = || {
+            // Its directories go while the build goes on.
+            let place = self.store.layers().place().ok();
+            let scratch = || place.as_ref()?.create_work().ok();
+            self.footing.way_leaving(self.store.root(), &scratch)
+        };
         self.way
             .get_or_init(probe)
             .clone()

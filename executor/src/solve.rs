@@ -50,8 +50,9 @@ use crate::step_options::StepOptions;
 use crate::unwritten::Unwritten;
 use crate::usage::Shortage;
 
-/// How many steps are prepared for at most while one runs. While the one that comes next is made, a short step has ended.
-const FEW: usize = 2;
+/// How many steps are prepared for at most while one runs. While the one that comes next is made, a short step has ended; in a user namespace the
+/// next but one has, too: what is made for it waits for the kernel, which has to wait for all processors.
+const FEW: usize = 3;
 
 /// What a vertex gave.
 #[derive(Clone)]
@@ -130,13 +131,7 @@ pub(crate) fn solve(
     let jobs = options.jobs;
     let solver = Solver::new(plan, services, contexts, options, reporter, halt);
     solver.empty_caches().map_err(BuildError::new)?;
-    if plan
-        .graph
-        .node_weights()
-        .any(|vertex| vertex.no_cache && matches!(vertex.op, Op::Exec(_)))
-    {
-        services.launcher.start_early();
-    }
+    solver.prepare_sure_steps();
     let first_failure = Mutex::new(None);
     let ended = schedule::run(&plan.graph, jobs, |id| {
         solver.vertex(id).map_err(|cause| {
@@ -256,6 +251,28 @@ impl<'a> Solver<'a> {
 }
 
 impl Solver<'_> {
+    /// Has the first step made ready for that is done whatever is cached.
+    fn prepare_sure_steps(&self) {
+        let mut vertices = self.plan.graph.node_weights();
+        let sure = vertices.find_map(|vertex| match &vertex.op {
+            Op::Exec(op) if vertex.no_cache => Some(op),
+            _ => None,
+        });
+        if let Some(op) = sure {
+            self.services.launcher.start_early();
+            self.expect_steps(op);
+        }
+    }
+
+    /// Has this step made ready for, and the next, where there is a way to run them: who runs one is told if there is none.
+    fn expect_steps(&self, op: &ExecOp) {
+        if let Ok(way) = self.services.way() {
+            let count = FEW.min(1 + self.following());
+            let Services { launcher, .. } = self.services;
+            exec::expect(op, way.rung, &self.steps.resources, launcher, count);
+        }
+    }
+
     /// Empties the cache mounts of steps that must run again, before any of them does (R-CACHE-24).
     fn empty_caches(&self) -> Result<(), Cause> {
         for vertex in self.plan.graph.node_weights() {
@@ -808,6 +825,7 @@ impl Solver<'_> {
         let vertex = &self.plan.graph[id];
         self.services.launcher.start_early();
         let way = self.services.way()?;
+        self.expect_steps(op);
         self.boundary.tell(way.rung, task);
         emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
         let mut snapshot = Snapshot::prepare(way, root, self.services, task)?;

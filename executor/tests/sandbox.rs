@@ -85,6 +85,7 @@ const CASES: &[Case] = cases![
     sandbox_filters_system_calls,
     sandbox_filter_knows_capabilities,
     sandbox_has_a_terminal,
+    sandbox_begins_as_expected_or_otherwise,
     sandbox_runs_in_parallel,
     sandbox_starts_a_step_anew_whose_process_was_lost,
 ];
@@ -382,10 +383,14 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn run(spec: &SandboxSpec) -> Result<Ran, SandboxError> {
+    run_by(launcher(), spec)
+}
+
+fn run_by(launcher: &Launcher, spec: &SandboxSpec) -> Result<Ran, SandboxError> {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let errors = writer.try_clone().unwrap();
-    let step = launcher().spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
-    launcher().make_ready(spec, 1); // so that most steps here are made by a process that waited for them
+    let step = launcher.spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
+    launcher.make_ready(spec, 1); // so that most steps here are made by a process that waited for them
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     Ok(Ran {
@@ -1509,6 +1514,38 @@ fn sandbox_starts_a_step_anew_whose_process_was_lost() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
     prints(&run(&spec).unwrap(), "here\n");
+}
+
+/// What was asked for before anybody could answer is of use to the steps it is for, and in no other's way.
+fn sandbox_begins_as_expected_or_otherwise() {
+    let of_kind = |image: &Image, network| SandboxSpec {
+        network,
+        ..image.spec(&["echo", "here"])
+    };
+    let begins = |launcher: &Launcher, network| {
+        let image = Image::new();
+        prints(
+            &run_by(launcher, &of_kind(&image, network)).unwrap(),
+            "here\n",
+        );
+    };
+    let (usual, other) = (Network::Host, Network::None);
+    let image = Image::new();
+    let launcher = Launcher::new();
+    launcher.expect(&of_kind(&image, usual), 2);
+    launcher.expect(&of_kind(&image, other), 2);
+    for network in [usual, usual, other, usual] {
+        begins(&launcher, network);
+    }
+    let launcher = Launcher::new();
+    launcher.expect(&of_kind(&image, usual), 2);
+    for network in [other, usual] {
+        begins(&launcher, network);
+    }
+    // Nobody comes.
+    let launcher = Launcher::new();
+    launcher.expect(&of_kind(&image, usual), 2);
+    drop(launcher);
 }
 
 fn sandbox_runs_in_parallel() {

@@ -19,15 +19,15 @@ use super::log_limit::{Clip, LogLimit};
 use super::mounts::Mounts;
 use crate::Services;
 use crate::cancel::Cancel;
-use crate::cgroup::StepCgroup;
+use crate::cgroup::{Resources, StepCgroup};
 use crate::error::Cause;
 use crate::event::{Stream, Task};
 use crate::layers::Layers;
 use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
-    DEFAULT_SHM_SIZE, ExitStatus, Leavings, MountSpec, MountedRoot, Network, RootSpec, Rung,
-    SandboxSpec, Stdio, Step, User, hostnames,
+    DEFAULT_SHM_SIZE, ExitStatus, Launcher, Leavings, MountSpec, MountedRoot, Network, RootSpec,
+    Rung, SandboxSpec, Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -119,6 +119,29 @@ pub(crate) fn run(
     let ended = run_to_end(start, services, conduct, task, cancel)?;
     task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
     Ok(ended)
+}
+
+/// Has made ready what `count` steps like this one need to begin at once, as far as it is known without what they stand on.
+pub(crate) fn expect(
+    op: &ExecOp,
+    rung: Rung,
+    resources: &Resources,
+    launcher: &Launcher,
+    count: usize,
+) {
+    if !resources.is_empty() || op.limits.cgroup_parent.is_some() {
+        return; // each waits for its cgroup
+    }
+    let spec = SandboxSpec {
+        rung,
+        network: network(op.network),
+        shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
+    };
+    match op.security {
+        Security::Sandbox => launcher.expect(&spec, count),
+        Security::Insecure => launcher.expect(&spec.insecure(), count),
+    }
 }
 
 /// Owners of the image's symlinks and FIFOs, for a rung where these can't say.

@@ -9,7 +9,7 @@
 //! Files made in one way can't be used in the other: an owner of the range is nobody without it. So a store keeps a note of its
 //! [`Form`], and a footing that makes another is refused.
 
-use super::probe::{self, Unavailable};
+use super::probe::{self, Site, Unavailable};
 use super::trial::apart;
 use super::{Rung, userns};
 use crate::sys::{self, SingleThreaded};
@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How files below the store carry what layers say of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,12 +123,25 @@ impl Footing {
 
     /// The way for steps whose changes are kept on the filesystem of `store`; probed anew at each call.
     pub fn way(&self, store: &Path) -> Result<Way, Unavailable> {
+        self.way_at(Site::alone(store))
+    }
+
+    /// The same with a directory of the store that can be used for it, and is left with something in it.
+    pub(crate) fn way_leaving(
+        &self,
+        store: &Path,
+        scratch: &(dyn Fn() -> Option<PathBuf> + Sync),
+    ) -> Result<Way, Unavailable> {
+        self.way_at(Site { store, scratch })
+    }
+
+    fn way_at(&self, site: Site<'_>) -> Result<Way, Unavailable> {
         match (&self.ground, self.asked) {
             (Ground::User(why), _) => Err(why.clone()),
             // That it has namespaces was tried out, or else there is nothing lower: then a step's own set-up tells.
-            (Ground::Entered(rung), _) => Way::stacked(*rung, store),
-            (Ground::Root, asked) => self.privileged_way(Rung::Root, asked, store),
-            (Ground::Given, asked) => self.privileged_way(Rung::UsernsGiven, asked, store),
+            (Ground::Entered(rung), _) => Way::stacked(*rung, site),
+            (Ground::Root, asked) => self.privileged_way(Rung::Root, asked, site),
+            (Ground::Given, asked) => self.privileged_way(Rung::UsernsGiven, asked, site),
         }
     }
 
@@ -136,18 +149,18 @@ impl Footing {
         &self,
         own: Rung,
         asked: Option<Rung>,
-        store: &Path,
+        site: Site<'_>,
     ) -> Result<Way, Unavailable> {
         match asked {
-            Some(rung) if rung == own => privileged(own, store),
+            Some(rung) if rung == own => privileged(own, site),
             Some(rung @ (Rung::Root | Rung::UsernsGiven)) => Err(not_this_root(rung)),
-            Some(_) => lowest(store),
+            Some(_) => lowest(site.store),
             None => {
                 let own = match &self.tried.mounting {
                     Some(why) => Err(why.clone()),
-                    None => privileged(own, store),
+                    None => privileged(own, site),
                 };
-                own.or_else(|why| lowest(store).map_err(|low| self.none_at_all(&why, &low)))
+                own.or_else(|why| lowest(site.store).map_err(|low| self.none_at_all(&why, &low)))
             }
         }
     }
@@ -392,11 +405,11 @@ fn first_of(rungs: &[Rung]) -> Ground {
 }
 
 impl Way {
-    /// With layers stacked, if the filesystem of `store` is good for that.
-    fn stacked(rung: Rung, store: &Path) -> Result<Self, Unavailable> {
-        let overlay = probe::overlay(rung, store)?;
+    /// With layers stacked, if the store's filesystem is good for that.
+    fn stacked(rung: Rung, site: Site<'_>) -> Result<Self, Unavailable> {
+        let overlay = probe::overlay(rung, site)?;
         if !overlay {
-            probe::executes(store)?;
+            probe::executes(site.store)?;
         }
         Ok(Self { rung, overlay })
     }
@@ -407,7 +420,7 @@ impl Way {
     };
 }
 
-fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
+fn privileged(rung: Rung, site: Site<'_>) -> Result<Way, Unavailable> {
     has_rights(rung).map_err(|why| match rung {
         Rung::Root => Unavailable {
             remedy: format!(
@@ -419,7 +432,7 @@ fn privileged(rung: Rung, store: &Path) -> Result<Way, Unavailable> {
         _ => why,
     })?;
     userns::has_enough_ids()?;
-    Way::stacked(rung, store)
+    Way::stacked(rung, site)
 }
 
 /// Whether root, as it was started, has what its own rung needs. An ordinary container takes some of it away.

@@ -8,7 +8,7 @@ use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::{Leavings, Step};
 use super::stub::Stubs;
-use super::template::{Mould, Template};
+use super::template::{Expected, Mould, Orders, Template};
 use super::waiting::{Kind, Waiting, end_process, kill};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::locked::locked;
@@ -66,6 +66,8 @@ struct Helper {
     keeper: Option<JoinHandle<()>>,
     /// Whether it could be started, until that is known.
     started: Option<Receiver<sys::Result<()>>>,
+    /// A template that it was asked for and has not been heard about.
+    expected: Option<Expected>,
 }
 
 impl Stdio {
@@ -152,11 +154,57 @@ impl Launcher {
     pub fn make_ready(&self, spec: &SandboxSpec, count: usize) {
         let kind = Kind::of(spec);
         let mut waiting = locked(&self.waiting);
-        while waiting.len() < count && kind.can_wait() {
+        while waiting.len() + self.on_order(kind) < count && kind.can_wait() {
+            if self.order(kind) {
+                continue;
+            }
             match self.waiting_process(kind) {
                 Some(process) => waiting.push(process),
                 None => break,
             }
+        }
+    }
+
+    /// Starts the helper, and has it make what a step like this one needs, and `count` such steps, while others do something else: the first of them
+    /// begins as those do that follow another. Only where there is nothing of the kind yet.
+    pub fn expect(&self, spec: &SandboxSpec, count: usize) {
+        let kind = Kind::of(spec);
+        if !kind.can_wait() || locked(&self.template).is_some() {
+            return;
+        }
+        let mut slot = locked(&self.helper);
+        if slot.is_none() {
+            *slot = Helper::start().ok();
+        }
+        if let Some(helper) = slot.as_mut() {
+            helper.expect(kind, count);
+        }
+    }
+
+    /// How many of a kind were asked for that nobody has fetched.
+    fn on_order(&self, kind: Kind) -> usize {
+        let template = locked(&self.template);
+        let suited = template.as_ref().filter(|template| template.is_for(kind));
+        suited.map_or(0, Template::on_order)
+    }
+
+    /// Asks for another one of a kind, if there is a template that can make it.
+    fn order(&self, kind: Kind) -> bool {
+        let mut template = locked(&self.template);
+        let suited = template.as_mut().filter(|template| template.is_for(kind));
+        suited.is_some_and(Template::order)
+    }
+
+    /// Puts the template that the helper was asked for early where it belongs.
+    fn take_expected(&self) {
+        let mut template = locked(&self.template);
+        let mut slot = locked(&self.helper);
+        let arrived = slot.as_mut().map(Helper::take_expected);
+        match arrived {
+            Some(Ok(Some(arrived))) if template.is_none() => *template = Some(arrived),
+            Some(Ok(Some(other))) => other.end(),
+            Some(Ok(None)) | None => {}
+            Some(Err(_)) => *slot = None, // whoever asks for a step gets a new one, and is told
         }
     }
 
@@ -179,7 +227,7 @@ impl Launcher {
         }
         let moulds = iter::successors(Some(Mould::of(kind)), |mould| mould.simpler());
         let others = moulds.map(|mould| self.template(mould));
-        for template in iter::once(slot.take()).chain(others).flatten() {
+        for mut template in iter::once(slot.take()).chain(others).flatten() {
             match template.copy() {
                 Some(copy) => {
                     *slot = Some(template);
@@ -202,25 +250,43 @@ impl Launcher {
     }
 
     fn template(&self, mould: Mould) -> Option<Template> {
-        let (socket, theirs) = UnixStream::pair().ok()?;
+        let (orders, theirs) = Orders::new().ok()?;
         let pidfd = self.request(Role::Template(mould), &[theirs.as_fd()]);
-        Some(Template {
-            kind: mould.kind,
-            pidfd: pidfd.ok()?,
-            socket,
-        })
+        Some(Template::new(mould.kind, pidfd.ok()?, orders))
     }
 
     /// Lets who waits become the step, if it can.
     fn become_step(&self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
-        let mut waiting = locked(&self.waiting);
         // One that waits can't part from process 1, and has left the host's `/proc`.
+        if spec.init || spec.oom_score_adj.is_some() {
+            return None;
+        }
         let kind = Kind::of(spec);
-        let suited = waiting.iter().position(|waiting| waiting.kind == kind);
-        let suited = suited.filter(|_| !spec.init && spec.oom_score_adj.is_none())?;
-        let suited = waiting.remove(suited);
-        drop(waiting);
+        let suited = self.waiting_for(kind).or_else(|| self.fetch(kind))?;
         suited.become_step(spec, fds)
+    }
+
+    fn waiting_for(&self, kind: Kind) -> Option<Waiting> {
+        let mut waiting = locked(&self.waiting);
+        let suited = waiting.iter().position(|waiting| waiting.kind == kind)?;
+        Some(waiting.remove(suited))
+    }
+
+    /// One that was asked for.
+    fn fetch(&self, kind: Kind) -> Option<Waiting> {
+        self.take_expected();
+        let mut slot = locked(&self.template);
+        let template = slot.as_mut()?;
+        if !template.is_for(kind) || template.on_order() == 0 {
+            return None;
+        }
+        match template.copy() {
+            Some(copy) => self.minded(copy),
+            None => {
+                slot.take().into_iter().for_each(Template::end);
+                None
+            }
+        }
     }
 
     /// Starts the helper, which whoever asks for the first step then need not wait for. A failure is told then.
@@ -235,10 +301,15 @@ impl Launcher {
     /// are killed. Whoever starts one after all gets a new helper.
     pub fn wind_down(&self) {
         self.left_mounts.take_down();
+        self.take_expected();
         let mut leaving = locked(&self.leaving);
         let mut waiting = locked(&self.waiting);
-        let waiting = mem::take(&mut *waiting).into_iter().map(|one| one.pidfd);
         let mut template = locked(&self.template);
+        if let Some(template) = template.as_mut() {
+            let ordered = iter::from_fn(|| (template.on_order() > 0).then(|| template.copy())?);
+            waiting.extend(ordered);
+        }
+        let waiting = mem::take(&mut *waiting).into_iter().map(|one| one.pidfd);
         let template = template.take().map(|template| template.pidfd);
         for process in waiting.chain(template) {
             kill(&process);
@@ -313,6 +384,7 @@ impl Helper {
             socket: ours,
             keeper: Some(keeper),
             started: Some(outcome),
+            expected: None,
         })
     }
 
@@ -323,15 +395,54 @@ impl Helper {
     }
 
     fn request(
-        &self,
+        &mut self,
         role: Role<&SandboxSpec>,
         fds: &[BorrowedFd<'_>],
     ) -> Result<OwnedFd, SandboxError> {
-        let gone = |_| SandboxError::LauncherGone;
-        let socket = Socket(self.socket.as_fd());
-        message::send(socket, &Request::New(role), fds).map_err(gone)?;
-        let (answer, mut fds) = message::receive::<Answer>(socket)
-            .map_err(gone)?
+        // Answers come in the order of requests. What was expected is of no use to whoever asks for something else.
+        if let Some(expected) = self.expected.take() {
+            let arrived = self.answer().map(|pidfd| expected.arrived(pidfd));
+            arrived.into_iter().for_each(Template::end);
+        }
+        self.ask(role, fds)?;
+        self.answer()
+    }
+
+    /// Asks for a template and copies of it, and doesn't wait for an answer. Where that can't be done nothing is expected.
+    fn expect(&mut self, kind: Kind, count: usize) {
+        if self.expected.is_some() {
+            return;
+        }
+        let Ok((mut orders, theirs)) = Orders::new() else {
+            return;
+        };
+        let placed = (0..count).try_for_each(|_| orders.place());
+        let role = Role::Template(Mould::of(kind));
+        if placed.is_ok() && self.ask(role, &[theirs.as_fd()]).is_ok() {
+            self.expected = Some(Expected { kind, orders });
+        }
+    }
+
+    /// What was expected, once it is there. `None` if it could not be made, or nothing was.
+    fn take_expected(&mut self) -> sys::Result<Option<Template>> {
+        let Some(expected) = self.expected.take() else {
+            return Ok(None);
+        };
+        self.await_start()?;
+        Ok(self.answer().ok().map(|pidfd| expected.arrived(pidfd)))
+    }
+
+    fn ask(&self, role: Role<&SandboxSpec>, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+        let request = Request::New(role);
+        let sent = message::send(Socket(self.socket.as_fd()), &request, fds);
+        sent.map_err(|_| SandboxError::LauncherGone)
+    }
+
+    /// The process of the oldest request that was not answered.
+    fn answer(&self) -> Result<OwnedFd, SandboxError> {
+        let answered = message::receive::<Answer>(Socket(self.socket.as_fd()));
+        let (answer, mut fds) = answered
+            .map_err(|_| SandboxError::LauncherGone)?
             .ok_or(SandboxError::LauncherGone)?;
         answer.map_err(|cause| SandboxError::Setup {
             stage: "make the step's namespaces".into(),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Why a rung can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -159,25 +159,43 @@ pub(super) fn is_confined() -> bool {
         || !(profile.is_empty() || profile.starts_with("unconfined"))
 }
 
-/// Whether the filesystem of `store` takes the changes of an overlay; where it doesn't, steps get copies. An overlay itself, as most
+/// Where it is tried out whether a store's filesystem is good for overlays.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    /// The store's directory.
+    pub(super) store: &'a Path,
+    /// Gives a directory on the same filesystem, whose giver takes it away with all that is left in it. Without one, one is made in the store's
+    /// and removed at once.
+    pub(super) scratch: &'a (dyn Fn() -> Option<PathBuf> + Sync),
+}
+
+impl<'a> Site<'a> {
+    /// Without any directory but the store's.
+    pub(super) fn alone(store: &'a Path) -> Self {
+        let scratch = &|| None;
+        Self { store, scratch }
+    }
+}
+
+/// Whether the filesystem of a store takes the changes of an overlay; where it doesn't, steps get copies. An overlay itself, as most
 /// containers stand on, never does.
 ///
 /// Costs a fraction of a millisecond: a filesystem is made, but mounted nowhere, and no process is started.
-pub(super) fn overlay(rung: Rung, store: &Path) -> std::result::Result<bool, Unavailable> {
+pub(super) fn overlay(rung: Rung, site: Site<'_>) -> std::result::Result<bool, Unavailable> {
     let tried = match rung.is_in_user_namespace() {
-        false => try_overlay(rung, store),
+        false => try_overlay(rung, site),
         // This process may be in mounts that belong to a namespace further out, where it has no say. A thread can leave them for itself.
         true => std::thread::scope(|scope| {
             let tried = scope.spawn(|| {
                 own_mounts()?;
-                try_overlay(rung, store)
+                try_overlay(rung, site)
             });
             tried.join().unwrap_or(Ok(()))
         }),
     };
     match tried {
         Ok(()) => Ok(true),
-        Err(error) => explain(&error, store).map_or(Ok(false), Err),
+        Err(error) => explain(&error, site.store).map_or(Ok(false), Err),
     }
 }
 
@@ -254,19 +272,27 @@ fn no_change_of_root(error: &Error) -> Unavailable {
     )
 }
 
-/// Makes an overlay with its upper directory in `store`, and lets it go.
-fn try_overlay(rung: Rung, store: &Path) -> Result<()> {
-    let dir = tempfile::Builder::new()
+/// Makes an overlay with its upper directory in the store's filesystem, and lets it go.
+fn try_overlay(rung: Rung, site: Site<'_>) -> Result<()> {
+    if let Some(directory) = (site.scratch)() {
+        return make_overlay(rung, &directory);
+    }
+    let store = site.store;
+    let made = tempfile::Builder::new()
         .prefix("probe-")
         .tempdir_in(store)
         .call("mkdir", || store.display().to_string())?;
+    make_overlay(rung, made.path())
+}
+
+fn make_overlay(rung: Rung, directory: &Path) -> Result<()> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).call("fsopen", || "overlay".into())?;
     for (option, name) in [
         ("lowerdir", "lower"),
         ("upperdir", "upper"),
         ("workdir", "work"),
     ] {
-        let path = dir.path().join(name);
+        let path = directory.join(name);
         std::fs::create_dir(&path).call("mkdir", || path.display().to_string())?;
         // The one option that takes a list, and so has characters of its own.
         let value = match option {

@@ -5,6 +5,8 @@
 //! has to copy, and to take down. In a user namespace the kernel mounts a `/proc` only for who can see one, so there each copy leaves the
 //! host's mounts by itself.
 
+use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -44,33 +46,107 @@ pub(super) struct Stock {
 /// The process, as kiln has it.
 #[derive(Debug)]
 pub(super) struct Template {
-    pub(super) kind: Kind,
+    kind: Kind,
     pub(super) pidfd: OwnedFd,
-    /// Where copies are asked for.
-    pub(super) socket: UnixStream,
+    orders: Orders,
+    /// Whether it has made a copy, and so can.
+    proven: bool,
+}
+
+/// Where copies are asked for, and those that were.
+#[derive(Debug)]
+pub(super) struct Orders {
+    socket: UnixStream,
+    /// The sockets of copies that nobody has asked after yet, in their order.
+    open: VecDeque<UnixStream>,
+}
+
+/// A template that was asked for, with copies of it, before anybody could answer.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) kind: Kind,
+    pub(super) orders: Orders,
+}
+
+impl Orders {
+    /// With the other end of the socket, which is for the template.
+    pub(super) fn new() -> io::Result<(Self, UnixStream)> {
+        let (socket, theirs) = UnixStream::pair()?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let open = VecDeque::new();
+        Ok((Self { socket, open }, theirs))
+    }
+
+    /// Asks for a copy, and doesn't wait for it.
+    pub(super) fn place(&mut self) -> io::Result<()> {
+        let (socket, theirs) = UnixStream::pair()?;
+        message::send(Socket(self.socket.as_fd()), &(), &[theirs.as_fd()])?;
+        self.open.push_back(socket);
+        Ok(())
+    }
+
+    /// Waits for the oldest that was asked for.
+    fn fetch(&mut self, kind: Kind) -> Option<Waiting> {
+        let socket = self.open.pop_front()?;
+        let answered = message::receive::<Answer>(Socket(self.socket.as_fd()));
+        let (answer, mut fds) = answered.ok()??;
+        answer.ok()?;
+        let pidfd = fds.pop()?;
+        Some(Waiting {
+            kind,
+            pidfd,
+            socket,
+        })
+    }
+}
+
+impl Expected {
+    /// What came of it: the helper has made the process.
+    pub(super) fn arrived(self, pidfd: OwnedFd) -> Template {
+        Template::new(self.kind, pidfd, self.orders)
+    }
 }
 
 impl Template {
+    pub(super) fn new(kind: Kind, pidfd: OwnedFd, orders: Orders) -> Self {
+        Self {
+            kind,
+            pidfd,
+            orders,
+            proven: false,
+        }
+    }
+
     pub(super) fn is_for(&self, kind: Kind) -> bool {
         self.kind == kind
     }
 
-    /// A copy that waits for a step. `None` if the template could not be made, is gone, or is not heard of: it is of no more use then.
-    pub(super) fn copy(&self) -> Option<Waiting> {
-        let (socket, theirs) = UnixStream::pair().ok()?;
-        self.socket.set_read_timeout(Some(PATIENCE)).ok()?;
-        let ours = Socket(self.socket.as_fd());
-        message::send(ours, &(), &[theirs.as_fd()]).ok()?;
-        let (answer, mut fds) = message::receive::<Answer>(ours).ok()??;
-        answer.ok()?;
-        Some(Waiting {
-            kind: self.kind,
-            pidfd: fds.pop()?,
-            socket,
-        })
+    /// How many copies were asked for that have not been fetched.
+    pub(super) fn on_order(&self) -> usize {
+        self.orders.open.len()
     }
 
-    pub(super) fn end(self) {
+    /// Asks one that is known to be good for a copy, which is fetched later. False if it isn't, or is gone.
+    pub(super) fn order(&mut self) -> bool {
+        self.proven && self.orders.place().is_ok()
+    }
+
+    /// A copy that waits for a step. `None` if the template could not be made, is gone, or is not heard of: it is of no more use then.
+    pub(super) fn copy(&mut self) -> Option<Waiting> {
+        if self.on_order() == 0 {
+            self.orders.place().ok()?;
+        }
+        let copy = self.orders.fetch(self.kind)?;
+        self.proven = true;
+        Some(copy)
+    }
+
+    /// Ends it, and all copies that nobody has fetched.
+    pub(super) fn end(mut self) {
+        while self.on_order() > 0 {
+            let Some(copy) = self.copy() else { break };
+            copy.end();
+        }
         end_process(&self.pidfd);
     }
 }
