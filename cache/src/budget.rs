@@ -1,8 +1,9 @@
 //! Collection that nobody has to ask for: after a build, within a budget.
 //!
 //! It must cost nothing where there is nothing to do. A build that put nothing into the store, because all was cached, is
-//! not followed by one; and the store is looked through at most once a [`PAUSE`], however many builds end. What
-//! the build that just ended has used stays, even if that alone is more than the budget.
+//! not followed by one; nor is one on a disk that has less on it, of whatever kind, than the cache alone may take; and the store is looked
+//! through at most once a [`PAUSE`], however many builds end. What the build that just ended has used stays, even if that alone is more than
+//! the budget.
 
 use std::time::{Duration, SystemTime};
 
@@ -65,6 +66,14 @@ impl Budget {
     }
 }
 
+impl Limits {
+    /// Whether nothing would have to go even if the cache were all that is on the disk.
+    fn are_kept_by_all_of(&self, disk: Disk) -> bool {
+        let used = disk.total.saturating_sub(disk.free);
+        self.keep_duration.is_none() && used <= self.allowed(used, disk.free)
+    }
+}
+
 impl Amount {
     fn of(self, total: u64) -> u64 {
         match self {
@@ -88,13 +97,18 @@ impl Store {
         began: SystemTime,
         asked: bool,
     ) -> Result<Option<Freed>, StoreError> {
-        if !self.has_grown() || !(asked || self.is_time_to_look()?) {
+        if !self.has_grown() {
+            return Ok(None);
+        }
+        let disk = self.disk()?;
+        let limits = budget.on(disk);
+        if limits.are_kept_by_all_of(disk) || !(asked || self.is_time_to_look()?) {
             return Ok(None);
         }
         let takes = |entry: &Entry| entry.last_used < began;
         let policy = Policy {
             takes: &takes,
-            limits: budget.on(self.disk()?),
+            limits,
             memory_since: Some(memory_limit(SystemTime::now())),
         };
         let plan = self.plan_collection(&policy, Detail::Sizes)?;
@@ -121,7 +135,7 @@ impl Store {
         }
         match stamp.exists() {
             true => touch(&stamp),
-            false => self.write_file(&stamp, &[], false)?,
+            false => self.write_file(&stamp, &[])?,
         }
         Ok(true)
     }
@@ -141,5 +155,40 @@ mod tests {
         assert_eq!(limits.max_used, Some(500));
         assert_eq!(limits.min_free, Some(50));
         assert_eq!(limits.keep_storage, Some(2 << 30));
+    }
+
+    #[test]
+    fn a_disk_with_little_on_it_needs_no_look() {
+        let gib = 1 << 30;
+        let needs_none = |budget: Budget, used: u64, total: u64| {
+            let disk = Disk {
+                total: total * gib,
+                free: (total - used) * gib,
+            };
+            budget.on(disk).are_kept_by_all_of(disk)
+        };
+        let usual = Budget::default();
+        assert!(needs_none(usual, 50, 100));
+        assert!(!needs_none(usual, 51, 100));
+        // What may stay in any case.
+        assert!(needs_none(usual, 2, 2));
+        assert!(!needs_none(usual, 3, 3));
+        let of_size = |bytes| Budget {
+            max_used: Some(Amount::Bytes(bytes)),
+            ..usual
+        };
+        assert!(!needs_none(of_size(10 * gib), 11, 100));
+        let old_goes = Budget {
+            keep_duration: Some(Duration::from_secs(1)),
+            ..usual
+        };
+        assert!(!needs_none(old_goes, 1, 100));
+        let no_limit = Budget {
+            keep_duration: None,
+            keep_storage: None,
+            max_used: None,
+            min_free: None,
+        };
+        assert!(!needs_none(no_limit, 1, 100));
     }
 }

@@ -107,7 +107,7 @@ impl<'s> Cas<'s> {
         {
             return Ok(digest);
         }
-        self.store.write_file(&path, &[bytes], true)?;
+        self.store.write_durably(&[(&path, bytes)])?;
         Ok(digest)
     }
 

@@ -256,7 +256,7 @@ impl Checksums {
         let body = self.memo.merged(&lasting);
         let to = memo_path(&self.store, &self.root_path);
         self.store
-            .write_file(&to, &[MAGIC, Digest::of(&body).as_bytes(), &body], false)
+            .write_file(&to, &[MAGIC, Digest::of(&body).as_bytes(), &body])
     }
 
     fn hash(

@@ -114,7 +114,7 @@ impl<'s> Containers<'s> {
             }
         }
         self.store
-            .write_file(&self.path(&container.id), &[&json], true)
+            .write_durably(&[(&self.path(&container.id), &json)])
     }
 
     /// All containers, the latest first. A damaged record is no container.

@@ -133,7 +133,7 @@ impl Limits {
     }
 
     /// How many bytes may stay of `used` when `free` are left on the file system.
-    fn allowed(&self, used: u64, free: u64) -> u64 {
+    pub(crate) fn allowed(&self, used: u64, free: u64) -> u64 {
         if !self.is_on_space() {
             return 0;
         }

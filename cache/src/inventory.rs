@@ -145,6 +145,8 @@ pub struct Inventory {
     /// Records that lead to another.
     pub(crate) aliases: Vec<(CacheKey, CacheKey)>,
     index: HashMap<PartName, usize>,
+    /// Compressed forms of layers, which many entries hold.
+    blobs: HashMap<DiffId, Vec<Digest>>,
 }
 
 /// How much to find out.
@@ -460,9 +462,14 @@ impl Store {
     fn hold_layer(&self, layer: DiffId, entry: &mut Entry, inventory: &mut Inventory) {
         let measure = || self.layers().disk_use(&layer);
         inventory.hold(PartName::Layer(layer), measure, entry);
-        let meta = self.layers().meta(&layer);
-        for blob in meta.into_iter().flat_map(|meta| meta.blobs) {
-            self.hold_blob(blob.digest, entry, inventory);
+        let find = || {
+            let meta = self.layers().meta(&layer).into_iter();
+            let blobs = meta.flat_map(|meta| meta.blobs);
+            blobs.map(|blob| blob.digest).collect()
+        };
+        let blobs = inventory.blobs.entry(layer).or_insert_with(find);
+        for blob in blobs.clone() {
+            self.hold_blob(blob, entry, inventory);
         }
     }
 

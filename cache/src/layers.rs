@@ -385,7 +385,7 @@ impl<'s> Layers<'s> {
     /// Says which boot wrote the forms `made`. One that is there already was written before, and stays as sure as it is.
     fn note_boot(&self, dir: &Path, made: &[(PathBuf, PathBuf)]) -> Result<(), StoreError> {
         let boot = self.store.boot_id().as_bytes();
-        let note = |name: &str| self.store.write_file(&dir.join(name), &[boot], false);
+        let note = |name: &str| self.store.write_file(&dir.join(name), &[boot]);
         let is_made = |form: &&str| made.iter().any(|(_, to)| *to == dir.join(form));
         let alone = FORMS.into_iter().filter(is_made).map(unsynced_alone);
         if FORMS.iter().any(|form| dir.join(form).exists()) {
@@ -705,7 +705,7 @@ mod tests {
         staging.create_tar().unwrap().write_all(b"x").unwrap();
         staging.commit(&layer(), &changes(), 1).unwrap();
         store
-            .write_file(&dir.join("unsynced"), &[b"replaced"], false)
+            .write_file(&dir.join("unsynced"), &[b"replaced"])
             .unwrap();
         for note in before {
             note.remove().unwrap();

@@ -36,7 +36,7 @@ impl Store {
         if path.exists() {
             return Ok(());
         }
-        self.write_file(&path, &[id.as_bytes()], false)
+        self.write_file(&path, &[id.as_bytes()])
     }
 
     /// All directories of cache mounts, in no order.

@@ -123,17 +123,20 @@ impl<'s> Refs<'s> {
 
     /// Gives several images one name, as [`Refs::set`] does.
     pub fn set_all(&self, name: &Reference, images: &NamedImages) -> Result<(), StoreError> {
+        let mut records = Vec::new();
         for image in images.iter() {
-            self.set_untagged(image)?;
+            records.extend(self.new_record(image)?);
         }
-        if self.get(name)?.is_some_and(|known| known.covers(images)) {
-            return Ok(());
+        if !self.get(name)?.is_some_and(|known| known.covers(images)) {
+            let named = Named {
+                name: name.to_string(),
+                images: images.clone(),
+            };
+            records.push((self.name_path(name), serialised(&named)?));
         }
-        let named = Named {
-            name: name.to_string(),
-            images: images.clone(),
-        };
-        self.write(&self.name_path(name), &named)
+        let files = records.iter();
+        let files = files.map(|(path, json)| (path.as_path(), json.as_slice()));
+        self.store.write_durably(&files.collect::<Vec<_>>())
     }
 
     /// Gives an image of an index a name, beside the other images that the name has of that very index. It becomes the one
@@ -167,10 +170,18 @@ impl<'s> Refs<'s> {
 
     /// Keeps an image without giving it a name.
     pub fn set_untagged(&self, image: &ImageRecord) -> Result<(), StoreError> {
+        match self.new_record(image)? {
+            Some((path, json)) => self.store.write_durably(&[(&path, &json)]),
+            None => Ok(()),
+        }
+    }
+
+    /// The file of an image's record, if there is none that says as much.
+    fn new_record(&self, image: &ImageRecord) -> Result<Option<(PathBuf, Vec<u8>)>, StoreError> {
         let path = self.image_path(&image.config);
         match read_json::<ImageRecord>(&path)? {
-            Some(known) if known.covers(image) => Ok(()),
-            _ => self.write(&path, image),
+            Some(known) if known.covers(image) => Ok(None),
+            _ => Ok(Some((path, serialised(image)?))),
         }
     }
 
@@ -252,14 +263,6 @@ impl<'s> Refs<'s> {
         Ok(names.map(|(name, _)| name).collect())
     }
 
-    fn write(&self, path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(value).map_err(|source| StoreError::Serialise {
-            what: "an image record",
-            source: Box::new(source),
-        })?;
-        self.store.write_file(path, &[&json], true)
-    }
-
     fn name_path(&self, name: &Reference) -> PathBuf {
         self.store
             .dir("refs/tags")
@@ -333,6 +336,13 @@ fn file_name(name: &str) -> String {
         return format!("%%{}", Digest::of(name.as_bytes()).hex());
     }
     encoded
+}
+
+fn serialised(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|source| StoreError::Serialise {
+        what: "an image record",
+        source: Box::new(source),
+    })
 }
 
 /// A record that can't be read as one is no record.

@@ -83,8 +83,7 @@ impl<'s> Remotes<'s> {
         let address = dir.join(ADDRESS);
         if !address.exists() {
             let shown = without_login(remote);
-            self.store
-                .write_file(&address, &[shown.as_bytes()], false)?;
+            self.store.write_file(&address, &[shown.as_bytes()])?;
         }
         // A collection goes by it; one that can't be set is as old as the last change.
         let _ = File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));

@@ -162,22 +162,26 @@ impl<'s> Builds<'s> {
 
     /// Begins the log of a build.
     pub fn begin(&self, header: &BuildHeader) -> Result<BuildLog, StoreError> {
-        let entry = self.next(header)?;
+        let entry = self.next(header, &self.list()?);
         BuildLog::create(self.path(&entry, "log"), entry, header)
     }
 
     /// Keeps a build that has ended, and lets old ones go.
     pub fn put(&self, record: &BuildRecord, log: Option<&BuildLog>) -> Result<(), StoreError> {
+        let mut all = self.list()?;
         let entry = match log {
             Some(log) => log.entry().clone(),
-            None => self.next(&record.header)?,
+            None => self.next(&record.header, &all),
         };
         let json = serde_json::to_vec(record).map_err(|source| StoreError::Serialise {
             what: "a build",
             source: Box::new(source),
         })?;
         framed::write(self.store, &self.path(&entry, "build"), &json)?;
-        self.prune(log.is_some())
+        if log.is_none() {
+            all.push(entry);
+        }
+        self.prune_of(&all, log.is_some())
     }
 
     /// Forgets a build. One that is running stays.
@@ -218,7 +222,11 @@ impl<'s> Builds<'s> {
 
     /// Lets the oldest builds go until no more are kept than may be; sizes are looked at if asked for.
     pub(crate) fn prune(&self, by_size: bool) -> Result<(), StoreError> {
-        let all = self.list()?;
+        self.prune_of(&self.list()?, by_size)
+    }
+
+    /// The same where it is known which there are, the oldest first.
+    fn prune_of(&self, all: &[BuildEntry], by_size: bool) -> Result<(), StoreError> {
         let mut surplus = all.len().saturating_sub(MOST_BUILDS);
         if by_size {
             let mut bytes = 0;
@@ -235,20 +243,21 @@ impl<'s> Builds<'s> {
             .try_for_each(|entry| self.remove(entry))
     }
 
-    fn next(&self, header: &BuildHeader) -> Result<BuildEntry, StoreError> {
+    /// One more after those that there are.
+    fn next(&self, header: &BuildHeader, all: &[BuildEntry]) -> BuildEntry {
         // Whoever wants to forget it all removes the directory. If it can't be made, the writing tells.
         let directory = self.store.builds_dir();
         if !directory.exists() {
             let _ = create_dir(&directory);
         }
-        let newest = self.list()?.last().map_or(0, |entry| entry.number);
-        Ok(BuildEntry {
+        let newest = all.last().map_or(0, |entry| entry.number);
+        BuildEntry {
             number: newest.saturating_add(1), // a file may be called anything
             recipe: header.recipe.0.clone(),
             id: header.id.0.clone(),
             has_record: false,
             has_log: false,
-        })
+        }
     }
 
     fn record(&self, entry: &BuildEntry) -> Option<BuildRecord> {

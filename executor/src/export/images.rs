@@ -86,16 +86,16 @@ fn keep(
     }
     services.store.sync()?;
     let refs = services.store.refs();
-    for image in named.iter() {
-        refs.set_untagged(image)?;
-    }
     // What is known by its digest has no tag.
     if sink.push != Some(Push::ByDigest) {
         for name in &options.names {
             refs.set_all(name, &named)?;
         }
     }
-    Ok(())
+    // Which names have done, if there are any.
+    named
+        .iter()
+        .try_for_each(|image| Ok(refs.set_untagged(image)?))
 }
 
 /// Writes a layout, with `docker` one that `docker load` takes.
