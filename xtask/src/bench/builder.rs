@@ -1,6 +1,7 @@
 //! kiln and the builders beside it, each by its command line.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::memfd::MFdFlags;
 
 use crate::process::{is_installed, output, shown, succeeds};
 
@@ -217,9 +219,14 @@ fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("could not remove `{}`", folder.display()))
 }
 
+/// How long a command takes that succeeds. What it says on stderr is shown if it doesn't; a file takes it, for which nobody has to read along.
 fn timed(command: &mut Command) -> Result<Cost> {
+    let mut said = nix::sys::memfd::memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)
+        .map(File::from)
+        .context("could not make a file in memory")?;
+    let stderr = said.try_clone().context("could not copy a descriptor")?;
     command.stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdout(Stdio::null()).stderr(stderr);
     let start = Instant::now();
     let mut child = command
         .spawn()
@@ -236,8 +243,13 @@ fn timed(command: &mut Command) -> Result<Cost> {
         memory.thread().unpark();
         (ended_as, time, memory.join())
     });
-    if !ended_as?.success() {
-        bail!("`{}` failed", shown(command));
+    let ended_as = ended_as?;
+    if !ended_as.success() {
+        let mut text = Vec::new();
+        said.rewind()?;
+        said.read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        bail!("`{}` failed: {ended_as}\n{}", shown(command), text.trim());
     }
     let memory = memory.unwrap_or_default();
     Ok(Cost { time, memory })
