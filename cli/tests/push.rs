@@ -235,3 +235,41 @@ fn one_platform_of_several_is_pushed_alone() {
     let (media_type, _) = registry.manifest("team/app", "1").unwrap();
     assert_eq!(media_type, "application/vnd.oci.image.index.v1+json");
 }
+
+#[test]
+fn an_index_within_an_index_and_one_that_says_no_platforms_are_pulled_from() {
+    let registry = TestRegistry::start();
+    let maker = TestEnv::with_files(&FILES);
+    let name = |tag: &str| format!("{}/app:{tag}", registry.host());
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    maker
+        .kiln(&["build", platforms, "-t", &name("1"), "."])
+        .succeeds();
+    maker.kiln(&["push", &name("1")]).succeeds();
+    let (media_type, index) = registry.manifest("app", "1").unwrap();
+    let mut unsaid: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    for manifest in unsaid["manifests"].as_array_mut().unwrap() {
+        manifest.as_object_mut().unwrap().remove("platform");
+    }
+    let unsaid = unsaid.to_string();
+    let inner = registry.put_manifest("app", "unsaid", &media_type, unsaid.as_bytes());
+    let outer = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type,
+        "manifests": [{ "mediaType": media_type, "digest": inner, "size": unsaid.len() }],
+    });
+    registry.put_manifest("app", "outer", &media_type, outer.to_string().as_bytes());
+    for tag in ["unsaid", "outer"] {
+        for architecture in ["arm64", "amd64"] {
+            let env = TestEnv::with_files(&FILES);
+            let platform = format!("--platform=linux/{architecture}");
+            env.kiln(&["pull", &platform, &name(tag)]).succeeds();
+            let format = "{{.Architecture}}";
+            let found = env.kiln(&["inspect", "-f", format, &name(tag)]).succeeds();
+            assert_eq!(found.stdout.trim(), architecture, "{tag}");
+        }
+        let env = TestEnv::with_files(&FILES);
+        let none = env.kiln(&["pull", "--platform=linux/s390x", &name(tag)]);
+        let told = "has no image for linux/s390x, only for linux/amd64, linux/arm64";
+        assert!(none.stderr.contains(told), "{}", none.stderr);
+    }
+}

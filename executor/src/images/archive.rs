@@ -119,7 +119,7 @@ fn load_layout(
 }
 
 /// Whether something in a layout or registry has only the form of an image (a chart, a signature): its config is none.
-fn is_artifact(manifest: &ImageManifest) -> bool {
+pub(super) fn is_artifact(manifest: &ImageManifest) -> bool {
     !media_type::is_config(manifest.config().media_type().as_ref())
 }
 

@@ -9,7 +9,7 @@ use kiln_image::{Descriptor, Digest, ImageConfig, Manifest, Platform, media_type
 use kiln_planner::BaseImage;
 
 use super::MOST_NESTED;
-use super::pull::choose;
+use super::index::choose;
 use crate::Services;
 use crate::error::{Cause, chain};
 use crate::layers::digest_of;

@@ -9,6 +9,7 @@ mod changes;
 mod commit;
 mod compare;
 mod found;
+mod index;
 mod layout;
 mod pull;
 mod push;
@@ -27,10 +28,11 @@ pub use push::push;
 pub use squash::{squash, squash_product, waste};
 
 pub(crate) use found::{new_manifest, record};
+pub(crate) use index::choose;
 pub(crate) use layout::resolve_in_layout;
-pub(crate) use pull::{choose, put_manifest, resolve};
+pub(crate) use pull::{put_manifest, resolve};
 pub(crate) use push::{layer_media_type, send_tree};
 pub(crate) use tree::leaf;
 
-/// In a layout or archive an index is within others so many times at most.
+/// An index is within others so many times at most.
 const MOST_NESTED: usize = 4;

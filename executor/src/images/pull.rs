@@ -2,9 +2,10 @@
 
 use kiln_cache::{ImageRecord, ManifestRecord};
 use kiln_image::manifest::parse_manifest;
-use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_image::{Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
 
 use super::found::{self, StoredImage};
+use super::{MOST_NESTED, index};
 use crate::Services;
 use crate::error::{BuildError, Cause};
 use crate::event::{Reporter, Task};
@@ -274,22 +275,26 @@ fn fetch(
 ) -> Result<Fetched, Cause> {
     let resolved = services.registry.resolve(reference)?;
     let digest = digest_of(&resolved.descriptor)?;
-    let media_type = resolved.descriptor.media_type().to_string();
+    let mut media_type = resolved.descriptor.media_type().to_string();
+    let mut bytes = resolved.bytes;
+    let mut manifest = parse(reference, &media_type, &bytes)?;
     let mut of_index = None;
-    let (media_type, bytes) = match parse(reference, &media_type, &resolved.bytes)? {
-        Manifest::Image(_) => (media_type, resolved.bytes),
-        Manifest::Index(index) => {
-            let chosen = choose(reference, platform, index.manifests())?;
-            let bytes = services
-                .registry
-                .manifest_by_digest(reference, &digest_of(chosen)?)?;
-            of_index = Some(put_manifest(services, media_type, &resolved.bytes)?);
-            (chosen.media_type().to_string(), bytes)
-        }
-    };
-    let Manifest::Image(manifest) = parse(reference, &media_type, &bytes)? else {
+    for _ in 0..MOST_NESTED {
+        let Manifest::Index(index) = &manifest else {
+            break;
+        };
+        let chosen =
+            index::choose_in_registry(services, reference, platform, index.manifests(), task)?;
+        of_index = Some(put_manifest(services, media_type, &bytes)?);
+        media_type = chosen.media_type().to_string();
+        bytes = services
+            .registry
+            .manifest_by_digest(reference, &digest_of(&chosen)?)?;
+        manifest = parse(reference, &media_type, &bytes)?;
+    }
+    let Manifest::Image(manifest) = manifest else {
         return Err(Cause::Image(format!(
-            "`{reference}` is an index within an index"
+            "`{reference}` has indexes too deep within each other"
         )));
     };
     let config_bytes = config(services, reference, &manifest, task)?;
@@ -318,37 +323,17 @@ pub(crate) fn put_manifest(
     })
 }
 
-fn parse(reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Manifest, Cause> {
+pub(super) fn parse(
+    reference: &Reference,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<Manifest, Cause> {
     parse_manifest(bytes, media_type)
         .map_err(|error| Cause::Image(format!("can't use `{reference}`: {error}")))
 }
 
-/// The manifest of an index that suits the platform best.
-pub(crate) fn choose<'m>(
-    name: impl std::fmt::Display,
-    platform: &Platform,
-    manifests: &'m [Descriptor],
-) -> Result<&'m Descriptor, Cause> {
-    let offered = |manifest: &Descriptor| manifest.platform().as_ref().map(Platform::from);
-    manifests
-        .iter()
-        .filter_map(|manifest| Some((platform.preference(&offered(manifest)?)?, manifest)))
-        .min_by_key(|(preference, _)| *preference)
-        .map(|(_, manifest)| manifest)
-        .ok_or_else(|| {
-            let all: Vec<String> = manifests
-                .iter()
-                .filter_map(offered)
-                .map(|offered| offered.to_string())
-                .collect();
-            Cause::Image(format!(
-                "`{name}` has no image for {platform}, only for {}",
-                all.join(", ")
-            ))
-        })
-}
-
-fn config(
+/// The config that a manifest names.
+pub(super) fn config(
     services: &Services<'_>,
     reference: &Reference,
     manifest: &ImageManifest,
