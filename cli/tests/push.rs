@@ -273,3 +273,28 @@ fn an_index_within_an_index_and_one_that_says_no_platforms_are_pulled_from() {
         assert!(none.stderr.contains(told), "{}", none.stderr);
     }
 }
+
+#[test]
+fn an_image_of_a_layout_is_pushed_with_its_own_manifest() {
+    let registry = TestRegistry::start();
+    let name = format!("{}/app:1", registry.host());
+    let maker = TestEnv::with_files(&FILES);
+    for (compression, is_kept) in [("zstd", true), ("gzip", true), ("uncompressed", false)] {
+        let output = format!("type=oci,dest=image.tar,name={name},compression={compression}");
+        let metadata = ["--metadata-file", "metadata.json"];
+        let flags = ["build", "--annotation", "a=b", "-o", &output];
+        let build = [&flags[..], &metadata, &["."]].concat();
+        maker.kiln(&build).succeeds();
+        let metadata = std::fs::read(maker.work().join("metadata.json")).unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+        let digest = metadata["containerimage.digest"].as_str().unwrap();
+        let env = TestEnv::with_files(&FILES);
+        let archive = maker.work().join("image.tar");
+        env.kiln(&["load", "-i", archive.to_str().unwrap()])
+            .succeeds();
+        let pushed = env.kiln(&["push", &name]).succeeds().stdout;
+        let same = pushed.trim().ends_with(digest);
+        // A layer that nobody has compressed yet is compressed for a registry.
+        assert_eq!(same, is_kept, "{compression}: {pushed} {digest}");
+    }
+}

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use kiln_cache::{CompressedBlob, ManifestRecord, NamedImages, ScratchDir};
+use kiln_cache::{CompressedBlob, ImageRecord, ManifestRecord, NamedImages, ScratchDir};
 use kiln_image::archive::{Archive, DockerArchive, DockerEntry, docker_manifest_json, spool};
 use kiln_image::compress;
 use kiln_image::layout::{
     Blob, IndexEntry, Layout, LayoutContent, LayoutError, index_json, write_tar,
 };
 use kiln_image::manifest::parse_manifest;
+use kiln_image::media_type::LayerCompression;
 use kiln_image::tar::{Limits, Nothing, read_layer};
 use kiln_image::{
     Descriptor, DiffId, Digest, History, ImageConfig, ImageIndex, ImageManifest, Manifest,
@@ -101,7 +102,13 @@ fn load_layout(
         match manifest {
             Manifest::Image(manifest) => {
                 let (config_bytes, config) = load_image(services, layout, &manifest, task)?;
-                images.push(keep_image(services, &config_bytes, config, names)?);
+                let mut record = found::record(services.store.cas().put(&config_bytes)?, &config);
+                if is_ready_to_go(&manifest) {
+                    let media_type = descriptor.media_type().to_string();
+                    record.manifest = Some(put_manifest(services, media_type, &bytes)?);
+                    record.own_manifest = true;
+                }
+                images.push(keep_record(services, record, &config_bytes, config, names)?);
             }
             Manifest::Index(index) => {
                 let (descriptor, bytes, index) = innermost(layout, descriptor, bytes, index)?;
@@ -116,6 +123,20 @@ fn load_layout(
         true => Err(Cause::Image("the archive has no image".to_owned())),
         false => Ok(images),
     }
+}
+
+/// Whether an image may be sent to registries with this very manifest. Archives of Docker have layers that nobody has compressed
+/// yet, and foreign layers become ordinary ones (R-MAN-9).
+fn is_ready_to_go(manifest: &ImageManifest) -> bool {
+    manifest.layers().iter().all(|layer| {
+        let media_type = layer.media_type().as_ref();
+        let compression = media_type::layer_compression(media_type);
+        !media_type::is_foreign_layer(media_type)
+            && matches!(
+                compression,
+                Some(LayerCompression::Gzip | LayerCompression::Zstd)
+            )
+    })
 }
 
 /// Whether something in a layout or registry has only the form of an image (a chart, a signature): its config is none.
@@ -378,6 +399,16 @@ pub(super) fn keep_image(
 ) -> Result<StoredImage, Cause> {
     let id = services.store.cas().put(config_bytes)?;
     let record = found::record(id, &config);
+    keep_record(services, record, config_bytes, config, names)
+}
+
+fn keep_record(
+    services: &Services<'_>,
+    record: ImageRecord,
+    config_bytes: &[u8],
+    config: ImageConfig,
+    names: Vec<Reference>,
+) -> Result<StoredImage, Cause> {
     // What has the name now gives way to nothing that a power loss could take.
     services.store.sync()?;
     services.store.refs().set_untagged(&record)?;
