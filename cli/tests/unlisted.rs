@@ -192,3 +192,29 @@ fn sandbox_directories_that_a_layer_does_not_list_stay_as_they_are_on_all_rungs(
         assert_eq!(env.kiln(&look).succeeds().stdout, "7:8 2750\n", "{rung}");
     }
 }
+
+/// As many as the kernel stacks: there is no room for a layer of directories on top.
+#[test]
+fn sandbox_directories_that_are_not_listed_need_no_layer_more_than_there_can_be() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let root = fs::read(env.work().join("busybox.tar")).unwrap();
+    let mut layers = vec![root, layer(&BELOW), layer(&ABOVE)];
+    let further = |number: usize| layer(&[(&format!("more-{number}"), 0o644, 0, 0)]);
+    layers.extend((layers.len()..500).map(further));
+    load(&env, &layers);
+    let steps = r#"FROM odd
+RUN test "$(stat -c '%u:%g %a %Y' /open/deep)" = "7:8 2750 1000000000" && touch -d @1000000000 /open/deep/g /open/deep
+"#;
+    env.write("Dockerfile", steps);
+    env.kiln(&["build", "-o", "type=docker,dest=out.tar", "."])
+        .succeeds();
+    let layers = ArchivedImage::read(&env.work().join("out.tar")).layers();
+    let made = layers.rsplit("RUN ").next().unwrap();
+    assert!(
+        made.contains("2750 7:8 open/deep/\n") && !made.contains("only"),
+        "{made}"
+    );
+}

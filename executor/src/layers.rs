@@ -28,7 +28,7 @@ use kiln_image::compress;
 use kiln_image::contents::{Contents, DirContents};
 use kiln_image::layout::Layout;
 use kiln_image::tar::{
-    self, ApplyError, Limits, Nothing, TarContents, WriteError, hides_all_below,
+    self, ApplyError, Limits, Nothing, TarContents, WriteError, add_attributes, hides_all_below,
 };
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, Digester, ImagePath, Node, Reference};
 use kiln_registry::Client;
@@ -439,13 +439,23 @@ impl<'a> Layers<'a> {
 
     fn unpack(&self, layer: DiffId, task: &Task<'_>) -> Result<PathBuf, Cause> {
         let options = self.footing.unpack_options(Removals::Mark);
-        let (staging, changeset, size) = self.with_tar(layer, task, |reader| {
+        let known = self.store.layers().changeset(&layer)?;
+        let (staging, found, size) = self.with_tar(layer, task, |reader| {
             let staging = self.store.layers().stage()?;
             let directory = staging.create_fs()?;
             let (changeset, summary) =
                 tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))?;
             Ok(((staging, changeset, summary.size), summary.diff_id))
         })?;
+        // What was copied here may have attributes that its tar has not.
+        let changeset = match known {
+            Some(known) if known != found => {
+                add_attributes(&known, &staging.path().join("fs"), &options)
+                    .map_err(Cause::layer("unpack", layer))?;
+                known
+            }
+            _ => found,
+        };
         let stays = staging.commit(&layer, &changeset, size)?;
         self.remember(layer, stays.unwrap_or(changeset));
         self.store

@@ -32,15 +32,18 @@ pub(crate) struct RootFs {
     parent: Option<Arc<RootFs>>,
     tree: OnceLock<Arc<Tree>>,
     has_devices: OnceLock<bool>,
-    unlisted: OnceLock<Arc<[Unlisted]>>,
+    unlisted: OnceLock<Option<Arc<Unlisted>>>,
+    undressed: OnceLock<Arc<Changeset>>,
 }
 
-/// A directory that a layer has something in, but doesn't list.
-#[derive(Debug, Clone)]
+/// Directories that a layer has something in, but doesn't list.
+#[derive(Debug)]
 struct Unlisted {
+    /// Those of layers below.
+    below: Option<Arc<Unlisted>>,
     /// The index of the layer.
     layer: u32,
-    path: ImagePath,
+    paths: Vec<ImagePath>,
 }
 
 impl RootFs {
@@ -53,6 +56,7 @@ impl RootFs {
             tree: OnceLock::new(),
             has_devices: OnceLock::new(),
             unlisted: OnceLock::new(),
+            undressed: OnceLock::new(),
         }
     }
 
@@ -67,6 +71,7 @@ impl RootFs {
             tree: OnceLock::new(),
             has_devices: OnceLock::new(),
             unlisted: OnceLock::new(),
+            undressed: OnceLock::new(),
         }
     }
 
@@ -110,43 +115,71 @@ impl RootFs {
     /// be. Nothing, as a rule: most tools list the directories of what they put into a layer.
     pub(crate) fn undressed(
         &self,
-        tree: &Tree,
         layers: &Layers<'_>,
         task: &Task<'_>,
-    ) -> Result<Changeset, Cause> {
-        let undescribed = Metadata::directory();
-        let mut undressed = Changeset::new();
-        for Unlisted { layer, path } in &*self.unlisted(layers, task)? {
-            let Some(found) = tree.directory(path) else {
-                continue;
-            };
-            if found.layer > *layer || found.metadata == undescribed {
-                continue;
-            }
-            for path in path.ancestors().chain([path.clone()]) {
-                if let Some(found) = tree.directory(&path) {
-                    let node = Node::directory(found.metadata.clone());
-                    undressed.insert(path, Change::Put(node));
-                }
-            }
+    ) -> Result<Arc<Changeset>, Cause> {
+        if let Some(known) = self.undressed.get() {
+            return Ok(known.clone());
         }
-        Ok(undressed)
+        let undressed = match self.undressed_below(layers, task)? {
+            Some(same) => same,
+            None => {
+                let (tree, unlisted) = (self.tree(layers, task)?, self.unlisted(layers, task)?);
+                Arc::new(undressed(&tree, unlisted.as_deref()))
+            }
+        };
+        Ok(self.undressed.get_or_init(|| undressed).clone())
     }
 
-    fn unlisted(&self, layers: &Layers<'_>, task: &Task<'_>) -> Result<Arc<[Unlisted]>, Cause> {
+    /// The same of the parent, unless the layers on top of it change something about it.
+    fn undressed_below(
+        &self,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<Option<Arc<Changeset>>, Cause> {
+        let Some(parent) = &self.parent else {
+            return Ok(None);
+        };
+        let identity = |unlisted: Option<Arc<Unlisted>>| unlisted.as_ref().map(Arc::as_ptr);
+        if identity(self.unlisted(layers, task)?) != identity(parent.unlisted(layers, task)?) {
+            return Ok(None);
+        }
+        let undressed = parent.undressed(layers, task)?;
+        if undressed.is_empty() {
+            return Ok(Some(undressed));
+        }
+        for layer in &self.layers[parent.layers.len()..] {
+            let changeset = layers.changeset(*layer, task)?;
+            let mut paths = changeset.iter().map(|(path, _)| path);
+            if paths.any(|path| path.is_root() || undressed.get(path).is_some()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(undressed))
+    }
+
+    fn unlisted(
+        &self,
+        layers: &Layers<'_>,
+        task: &Task<'_>,
+    ) -> Result<Option<Arc<Unlisted>>, Cause> {
         if let Some(known) = self.unlisted.get() {
             return Ok(known.clone());
         }
         let (mut all, done) = match &self.parent {
             Some(parent) => (parent.unlisted(layers, task)?, parent.layers.len()),
-            None => (Arc::from([]), 0),
+            None => (None, 0),
         };
         for (index, layer) in self.layers.iter().enumerate().skip(done) {
-            let found = layers.changeset(*layer, task)?.unlisted();
-            if !found.is_empty() {
+            let paths = layers.changeset(*layer, task)?.unlisted();
+            if !paths.is_empty() {
                 let layer = u32::try_from(index).expect("an image has few layers");
-                let found = found.into_iter().map(|path| Unlisted { layer, path });
-                all = all.iter().cloned().chain(found).collect();
+                let below = all;
+                all = Some(Arc::new(Unlisted {
+                    below,
+                    layer,
+                    paths,
+                }));
             }
         }
         Ok(self.unlisted.get_or_init(|| all).clone())
@@ -240,6 +273,28 @@ pub(crate) fn unshared(found: NodeRef<'_>) -> Node {
             .wrapping_add(u64::from(found.layer) << 48);
     }
     node
+}
+
+/// Of these directories and those below them, the ones that no layer above describes, with those that they are in.
+fn undressed(tree: &Tree, unlisted: Option<&Unlisted>) -> Changeset {
+    let undescribed = Metadata::directory();
+    let mut undressed = Changeset::new();
+    let all = std::iter::successors(unlisted, |unlisted| unlisted.below.as_deref());
+    for Unlisted { layer, paths, .. } in all {
+        for path in paths {
+            let found = tree.directory(path);
+            if found.is_none_or(|found| found.layer > *layer || found.metadata == undescribed) {
+                continue;
+            }
+            for path in path.ancestors().chain([path.clone()]) {
+                if let Some(found) = tree.directory(&path) {
+                    let node = Node::directory(found.metadata.clone());
+                    undressed.insert(path, Change::Put(node));
+                }
+            }
+        }
+    }
+    undressed
 }
 
 /// Whether a change puts a device node anywhere but in `/dev`.

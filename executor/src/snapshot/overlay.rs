@@ -9,7 +9,7 @@ use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
 use kiln_image::{Changeset, DiffId, Tree};
 
-use super::{dress, write_until};
+use super::{dress, dressings, write_until};
 use crate::Services;
 use crate::cancel::Cancel;
 use crate::error::{Cause, MOST_LAYERS};
@@ -103,15 +103,14 @@ impl Overlay {
         // First of all: what layers do is learned while they are unpacked.
         let mut lowers = root.lowers(&services.layers, task)?;
         let tree = root.tree(&services.layers, task)?;
-        let undressed = root.undressed(&tree, &services.layers, task)?;
-        let dressing = services
-            .dressings
-            .above(&undressed, services.store, services.footing)?;
-        lowers.extend(dressing);
-        if lowers.len() > MOST_LAYERS {
-            return Err(Cause::TooManyLayers {
-                count: lowers.len(),
-            });
+        let undressed = root.undressed(&services.layers, task)?;
+        let is_full = lowers.len() == MOST_LAYERS;
+        if !is_full {
+            let dressing =
+                services
+                    .dressings
+                    .above(&undressed, services.store, services.footing)?;
+            lowers.extend(dressing);
         }
         if (1..MOST_LAYERS).contains(&lowers.len()) {
             let below = services.mount_points.below(&tree, services.store);
@@ -126,6 +125,9 @@ impl Overlay {
         }
         let place = services.places.take(services.store)?;
         dress(&place.upper, &tree.root().metadata, services.footing)?;
+        if is_full {
+            dressings::make(&undressed, &place.upper, services.footing)?;
+        }
         Ok(Self {
             lowers,
             place,

@@ -19,7 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::read::{Limits, ReadError, Sink, read_layer};
-use super::{TarSummary, is_bookkeeping_xattr};
+use super::{CAPABILITY, TarSummary, is_bookkeeping_xattr};
 use crate::acl;
 use crate::contents::{Contents, Root};
 use crate::record::{Record, place_of_list};
@@ -144,6 +144,25 @@ pub fn unpack(
 ) -> Result<(Changeset, TarSummary), ApplyError> {
     let mut unpacker = Unpacker::open(root, *options)?;
     read_layer(reader, &options.limits, &mut unpacker)
+}
+
+/// Gives the files of a layer, unpacked from its tar, the attributes that layers don't have and `changeset` has: those stay for as long as a build
+/// stands on what it made (R-LAY-9).
+pub fn add_attributes(
+    changeset: &Changeset,
+    root: &Path,
+    options: &UnpackOptions,
+) -> Result<(), ApplyError> {
+    let mut unpacker = Unpacker::open(root, *options)?;
+    let lacks = |node: &Node| node.metadata.xattrs.keys().any(|name| name != CAPABILITY);
+    for (path, change) in changeset {
+        if let Some(node) = change.node().filter(|node| lacks(node))
+            && !path.is_root()
+        {
+            unpacker.describe(path, node)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts what `changeset` says below the directory at `root`, verifying each file against it. Directories that it doesn't describe but

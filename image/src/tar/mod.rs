@@ -20,8 +20,8 @@ mod sparse;
 mod write;
 
 pub use apply::{
-    ApplyError, Devices, Owners, UnpackOptions, Unpacker, Whiteouts, apply_changeset,
-    hides_all_below, unpack,
+    ApplyError, Devices, Owners, UnpackOptions, Unpacker, Whiteouts, add_attributes,
+    apply_changeset, hides_all_below, unpack,
 };
 pub use extract::{ArchiveError, ArchiveMember, is_archive, read_archive};
 pub use read::{Limits, Nothing, ReadError, Sink, read_layer};
@@ -44,6 +44,9 @@ pub struct TarSummary {
 
 /// The name of a whiteout is this followed by the name it removes (R-LAY-3).
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
+
+/// The only extended attribute that layers have (R-LAY-9).
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 /// The file that makes its directory opaque (R-LAY-4).
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";

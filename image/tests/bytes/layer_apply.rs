@@ -7,9 +7,10 @@ use std::path::Path;
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan, scan_upper};
 use kiln_image::tar::{
-    ApplyError, Devices, UnpackOptions, Whiteouts, apply_changeset, hides_all_below, unpack,
+    ApplyError, Devices, UnpackOptions, Whiteouts, add_attributes, apply_changeset,
+    hides_all_below, unpack,
 };
-use kiln_image::{Change, Changeset, Kind, Node};
+use kiln_image::{Change, Changeset, ImagePath, Kind, Node};
 use tar::EntryType;
 
 use crate::fixture::*;
@@ -278,6 +279,31 @@ fn a_changeset_with_contents_is_applied_like_its_tar() {
     let again = tempfile::tempdir().unwrap();
     let error = apply_changeset(&changes, &contents, again.path(), &options(OVERLAY)).unwrap_err();
     assert_eq!(error.to_string(), "`d/a` changed while it was read");
+}
+
+#[test]
+fn attributes_that_tars_lack_are_added() {
+    // R-LAY-9
+    let root = tempfile::tempdir().unwrap();
+    let members = [dir("d"), plain("d/f", b"x"), plain("g", b"")];
+    let changes = unpacked(&members, root.path(), OVERLAY).unwrap();
+    let noted = |(path, change): (&ImagePath, &Change)| {
+        let mut change = change.clone();
+        if let Change::Put(node) = &mut change
+            && !path.to_string().starts_with('g')
+        {
+            node.metadata
+                .xattrs
+                .insert(b"user.note".to_vec(), b"1".to_vec());
+        }
+        (path.clone(), change)
+    };
+    let changes: Changeset = changes.iter().map(noted).collect();
+    add_attributes(&changes, root.path(), &options(OVERLAY)).unwrap();
+    let found = scan(root.path()).unwrap();
+    for name in ["d", "d/f", "g"] {
+        assert_eq!(found.get(&path(name)), changes.get(&path(name)), "{name}");
+    }
 }
 
 #[test]

@@ -5,14 +5,11 @@ use std::ops::Range;
 
 use ::tar::EntryType;
 
-use super::super::WHITEOUT;
 use super::super::header::{BLOCK, END, MemberHeader};
+use super::super::{CAPABILITY, WHITEOUT};
 use super::{WriteError, expected};
 use crate::contents::{Contents, Opened};
 use crate::{Change, Digest, Digester, ImagePath, Kind, Node};
-
-/// The only extended attribute layers carry (R-LAY-9).
-const CAPABILITY: &[u8] = b"security.capability";
 
 /// Which extended attributes files have in a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
