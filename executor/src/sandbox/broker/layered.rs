@@ -56,8 +56,11 @@ impl Broker {
     ) -> Answered<()> {
         for (how, subject, mount) in places {
             let changes = matches!(how, How::Write { .. } | How::Alter | How::Keep | How::Move);
-            let is_shared = subject.kind == Some(FileType::RegularFile) && subject.shared;
-            let concerns = *mount == 0 && changes && is_shared && self.is_of_layer(&subject.path);
+            // What gets one more name is one file by both from then on.
+            let is_shared = subject.shared || matches!(how, How::Keep);
+            let is_file = subject.kind == Some(FileType::RegularFile);
+            let may_concern = *mount == 0 && changes && is_file && is_shared;
+            let concerns = may_concern && self.is_of_layer(&subject.path);
             if concerns && self.shares_root(caller) {
                 copy_up(&subject.path).map_err(Errno::raw_os_error)?;
             }
