@@ -2,7 +2,7 @@
 //!
 //! What goes in is hashed while it is written and gets its name only when it is whole and, where the caller knows
 //! what it should be, right. What comes out is hashed while it is read: a reader that got to the end without an
-//! error has read the true bytes.
+//! error has read the true bytes. A large file that this process has written, and that nobody has touched since, is not hashed again.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use kiln_image::{Digest, DigestReader, DigestWriter};
 
+use crate::checksum::FileStat;
 use crate::inventory::PartName;
 use crate::store::{read_file, sync_parent};
 use crate::tmp::{TmpPath, remove_all};
@@ -33,11 +34,23 @@ pub struct BlobWriter<'s> {
 /// [`StoreError::Corrupt`] inside if the bytes are not the ones asked for; that file is then out of the store.
 #[derive(Debug)]
 pub struct VerifiedReader {
-    inner: Option<DigestReader<File>>,
+    inner: Option<Reading>,
     path: PathBuf,
     expected: Digest,
     size: u64,
 }
+
+/// A file on its way to its end.
+#[derive(Debug)]
+enum Reading {
+    /// It is hashed.
+    Hashed(DigestReader<File>),
+    /// It is as this process has written it.
+    AsWritten(File),
+}
+
+/// From this size on, in bytes, it is remembered that a blob was written here.
+const LARGE: u64 = 1 << 20;
 
 impl<'s> Cas<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
@@ -64,7 +77,8 @@ impl<'s> Cas<'s> {
     /// Opens a blob for reading from its start to its end.
     pub fn open(&self, digest: &Digest) -> Result<VerifiedReader, StoreError> {
         self.store.rely_on(PartName::Blob(*digest));
-        VerifiedReader::open(self.path(digest), *digest)?
+        let written = self.store.written_blob(digest);
+        VerifiedReader::open_known(self.path(digest), *digest, written)?
             .ok_or(StoreError::BlobMissing { digest: *digest })
     }
 
@@ -161,6 +175,11 @@ impl BlobWriter<'_> {
         let to = self.store.cas().path(&digest);
         self.tmp.publish(&to)?;
         sync_parent(&to)?;
+        if size >= LARGE
+            && let Ok(metadata) = file.metadata()
+        {
+            self.store.note_written_blob(digest, (&metadata).into());
+        }
         Ok((digest, size))
     }
 }
@@ -178,20 +197,31 @@ impl Write for BlobWriter<'_> {
 impl VerifiedReader {
     /// Opens a file of the store that should have this digest; `None` if there is none.
     pub(crate) fn open(path: PathBuf, expected: Digest) -> Result<Option<Self>, StoreError> {
+        Self::open_known(path, expected, None)
+    }
+
+    /// The same, where it is known what the file with these bytes is.
+    fn open_known(
+        path: PathBuf,
+        expected: Digest,
+        written: Option<FileStat>,
+    ) -> Result<Option<Self>, StoreError> {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("open", path)(error)),
         };
-        let size = file
-            .metadata()
-            .map_err(StoreError::io("read", &path))?
-            .len();
+        let metadata = file.metadata().map_err(StoreError::io("read", &path))?;
+        let is_as_written = written.is_some_and(|written| written == (&metadata).into());
+        let reading = match is_as_written {
+            true => Reading::AsWritten(file),
+            false => Reading::Hashed(DigestReader::new(file)),
+        };
         Ok(Some(Self {
-            inner: Some(DigestReader::new(file)),
+            inner: Some(reading),
             path,
             expected,
-            size,
+            size: metadata.len(),
         }))
     }
 
@@ -201,7 +231,7 @@ impl VerifiedReader {
     }
 
     fn verify(&mut self) -> io::Result<()> {
-        let Some(reader) = self.inner.take() else {
+        let Some(Reading::Hashed(reader)) = self.inner.take() else {
             return Ok(());
         };
         let (_, found, _) = reader.finish();
@@ -220,10 +250,11 @@ impl VerifiedReader {
 
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(reader) = &mut self.inner else {
-            return Ok(0);
+        let read = match &mut self.inner {
+            Some(Reading::Hashed(reader)) => reader.read(buffer)?,
+            Some(Reading::AsWritten(file)) => file.read(buffer)?,
+            None => return Ok(0),
         };
-        let read = reader.read(buffer)?;
         if read == 0 && !buffer.is_empty() {
             self.verify()?;
         }
@@ -295,6 +326,34 @@ mod tests {
         assert!(matches!(corrupt, StoreError::Corrupt { .. }), "{corrupt:?}");
         assert!(corrupt.help().is_some());
         assert!(!store.cas().contains(&digest));
+    }
+
+    #[test]
+    fn a_large_blob_that_was_written_here_is_hashed_once_more_when_it_was_touched() {
+        let (_dir, store) = store();
+        let bytes = vec![7; LARGE as usize];
+        let mut writer = store.cas().writer().unwrap();
+        writer.write_all(&bytes).unwrap();
+        let (digest, _) = writer.commit(None).unwrap();
+        let is_hashed = || {
+            let reader = store.cas().open(&digest).unwrap();
+            matches!(reader.inner, Some(Reading::Hashed(_)))
+        };
+        assert!(!is_hashed());
+        assert_eq!(store.cas().read(&digest, LARGE).unwrap(), bytes);
+        let file = File::options()
+            .write(true)
+            .open(store.cas().path(&digest))
+            .unwrap();
+        file.set_len(LARGE - 1).unwrap();
+        assert!(is_hashed());
+        assert!(store.cas().read(&digest, LARGE).is_err());
+        let other = Store::open(store.root()).unwrap();
+        store.cas().put(&bytes).unwrap();
+        assert!(matches!(
+            other.cas().open(&digest).unwrap().inner,
+            Some(Reading::Hashed(_))
+        ));
     }
 
     #[test]

@@ -50,7 +50,7 @@
 //! **Opening is one open and one read.** Directories are made when the store is, `tmp/` is swept when a process
 //! first writes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -65,6 +65,7 @@ use kiln_image::{DiffId, Digest};
 use crate::StoreError;
 use crate::builds::Builds;
 use crate::cas::Cas;
+use crate::checksum::FileStat;
 use crate::containers::Containers;
 use crate::inventory::PartName;
 use crate::layers::Layers;
@@ -117,6 +118,8 @@ struct Inner {
     syncing: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
     /// Forms of layers that this process has put there.
     committed: Mutex<HashSet<(Digest, &'static str)>>,
+    /// Large blobs that this process has written, as they were then.
+    written: Mutex<HashMap<Digest, FileStat>>,
     grown: AtomicBool,
     boot: OnceLock<Option<String>>,
     lease: Mutex<Lease>,
@@ -137,6 +140,7 @@ impl Store {
                 being_synced: Mutex::new(HashSet::new()),
                 syncing: Mutex::new(None),
                 committed: Mutex::new(HashSet::new()),
+                written: Mutex::new(HashMap::new()),
                 grown: AtomicBool::new(false),
                 boot: OnceLock::new(),
                 lease: Mutex::new(Lease::default()),
@@ -412,6 +416,14 @@ impl Store {
 
     pub(crate) fn forget_committed(&self, layer: Digest) {
         locked(&self.inner.committed).retain(|(known, _)| *known != layer);
+    }
+
+    pub(crate) fn note_written_blob(&self, blob: Digest, stat: FileStat) {
+        locked(&self.inner.written).insert(blob, stat);
+    }
+
+    pub(crate) fn written_blob(&self, blob: &Digest) -> Option<FileStat> {
+        locked(&self.inner.written).get(blob).copied()
     }
 
     /// The id of this run of the kernel; empty where there is no telling.
