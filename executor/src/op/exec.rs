@@ -185,30 +185,34 @@ pub(crate) fn links_to_kernel(rung: Rung, tree: &Tree) -> Vec<Vec<u8>> {
     }
     let all = tree.walk(&ImagePath::root());
     let links = all.filter_map(|(path, node)| match node.kind {
-        Kind::Symlink { target } => Some((path.components().last()?.to_vec(), target.to_vec())),
+        Kind::Symlink { target } => Some((path.components().last()?.to_vec(), &**target)),
         _ => None,
     });
-    names_that_lead(links.collect())
+    names_that_lead(links)
 }
 
-/// Of links with what they hold, the names of those that lead to `/proc`, `/dev` or `/sys`.
-fn names_that_lead(mut links: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Vec<u8>> {
-    let mut leading: HashSet<Vec<u8>> = HashSet::new();
-    loop {
-        let before = links.len();
-        links.retain(|(name, target)| {
-            let mut named = target.split(|byte| *byte == b'/');
-            let leads = named
-                .any(|part| matches!(part, b"proc" | b"dev" | b"sys") || leading.contains(part));
-            if leads {
-                leading.insert(name.clone());
-            }
-            !leads
-        });
-        if links.len() == before {
-            return leading.into_iter().collect();
+/// Of links, by name and what they hold, the names of those that lead to `/proc`, `/dev` or `/sys`. Each is looked at once, however long
+/// the way by others is.
+fn names_that_lead<'t>(links: impl Iterator<Item = (Vec<u8>, &'t [u8])>) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut through: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (number, (name, target)) in links.enumerate() {
+        names.push(name);
+        let parts = target.split(|byte| *byte == b'/');
+        for part in parts.filter(|part| !matches!(*part, b"" | b"." | b"..")) {
+            through.entry(part).or_default().push(number);
         }
     }
+    let mut leading: HashSet<&[u8]> = HashSet::new();
+    let mut reached: Vec<&[u8]> = vec![b"proc", b"dev", b"sys"];
+    while let Some(part) = reached.pop() {
+        for number in through.remove(part).unwrap_or_default() {
+            if leading.insert(&names[number]) {
+                reached.push(&names[number]);
+            }
+        }
+    }
+    leading.into_iter().map(<[u8]>::to_vec).collect()
 }
 
 fn account(
@@ -430,10 +434,23 @@ mod tests {
             ("other", "etc/process"),
             ("loop", "loop"),
         ];
-        let links = links.map(|(name, target)| (name.into(), target.into()));
-        let mut found = names_that_lead(links.to_vec());
+        let links = links.map(|(name, target)| (name.into(), target.as_bytes()));
+        let mut found = names_that_lead(links.into_iter());
         found.sort();
         let expected: [&[u8]; 3] = [b"first", b"second", b"third"];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_long_way_is_found_without_looking_at_all_links_again() {
+        const LINKS: usize = 30_000; // looked at by each other, they would take minutes
+        let target = |number: usize| match number {
+            LINKS => "/dev/null".to_owned(),
+            _ => format!("{}", number + 1),
+        };
+        let links: Vec<_> = (1..=LINKS).map(|at| (at.to_string(), target(at))).collect();
+        let links = links.iter();
+        let found = names_that_lead(links.map(|(name, to)| (name.clone().into(), to.as_bytes())));
+        assert_eq!(found.len(), LINKS);
     }
 }
