@@ -139,9 +139,13 @@ fn is_ready_to_go(manifest: &ImageManifest) -> bool {
     })
 }
 
-/// Whether something in a layout or registry has only the form of an image (a chart, a signature): its config is none.
+/// Whether something in a layout or registry has only the form of an image (a chart, a signature, a statement about one): its config is
+/// none, or what it has are no layers.
 pub(super) fn is_artifact(manifest: &ImageManifest) -> bool {
+    let is_layer = |layer: &Descriptor| media_type::is_layer(layer.media_type().as_ref());
+    let layers = manifest.layers();
     !media_type::is_config(manifest.config().media_type().as_ref())
+        || (!layers.is_empty() && !layers.iter().any(is_layer))
 }
 
 /// The index that an index with nothing but another one in it is about.
