@@ -201,6 +201,68 @@ fn packages_are_listed() {
     );
 }
 
+/// A program with one section, as the linker of Go writes it.
+fn go_program(modules: &str) -> Vec<u8> {
+    let section = {
+        let mut section = b"\xff Go buildinf:\x08\x02".to_vec();
+        section.resize(32, 0);
+        let around = "-".repeat(16);
+        for text in ["go1.22.1", &format!("{around}{modules}{around}")] {
+            section.push(u8::try_from(text.len()).unwrap());
+            section.extend(text.bytes());
+        }
+        section
+    };
+    let names = b"\0.go.buildinfo\0";
+    let mut program = vec![0; 64];
+    program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    program.extend([&section[..], names].concat());
+    let table = program.len() as u64;
+    for (name, start, length) in [
+        (1_u32, 64, section.len()),
+        (0, 64 + section.len(), names.len()),
+    ] {
+        let mut line = [0; 64];
+        line[..4].copy_from_slice(&name.to_le_bytes());
+        line[0x18..0x20].copy_from_slice(&(start as u64).to_le_bytes());
+        line[0x20..0x28].copy_from_slice(&(length as u64).to_le_bytes());
+        program.extend(line);
+    }
+    program[0x28..0x30].copy_from_slice(&table.to_le_bytes());
+    program[0x3a..0x40].copy_from_slice(&[64, 0, 2, 0, 1, 0]);
+    program
+}
+
+#[test]
+fn programs_say_what_they_are_made_of() {
+    let env = project();
+    let program = go_program("mod\ta.b/c\tv1.0.0\ndep\td.e/f/g\tv2.0.0\th1:x=\n");
+    let path = env.work().join("program");
+    std::fs::write(&path, program).unwrap();
+    env.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY --chmod=755 program /bin/\nCOPY --chmod=644 program /no\n",
+    );
+    build(&env, &["--sbom", "true"]);
+    let document = said(&env, "https://spdx.dev/Document")["predicate"].clone();
+    let packages = document["packages"].as_array().unwrap().iter();
+    let said: Vec<_> = packages
+        .filter_map(|package| {
+            let purl = package["externalRefs"][0]["referenceLocator"].as_str()?;
+            Some((purl, package["sourceInfo"].as_str()?))
+        })
+        .collect();
+    let place = "found in /bin/program";
+    assert_eq!(
+        said,
+        [
+            ("pkg:golang/a.b/c@v1.0.0", place),
+            ("pkg:golang/d.e/f/g@v2.0.0", place),
+            ("pkg:golang/stdlib@1.22.1", place),
+        ]
+    );
+}
+
 #[test]
 fn with_a_date_the_same_is_said_every_time() {
     let env = project();

@@ -128,6 +128,18 @@ impl Contents for LayerContents {
             LayerContents::Tar(contents) => contents.open(path, node),
         }
     }
+
+    fn open_from(
+        &self,
+        path: &ImagePath,
+        node: &Node,
+        start: u64,
+    ) -> io::Result<Box<dyn Read + '_>> {
+        match self {
+            LayerContents::Directory(contents) => contents.open_from(path, node, start),
+            LayerContents::Tar(contents) => contents.open_from(path, node, start),
+        }
+    }
 }
 
 impl<'a> Layers<'a> {
@@ -306,6 +318,18 @@ impl<'a> Layers<'a> {
         node: &Node,
         task: &Task<'_>,
     ) -> Result<Vec<u8>, Cause> {
+        self.read_part(layer, path, node, (0, u64::MAX), task)
+    }
+
+    /// A part of the content of one of the layer's regular files: where it begins, and how long it is at most, in bytes.
+    pub(crate) fn read_part(
+        &self,
+        layer: DiffId,
+        path: &ImagePath,
+        node: &Node,
+        (start, length): (u64, u64),
+        task: &Task<'_>,
+    ) -> Result<Vec<u8>, Cause> {
         let contents = self.contents(layer, task)?;
         let unreadable = |error| {
             if is_another_file(&error) {
@@ -314,7 +338,11 @@ impl<'a> Layers<'a> {
             Cause::layer("read a file", layer)(error)
         };
         let mut bytes = Vec::new();
-        let mut reader = contents.open(path, node).map_err(unreadable)?;
+        let opened = match start {
+            0 => contents.open(path, node),
+            _ => contents.open_from(path, node, start),
+        };
+        let mut reader = opened.map_err(unreadable)?.take(length);
         reader.read_to_end(&mut bytes).map_err(unreadable)?;
         Ok(bytes)
     }

@@ -6,7 +6,7 @@
 mod root;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -18,6 +18,18 @@ use crate::{ImagePath, Node};
 pub trait Contents: Sync {
     /// Opens the content of the regular file `node`, which is at `path`.
     fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>>;
+
+    /// Like [`Contents::open`], from the byte `start` on.
+    fn open_from(
+        &self,
+        path: &ImagePath,
+        node: &Node,
+        start: u64,
+    ) -> io::Result<Box<dyn Read + '_>> {
+        let mut content = self.open(path, node)?;
+        io::copy(&mut content.by_ref().take(start), &mut io::sink())?;
+        Ok(content)
+    }
 
     /// Like [`Contents::open`], for whoever would hash the content only to see that it is still the one that `node`
     /// has the digest of.
@@ -67,6 +79,17 @@ impl DirContents {
 impl Contents for DirContents {
     fn open(&self, path: &ImagePath, _node: &Node) -> io::Result<Box<dyn Read + '_>> {
         Ok(Box::new(self.root.file(path)?))
+    }
+
+    fn open_from(
+        &self,
+        path: &ImagePath,
+        _node: &Node,
+        start: u64,
+    ) -> io::Result<Box<dyn Read + '_>> {
+        let mut file = self.root.file(path)?;
+        file.seek(io::SeekFrom::Start(start))?;
+        Ok(Box::new(file))
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) fn write(facts: &Facts<'_>, release: &Release, found: &Found) -> Valu
         packages.push(written(package, &id));
         relations.push(relation(IMAGE, "CONTAINS", &id));
     }
-    let mut comment = "Packages of dpkg, apk, Python and npm, as they are recorded in the image. Programs that were built from source, \
-        copied in or compiled into others are not among them."
+    let mut comment = "Packages of dpkg, apk, Python and npm, as they are recorded in the image, and what programs say that they are made of: \
+        Go's modules, and Cargo's packages where `cargo auditable` made them. What else was built from source or copied in is not among them."
         .to_owned();
     for missed in &found.missed {
         comment += &format!(" Not complete: {missed}.");

@@ -2,6 +2,7 @@
 
 use kiln_image::{ImagePath, Kind, NodeRef, Tree};
 
+use super::elf;
 use crate::Services;
 use crate::error::Cause;
 use crate::event::Task;
@@ -55,6 +56,24 @@ impl<'a> Files<'a> {
         let layers = &self.services.layers;
         let bytes = layers.read_file(layer, path, &found.node(), self.task)?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Sections of a node that was found at a path, if that is a program, by their names.
+    pub(super) fn sections<const N: usize>(
+        &self,
+        path: &ImagePath,
+        found: NodeRef<'_>,
+        names: [&str; N],
+    ) -> Result<[Option<Vec<u8>>; N], Cause> {
+        let Kind::File { size, .. } = *found.kind else {
+            return Ok([const { None }; N]);
+        };
+        let layer = self.root.layers[found.layer as usize];
+        let node = found.node();
+        elf::sections(size, names, |start, length| {
+            let layers = &self.services.layers;
+            layers.read_part(layer, path, &node, (start, length), self.task)
+        })
     }
 
     /// Whether there is anything at a path.

@@ -1,4 +1,4 @@
-//! What packages are in an image, by what their managers have written down in it: an SPDX 2.3 document.
+//! What packages are in an image, by what their managers and compilers have written down in it: an SPDX 2.3 document.
 //!
 //! | found | in |
 //! |---|---|
@@ -6,11 +6,14 @@
 //! | Alpine packages | `/lib/apk/db/installed`, `/usr/lib/apk/db/installed` |
 //! | Python packages | `METADATA` of `*.dist-info`, `PKG-INFO` of `*.egg-info`, anywhere |
 //! | npm packages | `package.json` of `node_modules/*`, anywhere |
+//! | Go modules | sections of programs, that is of files that may be executed, anywhere |
+//! | Cargo packages | the same, of programs made with `cargo auditable` |
 //!
-//! RPM's databases are in formats of their own, for which there is no reader here: that such a database is there is said. What was built
-//! from source, copied in, or compiled into a program is not found; the document says what was looked for.
+//! RPM's databases are in formats of their own, for which there is no reader here: that such a database is there is said. What else was
+//! built from source or copied in is not found; the document says what was looked for.
 
 mod document;
+mod elf;
 mod files;
 mod packages;
 mod release;

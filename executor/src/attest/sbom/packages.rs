@@ -1,11 +1,13 @@
-//! Packages, as each kind of manager writes them down.
+//! Packages, as each kind of manager or compiler writes them down.
 
 mod apk;
+mod cargo;
 mod dpkg;
+mod go;
 mod npm;
 mod python;
 
-use kiln_image::ImagePath;
+use kiln_image::{ImagePath, NodeRef};
 
 use super::files::Files;
 use super::release::Release;
@@ -48,6 +50,11 @@ pub(super) fn find(files: &Files<'_>, release: &Release) -> Result<Found, Cause>
     for (path, node) in files.tree.walk(&ImagePath::root()) {
         let place = format!("/{path}");
         let Some(kind) = kind(&place) else {
+            if node.metadata.mode & EXECUTABLE != 0 {
+                found
+                    .packages
+                    .extend(of_program(files, &path, node, &place)?);
+            }
             continue;
         };
         let Some(text) = files.text_of(&path, node)? else {
@@ -63,6 +70,22 @@ pub(super) fn find(files: &Files<'_>, release: &Release) -> Result<Found, Cause>
     found.packages.sort();
     found.packages.dedup();
     Ok(found)
+}
+
+/// Permission bits of whoever may execute a file.
+const EXECUTABLE: u32 = 0o111;
+
+/// What a program, if it is one, says that it is made of.
+fn of_program(
+    files: &Files<'_>,
+    path: &ImagePath,
+    node: NodeRef<'_>,
+    place: &str,
+) -> Result<impl Iterator<Item = Package>, Cause> {
+    let [go, cargo] = files.sections(path, node, [go::SECTION, cargo::SECTION])?;
+    let go = go.map(|section| go::parse(&section, place));
+    let cargo = cargo.map(|section| cargo::parse(&section, place));
+    Ok(go.into_iter().chain(cargo).flatten())
 }
 
 /// What tells of a package by its name.

@@ -78,6 +78,15 @@ fn size_of(change: &Change) -> Option<u64> {
 
 impl Contents for TarContents {
     fn open(&self, path: &ImagePath, node: &Node) -> io::Result<Box<dyn Read + '_>> {
+        self.open_from(path, node, 0)
+    }
+
+    fn open_from(
+        &self,
+        path: &ImagePath,
+        node: &Node,
+        start: u64,
+    ) -> io::Result<Box<dyn Read + '_>> {
         let place = self.places.binary_search_by(|(place, _)| place.cmp(path));
         let place = place.map_err(|_| io::ErrorKind::NotFound)?;
         let Kind::File { size, .. } = node.kind else {
@@ -85,8 +94,8 @@ impl Contents for TarContents {
         };
         Ok(Box::new(Part {
             tar: &self.tar,
-            at: self.places[place].1,
-            left: size,
+            at: self.places[place].1.saturating_add(start),
+            left: size.saturating_sub(start),
         }))
     }
 }
