@@ -6,6 +6,8 @@ use std::str::Chars;
 
 use serde_json::Value;
 
+use super::escape;
+
 /// Widest padding that is made.
 const WIDEST: usize = 10_000;
 
@@ -21,9 +23,10 @@ pub(super) enum Functions {
     Headings,
 }
 
-const ALL: [&str; 23] = [
-    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
-    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
+const ALL: [&str; 26] = [
+    "and", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt",
+    "ne", "not", "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate",
+    "upper", "urlquery",
 ];
 
 impl Function {
@@ -60,6 +63,9 @@ impl Function {
             "print" => Ok(print(&arguments).into()),
             "println" => Ok(println(&arguments).into()),
             "printf" => printf(&arguments).map(Value::from),
+            "html" => Ok(escape::html(&print(&arguments)).into()),
+            "js" => Ok(escape::js(&print(&arguments)).into()),
+            "urlquery" => Ok(escape::url_query(&print(&arguments)).into()),
             "and" => chosen(arguments, |value| !is_true(value)),
             "or" => chosen(arguments, is_true),
             "eq" => self.any_equal(&arguments).map(Value::from),

@@ -4,6 +4,7 @@
 //! `range`, `with`, `break`, `continue` and `end`, and the functions in [`function`]. What Go has beyond that (`define`, `template`, `block`,
 //! methods) is refused by name when the template is read. Values are those of JSON.
 
+mod escape;
 mod evaluate;
 mod function;
 mod lex;
@@ -97,6 +98,9 @@ mod tests {
             ("{{ .ID }}  {{- .Tag -}}  x", "0123456789ab1.2x"),
             ("{{/* nothing */}}a{{- /* b */ -}} c", "ac"),
             ("{{.Config.Cmd}}", "[sh -c echo <&>]"),
+            ("{{html .Config.Cmd}}", "[sh -c echo &lt;&amp;&gt;]"),
+            ("{{.Repository | urlquery}}", "team%2Fapp"),
+            ("{{js \"a'\" .Tag}}", "a\\'1.2"),
             ("{{json .Config.Cmd}}", r#"["sh","-c","echo <&>"]"#),
             ("{{.Config.Env | json}}", r#"["A=1","B=two words"]"#),
             ("{{.Config.Labels}}", "map[a.b:first z:26]"),
