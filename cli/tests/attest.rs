@@ -132,6 +132,12 @@ fn the_smaller_provenance_has_no_arguments_and_no_steps() {
         Value::Null
     );
     assert_eq!(definition["internalParameters"]["buildConfig"], Value::Null);
+    let version = &definition["internalParameters"]["dockerfileVersion"];
+    assert_eq!(version, "1.26.0-dev");
+    assert_eq!(
+        definition["externalParameters"]["request"]["compatibilityVersion"],
+        30
+    );
     let complete = &min["runDetails"]["metadata"]["buildkit_completeness"];
     assert_eq!(
         *complete,
@@ -159,6 +165,42 @@ fn the_smaller_provenance_has_no_arguments_and_no_steps() {
 }
 
 // R-ATT-4
+#[test]
+fn steps_are_written_as_buildkit_writes_them() {
+    let env = project();
+    env.write("a/x", "");
+    env.write(
+        "Dockerfile",
+        "FROM scratch\nWORKDIR /w\nCOPY --chown=1:2 --chmod=755 a/x a/* /d/\n",
+    );
+    build(&env, &["--provenance", "mode=max"]);
+    let said = said(&env, "https://slsa.dev/provenance/v1");
+    let steps = &said["predicate"]["buildDefinition"]["internalParameters"]["buildConfig"];
+    let steps = steps["llbDefinition"].as_array().unwrap().clone();
+    let [.., copies, image] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    // BuildKit 0.32's own, of the same instruction.
+    let copy = |src: &str| {
+        json!({"copy": {
+            "allowEmptyWildcard": true, "allowWildcard": true, "createDestPath": true, "dest": "/d/",
+            "dirCopyContents": true, "followSymlink": true, "mode": 493,
+            "owner": {"group": {"User": {"byId": 2}}, "user": {"User": {"byId": 1}}},
+            "src": src, "timestamp": -1,
+        }})
+    };
+    let expected = json!({"Op": {"file": {"actions": [
+        {"Action": copy("/a/x"), "input": 0, "output": -1, "secondaryInput": 1},
+        {"Action": copy("/a/*"), "input": 2, "output": 0, "secondaryInput": 1},
+    ]}}, "constraints": {}});
+    assert_eq!(copies["op"], expected);
+    assert_eq!(image["op"], json!({"Op": {}}));
+    assert_eq!(
+        image["inputs"],
+        json!([format!("{}:0", copies["id"].as_str().unwrap())])
+    );
+}
+
 #[test]
 fn the_older_version_has_its_own_words() {
     let env = project();

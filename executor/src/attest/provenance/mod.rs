@@ -25,6 +25,9 @@ const BUILD_TYPE_1: &str =
     "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
 const BUILD_TYPE_02: &str = "https://mobyproject.org/buildkit@v1";
 
+/// The version of BuildKit's frontend that Dockerfiles are read as.
+const DOCKERFILE: &str = "1.26.0-dev";
+
 /// What is known of an image that was built.
 pub(crate) struct Facts<'a> {
     pub plan: &'a Plan,
@@ -114,6 +117,7 @@ impl Facts<'_> {
             internal.insert("buildConfig".to_owned(), self.build_config(&needed));
         }
         internal.insert("builderPlatform".to_owned(), builder_platform().into());
+        internal.insert("dockerfileVersion".to_owned(), DOCKERFILE.into());
         let mut metadata = Map::new();
         if let Some(id) = &self.invocation {
             metadata.insert("invocationId".to_owned(), id.clone().into());
@@ -164,7 +168,7 @@ impl Facts<'_> {
             "invocation": {
                 "configSource": request.config_source("entryPoint"),
                 "parameters": request.parameters(),
-                "environment": {"platform": builder_platform()},
+                "environment": {"platform": builder_platform(), "dockerfileVersion": DOCKERFILE},
             },
         });
         if asked.mode == ProvenanceMode::Max {

@@ -10,6 +10,9 @@ use super::Facts;
 use crate::attest::ProvenanceMode;
 use crate::source::context::ContextSource;
 
+/// Which of BuildKit's behaviours, where they have changed, builds have.
+const COMPATIBILITY: u32 = 30;
+
 /// The request of a build, as far as it is told.
 pub(super) struct Request {
     args: BTreeMap<String, String>,
@@ -76,6 +79,7 @@ impl Request {
     pub(super) fn parameters(&self) -> Value {
         let mut parameters = Map::new();
         parameters.insert("frontend".to_owned(), "dockerfile.v0".into());
+        parameters.insert("compatibilityVersion".to_owned(), COMPATIBILITY.into());
         if !self.args.is_empty() {
             parameters.insert("args".to_owned(), json!(self.args));
         }

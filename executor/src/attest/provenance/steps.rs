@@ -2,7 +2,8 @@
 
 use kiln_cache::key::conceal;
 use kiln_planner::{
-    CopyOp, CopySourceOp, ExecOp, FileOp, Mount, Network, Op, SourceOp, Vertex, VertexId, inputs,
+    Chmod, CopyOp, CopySourceOp, ExecOp, FileOp, Mount, Network, Op, SourceOp, Vertex, VertexId,
+    inputs,
 };
 use serde_json::{Map, Value, json};
 
@@ -16,39 +17,52 @@ impl Facts<'_> {
             let vertex = &self.plan.graph[*id];
             let mut step = Map::new();
             step.insert("id".to_owned(), format!("step{at}").into());
-            step.insert("op".to_owned(), op(vertex));
             let inputs = inputs(&self.plan.graph, *id).into_iter();
             let inputs: Vec<Value> = inputs
                 .filter_map(|input| Some(format!("step{}:0", number(input)?).into()))
                 .collect();
+            step.insert("op".to_owned(), op(vertex, inputs.len()));
             if !inputs.is_empty() {
                 step.insert("inputs".to_owned(), inputs.into());
             }
             Value::from(step)
         });
-        json!({"llbDefinition": steps.collect::<Vec<Value>>()})
+        // The last one says which of them is the image.
+        let image = number(self.plan.target).map(|target| {
+            json!({
+                "id": format!("step{}", needed.len()),
+                "inputs": [format!("step{target}:0")],
+                "op": {"Op": {}},
+            })
+        });
+        json!({"llbDefinition": steps.chain(image).collect::<Vec<Value>>()})
     }
 }
 
-fn op(vertex: &Vertex) -> Value {
+fn op(vertex: &Vertex, inputs: usize) -> Value {
     let what = match &vertex.op {
         Op::Source(source) => json!({"source": self::source(source)}),
         Op::Exec(op) => json!({"exec": exec(op)}),
-        Op::File(FileOp::Copy(op)) => json!({"file": {"actions": copies(op)}}),
+        Op::File(FileOp::Copy(op)) => json!({"file": {"actions": copies(op, inputs)}}),
         Op::File(FileOp::Mkdir(op)) => json!({"file": {"actions": [{
             "input": 0,
-            "Action": {"mkdir": {"path": op.path, "makeParents": true, "mode": 0o755}},
+            "secondaryInput": NONE,
+            "output": 0,
+            "Action": {"mkdir": {"path": op.path, "makeParents": true, "mode": 0o755, "timestamp": NONE}},
         }]}}),
     };
-    json!({
-        "Op": what,
-        "platform": {
+    let mut op = json!({"Op": what, "constraints": {}});
+    if matches!(vertex.op, Op::Exec(_) | Op::Source(SourceOp::Image { .. })) {
+        op["platform"] = json!({
             "Architecture": vertex.platform.architecture,
             "OS": vertex.platform.os,
-        },
-        "constraints": {},
-    })
+        });
+    }
+    op
 }
+
+/// What BuildKit writes where there is nothing.
+const NONE: i32 = -1;
 
 fn source(source: &SourceOp) -> Value {
     let identifier = match source {
@@ -89,6 +103,7 @@ fn exec(op: &ExecOp) -> Value {
     meta.insert("args".to_owned(), json!(op.argv));
     meta.insert("env".to_owned(), json!(env));
     meta.insert("cwd".to_owned(), op.cwd.clone().into());
+    meta.insert("removeMountStubsRecursive".to_owned(), true.into());
     if !op.user.is_empty() {
         meta.insert("user".to_owned(), op.user.clone().into());
     }
@@ -131,31 +146,68 @@ fn mount(mount: &Mount) -> Value {
     }
 }
 
-fn copies(op: &CopyOp) -> Vec<Value> {
-    let copies = op.sources.iter().map(|source| match source {
-        CopySourceOp::Path { input, path, .. } => {
-            let mut copy = Map::new();
-            copy.insert("src".to_owned(), path.clone().into());
-            copy.insert("dest".to_owned(), op.dest.clone().into());
-            if let Some(owner) = &op.chown {
-                copy.insert("owner".to_owned(), owner.clone().into());
+/// The actions of a copy, each on what the one before made, which is numbered after the `inputs`.
+fn copies(op: &CopyOp, inputs: usize) -> Vec<Value> {
+    let last = op.sources.len() - 1;
+    let copies = op.sources.iter().enumerate().map(|(at, source)| {
+        let (from, action) = match source {
+            CopySourceOp::Path { input, path, .. } => {
+                (json!(input), json!({"copy": copy(op, path)}))
             }
-            if let Some(chmod) = &op.chmod {
-                copy.insert("modeStr".to_owned(), chmod.to_string().into());
-            }
-            if !op.exclude.is_empty() {
-                copy.insert("exclude_patterns".to_owned(), json!(op.exclude));
-            }
-            json!({
-                "input": 0,
-                "secondaryInput": input,
-                "Action": {"copy": copy},
-            })
-        }
-        CopySourceOp::Inline { .. } => json!({
-            "input": 0,
-            "Action": {"mkfile": {"path": op.dest}},
-        }),
+            CopySourceOp::Inline { .. } => (
+                NONE.into(),
+                json!({"mkfile": {"path": op.dest, "timestamp": NONE}}),
+            ),
+        };
+        json!({
+            "input": if at == 0 { 0 } else { inputs + at - 1 },
+            "secondaryInput": from,
+            "output": if at == last { 0 } else { NONE },
+            "Action": action,
+        })
     });
     copies.collect()
+}
+
+fn copy(op: &CopyOp, path: &str) -> Value {
+    let mut copy = json!({
+        "src": path,
+        "dest": op.dest,
+        "mode": NONE,
+        "timestamp": NONE,
+        "followSymlink": true,
+        "dirCopyContents": true,
+        "createDestPath": true,
+        "allowWildcard": true,
+        "allowEmptyWildcard": true,
+    });
+    if op.dest_is_dir && op.dest != "/" {
+        copy["dest"] = format!("{}/", op.dest).into();
+    }
+    if let Some(owner) = &op.chown {
+        copy["owner"] = owner_of(owner);
+    }
+    match &op.chmod {
+        Some(Chmod::Octal(mode)) => copy["mode"] = (*mode).into(),
+        Some(symbolic) => copy["modeStr"] = symbolic.to_string().into(),
+        None => {}
+    }
+    if !op.exclude.is_empty() {
+        copy["exclude_patterns"] = json!(op.exclude);
+    }
+    copy
+}
+
+/// `user[:group]`, each a number or a name.
+fn owner_of(owner: &str) -> Value {
+    let one = |text: &str| match text.parse::<u32>() {
+        Ok(id) => json!({"User": {"byId": id}}),
+        Err(_) => json!({"User": {"byName": {"name": text}}}),
+    };
+    let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+    let mut owner = json!({"user": one(user)});
+    if !group.is_empty() {
+        owner["group"] = one(group);
+    }
+    owner
 }

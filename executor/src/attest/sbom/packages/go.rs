@@ -33,8 +33,8 @@ pub(super) fn parse(section: &[u8], place: &str) -> Vec<Package> {
                 modules.push((path, version.to_owned()));
             }
             ["dep", path, version, ..] => modules.push((path, version.to_owned())),
-            // In the place of the one before.
-            ["=>", path, version, ..] => {
+            // In the place of the one before. A folder is that module, changed.
+            ["=>", path, version, ..] if !path.starts_with(['.', '/']) => {
                 modules.pop();
                 modules.push((path, version.to_owned()));
             }
@@ -142,6 +142,7 @@ mod tests {
             dep\tgithub.com/BurntSushi/toml\tv1.4.0\th1:x=\n\
             dep\tgithub.com/a/b/v2\tv2.0.1+incompatible\th1:x=\n\
             dep\tgopkg.in/old\tv1.0.0\n=>\tgolang.org/x/new\tv1.0.1\th1:y=\n\
+            dep\ta.b/here\tv1.1.0\n=>\t./here\t(devel)\t\n\
             build\t-compiler=gc\nbuild\tvcs.revision=0123456789abcdef\nbuild\tvcs.time=2024-01-31T23:59:59Z\n";
         let found = parse(&section("go1.22.1 X:boringcrypto", list), "/tool");
         let found: Vec<_> = found
@@ -164,6 +165,7 @@ mod tests {
                     "pkg:golang/github.com/a/b@v2.0.1%2Bincompatible#v2"
                 ),
                 ("golang.org/x/new", "pkg:golang/golang.org/x/new@v1.0.1"),
+                ("a.b/here", "pkg:golang/a.b/here@v1.1.0"),
                 ("stdlib", "pkg:golang/stdlib@1.22.1"),
             ]
         );
