@@ -93,8 +93,8 @@ pub enum Cause {
         text: String,
         /// The platform.
         platform: Box<Platform>,
-        /// The emulator that is registered and not in the step's root filesystem.
-        missing: Option<String>,
+        /// What is wrong with the emulator that is registered, if one is.
+        flaw: Option<String>,
     },
     /// A user or group of `USER` is not in the image (R-RT-9).
     #[error("{0}")]
@@ -525,12 +525,11 @@ impl BuildError {
                 diagnostic = diagnostic.note(how.clone());
             }
             Cause::TimedOut { how, .. } => diagnostic = diagnostic.note(how.clone()),
-            Cause::NoEmulator { missing, .. } => {
-                let registered = missing.as_ref().map_or_else(
-                    || "the kernel has neither the processor for it nor an emulator".to_owned(),
-                    |missing| format!("the emulator `{missing}` is registered without the flag F, and is not in the image"),
-                );
-                diagnostic = diagnostic.note(registered).note("a stage `FROM --platform=$BUILDPLATFORM` runs here, and stages that only copy need no emulator");
+            Cause::NoEmulator { flaw, .. } => {
+                let why = flaw.clone().unwrap_or_else(|| {
+                    "the kernel has neither the processor for it nor an emulator".to_owned()
+                });
+                diagnostic = diagnostic.note(why).note("a stage `FROM --platform=$BUILDPLATFORM` runs here, and stages that only copy need no emulator");
             }
             Cause::DigestMismatch { url, .. } => {
                 diagnostic = diagnostic.note(format!("what came from `{url}` has another digest"));
