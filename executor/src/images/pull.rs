@@ -168,9 +168,8 @@ fn load_metadata(
     reporter: &Reporter<'_>,
 ) -> Result<StoredImage, Cause> {
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
-    let fetched = fetch(services, reference, platform, &task);
-    let fetched = fetched.map_err(|cause| with_those_here(cause, services, reference, platform));
-    let named = fetched.and_then(|fetched| fetched.named(services, reference, precedence));
+    let named = fetch(services, reference, platform, &task)
+        .and_then(|fetched| fetched.named(services, reference, precedence));
     task.end_with(named)
 }
 
@@ -221,7 +220,6 @@ pub fn pull(
 ) -> Result<StoredImage, BuildError> {
     let task = reporter.start(format!("[internal] load metadata for {reference}"));
     let fetched = fetch(services, reference, platform, &task);
-    let fetched = fetched.map_err(|cause| with_those_here(cause, services, reference, platform));
     let fetched = task.end_with(fetched).map_err(BuildError::new)?;
     let task = reporter.start(format!("pull {reference}"));
     let image = fetched
@@ -268,6 +266,16 @@ impl Fetched {
 
 /// Gets manifest and config from the registry.
 fn fetch(
+    services: &Services<'_>,
+    reference: &Reference,
+    platform: &Platform,
+    task: &Task<'_>,
+) -> Result<Fetched, Cause> {
+    ask_registry(services, reference, platform, task)
+        .map_err(|cause| with_those_here(cause, services, reference, platform))
+}
+
+fn ask_registry(
     services: &Services<'_>,
     reference: &Reference,
     platform: &Platform,
