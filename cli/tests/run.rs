@@ -340,6 +340,24 @@ fn sandbox_the_id_of_a_container_is_written_to_a_file() {
 }
 
 #[test]
+fn sandbox_a_container_has_its_name_in_a_file() {
+    let env = TestEnv::new();
+    if !env.import_busybox() {
+        return;
+    }
+    let ran = [
+        "run",
+        "--name=work",
+        "-h=web",
+        "busybox",
+        "cat",
+        "/etc/hostname",
+    ];
+    assert_eq!(env.kiln(&ran).succeeds().stdout, "web\n");
+    assert_eq!(env.kiln(&["diff", "work"]).succeeds().stdout, "");
+}
+
+#[test]
 fn sandbox_a_container_is_the_first_to_go_when_memory_is_short() {
     let env = TestEnv::new();
     if !env.import_busybox() {

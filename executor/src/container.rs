@@ -469,6 +469,7 @@ fn mounts(options: &RunOptions) -> Result<Vec<MountSpec>, Cause> {
             network_files::hosts(&hostnames(&options.hostname), &options.extra_hosts),
         ),
         MountSpec::file("/etc/resolv.conf", resolv_conf),
+        MountSpec::file("/etc/hostname", format!("{}\n", options.hostname)),
     ];
     mounts.extend(options.mounts.iter().cloned());
     Ok(mounts)

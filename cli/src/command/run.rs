@@ -135,7 +135,7 @@ pub(crate) struct ContainerFlags {
     pub(crate) init: bool,
     #[command(flatten)]
     pub(crate) rights: RightsFlags,
-    /// Processors' time, in processors: 1.5
+    /// Processors' time, in processors: 1.5; 0 for no limit
     #[arg(long, value_name = "NUMBER", value_parser = cpus, conflicts_with_all = ["cpu_quota", "cpu_period"])]
     pub(crate) cpus: Option<f64>,
     /// How gladly the kernel ends it where there is no memory left, -1000 to 1000
@@ -434,19 +434,26 @@ fn options(
 fn resources(flags: &ContainerFlags) -> Result<Resources, Failure> {
     /// Of the quota, in microseconds; Docker's.
     const PERIOD: u64 = 100_000;
+    /// Of memory, in bytes; Docker's, too.
+    const LEAST: u64 = 6 << 20;
     let mut asked = flags.resources.clone();
-    if let Some(cpus) = flags.cpus {
+    if let Some(cpus) = flags.cpus.filter(|cpus| *cpus > 0.0) {
         asked.cpu_period = Some(PERIOD);
         asked.cpu_quota = Some((cpus * PERIOD as f64) as i64);
     }
-    asked.resources().map_err(Failure::usage)
+    let resources = asked.resources().map_err(Failure::usage)?;
+    match resources.memory {
+        Some(bytes) if bytes < LEAST => Err(Failure::usage("a container takes 6 MiB at least")
+            .note("with less its set-up itself is killed")),
+        _ => Ok(resources),
+    }
 }
 
-/// A number of processors that the kernel can measure out.
+/// A number of processors that the kernel can measure out; as Docker has it, zero is no limit.
 fn cpus(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok();
     number
-        .filter(|number| (0.01..=4096.0).contains(number))
+        .filter(|number| *number == 0.0 || (0.01..=4096.0).contains(number))
         .ok_or_else(|| "it is no number of processors, such as `1.5`".to_owned())
 }
 
@@ -523,7 +530,13 @@ mod tests {
         ] {
             assert_eq!(container_name(text).is_ok(), good, "{text}");
         }
-        for (text, good) in [("1.5", true), ("0", false), ("-1", false), ("x", false)] {
+        for (text, good) in [
+            ("1.5", true),
+            ("0", true),
+            ("0.001", false),
+            ("-1", false),
+            ("x", false),
+        ] {
             assert_eq!(cpus(text).is_ok(), good, "{text}");
         }
         for (text, good) in [

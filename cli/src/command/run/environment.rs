@@ -19,10 +19,16 @@ pub(super) fn environment(
     }
     all.extend(given.iter().cloned());
     let value = |variable: &KeyValue| variable.value.clone().or_else(|| client(&variable.key));
-    Ok(all
-        .iter()
-        .filter_map(|variable| Some((variable.key.clone(), value(variable)?)))
-        .collect())
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in &all {
+        let Some(value) = value(variable) else {
+            continue;
+        };
+        // Programs take the first of a name.
+        env.retain(|(name, _)| *name != variable.key);
+        env.push((variable.key.clone(), value));
+    }
+    Ok(env)
 }
 
 /// A variable a line, as Docker has it: `#` begins a comment, values are taken as they are, quotes included.
@@ -61,6 +67,8 @@ mod tests {
             given("A", Some("")),
             given("HERE", None),
             given("GONE", None),
+            given("HERE", Some("not")),
+            given("HERE", None),
         ];
         let env = environment(&[], &flags, client).unwrap();
         assert_eq!(
