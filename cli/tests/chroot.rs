@@ -273,6 +273,31 @@ fn sandbox_chroot_keeps_names_of_one_file_apart() {
     assert_eq!(names, ["d/", "g", "j/", "j/h", "q"], "{layers}");
 }
 
+/// Where the next step finds the copy that one left. No layer has a directory for its time alone.
+#[test]
+fn sandbox_chroot_leaves_directories_as_old_as_they_were() {
+    let dockerfile = "FROM busybox\nRUN mkdir /d && touch -d @1000000000 /d\nRUN touch /d/x /d/y && rm /d/*\n\
+        RUN test $(stat -c %Y /d) = 1000000000 && touch /d/z\nRUN test $(stat -c %Y /d) != 1000000000 && ls /d | grep -qx z\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    let build = env.kiln(&["build", "--no-cache", "--progress", "plain", "."]);
+    build.succeeds();
+}
+
+/// As where it would be mounted.
+#[test]
+fn sandbox_chroot_makes_no_working_directory_in_what_is_kept() {
+    let dockerfile = "FROM busybox\nWORKDIR /m/none\nRUN --mount=type=bind,target=/m pwd\n";
+    let Some(env) = place(&[("Dockerfile", dockerfile)]) else {
+        return;
+    };
+    let build = env.kiln(&["build", "--progress", "plain", "."]);
+    let told = build.fails(1).stderr;
+    let reason = "mkdirat(/m/none): read-only file system (EROFS)";
+    assert!(told.contains(reason), "{told}");
+}
+
 /// A user changes by one name, too.
 #[test]
 fn sandbox_chroot_copies_up_for_users() {

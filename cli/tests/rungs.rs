@@ -30,6 +30,7 @@ RUN rm /home/builder/f && rm -rf /var/old/deep && mkdir /var/old/deep && touch /
 RUN echo more >>/home/builder/l; chmod 700 /home/builder/d; test "$(stat -c %u:%g /home/builder/d)" = 1000:50
 # What can have no attribute keeps its owner under other names, and leaves it to nobody.
 RUN mv /home/builder/l /l && touch -h /l && test "$(stat -c %u:%g /l)" = 1000:50 && mv /fifo /pipe && chmod 640 /pipe && test "$(stat -c %u:%g /pipe)" = 8:9
+RUN ln /l /l-too && ln /pipe /pipe-too && test "$(stat -c %u:%g /l-too /pipe-too | tr "\\n" " ")" = "1000:50 8:9 "
 RUN for n in 1 2 3 4; do ln -s t /l$n && chown -h 7:8 /l$n; done && rm /l? && touch /n1 && mkdir /n2 && ln -s t /n3 && mkfifo /n4
 RUN touch /srv/moved/in && mkdir /srv/moved/sub && test "$(stat -c '%u:%g %a' /srv/moved/sub)" = "0:50 2755"
 WORKDIR /home/builder

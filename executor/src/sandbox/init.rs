@@ -12,10 +12,12 @@ use super::surroundings::share_processes;
 use super::template::{Mould, Stock};
 use super::waiting::Kind;
 use super::{
-    Network, SandboxSpec, User, console, exec, identity, mounts, plan, probe, reaper, seccomp,
+    Network, SandboxSpec, User, broker, console, exec, identity, mounts, plan, probe, reaper,
+    seccomp,
 };
 use crate::sys::{self, Context as _, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags, Uid};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Signal;
 use std::ffi::CStr;
@@ -593,6 +595,9 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     if !spec.rung.has_namespaces() && is_below_proc(&spec.cwd) {
         return Err(refused("no such file or directory".into()));
     }
+    if !spec.rung.has_namespaces() {
+        find_below_mounts(root, spec).map_err(|error| refused(error.to_string()))?;
+    }
     let missing = Missing::Directory(spec.user.uid, spec.user.gid);
     let found = root
         .open_or_make(&spec.cwd, missing)
@@ -610,6 +615,21 @@ fn enter_working_directory(root: &Root, spec: &SandboxSpec) -> Result<(), Failur
     match is_in_root(&entered) {
         true => Ok(()),
         false => Err(refused("lies outside of the root".into())),
+    }
+}
+
+/// Refuses to make a directory in what would be mounted read-only.
+fn find_below_mounts(root: &Root, spec: &SandboxSpec) -> sys::Result<()> {
+    let mounts = broker::Mounts::of(spec, |target| Some(broker::MountPlace::named(target)));
+    if !mounts.keep_as_is(&spec.cwd) {
+        return Ok(());
+    }
+    match root.open(&spec.cwd) {
+        Err(error) if error.errno == Errno::NOENT.raw_os_error() => {
+            let errno = Errno::ROFS.raw_os_error();
+            Err(sys::Error::new("mkdirat", spec.cwd.clone(), errno))
+        }
+        _ => Ok(()), // if something else is wrong with it, that shows later
     }
 }
 

@@ -115,10 +115,11 @@ impl<'s> Copy<'s> {
     ) -> Result<(DiffId, Arc<Changeset>), Cause> {
         let directory = self.directory();
         let contents = DirContents::open(&directory).map_err(Cause::file("open", &directory))?;
-        let (mut draft, seen) =
+        let (mut draft, mut seen) =
             scan_since(&directory, &self.before, owners).map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
         let linked = linked(&draft, &directory)?;
+        let touched: Vec<ImagePath> = directories(&draft).cloned().collect();
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
@@ -133,8 +134,13 @@ impl<'s> Copy<'s> {
         let is_as_seen = strangers.is_empty();
         if !is_as_seen {
             let apart = apart(strangers, &changeset, tree);
-            separate(&apart, &directory, services.footing)?;
+            put(&apart, &directory, services.footing)?;
         }
+        let unchanged = unchanged(touched, &changeset, tree);
+        put(&unchanged, &directory, services.footing)?;
+        let paths = unchanged.iter().map(|(path, _)| path);
+        seen.renew(&directory, paths)
+            .map_err(Cause::layer("read", step))?;
         self.layers.push(summary.diff_id);
         services.copies.keep(Kept {
             layers: self.layers,
@@ -324,12 +330,34 @@ fn apart(linked: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Change
         .collect()
 }
 
-/// Makes objects of their own of names that a step gave to one: links do not span layers, and in a later step a change by one name is no change of
-/// the others (R-LAY-10).
-fn separate(apart: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
+/// Directories that a step has touched.
+fn directories(draft: &Draft) -> impl Iterator<Item = &ImagePath> {
+    let is_directory = |change: &Change| change.node().is_some_and(Node::is_directory);
+    let touched = draft
+        .iter()
+        .filter(move |(path, change)| !path.is_root() && is_directory(change));
+    touched.map(|(path, _)| path)
+}
+
+/// Directories in which something came and went again, which no layer has for that, as they were: the next step finds them with their times.
+fn unchanged(touched: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Changeset {
+    let unchanged = touched.into_iter().filter_map(|path| {
+        let node = before.lookup(&path)?.node();
+        let is_as_it_was = node.is_directory() && changeset.get(&path).is_none();
+        is_as_it_was.then_some((path, Change::Put(node)))
+    });
+    unchanged.collect()
+}
+
+/// Puts objects into a copy. Those that a step gave several names to become objects of their own: links do not span layers, and in a later step a
+/// change by one name is no change of the others (R-LAY-10).
+fn put(objects: &Changeset, directory: &Path, footing: &Footing) -> Result<(), Cause> {
+    if objects.is_empty() {
+        return Ok(());
+    }
     let contents = DirContents::open(directory).map_err(Cause::file("open", directory))?;
     let options = footing.unpack_options(Removals::Ignore);
-    apply_changeset(apart, &contents, directory, &options)
+    apply_changeset(objects, &contents, directory, &options)
         .map_err(Cause::layer("copy", "of the step before"))
 }
 

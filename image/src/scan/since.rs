@@ -6,6 +6,8 @@
 //! are not left out, and [`Draft::normalise`] compares what they contain.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,15 +44,27 @@ impl Stamps {
     /// What a scan has seen below a directory of which nothing has changed since but its own owner and mode. Whatever changes after this has
     /// returned is noticed.
     pub fn again(mut self, directory: &Path) -> Result<Self, ScanError> {
-        let root = ImagePath::root();
-        let stat = rustix::fs::lstat(directory).map_err(|errno| ScanError {
-            act: "stat",
-            path: root.clone(),
-            source: errno.into(),
-        })?;
-        self.objects.insert(root, Stamp::of(&stat));
+        self.renew(directory, [&ImagePath::root()])?;
         self.outlive_the_clock_tick(directory);
         Ok(self)
+    }
+
+    /// The same, where whoever looks has changed these objects since.
+    pub fn renew<'p>(
+        &mut self,
+        directory: &Path,
+        paths: impl IntoIterator<Item = &'p ImagePath>,
+    ) -> Result<(), ScanError> {
+        for path in paths {
+            let found = directory.join(OsStr::from_bytes(path.as_bytes()));
+            let stat = rustix::fs::lstat(found).map_err(|errno| ScanError {
+                act: "stat",
+                path: path.clone(),
+                source: errno.into(),
+            })?;
+            self.objects.insert(path.clone(), Stamp::of(&stat));
+        }
+        Ok(())
     }
 
     /// File systems write down the time of the last tick: a change within the tick of the latest stamp would not show, nor would an object that

@@ -26,11 +26,13 @@ impl Guise {
         self.worn.clone()
     }
 
-    /// Takes away from this process what its step hasn't got either.
+    /// Takes away from this process what its step hasn't got either, but for what it takes to become the step's user. Nothing is looked up
+    /// with that.
     pub(super) fn limit(capabilities: CapabilitySet) -> rustix::io::Result<()> {
         let held = rustix::thread::capabilities(None)?;
-        let kept = held.permitted & KernelSet::from_bits_retain(capabilities.mask());
-        set(kept, kept)
+        let has = KernelSet::from_bits_retain(capabilities.mask());
+        let changes_user = KernelSet::SETUID | KernelSet::SETGID;
+        set(held.permitted & has, held.permitted & (has | changes_user))
     }
 
     /// Becomes somebody, with the capabilities that they have of those that this process was left.

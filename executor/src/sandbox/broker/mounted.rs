@@ -150,6 +150,11 @@ impl Mounts {
         text
     }
 
+    /// Whether nothing can be made at a path without links.
+    pub(in crate::sandbox) fn keep_as_is(&self, path: &str) -> bool {
+        self.0[self.around(path.as_bytes())].read_only
+    }
+
     /// The one that a path is in, by its number.
     fn around(&self, path: &[u8]) -> usize {
         let is_in = |mount: &Mount| {
@@ -435,6 +440,14 @@ mod tests {
         assert_eq!(refusal(How::Remove, "/src/f", file), read_only);
         assert_eq!(refusal(How::Remove, "/src/a cache", directory), read_only);
         assert_eq!(refusal(How::Remove, "/proc", directory), busy);
+        for (path, kept) in [
+            ("/src/x/y", true),
+            ("/sys/x", true),
+            ("/src/a cache/x", false),
+            ("/srcs", false),
+        ] {
+            assert_eq!(mounts().keep_as_is(path), kept, "{path}");
+        }
     }
 
     #[test]

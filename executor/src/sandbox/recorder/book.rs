@@ -152,7 +152,7 @@ fn write(object: &OwnedFd, record: Record) -> rustix::io::Result<()> {
     }
 }
 
-fn can_have_no_attribute(object: &OwnedFd) -> bool {
+pub(super) fn can_have_no_attribute(object: &OwnedFd) -> bool {
     rustix::fs::fstat(object).is_ok_and(|stat| {
         let kind = FileType::from_raw_mode(stat.st_mode);
         matches!(kind, FileType::Symlink | FileType::Fifo)

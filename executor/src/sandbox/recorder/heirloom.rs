@@ -4,9 +4,12 @@
 //! path of the image tells of. So before the kernel does that, the copy is made here, and listed with its owner.
 
 use super::Server;
+use super::book::{can_have_no_attribute, name};
 use super::call::At;
-use super::caller::{Caller, Place};
-use rustix::fs::{AtFlags, Gid, Uid};
+use super::caller::{Answered, Caller, Place};
+use crate::sys::Reply;
+use rustix::fs::{AtFlags, CWD, Gid, Uid};
+use rustix::io::Errno;
 
 impl Server {
     /// Before something is changed or renamed. What is wrong with the call is the kernel's to tell.
@@ -22,6 +25,31 @@ impl Server {
         if rustix::fs::chownat(&object, "", user, group, AtFlags::EMPTY_PATH).is_ok() {
             let _ = self.book.note(&object, record); // in a list, which takes all
         }
+    }
+
+    /// link(2) of something that can have no attribute: in an overlay the new name has another number, so who owns it is noted again. `None` where
+    /// there is nothing to note.
+    pub(super) fn link_recorded(
+        &mut self,
+        caller: &Caller<'_>,
+        from: &At,
+        to: &At,
+    ) -> Answered<Option<Reply>> {
+        let Ok(object) = caller.place(from).and_then(Place::open) else {
+            return Ok(None);
+        };
+        let record = self.book.look_up(&object);
+        if record.is_plain() || !can_have_no_attribute(&object) {
+            return Ok(None);
+        }
+        let spot = caller.place(to)?.spot()?;
+        // By its name in `/proc`, as that of what is open.
+        let how = AtFlags::SYMLINK_FOLLOW;
+        let named = name(&object);
+        rustix::fs::linkat(CWD, named, &spot.directory, &spot.name, how)
+            .map_err(Errno::raw_os_error)?;
+        self.book.note(&spot.open()?, record)?;
+        Ok(Some(Reply::Value(0)))
     }
 
     /// Before something is removed: what is made in its place is somebody else's.

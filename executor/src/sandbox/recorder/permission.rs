@@ -48,7 +48,8 @@ impl Server {
             self.check_link(&who, caller, from, to)?;
         }
         self.keep_record(caller, from);
-        Ok(Reply::Continue)
+        let linked = self.link_recorded(caller, from, to)?;
+        Ok(linked.unwrap_or(Reply::Continue))
     }
 
     fn check_link(&self, who: &Identity, caller: &Caller<'_>, from: &At, to: &At) -> Answered<()> {
