@@ -475,12 +475,13 @@ impl<'a> Layers<'a> {
                 tar::unpack(reader, &directory, &options).map_err(Cause::layer("unpack", layer))?;
             Ok(((staging, changeset, summary.size), summary.diff_id))
         })?;
-        // What was copied here may have attributes that its tar has not.
+        // What was copied here may have attributes that its tar has not. For all else the tar counts: what is known may be of an older form.
         let changeset = match known {
             Some(known) if known != found => {
-                add_attributes(&known, &staging.path().join("fs"), &options)
+                let found = found.with_attributes_of(&known);
+                add_attributes(&found, &staging.path().join("fs"), &options)
                     .map_err(Cause::layer("unpack", layer))?;
-                known
+                found
             }
             _ => found,
         };

@@ -176,6 +176,23 @@ impl Changeset {
         Self::from_sorted(self.changes.iter().map(clamped).collect())
     }
 
+    /// The same with the extended attributes that `other` has of the same objects, and this has not.
+    pub fn with_attributes_of(mut self, other: &Self) -> Self {
+        for (path, change) in &mut self.changes {
+            let (Change::Put(node) | Change::Opaque(node)) = change else {
+                continue;
+            };
+            let other = other.get(path).and_then(Change::node);
+            if let Some(other) = other.filter(|other| other.kind == node.kind) {
+                for (name, value) in &other.metadata.xattrs {
+                    let known = node.metadata.xattrs.entry(name.clone());
+                    known.or_insert_with(|| value.clone());
+                }
+            }
+        }
+        self
+    }
+
     /// Whether both say the same, times compared by whole seconds, as they are in tars.
     pub fn is_same_but_fractions(&self, other: &Self) -> bool {
         let is_same = |one: &Node, other: &Node| {
@@ -319,6 +336,38 @@ mod tests {
         last.make_opaque(path("d"));
         assert_eq!(first, last);
         assert_eq!(first.get(&path("d")), Some(&Change::Opaque(described)));
+    }
+
+    #[test]
+    fn attributes_are_taken_over_and_nothing_else() {
+        let attributed = |mut node: Node, value: &[u8]| {
+            let xattrs = &mut node.metadata.xattrs;
+            xattrs.insert(b"user.a".to_vec(), value.to_vec());
+            node
+        };
+        let changes = |files: [(&str, Node); 3]| -> Changeset {
+            let put = |(name, node): (&str, Node)| (path(name), Change::Put(node));
+            files.into_iter().map(put).collect()
+        };
+        let mut linked = Node::file(b"x");
+        linked.link = Some(0);
+        let own = attributed(Node::file(b"y"), b"own");
+        let found = changes([
+            ("a", linked.clone()),
+            ("b", own.clone()),
+            ("c", Node::file(b"z")),
+        ]);
+        let known = changes([
+            ("a", attributed(Node::file(b"x"), b"1")),
+            ("b", attributed(Node::file(b"y"), b"2")),
+            ("c", attributed(Node::symlink("z"), b"3")),
+        ]);
+        let expected = changes([
+            ("a", attributed(linked, b"1")),
+            ("b", own),
+            ("c", Node::file(b"z")),
+        ]);
+        assert_eq!(found.with_attributes_of(&known), expected);
     }
 
     #[test]
