@@ -7,6 +7,8 @@ mod go;
 mod npm;
 mod python;
 
+use std::collections::HashSet;
+
 use kiln_image::{ImagePath, NodeRef};
 
 use super::files::Files;
@@ -47,13 +49,13 @@ pub(super) fn find(files: &Files<'_>, release: &Release) -> Result<Found, Cause>
         let missed = "the packages of the RPM database are not in the SBOM";
         found.missed.push(missed);
     }
+    let mut programs = Programs::default();
     for (path, node) in files.tree.walk(&ImagePath::root()) {
         let place = format!("/{path}");
         let Some(kind) = kind(&place) else {
-            if node.metadata.mode & EXECUTABLE != 0 {
-                found
-                    .packages
-                    .extend(of_program(files, &path, node, &place)?);
+            if node.metadata.mode & EXECUTABLE != 0 && programs.is_asked(node.layer, node.link) {
+                let packages = of_program(files, &path, node, &place)?;
+                found.packages.extend(programs.told(packages));
             }
             continue;
         };
@@ -67,9 +69,38 @@ pub(super) fn find(files: &Files<'_>, release: &Release) -> Result<Found, Cause>
             Kind::Npm => found.packages.extend(npm::parse(&text, &place)),
         }
     }
+    if programs.packages >= MOST {
+        let missed = "programs name more packages than the SBOM tells of";
+        found.missed.push(missed);
+    }
     found.packages.sort();
     found.packages.dedup();
     Ok(found)
+}
+
+/// So many packages of programs are told of at most: a program of a few thousand bytes can name a million.
+const MOST: usize = 200_000;
+
+/// What is known of the programs so far.
+#[derive(Default)]
+struct Programs {
+    /// Those with several names, by layer and number there.
+    linked: HashSet<(u32, u64)>,
+    packages: usize,
+}
+
+impl Programs {
+    /// Whether a program is one more, and not another name of one. If enough was told, none is.
+    fn is_asked(&mut self, layer: u32, link: Option<u64>) -> bool {
+        let is_new = link.is_none_or(|link| self.linked.insert((layer, link)));
+        is_new && self.packages < MOST
+    }
+
+    /// As many of these packages as may be told of.
+    fn told(&mut self, packages: impl Iterator<Item = Package>) -> impl Iterator<Item = Package> {
+        let left = MOST.saturating_sub(self.packages);
+        packages.take(left).inspect(|_| self.packages += 1)
+    }
 }
 
 /// Permission bits of whoever may execute a file.
@@ -150,6 +181,29 @@ fn told(text: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_asked_once_and_not_for_ever() {
+        let mut programs = Programs::default();
+        assert!(programs.is_asked(0, Some(1)));
+        assert!(!programs.is_asked(0, Some(1)));
+        for (layer, link) in [(1, Some(1)), (0, Some(2)), (0, None), (0, None)] {
+            assert!(programs.is_asked(layer, link));
+        }
+        let one = Package {
+            purl: String::new(),
+            name: String::new(),
+            version: String::new(),
+            found_in: String::new(),
+            license: None,
+            homepage: None,
+        };
+        let many = |count| std::iter::repeat_n(one.clone(), count);
+        assert_eq!(programs.told(many(MOST - 1)).count(), MOST - 1);
+        assert!(programs.is_asked(0, None));
+        assert_eq!(programs.told(many(5)).count(), 1);
+        assert!(!programs.is_asked(0, None));
+    }
 
     #[test]
     fn names_tell_what_a_file_is() {
