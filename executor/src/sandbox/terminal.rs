@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn bytes_go_both_ways_until_the_step_closes() {
-        let (stdio, master) = Pty::with_size(DEFAULT_SIZE).unwrap().split().unwrap();
+        let (mut stdio, master) = Pty::with_size(DEFAULT_SIZE).unwrap().split().unwrap();
+        stdio.terminal = None; // as if it ran, with no other
         let (input, mut keys) = io::pipe().unwrap();
         let (mut screen, output) = io::pipe().unwrap();
         let (resized, _signal) = io::pipe().unwrap();
