@@ -118,6 +118,26 @@ fn sandbox_a_step_after_one_that_changed_nothing_finds_nothing_of_it() {
     build(&env, "--no-cache --allow security.insecure").succeeds();
 }
 
+#[test]
+fn sandbox_what_a_step_touches_without_a_change_is_in_no_other_image() {
+    // R-LAY-7: the second steps have the same layer, which says nothing of `/a` and `/b`.
+    let touch = "touch -d '2001-01-01 00:00' /foo";
+    let one = format!(
+        "FROM busybox\nRUN mkdir -m 700 /a && echo > /b\n\
+         RUN touch /a/x && rm /a/x && cp -p /b /a/b && mv /a/b /b && {touch}\n\
+         RUN test -d /a && test -f /b\n"
+    );
+    let other = format!(
+        "FROM busybox\nRUN echo > /c\nRUN {touch}\nRUN test -e /foo && test ! -e /a && test ! -e /b\n"
+    );
+    let Some(env) = with_dockerfile(&one) else {
+        return;
+    };
+    build(&env, "").succeeds();
+    env.write("Dockerfile", &other);
+    build(&env, "").succeeds();
+}
+
 /// An agent that lists no keys, once for each connection.
 fn serve_agent(listener: UnixListener) {
     std::thread::spawn(move || {

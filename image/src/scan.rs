@@ -36,6 +36,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Draft {
     changes: BTreeMap<ImagePath, Change>,
+    dropped: Vec<ImagePath>,
 }
 
 /// Why a directory could not be read.
@@ -138,10 +139,15 @@ impl Draft {
                 changeset.insert(path, Change::Put(node));
             }
         }
-        changeset.normalise(lower);
+        let dropped = changeset.normalise(lower);
         let mut changes: BTreeMap<ImagePath, Change> = changeset.into_iter().collect();
         number_links(changes.values_mut());
-        Ok(Self { changes })
+        Ok(Self { changes, dropped })
+    }
+
+    /// What [`Draft::normalise`] has left out, as it changes nothing: what is in a directory before it.
+    pub fn dropped(&self) -> &[ImagePath] {
+        &self.dropped
     }
 
     /// Reads the files from `contents`, several at a time, and fills their digests in.
@@ -170,6 +176,7 @@ impl From<Changeset> for Draft {
     fn from(changeset: Changeset) -> Self {
         Self {
             changes: changeset.into_sorted(),
+            dropped: Vec::new(),
         }
     }
 }
@@ -178,6 +185,7 @@ impl FromIterator<(ImagePath, Change)> for Draft {
     fn from_iter<I: IntoIterator<Item = (ImagePath, Change)>>(changes: I) -> Self {
         Self {
             changes: changes.into_iter().collect(),
+            dropped: Vec::new(),
         }
     }
 }
@@ -300,9 +308,7 @@ impl<'a> Scan<'a> {
         let mut scan = Self::new(directory, marks, owners)?;
         scan.read()?;
         number_links(scan.changes.values_mut());
-        Ok(Draft {
-            changes: scan.changes,
-        })
+        Ok(Draft::from_iter(scan.changes))
     }
 
     fn new(directory: &Path, marks: Marks, owners: &'a Owners) -> Result<Self, ScanError> {

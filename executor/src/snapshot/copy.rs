@@ -119,10 +119,10 @@ impl<'s> Copy<'s> {
             scan_since(&directory, &self.before, owners).map_err(Cause::layer("read", step))?;
         draft.retain(|path, _| !is_kernels(path));
         let linked = linked(&draft, &directory)?;
-        let touched: Vec<ImagePath> = directories(&draft).cloned().collect();
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
+        let dropped = draft.dropped().to_vec();
         let out = BufWriter::new(self.staging.create_tar()?);
         let (changeset, summary) = write_until(halt, draft, &contents, out, step)?;
         self.staging
@@ -136,7 +136,7 @@ impl<'s> Copy<'s> {
             let apart = apart(strangers, &changeset, tree);
             put(&apart, &directory, services.footing)?;
         }
-        let unchanged = unchanged(touched, &changeset, tree);
+        let unchanged = unchanged(dropped, tree);
         put(&unchanged, &directory, services.footing)?;
         let paths = unchanged.iter().map(|(path, _)| path);
         seen.renew(&directory, paths)
@@ -330,21 +330,12 @@ fn apart(linked: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Change
         .collect()
 }
 
-/// Directories that a step has touched.
-fn directories(draft: &Draft) -> impl Iterator<Item = &ImagePath> {
-    let is_directory = |change: &Change| change.node().is_some_and(Node::is_directory);
-    let touched = draft
-        .iter()
-        .filter(move |(path, change)| !path.is_root() && is_directory(change));
-    touched.map(|(path, _)| path)
-}
-
 /// Directories in which something came and went again, which no layer has for that, as they were: the next step finds them with their times.
-fn unchanged(touched: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Changeset {
-    let unchanged = touched.into_iter().filter_map(|path| {
+fn unchanged(dropped: Vec<ImagePath>, before: &Tree) -> Changeset {
+    let unchanged = dropped.into_iter().filter_map(|path| {
         let node = before.lookup(&path)?.node();
-        let is_as_it_was = node.is_directory() && changeset.get(&path).is_none();
-        is_as_it_was.then_some((path, Change::Put(node)))
+        let is_below_root = node.is_directory() && !path.is_root();
+        is_below_root.then_some((path, Change::Put(node)))
     });
     unchanged.collect()
 }

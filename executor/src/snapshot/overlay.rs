@@ -1,13 +1,16 @@
 //! The usual root filesystem: layers below, and an upper directory that becomes the next layer's.
 
+use std::ffi::OsStr;
+use std::fs::{self, File, FileTimes};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_cache::{LayerPlace, Store, StoreError};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
-use kiln_image::{Changeset, DiffId, Tree};
+use kiln_image::{Changeset, DiffId, ImagePath, Tree};
 
 use super::{dress, dressings, write_until};
 use crate::Services;
@@ -45,6 +48,31 @@ struct Untouched {
     mounted: MountedRoot,
     lowers: Vec<PathBuf>,
     place: Place,
+}
+
+/// Removes what a step has touched without a change, such as a directory in which something came and went. The layer serves every image that has
+/// it, and they need not have these paths.
+fn leave_out(dropped: &[ImagePath], upper: &Path) -> Result<(), Cause> {
+    for path in dropped.iter().filter(|path| !path.is_root()) {
+        let found = upper.join(OsStr::from_bytes(path.as_bytes()));
+        remove(&found).map_err(Cause::file("remove", &found))?;
+    }
+    Ok(())
+}
+
+/// Removes an object, and leaves its parent as old as it was.
+fn remove(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    let times = FileTimes::new().set_modified(fs::metadata(parent)?.modified()?);
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| File::open(parent)?.set_times(times)),
+    }
 }
 
 impl Places {
@@ -174,6 +202,7 @@ impl Overlay {
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
+        leave_out(draft.dropped(), upper)?;
         let (changeset, summary) = write_until(halt, draft, &contents, io::sink(), step)?;
         let staging = services.store.layers().stage_at(self.place.place);
         let stays = staging.commit(&summary.diff_id, &changeset, summary.size)?;

@@ -7,11 +7,13 @@ use super::{Change, Changeset};
 use crate::{Directory, ImagePath, Metadata, Node, Tree};
 
 impl Changeset {
-    /// All three steps, in order. `lower` is the tree without this changeset.
-    pub fn normalise(&mut self, lower: &Tree) {
+    /// All three steps, in order. `lower` is the tree without this changeset. Returns what was dropped, as
+    /// [`Changeset::drop_unchanged`] does.
+    pub fn normalise(&mut self, lower: &Tree) -> Vec<ImagePath> {
         self.lower_opaque(lower);
-        self.drop_unchanged(lower);
+        let dropped = self.drop_unchanged(lower);
         self.add_parents(lower);
+        dropped
     }
 
     /// Turns each opaque directory into a plain one plus a removal for every entry that `lower` has in it and
@@ -109,8 +111,9 @@ impl Changeset {
     /// Drops what changes nothing: removals of what isn't there, objects equal to what is there, directories
     /// of which only the time changed and that nothing else happens in (R-LAY-7, R-COPY-21). The root's own
     /// entry goes as well (R-LAY-1). Opaque directories stay: see [`Changeset::lower_opaque`]. A new name of a
-    /// file of a lower layer is a file of its own, as links do not span layers (R-LAY-10).
-    pub fn drop_unchanged(&mut self, lower: &Tree) {
+    /// file of a lower layer is a file of its own, as links do not span layers (R-LAY-10). Returns what was
+    /// dropped, what is in a directory before it.
+    pub fn drop_unchanged(&mut self, lower: &Tree) -> Vec<ImagePath> {
         let mut unchanged: Vec<ImagePath> = Vec::new();
         let mut last_kept: Option<&ImagePath> = None;
         for (path, change) in self.changes.iter().rev() {
@@ -122,9 +125,10 @@ impl Changeset {
                 unchanged.push(path.clone());
             }
         }
-        for path in unchanged {
-            self.changes.remove(&path);
+        for path in &unchanged {
+            self.changes.remove(path);
         }
+        unchanged
     }
 
     /// Adds the entry of every parent directory that is missing, as it is in `lower`; 0755 and owned by root

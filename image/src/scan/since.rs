@@ -100,7 +100,7 @@ fn scan_where(
     let mut changes = scan.changes;
     changes.extend(removed.into_iter().map(|path| (path, Change::Remove)));
     number_links(changes.values_mut());
-    Ok((Draft { changes }, scan.seen))
+    Ok((Draft::from_iter(changes), scan.seen))
 }
 
 impl Scan<'_> {
