@@ -270,7 +270,8 @@ fn stand_on(rung: Rung, place: &std::path::Path) -> Result<(), String> {
             yard::BUSYBOX
         ));
     }
-    if rung == Rung::Chroot {
+    // Others than root have none to give away, and it is told below that they can't have this sandbox.
+    if rung == Rung::Chroot && rustix::process::geteuid().is_root() {
         have_a_containers_rights();
     }
     let settled = match rung {
