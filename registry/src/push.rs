@@ -15,10 +15,10 @@ use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
 use crate::pull::{self, blob_digest};
 use crate::referrers;
-use crate::retry::Setback;
+use crate::retry::{self, Setback};
 use crate::session::{Question, Session};
 use crate::transport::Payload;
-use crate::trouble::protocol;
+use crate::trouble::{protocol, refused};
 use crate::upload::{self, Begun};
 
 /// Opens a blob for reading from its start.
@@ -202,8 +202,12 @@ fn confirm(
             .header("accept", pull::ACCEPTED.join(", "));
         let answer = session.ask(at, &question, session.options.retries);
         let answer = answer.map_err(Setback::last)?;
+        // Who must not look, or asks in a way that isn't known there, learns nothing by it; who was never answered doesn't either.
         if answer.status != 404 {
-            return Ok(());
+            return match retry::passing_status(answer.status) {
+                true => Err(Setback::last(refused(at, answer))),
+                false => Ok(()),
+            };
         }
         let host = answer.url.authority().to_owned();
         let problem = format!("it answered {said} and doesn't have {digest}");

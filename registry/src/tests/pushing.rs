@@ -152,6 +152,27 @@ fn a_manifest_is_looked_for_where_nobody_says_that_it_was_made() {
     }
 }
 
+#[test]
+fn a_registry_that_cannot_say_whether_it_has_a_manifest_is_asked_again() {
+    let manifest = br#"{"schemaVersion":2}"#;
+    for (failures, is_there) in [(2, true), (99, false)] {
+        let looks = AtomicU64::new(0);
+        let server = TestServer::start(move |asked| match asked.method() {
+            "PUT" => Reply::status(202),
+            _ if looks.fetch_add(1, Ordering::SeqCst) < failures => Reply::status(503),
+            _ => Reply::status(200),
+        });
+        let pushed = client().push_manifest(&named(&server), OCI_MANIFEST, manifest);
+        match is_there {
+            true => assert_eq!(pushed.unwrap(), Digest::of(manifest)),
+            false => assert!(matches!(
+                pushed.unwrap_err(),
+                RegistryError::Status { status: 503, .. }
+            )),
+        }
+    }
+}
+
 /// A name in a registry.
 fn named(server: &TestServer) -> Reference {
     let name = server.origin().replace("http://", "") + "/app:1";
