@@ -377,6 +377,14 @@ fn sandbox_a_container_is_the_first_to_go_when_memory_is_short() {
     };
     assert_eq!(run("789").succeeds().stdout, "789\n");
     run("1001").fails(125);
+    // Root of the machine may have anything.
+    let least = run("-1000");
+    if least.code != 0 {
+        let told = "could not set the score for lack of memory to -1000: less than kiln's own";
+        assert!(least.stderr.contains(told), "{}", least.stderr);
+        let help = "help: `--oom-score-adj ";
+        assert!(least.stderr.contains(help), "{}", least.stderr);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use kiln_cache::StoreError;
 use kiln_image::tar::ReadError;
 use kiln_image::{DiffId, Digest, ImagePath, Platform};
 use kiln_parser::{Code, Diagnostic, Span};
-use kiln_registry::{BucketError, FetchError, RegistryError, TransportError};
+use kiln_registry::{Act, BucketError, FetchError, RegistryError, TransportError};
 use thiserror::Error;
 
 use crate::cgroup::CgroupError;
@@ -496,6 +496,9 @@ impl BuildError {
                 "put the name of the context into a FROM: a stage that it takes the place of has its files and nothing else"
                     .to_owned(),
             ),
+            Cause::Sandbox(SandboxError::OomScore { own, .. }) => Some(format!(
+                "`--oom-score-adj {own}` and more can be had, or run kiln as root"
+            )),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
             Cause::NoEmulator { platform, .. } => Some(format!(
                 "`apt-get install qemu-user-static` registers emulators, as does `docker run --privileged --rm tonistiigi/binfmt --install {}`",
@@ -581,18 +584,26 @@ fn registry_help(error: &RegistryError) -> Option<&'static str> {
             source: TransportError::Proxy(_),
             ..
         } => Some(PROXY_HELP),
-        RegistryError::Unreachable { .. } => {
-            Some("check the name and the network; an image that is in the store is not asked for")
-        }
-        RegistryError::NotFound { .. } => {
-            Some("check name and tag; `kiln images` lists what is in the store")
-        }
+        RegistryError::Unreachable { at, .. } => Some(match at.act.reads() {
+            true => {
+                "check the name and the network; an image that is in the store is not asked for"
+            }
+            false => "check the name and the network",
+        }),
+        RegistryError::NotFound { at, .. } => Some(match at.act.reads() {
+            true => "check name and tag; `kiln images` lists what is in the store",
+            false => {
+                "check the name; some registries want a repository made before anything is pushed to it"
+            }
+        }),
         RegistryError::Credentials { .. } => Some(
             "`kiln login` keeps credentials anew; `--authfile FILE` names another file with some",
         ),
-        RegistryError::Unauthorized { .. } => {
-            Some("the image may not exist, or `kiln login` may be needed")
-        }
+        RegistryError::Unauthorized { at, .. } if at.act == Act::LogIn => None,
+        RegistryError::Unauthorized { at, .. } => Some(match at.act.reads() {
+            true => "the image may not exist, or `kiln login` may be needed",
+            false => "`kiln login` may be needed, as somebody who may push there",
+        }),
         _ => None,
     }
 }

@@ -41,6 +41,16 @@ pub enum Subject {
     Registry(String),
 }
 
+impl Act {
+    /// Whether it is about something that the registry is to have.
+    pub fn reads(self) -> bool {
+        match self {
+            Act::Resolve | Act::PullManifest(_) | Act::PullBlob(_) => true,
+            Act::LogIn | Act::CheckBlob(_) | Act::PushBlob(_) | Act::PushManifest => false,
+        }
+    }
+}
+
 impl Attempt {
     pub(crate) fn new(act: Act, reference: &Reference) -> Self {
         Attempt {

@@ -43,6 +43,16 @@ pub enum SandboxError {
         /// Why not.
         reason: String,
     },
+    /// A score for lack of memory that only the machine's root may give a process.
+    #[error(
+        "could not set the score for lack of memory to {score}: less than kiln's own, which is {own}, takes the rights of the machine's root"
+    )]
+    OomScore {
+        /// As asked for.
+        score: i16,
+        /// What kiln has.
+        own: i16,
+    },
     /// The program is not in the root (R-RT-15).
     #[error("exec: \"{program}\": {}", if program.contains('/') { "no such file or directory" } else { "executable file not found in $PATH" })]
     ProgramNotFound {
@@ -68,6 +78,8 @@ pub(crate) enum Failure {
     WorkingDirectory { cwd: String, reason: String },
     /// See [`SandboxError::MountPoint`].
     MountPoint { target: String, reason: String },
+    /// See [`SandboxError::OomScore`].
+    OomScore { score: i16, own: i16 },
     /// See [`SandboxError::ProgramNotFound`].
     ProgramNotFound { program: String },
     /// See [`SandboxError::ProgramNotExecutable`].
@@ -90,6 +102,7 @@ impl From<Failure> for SandboxError {
             Failure::Setup { stage, cause } => Self::Setup { stage, cause },
             Failure::WorkingDirectory { cwd, reason } => Self::WorkingDirectory { cwd, reason },
             Failure::MountPoint { target, reason } => Self::MountPoint { target, reason },
+            Failure::OomScore { score, own } => Self::OomScore { score, own },
             Failure::ProgramNotFound { program } => Self::ProgramNotFound { program },
             Failure::ProgramNotExecutable { program, reason } => {
                 Self::ProgramNotExecutable { program, reason }

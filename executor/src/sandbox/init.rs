@@ -258,7 +258,7 @@ fn prepare(
 ) -> Result<Prepared, Failure> {
     let mut prepared = Prepared::default();
     if let Some(score) = spec.oom_score_adj {
-        stage("set the score for lack of memory", set_oom_score(score))?;
+        set_oom_score(score)?;
     }
     // Its own streams and, if asked for, terminal.
     stage("set up the standard streams", set_streams(given.streams))?;
@@ -488,9 +488,18 @@ fn take_terminal(user: &User) -> sys::Result<()> {
 }
 
 /// Below what it is now only with a right that nobody has outside of the first user namespace.
-fn set_oom_score(score: i16) -> sys::Result<()> {
+fn set_oom_score(score: i16) -> Result<(), Failure> {
     const SCORE: &str = "/proc/self/oom_score_adj";
-    std::fs::write(SCORE, score.to_string()).call("write", || format!("{score}, {SCORE}"))
+    let written = std::fs::write(SCORE, score.to_string());
+    if let Err(error) = &written
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+        && let Ok(own) = std::fs::read_to_string(SCORE)
+        && let Ok(own) = own.trim().parse()
+    {
+        return Err(Failure::OomScore { score, own });
+    }
+    let written = written.call("write", || format!("{score}, {SCORE}"));
+    stage("set the score for lack of memory", written)
 }
 
 /// A kernel without keyrings, or a filter around kiln that refuses them, has nothing to leave.
