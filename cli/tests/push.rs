@@ -207,6 +207,23 @@ fn an_interrupt_ends_the_wait_for_a_registry_that_says_nothing() {
 }
 
 #[test]
+fn what_helps_a_push_is_not_what_helps_a_pull() {
+    let env = TestEnv::with_files(&FILES);
+    let name = format!("{}/app:1", test_env::nobody());
+    env.kiln(&["build", "-t", &name, "."]).succeeds();
+    let told = |command: &str| {
+        let outcome = env.kiln(&[command, &name]);
+        assert_eq!(outcome.code, 4);
+        assert!(outcome.stderr.contains("can't be reached"));
+        outcome.stderr
+    };
+    let help = "check the name and the network";
+    let pulled = format!("{help}; an image that is in the store is not asked for\n");
+    assert!(told("pull").ends_with(&pulled));
+    assert!(told("push").ends_with(&format!("{help}\n")));
+}
+
+#[test]
 fn one_platform_of_several_is_pushed_alone() {
     let (env, registry) = (TestEnv::with_files(&FILES), TestRegistry::start());
     let name = format!("{}/team/app:1", registry.host());
@@ -297,4 +314,118 @@ fn an_image_of_a_layout_is_pushed_with_its_own_manifest() {
         // A layer that nobody has compressed yet is compressed for a registry.
         assert_eq!(same, is_kept, "{compression}: {pushed} {digest}");
     }
+}
+
+/// The blobs of a manifest's layers.
+fn layer_digests(registry: &TestRegistry, repository: &str, tag: &str) -> Vec<String> {
+    let (_, manifest) = registry.manifest(repository, tag).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let digest = |layer: &serde_json::Value| layer["digest"].as_str().unwrap().to_owned();
+    layers.iter().map(digest).collect()
+}
+
+/// Pushes an image as `app:gzip` and `app:zstd`: the same layers, compressed in two ways.
+fn push_in_two_ways(registry: &TestRegistry) -> [String; 2] {
+    let maker = TestEnv::with_files(&FILES);
+    ["gzip", "zstd"].map(|compression| {
+        let name = format!("{}/app:{compression}", registry.host());
+        let output = format!(
+            "--output=type=registry,name={name},compression={compression},force-compression=true"
+        );
+        maker.kiln(&["build", &output, "."]).succeeds();
+        name
+    })
+}
+
+#[test]
+fn images_with_the_same_layers_compressed_in_two_ways_are_pushed_and_saved_as_they_came() {
+    let registry = TestRegistry::start();
+    let names = push_in_two_ways(&registry);
+    let manifest = |repository: &str, tag: &str| registry.manifest(repository, tag).unwrap();
+    assert_ne!(manifest("app", "gzip"), manifest("app", "zstd"));
+    for order in [[0, 1], [1, 0]] {
+        let env = TestEnv::new();
+        for at in order {
+            env.kiln(&["pull", &names[at]]).succeeds();
+        }
+        // Nothing of it is to be had again, nor under these names.
+        let other = TestRegistry::start();
+        for tag in ["gzip", "zstd"] {
+            let here = format!("{}/app:{tag}", registry.host());
+            let there = format!("{}/copy:{tag}", other.host());
+            env.kiln(&["tag", &here, &there]).succeeds();
+            env.kiln(&["push", &there]).succeeds();
+            assert_eq!(
+                other.manifest("copy", tag).unwrap(),
+                manifest("app", tag),
+                "{tag}, {order:?}"
+            );
+        }
+        // In one archive, and from there into another store.
+        let save = ["save", "-o", "both.tar", &names[0], &names[1]];
+        env.kiln(&save).succeeds();
+        let loaded = TestEnv::new();
+        let archive = env.work().join("both.tar");
+        loaded
+            .kiln(&["load", "-i", archive.to_str().unwrap()])
+            .succeeds();
+        let last = TestRegistry::start();
+        for (name, tag) in names.iter().zip(["gzip", "zstd"]) {
+            let there = format!("{}/copy:{tag}", last.host());
+            loaded.kiln(&["tag", name, &there]).succeeds();
+            loaded.kiln(&["push", &there]).succeeds();
+            assert_eq!(last.manifest("copy", tag).unwrap(), manifest("app", tag));
+        }
+    }
+}
+
+#[test]
+fn what_is_built_on_an_image_has_its_layers_as_they_are_there() {
+    let registry = TestRegistry::start();
+    let names = push_in_two_ways(&registry);
+    for (first, base, tag) in [
+        (&names[0], &names[1], "zstd"),
+        (&names[1], &names[0], "gzip"),
+    ] {
+        let env = TestEnv::with_files(&[("more", "more")]);
+        env.kiln(&["pull", first]).succeeds();
+        env.write("Dockerfile", &format!("FROM {base}\nCOPY more /\n"));
+        let built = format!("{}/built:{tag}", registry.host());
+        env.kiln(&["build", "--push", "-t", &built, "."]).succeeds();
+        let layers = layer_digests(&registry, "built", tag);
+        assert_eq!(layers[..1], layer_digests(&registry, "app", tag)[..]);
+    }
+}
+
+#[test]
+fn an_image_that_is_only_partly_here_is_pushed_from_where_it_came() {
+    let registry = TestRegistry::start();
+    let [name, zstd] = push_in_two_ways(&registry);
+    let env = TestEnv::new();
+    env.kiln(&["pull", &zstd]).succeeds();
+    env.write("Dockerfile", &format!("FROM {name}\nLABEL a=b\n"));
+    env.kiln(&["build", "-t", "x", "."]).succeeds();
+    // Only its metadata is here, and another blob of its layer.
+    let other = TestRegistry::start();
+    let there = format!("{}/copy:1", other.host());
+    env.kiln(&["tag", &name, &there]).succeeds();
+    env.kiln(&["push", &there]).succeeds();
+    let manifest = registry.manifest("app", "gzip");
+    assert_eq!(other.manifest("copy", "1"), manifest);
+    // Where it can't be had any more, the image goes all the same, and it is told why it has another manifest.
+    let env = TestEnv::new();
+    env.kiln(&["pull", &zstd]).succeeds();
+    env.write("Dockerfile", &format!("FROM {name}\nLABEL a=b\n"));
+    env.kiln(&["build", "-t", "x", "."]).succeeds();
+    let blob = &layer_digests(&registry, "app", "gzip")[0];
+    registry.lose_blob(&blob.parse().unwrap());
+    let other = TestRegistry::start();
+    let there = format!("{}/copy:1", other.host());
+    env.kiln(&["tag", &name, &there]).succeeds();
+    let pushed = env.kiln(&["push", &there]).succeeds();
+    let told = "not with the manifest it was pulled with: could not pull";
+    assert!(pushed.stderr.contains(told), "{}", pushed.stderr);
+    assert!(other.manifest("copy", "1").is_some());
+    assert_ne!(other.manifest("copy", "1"), manifest);
 }

@@ -17,6 +17,7 @@ mod derived;
 pub(crate) use derived::{Origin, ReadyLayer};
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::io::{self, BufReader, Read, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,8 @@ use kiln_image::tar::{
 use kiln_image::{Changeset, Descriptor, DiffId, Digest, Digester, ImagePath, Node, Reference};
 use kiln_registry::Client;
 
-use crate::error::Cause;
-use crate::event::Task;
+use crate::error::{Cause, chain};
+use crate::event::{Stream, Task};
 use crate::inflight::InFlight;
 use crate::locked::locked;
 use crate::remote_cache::BucketCache;
@@ -70,6 +71,8 @@ struct Remote {
     descriptor: Descriptor,
     /// Who asks for it, if that is not the client for images.
     client: Option<Arc<Client>>,
+    /// Whether an image came from there with this blob. If not, it may but have its name, or a cache has the layer too.
+    is_source: bool,
 }
 
 /// Who has a layer.
@@ -164,9 +167,16 @@ impl<'a> Layers<'a> {
         self.store
     }
 
-    /// Says that `image` in a registry has the layer.
-    pub(crate) fn add_remote(&self, layer: DiffId, image: &Reference, descriptor: &Descriptor) {
-        self.add_holder(layer, Holder::Registry(image.clone()), descriptor);
+    /// Says that `image` in a registry has the layer, and whether it was pulled from there.
+    pub(crate) fn add_remote(
+        &self,
+        layer: DiffId,
+        image: &Reference,
+        descriptor: &Descriptor,
+        is_source: bool,
+    ) {
+        let holder = Holder::Registry(image.clone());
+        self.add_holder(layer, holder, descriptor, is_source);
     }
 
     /// Says that a layout on this machine has the layer.
@@ -176,7 +186,7 @@ impl<'a> Layers<'a> {
         layout: &Arc<Layout>,
         descriptor: &Descriptor,
     ) {
-        self.add_holder(layer, Holder::Layout(layout.clone()), descriptor);
+        self.add_holder(layer, Holder::Layout(layout.clone()), descriptor, true);
     }
 
     /// Says that a cache has the layer, and who asks for it: who is known to have it already goes before.
@@ -192,6 +202,7 @@ impl<'a> Layers<'a> {
             holder,
             descriptor: descriptor.clone(),
             client,
+            is_source: false,
         });
     }
 
@@ -234,11 +245,12 @@ impl<'a> Layers<'a> {
         !locked(&self.lost).is_disjoint(layers)
     }
 
-    fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor) {
+    fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor, is_source: bool) {
         let remote = Remote {
             holder,
             descriptor: descriptor.clone(),
             client: None,
+            is_source,
         };
         locked(&self.remote).insert(layer, remote);
     }
@@ -523,16 +535,32 @@ impl<'a> Layers<'a> {
         task: &Task<'_>,
         mut work: impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
-        let (mut pulled, mut worked) = self.read_along(layer, task, &mut work);
+        let remote = locked(&self.remote).get(&layer).cloned();
+        let made = remote
+            .ok_or(Cause::LayerLost(layer))
+            .and_then(|remote| self.pull_from(&remote, layer, task, &mut work));
+        made.inspect_err(|_| {
+            locked(&self.lost).insert(layer);
+        })
+    }
+
+    fn pull_from<T>(
+        &self,
+        remote: &Remote,
+        layer: DiffId,
+        task: &Task<'_>,
+        work: &mut impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
+    ) -> Result<T, Cause> {
+        let (mut pulled, mut worked) = self.read_along(remote, layer, task, work);
         let may_be_wrong = match &pulled {
             Ok(Pulled::Stopped) => worked.is_err(),
             Ok(Pulled::Whole(_)) => false,
             Err(cause) => is_worth_another_try(cause),
         };
         if may_be_wrong {
-            pulled = self.pull_from_others(layer, task);
+            pulled = self.pull_from_others(remote, layer, task);
             if pulled.is_ok() {
-                (pulled, worked) = self.read_along(layer, task, &mut work);
+                (pulled, worked) = self.read_along(remote, layer, task, work);
             }
         }
         let made = match (pulled, worked) {
@@ -543,22 +571,21 @@ impl<'a> Layers<'a> {
             (Ok(Pulled::Stopped), Ok(_)) => Err(Cause::LayerLost(layer)),
             (Ok(_), Err(cause)) | (Err(cause), _) => Err(cause),
         };
-        let (blob, made) = made.inspect_err(|_| {
-            locked(&self.lost).insert(layer);
-        })?;
+        let (blob, made) = made?;
         self.store.layers().add_blob(&layer, &blob)?;
         Ok(made)
     }
 
     fn read_along<T>(
         &self,
+        remote: &Remote,
         layer: DiffId,
         task: &Task<'_>,
         work: &mut impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> (Result<Pulled, Cause>, Result<(T, DiffId), Cause>) {
         let (feed, flow) = stream();
         thread::scope(|scope| {
-            let pulling = scope.spawn(|| self.pull_blob(layer, Some(feed), task));
+            let pulling = scope.spawn(|| self.pull_blob(remote, layer, Some(feed), task));
             let worked = decoded(flow, work);
             let pulled = pulling.join().unwrap_or_else(|panic| resume_unwind(panic));
             (pulled, worked)
@@ -566,9 +593,14 @@ impl<'a> Layers<'a> {
     }
 
     /// Brings the blob into the store. Mirrors that give something else are left out one after another.
-    fn pull_from_others(&self, layer: DiffId, task: &Task<'_>) -> Result<Pulled, Cause> {
+    fn pull_from_others(
+        &self,
+        remote: &Remote,
+        layer: DiffId,
+        task: &Task<'_>,
+    ) -> Result<Pulled, Cause> {
         loop {
-            match self.pull_blob(layer, None, task) {
+            match self.pull_blob(remote, layer, None, task) {
                 Err(cause) if is_worth_another_try(&cause) => {}
                 pulled => return pulled,
             }
@@ -579,24 +611,67 @@ impl<'a> Layers<'a> {
         if self.store.layers().has_content(&layer) {
             return Ok(());
         }
-        self.while_pulled(layer, task, |tar| {
-            let mut digester = Digester::new();
-            io::copy(tar, &mut digester).map_err(Cause::layer("read", layer))?;
-            Ok(((), DiffId(digester.finish())))
+        self.while_pulled(layer, task, diff_id_of(layer))
+    }
+
+    /// Makes sure that the store has these layers as the very blobs that an image in a registry names, whatever other blobs of them there
+    /// are.
+    pub(crate) fn fetch_blobs(
+        &self,
+        image: &Reference,
+        layers: &[(DiffId, &Descriptor)],
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        let is_here = |at: &usize| self.has_as(layers[*at].0, layers[*at].1);
+        let all: Vec<usize> = (0..layers.len()).collect();
+        several_at_once(&all, is_here, |at| {
+            let (layer, descriptor) = layers[at];
+            let remote = Remote {
+                holder: Holder::Registry(image.clone()),
+                descriptor: descriptor.clone(),
+                client: None,
+                is_source: true,
+            };
+            self.fetch_blob(&remote, layer, task)
         })
+    }
+
+    /// Has a layer of a base image as the blob that this names, if whoever it came from still gives it: which other images the store knows
+    /// the layer of makes no difference to what is built on it.
+    fn fetch_named_blob(&self, layer: DiffId, task: &Task<'_>) {
+        let remote = locked(&self.remote).get(&layer).cloned();
+        let Some(remote) = remote.filter(|remote| remote.is_source) else {
+            return;
+        };
+        if let Err(cause) = self.fetch_blob(&remote, layer, task) {
+            let told = format!("not as in the base image: {}\n", chain(&cause));
+            task.log(Stream::Stderr, told.as_bytes());
+        }
+    }
+
+    fn fetch_blob(&self, remote: &Remote, layer: DiffId, task: &Task<'_>) -> Result<(), Cause> {
+        self.in_flight
+            .alone(&layer, || match self.has_as(layer, &remote.descriptor) {
+                true => Ok(()),
+                false => self.pull_from(remote, layer, task, &mut diff_id_of(layer)),
+            })
+    }
+
+    /// Whether the store has the layer as this very blob.
+    pub(crate) fn has_as(&self, layer: DiffId, blob: &Descriptor) -> bool {
+        let size = digest_of(blob).map(|digest| self.store.cas().size(&digest));
+        matches!(size, Ok(Some(size)) if size == blob.size())
+            && self.store.layers().has_content(&layer)
     }
 
     /// Brings the blob that is said to be the layer into the store, and passes it on to `also` on the way.
     fn pull_blob(
         &self,
+        remote: &Remote,
         layer: DiffId,
         also: Option<Feed>,
         task: &Task<'_>,
     ) -> Result<Pulled, Cause> {
-        let remote = locked(&self.remote)
-            .get(&layer)
-            .cloned()
-            .ok_or(Cause::LayerLost(layer))?;
         let digest = digest_of(&remote.descriptor)?;
         let size = remote.descriptor.size();
         if self.store.cas().size(&digest) == Some(size) {
@@ -610,7 +685,7 @@ impl<'a> Layers<'a> {
                 also,
                 stopped: false,
             };
-            let received = self.receive(layer, &remote, &mut arriving, task);
+            let received = self.receive(layer, remote, &mut arriving, task);
             if arriving.stopped {
                 return Ok(Pulled::Stopped);
             }
@@ -668,6 +743,15 @@ impl<'a> Layers<'a> {
     }
 }
 
+/// Reads a layer's tar for nothing but the diff id that it really has.
+fn diff_id_of(layer: DiffId) -> impl FnMut(&mut dyn Read) -> Result<((), DiffId), Cause> {
+    move |tar| {
+        let mut digester = Digester::new();
+        io::copy(tar, &mut digester).map_err(Cause::layer("read", layer))?;
+        Ok(((), DiffId(digester.finish())))
+    }
+}
+
 fn is_worth_another_try(cause: &Cause) -> bool {
     matches!(cause, Cause::Registry(error) if error.is_worth_another_try())
 }
@@ -704,13 +788,13 @@ pub(crate) fn is_another_file(error: &io::Error) -> bool {
 }
 
 /// Does `work` for the layers that are not `known`, a few at a time, and starts nothing new after a failure.
-fn several_at_once(
-    layers: &[DiffId],
-    known: impl Fn(&DiffId) -> bool,
-    work: impl Fn(DiffId) -> Result<(), Cause> + Sync,
+fn several_at_once<L: Copy + Eq + Hash + Sync>(
+    layers: &[L],
+    known: impl Fn(&L) -> bool,
+    work: impl Fn(L) -> Result<(), Cause> + Sync,
 ) -> Result<(), Cause> {
     let unknown = layers.iter().copied().filter(|layer| !known(layer));
-    let unknown: HashSet<DiffId> = unknown.collect();
+    let unknown: HashSet<L> = unknown.collect();
     let todo = Mutex::new(layers.iter().filter(|layer| unknown.contains(layer)));
     let failure = Mutex::new(None);
     let take_turns = || {

@@ -101,9 +101,11 @@ fn load_layout(
         let names: Vec<Reference> = name.into_iter().collect();
         match manifest {
             Manifest::Image(manifest) => {
-                let (config_bytes, config) = load_image(services, layout, &manifest, task)?;
+                let keeps_manifest = is_ready_to_go(&manifest);
+                let (config_bytes, config) =
+                    load_image(services, layout, &manifest, keeps_manifest, task)?;
                 let mut record = found::record(services.store.cas().put(&config_bytes)?, &config);
-                if is_ready_to_go(&manifest) {
+                if keeps_manifest {
                     let media_type = descriptor.media_type().to_string();
                     record.manifest = Some(put_manifest(services, media_type, &bytes)?);
                     record.own_manifest = true;
@@ -173,6 +175,7 @@ fn load_image(
     services: &Services<'_>,
     layout: &Layout,
     manifest: &ImageManifest,
+    keeps_manifest: bool,
     task: &Task<'_>,
 ) -> Result<(Vec<u8>, ImageConfig), Cause> {
     let config_bytes = layout.read_blob(manifest.config()).map_err(bad_archive)?;
@@ -183,7 +186,12 @@ fn load_image(
         ));
     }
     for (layer, blob) in config.diff_ids().iter().zip(manifest.layers()) {
-        if !services.store.layers().has_content(layer) {
+        // An image that is sent with its own manifest needs the very blobs, even where the store knows the layers as others.
+        let is_here = match keeps_manifest {
+            true => services.layers.has_as(*layer, blob),
+            false => services.store.layers().has_content(layer),
+        };
+        if !is_here {
             let reader = layout.open_blob(blob).map_err(bad_archive)?;
             keep_blob(services, *layer, blob, reader, task)?;
         }
@@ -229,7 +237,7 @@ fn load_index(
             }
             continue;
         }
-        let (config_bytes, config) = load_image(services, layout, &manifest, task)?;
+        let (config_bytes, config) = load_image(services, layout, &manifest, true, task)?;
         let mut image = keep_image(services, &config_bytes, config, Vec::new())?;
         image.record.manifest = Some(record);
         image.record.own_manifest = true;
@@ -290,12 +298,12 @@ fn keep_blob(
         media_type: descriptor.media_type().to_string(),
         encoder: None,
     };
-    services
-        .store
-        .layers()
-        .put_changeset(&layer, &changeset, summary.size)?;
     services.store.layers().add_blob(&layer, &blob)?;
-    services.layers.remember(layer, changeset);
+    if !services.store.layers().contains(&layer) {
+        let layers = services.store.layers();
+        layers.put_changeset(&layer, &changeset, summary.size)?;
+        services.layers.remember(layer, changeset);
+    }
     task.progress(
         &digest.to_string(),
         descriptor.size(),

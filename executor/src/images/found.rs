@@ -11,9 +11,9 @@ use kiln_image::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Platform, Re
 use super::pull::read_config;
 use super::push::{config_descriptor, layer_media_type};
 use crate::Services;
-use crate::error::{BuildError, Cause};
-use crate::event::Task;
-use crate::layers::{Origin, ReadyLayer, digest_of};
+use crate::error::{BuildError, Cause, chain};
+use crate::event::{Stream, Task};
+use crate::layers::{Origin, ReadyLayer};
 
 /// Largest manifest that is read, in bytes.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -148,7 +148,10 @@ pub(crate) fn open(
             )));
         }
         for (layer, descriptor) in image.config.diff_ids().iter().zip(&manifest.layers) {
-            services.layers.add_remote(*layer, reference, descriptor);
+            let is_source = !image.record.own_manifest;
+            services
+                .layers
+                .add_remote(*layer, reference, descriptor, is_source);
         }
     }
     Ok(image)
@@ -203,7 +206,7 @@ pub(crate) fn manifest_of(
     task: &Task<'_>,
 ) -> Result<ReadyManifest, Cause> {
     if let Some(pulled) = known_manifest(services, image)?
-        && pulled_blobs(services, image, &pulled, task)?
+        && has_own_blobs(services, image, &pulled, task)?
     {
         return Ok(pulled);
     }
@@ -249,20 +252,73 @@ pub(crate) fn new_manifest(
     })
 }
 
-/// Whether all the very blobs a pulled manifest names are in the store, after pulling those that can be.
-fn pulled_blobs(
+/// Whether all the very blobs that a manifest names are in the store, after pulling those that can be.
+fn has_own_blobs(
     services: &Services<'_>,
     image: &StoredImage,
     manifest: &ReadyManifest,
     task: &Task<'_>,
 ) -> Result<bool, Cause> {
-    for (layer, descriptor) in image.config.diff_ids().iter().zip(&manifest.layers) {
-        services.layers.fetch(*layer, task)?;
-        if services.store.cas().size(&digest_of(descriptor)?) != Some(descriptor.size()) {
-            return Ok(false);
+    let layers = layers_of(image, manifest);
+    let is_here = |(layer, blob): &(DiffId, &Descriptor)| services.layers.has_as(*layer, blob);
+    if layers.iter().all(is_here) {
+        return Ok(true);
+    }
+    let has_content =
+        |(layer, _): &(DiffId, &Descriptor)| services.store.layers().has_content(layer);
+    let mut pulled = Ok(());
+    for name in holders(services, image)? {
+        pulled = services.layers.fetch_blobs(&name, &layers, task);
+        if pulled.is_ok() {
+            break;
         }
     }
-    Ok(true)
+    match pulled {
+        Err(cause) if !layers.iter().all(has_content) => return Err(cause),
+        Err(cause) => {
+            let why = chain(&cause);
+            let told = format!("not with the manifest it was pulled with: {why}\n");
+            task.log(Stream::Stderr, told.as_bytes());
+        }
+        Ok(()) => services.layers.fetch_all(image.config.diff_ids(), task)?,
+    }
+    Ok(layers.iter().all(is_here))
+}
+
+/// The names by which a registry can be asked for an image. What it was given here besides comes last: nobody need have it there.
+fn holders(services: &Services<'_>, image: &StoredImage) -> Result<Vec<Reference>, Cause> {
+    let (Some(reference), false) = (&image.reference, image.record.own_manifest) else {
+        return Ok(Vec::new());
+    };
+    let named = services.store.refs().list()?.into_iter();
+    let is_it = |record: &ImageRecord| record.manifest == image.record.manifest;
+    let others = named.filter(|(name, images)| name != reference && images.iter().any(is_it));
+    let others = others.map(|(name, _)| name);
+    Ok(others.chain([reference.clone()]).collect())
+}
+
+/// Has a pulled image's layers as the very blobs that its manifest names, even where the store knows them as others: what is pulled can be
+/// pushed as it came.
+pub(super) fn fetch_own_blobs(
+    services: &Services<'_>,
+    image: &StoredImage,
+    task: &Task<'_>,
+) -> Result<(), Cause> {
+    match (&image.reference, known_manifest(services, image)?) {
+        (Some(reference), Some(manifest)) => {
+            let layers = layers_of(image, &manifest);
+            services.layers.fetch_blobs(reference, &layers, task)
+        }
+        _ => services.layers.fetch_all(image.config.diff_ids(), task),
+    }
+}
+
+fn layers_of<'m>(
+    image: &StoredImage,
+    manifest: &'m ReadyManifest,
+) -> Vec<(DiffId, &'m Descriptor)> {
+    let layers = image.config.diff_ids().iter().copied();
+    layers.zip(&manifest.layers).collect()
 }
 
 /// The image that `text` names: a reference, or an id or its beginning. Of several platforms this machine's, or else the first.
@@ -461,7 +517,8 @@ pub fn remove(services: &Services<'_>, text: &str) -> Result<Removed, BuildError
         if let Some(name) = text.parse().ok().filter(|name| names.contains(name)) {
             return Ok(remove_names(refs, vec![name])?);
         }
-        if ids(services, text)?.is_empty() {
+        let is_id = |beginning| id.hex().starts_with(beginning);
+        if !beginning_of_id(text).is_some_and(is_id) {
             let of_index = names_of_index(services, text)?.into_iter();
             let of_index = of_index.map(|(name, _)| name).collect();
             return Ok(remove_names(refs, of_index)?);

@@ -224,7 +224,7 @@ pub fn pull(
     let task = reporter.start(format!("pull {reference}"));
     let image = fetched
         .image(services, reference)
-        .and_then(|image| services.layers.fetch_all(image.config.diff_ids(), &task))
+        .and_then(|image| found::fetch_own_blobs(services, &image, &task))
         .and_then(|()| Ok(services.store.sync()?))
         .and_then(|()| fetched.named(services, reference, Precedence::Latest));
     task.end_with(image).map_err(BuildError::new)

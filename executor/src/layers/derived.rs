@@ -65,6 +65,9 @@ impl Layers<'_> {
             true => is_pulled(found) || self.is_of_holder(layer, found),
             false => is_pulled(found) && is_wanted(found),
         };
+        if keeps {
+            self.fetch_named_blob(layer, task);
+        }
         let blob = self.blob_as(layer, format.compression, &suits, task)?;
         Ok(ReadyLayer {
             annotations: self.table_annotations(layer, &blob),
