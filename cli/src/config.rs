@@ -260,8 +260,14 @@ impl Config {
             ];
             sources.into_iter().flatten().collect()
         };
+        // A file that is named is meant to be asked, and nothing else.
+        let rules = match self.registry_flags.authfile {
+            Some(_) => kiln_registry::RegistryRules::default(),
+            None => self.rules(),
+        };
         kiln_registry::Credentials {
             sources,
+            rules,
             ..Default::default()
         }
     }

@@ -178,6 +178,76 @@ fn a_helper_keeps_what_the_file_then_has_not() {
     }
 }
 
+/// Rules with these `credential-helpers`.
+fn write_helpers(env: &TestEnv, list: &str) {
+    let rules = format!("credential-helpers = {list}\n");
+    env.write("../home/.config/kiln/registries.conf", &rules);
+}
+
+#[test]
+fn helpers_of_the_rules_keep_credentials_in_the_place_of_files() {
+    // containers-registries.conf(5)
+    let (env, registry) = (TestEnv::new(), basic());
+    let host = registry.host();
+    write_helpers(&env, "[\"test\"]");
+    let path = with_helper(&env, HELPER);
+    let kiln = |args: &[&str]| env.outcome(env.command(args).env("PATH", &path));
+    let image = format!("{host}/app:1");
+    let manifest = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+    registry.put_manifest("app", "1", OCI_MANIFEST, manifest);
+    let is_let_in = |more: &[&str]| {
+        let pulled = kiln(&[&["pull", &image], more].concat());
+        !pulled.stderr.contains("credentials")
+    };
+    let login = ["login", "-u", USER, "-p", PASSWORD, &host];
+    let outcome = kiln(&login).succeeds();
+    assert!(!outcome.stderr.contains("unencrypted"));
+    assert!(!config_path(&env).exists());
+    assert!(is_let_in(&[]));
+    assert_eq!(
+        kiln(&["login", &host]).succeeds().stdout,
+        "Login Succeeded\n"
+    );
+    let part = format!("{host}/team");
+    let outcome = kiln(&["login", "-u", USER, "-p", PASSWORD, &part]);
+    outcome.fails_with(
+        3,
+        "error: credential helper `docker-credential-test store` can't keep credentials for a part of a registry",
+    );
+    let out = kiln(&["logout", &host]).succeeds().stdout;
+    assert!(out.starts_with("Removing login"), "{out}");
+    assert!(!is_let_in(&[]));
+
+    // Nobody asks a file that isn't listed, but for one that is named.
+    env.write("../home/.config/kiln/registries.conf", "");
+    kiln(&login).succeeds();
+    assert!(is_let_in(&[]));
+    write_helpers(&env, "[\"test\"]");
+    assert!(!is_let_in(&[]));
+    let file = config_path(&env);
+    assert!(is_let_in(&["--authfile", file.to_str().unwrap()]));
+    write_helpers(&env, "[\"test\", \"containers-auth.json\"]");
+    assert!(is_let_in(&[]));
+    write_helpers(&env, "[]");
+    assert!(is_let_in(&[]));
+}
+
+#[test]
+fn a_helper_of_the_rules_that_fails_is_passed_over_if_another_place_knows_more() {
+    let (env, registry) = (TestEnv::new(), basic());
+    let host = registry.host();
+    log_in(&env, &host, PASSWORD, &[]).succeeds();
+    write_helpers(&env, "[\"nowhere\", \"containers-auth.json\"]");
+    assert!(is_let_in(&env, &registry, &[]));
+    // Also where they are kept.
+    log_in(&env, &host, PASSWORD, &[]).succeeds();
+    std::fs::remove_file(config_path(&env)).unwrap();
+    let outcome = env.kiln(&["pull", &format!("{host}/app:1")]);
+    assert_eq!(outcome.code, 4);
+    let told = "credential helper `docker-credential-nowhere get` is not installed";
+    assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+}
+
 #[test]
 fn a_helper_that_is_missing_is_named() {
     let (env, registry) = (TestEnv::new(), basic());

@@ -3,9 +3,7 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use kiln_registry::{
-    Client, Credential, CredentialSource, Credentials, Kept, RegistryError, TransportError,
-};
+use kiln_registry::{Client, Credential, CredentialSource, Kept, RegistryError, TransportError};
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -60,7 +58,8 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
         .log_in(host_of(name), &credential)
         .map_err(|error| refused(&error))?;
     let credential = better.unwrap_or(credential);
-    let kept = Credentials::store(&file, name, &credential);
+    let credentials = config.registry().credentials;
+    let kept = credentials.store(&file, name, &credential);
     let kept = kept.map_err(|error| Failure::from_error(Exit::Environment, None, &error))?;
     if let Kept::InFile(path) = kept {
         say(&format!(

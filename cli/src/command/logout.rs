@@ -23,14 +23,16 @@ pub(crate) fn run(args: &Args, config: &Config) -> Result<Exit, Failure> {
     let failed = |error: kiln_registry::CredentialsError| {
         Failure::from_error(Exit::Environment, None, &error)
     };
-    let erased = Credentials::erase(&login::file(config)?, name).map_err(failed)?;
+    let credentials = config.registry().credentials;
+    let file = login::file(config)?;
+    let erased = credentials.erase(&file, name).map_err(failed)?;
     let mut stdout = std::io::stdout();
     match erased {
         true => writeln!(stdout, "Removing login credentials for {name}")?,
         false => writeln!(stdout, "Not logged in to {name}")?,
     }
     let (host, namespace) = name.split_once('/').unwrap_or((name, ""));
-    for source in config.registry().credentials.sources {
+    for source in credentials.sources {
         let place = match &source {
             CredentialSource::File(path) | CredentialSource::Named(path) => {
                 format!("`{}`", path.display())

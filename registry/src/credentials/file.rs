@@ -216,7 +216,7 @@ fn target_of(path: &Path) -> PathBuf {
 
 /// A key of `auths` without what only looks different: `https://index.docker.io/v1/` is `docker.io`, `https://r.example/v2/`
 /// is `r.example`; `quay.io/team` is what it says.
-fn normal(key: &str) -> String {
+pub(super) fn normal(key: &str) -> String {
     let bare = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"));
@@ -239,7 +239,7 @@ fn is_hub(host: &str) -> bool {
 }
 
 /// What a normal name is called to helpers and in files, the usual one first.
-fn servers(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn servers(name: &str) -> impl Iterator<Item = &str> {
     let hub = (name == HUB).then_some(HUB_KEY);
     hub.into_iter().chain([name])
 }

@@ -269,7 +269,7 @@ fn words(output: &Output) -> String {
     }
 }
 
-fn failed(name: &str, action: &'static str, problem: &str) -> CredentialsError {
+pub(super) fn failed(name: &str, action: &'static str, problem: &str) -> CredentialsError {
     CredentialsError::Helper {
         program: format!("docker-credential-{name}"),
         action,

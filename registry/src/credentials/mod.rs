@@ -3,6 +3,7 @@
 //! Files are in the format of Docker's `config.json` and podman's `auth.json` (`auths`, `credHelpers`, `credsStore`). The caller
 //! says which files, in the order they are asked; this crate knows neither `$DOCKER_CONFIG` nor the home folder.
 
+mod defaults;
 mod file;
 mod helper;
 
@@ -15,18 +16,23 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::registries::{RegistryRules, RulesError};
 use crate::stop::Stopper;
 use crate::waits::Waits;
+use defaults::Place;
 use file::ConfigFile;
 use helper::Patience;
 
-/// Sources of credentials, asked in the order of the fields; the first that knows the registry wins.
+/// Sources of credentials, asked in the order of the fields, unless rules say otherwise; the first that knows the registry wins.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// Given outright, by registry host (`docker.io`, `127.0.0.1:5000`).
     pub given: BTreeMap<String, Credential>,
     /// Configurations.
     pub sources: Vec<CredentialSource>,
+    /// Files of rules about registries: their `credential-helpers` say which programs have credentials too, or instead of all of
+    /// these.
+    pub rules: RegistryRules,
     /// How long a credential helper may take; two minutes if nothing is said, as it may have to ask its user.
     pub helper_limit: Option<Duration>,
 }
@@ -101,6 +107,9 @@ pub enum CredentialsError {
         /// What is wrong.
         problem: String,
     },
+    /// What says which helpers there are can't be read.
+    #[error("which credential helpers to ask is not known")]
+    Rules(#[source] RulesError),
     /// A credential helper that isn't there, or failed.
     #[error("credential helper `{program} {action}` {problem}")]
     Helper {
@@ -147,9 +156,26 @@ impl Credentials {
             waits,
             limit,
         };
+        defaults::first(&self.rules, |place| {
+            if patience.stopper.is_asked() {
+                return Ok(None);
+            }
+            match place {
+                Place::Files => self.in_sources(registry, repository, &patience),
+                Place::Helper(helper) => helper.find(registry, &patience),
+            }
+        })
+    }
+
+    fn in_sources(
+        &self,
+        registry: &str,
+        repository: &str,
+        patience: &Patience,
+    ) -> Result<Option<Credential>, CredentialsError> {
         for source in &self.sources {
             if let Some(config) = source.read()?
-                && let Some(found) = config.find(registry, repository, &patience)?
+                && let Some(found) = config.find(registry, repository, patience)?
             {
                 return Ok(Some(found));
             }
@@ -158,35 +184,62 @@ impl Credentials {
     }
 
     /// Keeps a credential for `registry` (`host`, or `host/namespace`) in the file at `path`, or with the helper that the file
-    /// names. The file is replaced as a whole and is for its owner alone.
+    /// names; where the rules name helpers, with the first of them that takes it. The file is replaced as a whole and is for its
+    /// owner alone.
     ///
     /// # Errors
     /// If the file is not a configuration or can't be written, or the helper fails.
     pub fn store(
+        &self,
         path: &Path,
         registry: &str,
         credential: &Credential,
     ) -> Result<Kept, CredentialsError> {
-        let _alone = alone(path);
-        let mut config = file_or_empty(path)?;
-        let helper = config.store(registry, credential)?;
-        config.write(path)?;
-        Ok(helper.map_or_else(|| Kept::InFile(path.to_owned()), Kept::ByHelper))
+        let kept = defaults::first(&self.rules, |place| match place {
+            Place::Files => store_in(path, registry, credential).map(Some),
+            Place::Helper(helper) => helper.store(registry, credential).map(Some),
+        })?;
+        Ok(kept.expect("a place has kept it or failed"))
     }
 
-    /// Forgets what the file at `path`, and the helper it names, have for `registry`. Tells whether there was anything.
+    /// Forgets what the file at `path`, the helper it names, and those that the rules name, have for `registry`. Tells whether there
+    /// was anything.
     ///
     /// # Errors
     /// As those of [`Credentials::store`].
-    pub fn erase(path: &Path, registry: &str) -> Result<bool, CredentialsError> {
-        let _alone = alone(path);
-        let mut config = file_or_empty(path)?;
-        let erased = config.erase(registry)?;
-        if erased {
-            config.write(path)?;
-        }
-        Ok(erased)
+    pub fn erase(&self, path: &Path, registry: &str) -> Result<bool, CredentialsError> {
+        let mut erased = false;
+        let gone = defaults::first(&self.rules, |place| {
+            erased |= match place {
+                Place::Files => erase_in(path, registry)?,
+                Place::Helper(helper) => helper.erase(registry)?,
+            };
+            Ok(None::<()>)
+        });
+        gone.map(|_| erased)
     }
+}
+
+fn store_in(
+    path: &Path,
+    registry: &str,
+    credential: &Credential,
+) -> Result<Kept, CredentialsError> {
+    let _alone = alone(path);
+    let mut config = file_or_empty(path)?;
+    let helper = config.store(registry, credential)?;
+    config.write(path)?;
+    Ok(helper.map_or_else(|| Kept::InFile(path.to_owned()), Kept::ByHelper))
+}
+
+fn erase_in(path: &Path, registry: &str) -> Result<bool, CredentialsError> {
+    let _alone = alone(path);
+    let mut config = file_or_empty(path)?;
+    let erased = config.erase(registry)?;
+    if erased {
+        config.write(path)?;
+    }
+    Ok(erased)
 }
 
 impl CredentialSource {
@@ -346,7 +399,9 @@ mod tests {
             for at in 0..16 {
                 let (path, password) = (&path, &password);
                 scope.spawn(move || {
-                    Credentials::store(path, &format!("r{at}.example"), password).unwrap();
+                    let credentials = Credentials::default();
+                    let name = format!("r{at}.example");
+                    credentials.store(path, &name, password).unwrap();
                 });
             }
         });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, Table};
 
-use super::{Mirror, MirrorPulls, Rule, RuleFile, RulesError};
+use super::{Mirror, MirrorPulls, Rule, RuleFile, Rules, RulesError};
 
 /// Which versions of the format a file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +17,16 @@ pub(super) enum Version {
 }
 
 /// The rules of a main file, if it is there.
-pub(super) fn main(file: &RuleFile) -> Result<Option<Vec<Rule>>, RulesError> {
+pub(super) fn main(file: &RuleFile) -> Result<Option<Rules>, RulesError> {
     read(&file.path, file.named, Version::Any)
 }
 
 /// The rules of a file that adds to others, if it is there.
-pub(super) fn further(path: &Path) -> Result<Option<Vec<Rule>>, RulesError> {
+pub(super) fn further(path: &Path) -> Result<Option<Rules>, RulesError> {
     read(path, false, Version::Second)
 }
 
-fn read(path: &Path, is_needed: bool, version: Version) -> Result<Option<Vec<Rule>>, RulesError> {
+fn read(path: &Path, is_needed: bool, version: Version) -> Result<Option<Rules>, RulesError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if is_absent(&error) && !is_needed => return Ok(None),
@@ -77,7 +77,7 @@ fn is_absent(error: &io::Error) -> bool {
 const OLD: &str = "it is in the old format, version 1; write `[[registry]]` tables";
 
 /// The rules of one file; else what is wrong with it.
-pub(super) fn parse(path: &Path, text: &str, version: Version) -> Result<Vec<Rule>, String> {
+pub(super) fn parse(path: &Path, text: &str, version: Version) -> Result<Rules, String> {
     let document = Document::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text[..span.start.min(text.len())].matches('\n').count() + 1
@@ -87,25 +87,40 @@ pub(super) fn parse(path: &Path, text: &str, version: Version) -> Result<Vec<Rul
     })?;
     if let Some(lists) = document.get("registries") {
         return match version {
-            Version::Any if document.get("registry").is_none() => first_version(path, lists),
+            Version::Any if document.get("registry").is_none() => Ok(Rules {
+                list: first_version(path, lists)?,
+                helpers: None,
+            }),
             _ => Err(OLD.to_owned()),
         };
     }
-    let Some(item) = document.get("registry") else {
-        return Ok(Vec::new());
-    };
-    let tables = item
-        .as_array_of_tables()
-        .ok_or("`registry` has to be written as `[[registry]]`")?;
+    let helpers = document.get("credential-helpers");
+    let helpers = helpers.map(credential_helpers).transpose()?;
     let mut rules: Vec<Rule> = Vec::new();
-    for table in tables {
+    let tables = document.get("registry").map(|item| {
+        let tables = item.as_array_of_tables();
+        tables.ok_or("`registry` has to be written as `[[registry]]`")
+    });
+    for table in tables.transpose()?.into_iter().flatten() {
         let rule = rule(path, table)?;
         // Of two for one prefix in one file the first counts, as podman has it.
         if rules.iter().all(|known| known.prefix != rule.prefix) {
             rules.push(rule);
         }
     }
-    Ok(rules)
+    Ok(Rules {
+        list: rules,
+        helpers,
+    })
+}
+
+/// The names in `credential-helpers`, of programs and of what stands for files.
+fn credential_helpers(list: &Item) -> Result<Vec<String>, String> {
+    let wrong = "`credential-helpers` has to be a list of names";
+    let names = list.as_array().ok_or(wrong)?.iter();
+    names
+        .map(|name| Ok(name.as_str().ok_or(wrong)?.to_owned()))
+        .collect()
 }
 
 /// The rules of `[registries.insecure]` and `[registries.block]`. `[registries.search]` is not followed in either version.
@@ -262,6 +277,11 @@ mod tests {
                 "`pull-from-mirror` of `a` belongs",
             ),
             ("registry = 1", "`registry` has to be written as"),
+            (
+                "credential-helpers = \"a\"",
+                "`credential-helpers` has to be",
+            ),
+            ("credential-helpers = [1]", "`credential-helpers` has to be"),
             ("[[registry]]", "a `[[registry]]` has neither"),
             ("[[registry]]\nprefix = \"a\"", "`a` has no `location`"),
             ("[[registry]]\nlocation = 1", "`location` has to be a text"),

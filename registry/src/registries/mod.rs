@@ -74,7 +74,14 @@ pub enum RulesError {
 
 /// All rules.
 #[derive(Debug, Default)]
-pub(crate) struct Rules(Vec<Rule>);
+pub(crate) struct Rules {
+    list: Vec<Rule>,
+    /// Who has credentials, where a file says it: programs, and [`AUTH_FILES`].
+    pub(crate) helpers: Option<Vec<String>>,
+}
+
+/// What stands for files of credentials in `credential-helpers`.
+pub(crate) const AUTH_FILES: &str = "containers-auth.json";
 
 #[derive(Debug)]
 struct Rule {
@@ -138,13 +145,18 @@ impl Rules {
     }
 
     /// Takes over the rules of a file, `false` if it isn't there.
-    fn add(&mut self, found: Option<Vec<Rule>>) -> bool {
-        let is_there = found.is_some();
-        for rule in found.unwrap_or_default() {
-            self.0.retain(|old| old.prefix != rule.prefix);
-            self.0.push(rule);
+    fn add(&mut self, found: Option<Rules>) -> bool {
+        let Some(found) = found else {
+            return false;
+        };
+        for rule in found.list {
+            self.list.retain(|old| old.prefix != rule.prefix);
+            self.list.push(rule);
         }
-        is_there
+        if found.helpers.is_some() {
+            self.helpers = found.helpers;
+        }
+        true
     }
 
     /// Where to ask for an image, in that order; the last one is the registry itself.
@@ -184,7 +196,7 @@ impl Rules {
 
     /// The registry as such.
     pub(crate) fn registry(&self, host: &str) -> Endpoint {
-        let matching = self.0.iter().filter(|rule| {
+        let matching = self.list.iter().filter(|rule| {
             rule.prefix == host || (is_subdomain(host, &rule.prefix) && fits(rule, host))
         });
         let rule = closest(matching.map(|rule| (rule, host.len())));
@@ -196,7 +208,7 @@ impl Rules {
 
     /// The rule for an image, and how much of its name the prefix covers.
     fn of(&self, image: &Reference) -> Result<Option<(&Rule, usize)>, RulesError> {
-        let matching = self.0.iter().filter_map(|rule| {
+        let matching = self.list.iter().filter_map(|rule| {
             let length = matched(rule, image)?;
             Some((rule, length))
         });
@@ -317,7 +329,7 @@ location = "two.example/app:2"
 "#;
 
     fn rules(text: &str) -> Rules {
-        Rules(file::parse(Path::new("/r.conf"), text, file::Version::Second).unwrap())
+        file::parse(Path::new("/r.conf"), text, file::Version::Second).unwrap()
     }
 
     fn shown(endpoint: &Endpoint) -> String {
@@ -417,6 +429,36 @@ location = "two.example/app:2"
         files.last.push(folder.path().to_owned());
         let error = Rules::read(&files).unwrap_err().to_string();
         assert!(error.starts_with("reading `"), "{error}");
+    }
+
+    #[test]
+    fn the_last_file_that_names_credential_helpers_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let files = RegistryRules {
+            main: vec![RuleFile {
+                path: path("main"),
+                named: false,
+                folders: vec![path("d")],
+            }],
+            last: vec![path("own")],
+        };
+        let helpers = || Rules::read(&files).unwrap().helpers;
+        assert_eq!(helpers(), None);
+        fs::create_dir(path("d")).unwrap();
+        for (name, text, expected) in [
+            (
+                "main",
+                "credential-helpers = [\"a\", \"b\"]",
+                &["a", "b"][..],
+            ),
+            ("d/1.conf", "[[registry]]\nlocation = \"x\"", &["a", "b"]),
+            ("d/2.conf", "credential-helpers = [\"c\"]", &["c"]),
+            ("own", "credential-helpers = []", &[]),
+        ] {
+            fs::write(path(name), text).unwrap();
+            assert_eq!(helpers().unwrap(), expected, "{name}");
+        }
     }
 
     #[test]
