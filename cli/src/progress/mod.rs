@@ -10,7 +10,9 @@ mod news;
 mod plain;
 mod tty;
 
+use std::convert::Infallible;
 use std::io::{BufWriter, Write};
+use std::iter;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,9 @@ use news::News;
 const QUEUE: usize = 1024;
 /// How often what only time changes (spinners, seconds) is redrawn.
 const TICK: Duration = Duration::from_millis(100);
+/// What happens within such a time is shown together: a step tells of a dozen things, and whoever is woken for each of them stands in the
+/// way of the next step.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What is said of a step that was done again for nothing.
 const SAME_OUTPUT: &str = "same output, continuing from cache";
@@ -58,14 +63,16 @@ pub(crate) fn watch<T>(
 ) -> (T, Account) {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(QUEUE);
+        let (running, over) = sync_channel(0);
         let numbers = Numbers::default();
         let news = News::new(registries, numbers.clone());
-        let drawing = scope.spawn(move || draw(renderer(mode, color), witness, news, &receiver));
+        let drawing =
+            scope.spawn(move || draw(renderer(mode, color), witness, news, &receiver, &over));
         // The channel is closed only after `work`, and the drawing thread takes from it until then: a failed send means
         // that thread is gone, and a build goes on without its progress.
         let sink = |event| drop(sender.send(event));
         let result = work(Reporter::numbered(&sink, numbers));
-        drop(sender);
+        drop((sender, running));
         (result, drawing.join().unwrap_or_default())
     })
 }
@@ -75,17 +82,21 @@ fn draw(
     mut witness: Option<&mut dyn Witness>,
     mut news: News<'_>,
     events: &Receiver<Event>,
+    over: &Receiver<Infallible>,
 ) -> Account {
     let mut account = Account::default();
     let mut next_tick = Instant::now() + TICK;
     loop {
         match events.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-            Ok(event) => {
-                account.event(&event);
-                renderer.event(&event);
-                if let Some(witness) = &mut witness {
-                    witness.event(&event);
+            Ok(first) => {
+                for event in iter::once(first).chain(events.try_iter().take(QUEUE)) {
+                    account.event(&event);
+                    renderer.event(&event);
+                    if let Some(witness) = &mut witness {
+                        witness.event(&event);
+                    }
                 }
+                let _ = over.recv_timeout(PAUSE);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
