@@ -50,10 +50,6 @@ use crate::step_options::StepOptions;
 use crate::unwritten::Unwritten;
 use crate::usage::Shortage;
 
-/// How many steps are prepared for at most while one runs. While the one that comes next is made, a short step has ended; in a user namespace the
-/// next but one has, too: what is made for it waits for the kernel, which has to wait for all processors.
-const FEW: usize = 3;
-
 /// What a vertex gave.
 #[derive(Clone)]
 pub(crate) enum Output {
@@ -260,16 +256,15 @@ impl Solver<'_> {
         });
         if let Some(op) = sure {
             self.services.launcher.start_early();
-            self.expect_steps(op);
+            self.expect_step(op);
         }
     }
 
-    /// Has this step made ready for, and the next, where there is a way to run them: who runs one is told if there is none.
-    fn expect_steps(&self, op: &ExecOp) {
+    /// Has this step made ready for, where there is a way to run it: who runs it is told if there is none.
+    fn expect_step(&self, op: &ExecOp) {
         if let Ok(way) = self.services.way() {
-            let count = FEW.min(1 + self.following());
             let Services { launcher, .. } = self.services;
-            exec::expect(op, way.rung, &self.steps.resources, launcher, count);
+            exec::expect(op, way.rung, &self.steps.resources, launcher);
         }
     }
 
@@ -800,17 +795,12 @@ impl Solver<'_> {
 
     /// Whether more than one RUN has no result yet.
     fn has_other_steps(&self) -> bool {
-        self.following() > 0
-    }
-
-    /// How many RUNs have no result yet but for one, [`FEW`] at most.
-    fn following(&self) -> usize {
         let graph = &self.plan.graph;
         let steps = graph.node_indices().filter(|id| {
             let is_step = matches!(graph[*id].op, Op::Exec(_));
             is_step && self.solved.outputs[id.index()].get().is_none()
         });
-        steps.take(1 + FEW).count().saturating_sub(1)
+        steps.take(2).count() > 1
     }
 
     fn run(
@@ -825,7 +815,7 @@ impl Solver<'_> {
         let vertex = &self.plan.graph[id];
         self.services.launcher.start_early();
         let way = self.services.way()?;
-        self.expect_steps(op);
+        self.expect_step(op);
         self.boundary.tell(way.rung, task);
         emulation::check_root(vertex, || root.tree(&self.services.layers, task))?;
         let mut snapshot = Snapshot::prepare(way, root, self.services, task)?;
@@ -851,7 +841,7 @@ impl Solver<'_> {
         let conduct = Conduct {
             log_limit: self.steps.log_limit,
             timeout: vertex.policy.timeout.or(self.steps.timeout),
-            following: self.following(),
+            is_followed: self.has_other_steps(),
         };
         let started = Timestamp::now();
         let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt);

@@ -390,7 +390,7 @@ fn run_by(launcher: &Launcher, spec: &SandboxSpec) -> Result<Ran, SandboxError> 
     let (mut reader, writer) = std::io::pipe().unwrap();
     let errors = writer.try_clone().unwrap();
     let step = launcher.spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
-    launcher.make_ready(spec, 1); // so that most steps here are made by a process that waited for them
+    launcher.make_ready(spec); // so that most steps here are made by a process that waited for them
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     Ok(Ran {
@@ -566,7 +566,7 @@ fn hold_a_step() -> ExitCode {
     if spec.argv[0].starts_with("/proc") {
         bind_libraries_over(&dir.join("lower"), &mut spec);
     }
-    launcher().make_ready(&spec, 1);
+    launcher().make_ready(&spec);
     let status = launcher()
         .spawn(&spec, Stdio::inherit().unwrap())
         .unwrap()
@@ -1507,7 +1507,7 @@ fn waiting_processes() -> Vec<rustix::process::Pid> {
 fn sandbox_starts_a_step_anew_whose_process_was_lost() {
     let image = Image::new();
     let spec = image.spec(&["echo", "here"]);
-    launcher().make_ready(&spec, 1);
+    launcher().make_ready(&spec);
     let lost = waiting_processes();
     println!("{} processes that wait are killed", lost.len());
     for pid in lost {
@@ -1532,19 +1532,19 @@ fn sandbox_begins_as_expected_or_otherwise() {
     let (usual, other) = (Network::Host, Network::None);
     let image = Image::new();
     let launcher = Launcher::new();
-    launcher.expect(&of_kind(&image, usual), 2);
-    launcher.expect(&of_kind(&image, other), 2);
+    launcher.expect(&of_kind(&image, usual));
+    launcher.expect(&of_kind(&image, other));
     for network in [usual, usual, other, usual] {
         begins(&launcher, network);
     }
     let launcher = Launcher::new();
-    launcher.expect(&of_kind(&image, usual), 2);
+    launcher.expect(&of_kind(&image, usual));
     for network in [other, usual] {
         begins(&launcher, network);
     }
     // Nobody comes.
     let launcher = Launcher::new();
-    launcher.expect(&of_kind(&image, usual), 2);
+    launcher.expect(&of_kind(&image, usual));
     drop(launcher);
 }
 

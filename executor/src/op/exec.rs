@@ -55,8 +55,8 @@ pub(crate) struct Conduct {
     pub log_limit: LogLimit,
     /// How long it may take.
     pub timeout: Option<Duration>,
-    /// How many other steps there are that have not run, if they are few.
-    pub following: usize,
+    /// Whether there are other steps that have not run.
+    pub is_followed: bool,
 }
 
 /// How a step ended.
@@ -121,14 +121,8 @@ pub(crate) fn run(
     Ok(ended)
 }
 
-/// Has made ready what `count` steps like this one need to begin at once, as far as it is known without what they stand on.
-pub(crate) fn expect(
-    op: &ExecOp,
-    rung: Rung,
-    resources: &Resources,
-    launcher: &Launcher,
-    count: usize,
-) {
+/// Has made ready what a step like this one needs to begin at once, as far as it is known without what it stands on.
+pub(crate) fn expect(op: &ExecOp, rung: Rung, resources: &Resources, launcher: &Launcher) {
     if !resources.is_empty() || op.limits.cgroup_parent.is_some() {
         return; // each waits for its cgroup
     }
@@ -139,8 +133,8 @@ pub(crate) fn expect(
         ..SandboxSpec::new(RootSpec::Directory("/".into()), &op.argv)
     };
     match op.security {
-        Security::Sandbox => launcher.expect(&spec, count),
-        Security::Insecure => launcher.expect(&spec.insecure(), count),
+        Security::Sandbox => launcher.expect(&spec),
+        Security::Insecure => launcher.expect(&spec.insecure()),
     }
 }
 
@@ -298,7 +292,7 @@ fn mounts(
 /// Whether the root filesystem is of use to a step after this one, if this one changes nothing. What a step is shown from elsewhere could
 /// change by itself, and one with more rights could do more to a mounted filesystem than change what is in it.
 fn may_keep_root(op: &ExecOp, conduct: Conduct) -> bool {
-    conduct.following > 0 && op.mounts.is_empty() && op.security == Security::Sandbox
+    conduct.is_followed && op.mounts.is_empty() && op.security == Security::Sandbox
 }
 
 /// What is to be started.
@@ -329,8 +323,8 @@ fn run_to_end(
         move || step.kill()
     });
     let deadline = deadline(conduct, &step)?;
-    if conduct.following > 0 {
-        services.launcher.make_ready(spec, conduct.following);
+    if conduct.is_followed {
+        services.launcher.make_ready(spec);
         step.hold_mounts();
     }
     (start.meanwhile)();

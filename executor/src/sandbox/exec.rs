@@ -1,6 +1,7 @@
 //! Becoming the program: look-up in `PATH` inside the root, then execve(2).
 
 use super::error::Failure;
+use crate::sys::Order;
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,8 +10,8 @@ use std::path::Path;
 /// Where programs are looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Replaces this process by the program; returns only the reason why that could not be (R-RT-15).
-pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
+/// Replaces this process by the program; returns only the reason why that could not be (R-RT-15). The memory is in order while it tries.
+pub(super) fn execute(argv: &[String], env: &[(String, String)], order: &Order) -> Failure {
     let program = argv.first().cloned().unwrap_or_default();
     let argv: Vec<CString> = argv
         .iter()
@@ -32,7 +33,9 @@ pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
                 true => return found_relative(program),
             }
         }
+        order.set(true);
         let Err(errno) = nix::unistd::execve(&path, &argv, &envp);
+        order.set(false);
         match verdict(&path, errno) {
             Verdict::NotHere => {}
             Verdict::Refused(reason) => refused = refused.or(Some(reason)),

@@ -128,9 +128,9 @@ fn prepare(role: &Role<Box<SandboxSpec>>) {
     }
 }
 
-fn become_clone(role: &Role<Box<SandboxSpec>>, mut fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
+fn become_clone(role: &Role<Box<SandboxSpec>>, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
     match role {
-        Role::Template(mould) => template::run(*mould, &mut fds, proof),
+        Role::Template(mould) => template::run(*mould, fds, proof),
         Role::Step(spec) if is_minded(spec) => minder::run(spec, fds, proof),
         Role::Step(spec) => init::run(spec, fds, proof),
     }

@@ -15,7 +15,7 @@ use super::{
     Network, SandboxSpec, User, broker, console, exec, identity, mounts, plan, probe, reaper,
     seccomp,
 };
-use crate::sys::{self, Context as _, Reach, SingleThreaded};
+use crate::sys::{self, Context as _, Order, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
@@ -80,21 +80,34 @@ pub(super) fn run_minded(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<T
     go_on_with(spec, fds, broker, ready, None)
 }
 
-/// The same for a process in namespaces of its own that is ready.
-pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, done: Done) -> ! {
-    go_on_with(spec, fds, None, Ok(done), None)
+/// The same for a process in namespaces of its own that is ready, and has another's memory. Returns if it can't be.
+pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, done: Done, order: &Order) {
+    become_program(spec, fds, None, Ok(done), None, order);
 }
 
 fn go_on_with(
+    spec: &SandboxSpec,
+    fds: Vec<OwnedFd>,
+    broker: Option<ToBroker>,
+    ready: Ready,
+    part: Option<&SingleThreaded>,
+) -> ! {
+    become_program(spec, fds, broker, ready, part, &Order::default());
+    std::process::exit(1)
+}
+
+/// Returns if that can't be, once kiln has been told why.
+fn become_program(
     spec: &SandboxSpec,
     mut fds: Vec<OwnedFd>,
     broker: Option<ToBroker>,
     ready: Ready,
     part: Option<&SingleThreaded>,
-) -> ! {
+    order: &Order,
+) {
     let mounted = fds.drain(4.min(fds.len())..).next();
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
-        std::process::exit(1);
+        return;
     };
     let mut stubs = Stubs::default();
     let given = Given {
@@ -108,14 +121,13 @@ fn go_on_with(
             report(&reporter, &stubs, &prepared, None);
             let parted = part.map_or(Ok(()), |proof| reaper::part(spec.terminal, proof));
             match stage("part from process 1", parted) {
-                Ok(()) => exec::execute(&spec.argv, &spec.env),
+                Ok(()) => exec::execute(&spec.argv, &spec.env, order),
                 Err(failure) => failure,
             }
         }
         Err(failure) => failure,
     };
     report(&reporter, &stubs, &Prepared::default(), Some(failure));
-    std::process::exit(1)
 }
 
 fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Option<Failure>) {

@@ -8,8 +8,8 @@ use super::own_binary::OwnBinary;
 use super::recorder::{Parts, Recorder, Scope};
 use super::step::{Leavings, Step};
 use super::stub::Stubs;
-use super::template::{Expected, Mould, Orders, Template};
-use super::waiting::{Kind, Waiting, end_process, kill};
+use super::template::{Expected, Line, Mould, Template};
+use super::waiting::{Kind, end_process};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
 use crate::locked::locked;
 use crate::sys::{self, Context as _};
@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::{io, iter, mem};
+use std::{io, iter};
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
 ///
@@ -30,8 +30,7 @@ use std::{io, iter, mem};
 #[derive(Debug, Default)]
 pub struct Launcher {
     helper: Mutex<Option<Helper>>,
-    waiting: Mutex<Vec<Waiting>>,
-    /// What those that wait are copies of.
+    /// What those that wait for steps are copies of.
     template: Mutex<Option<Template>>,
     /// Mounts of steps that have ended.
     left_mounts: LeftMounts,
@@ -149,25 +148,27 @@ impl Launcher {
         }
     }
 
-    /// Has processes made that wait to become steps like this one, so that `count` wait. For whoever has time while a step runs, and others to
-    /// run after it. Where that fails, the next step is made when it is asked for.
-    pub fn make_ready(&self, spec: &SandboxSpec, count: usize) {
+    /// Has a process made that waits to become a step like this one. For whoever has time while a step runs, and another to run after it. Where
+    /// that fails, the next step is made when it is asked for.
+    pub fn make_ready(&self, spec: &SandboxSpec) {
         let kind = Kind::of(spec);
-        let mut waiting = locked(&self.waiting);
-        while waiting.len() + self.on_order(kind) < count && kind.can_wait() {
-            if self.order(kind) {
-                continue;
-            }
-            match self.waiting_process(kind) {
-                Some(process) => waiting.push(process),
-                None => break,
-            }
+        if !kind.can_wait() {
+            return;
         }
+        let mut slot = locked(&self.template);
+        if let Some(template) = slot.as_mut()
+            && template.is_for(kind)
+            && template.order()
+        {
+            return;
+        }
+        slot.take().into_iter().for_each(Template::end);
+        *slot = self.proven_template(kind);
     }
 
-    /// Starts the helper, and has it make what a step like this one needs, and `count` such steps, while others do something else: the first of them
-    /// begins as those do that follow another. Only where there is nothing of the kind yet.
-    pub fn expect(&self, spec: &SandboxSpec, count: usize) {
+    /// Starts the helper, and has it make what a step like this one needs, and a process that waits to become it, while others do something else:
+    /// the first step begins as those do that follow another. Only where there is nothing of the kind yet.
+    pub fn expect(&self, spec: &SandboxSpec) {
         let kind = Kind::of(spec);
         if !kind.can_wait() || locked(&self.template).is_some() {
             return;
@@ -177,22 +178,8 @@ impl Launcher {
             *slot = Helper::start().ok();
         }
         if let Some(helper) = slot.as_mut() {
-            helper.expect(kind, count);
+            helper.expect(kind);
         }
-    }
-
-    /// How many of a kind were asked for that nobody has fetched.
-    fn on_order(&self, kind: Kind) -> usize {
-        let template = locked(&self.template);
-        let suited = template.as_ref().filter(|template| template.is_for(kind));
-        suited.map_or(0, Template::on_order)
-    }
-
-    /// Asks for another one of a kind, if there is a template that can make it.
-    fn order(&self, kind: Kind) -> bool {
-        let mut template = locked(&self.template);
-        let suited = template.as_mut().filter(|template| template.is_for(kind));
-        suited.is_some_and(Template::order)
     }
 
     /// Puts the template that the helper was asked for early where it belongs.
@@ -220,39 +207,22 @@ impl Launcher {
         self.left_mounts.take_down();
     }
 
-    fn waiting_process(&self, kind: Kind) -> Option<Waiting> {
-        let mut slot = locked(&self.template);
-        if let Some(other) = slot.take_if(|template| !template.is_for(kind)) {
-            other.end();
-        }
+    /// A template that has made a copy.
+    fn proven_template(&self, kind: Kind) -> Option<Template> {
         let moulds = iter::successors(Some(Mould::of(kind)), |mould| mould.simpler());
-        let others = moulds.map(|mould| self.template(mould));
-        for mut template in iter::once(slot.take()).chain(others).flatten() {
-            match template.copy() {
-                Some(copy) => {
-                    *slot = Some(template);
-                    return self.minded(copy);
-                }
-                None => template.end(),
+        for mut template in moulds.filter_map(|mould| self.template(mould)) {
+            if template.order() && self.meet_copy(&mut template) {
+                return Some(template);
             }
+            template.end();
         }
-        None
-    }
-
-    /// Has it end with kiln, whatever it becomes. `None` where that can't be, and it has ended.
-    fn minded(&self, copy: Waiting) -> Option<Waiting> {
-        let slot = locked(&self.helper);
-        if slot.as_ref().is_some_and(|helper| helper.mind(&copy)) {
-            return Some(copy);
-        }
-        copy.end();
         None
     }
 
     fn template(&self, mould: Mould) -> Option<Template> {
-        let (orders, theirs) = Orders::new().ok()?;
-        let pidfd = self.request(Role::Template(mould), &[theirs.as_fd()]);
-        Some(Template::new(mould.kind, pidfd.ok()?, orders))
+        let (line, [orders, copies]) = Line::new().ok()?;
+        let pidfd = self.request(Role::Template(mould), &[orders.as_fd(), copies.as_fd()]);
+        Some(Template::new(mould.kind, pidfd.ok()?, line))
     }
 
     /// Lets who waits become the step, if it can.
@@ -261,32 +231,26 @@ impl Launcher {
         if spec.init || spec.oom_score_adj.is_some() {
             return None;
         }
-        let kind = Kind::of(spec);
-        let suited = self.waiting_for(kind).or_else(|| self.fetch(kind))?;
-        suited.become_step(spec, fds)
-    }
-
-    fn waiting_for(&self, kind: Kind) -> Option<Waiting> {
-        let mut waiting = locked(&self.waiting);
-        let suited = waiting.iter().position(|waiting| waiting.kind == kind)?;
-        Some(waiting.remove(suited))
-    }
-
-    /// One that was asked for.
-    fn fetch(&self, kind: Kind) -> Option<Waiting> {
         self.take_expected();
         let mut slot = locked(&self.template);
         let template = slot.as_mut()?;
-        if !template.is_for(kind) || template.on_order() == 0 {
+        if !template.is_for(Kind::of(spec)) || !template.has_copy_soon() {
             return None;
         }
-        match template.copy() {
-            Some(copy) => self.minded(copy),
-            None => {
-                slot.take().into_iter().for_each(Template::end);
-                None
-            }
+        let met = self.meet_copy(template);
+        let step = met.then(|| template.become_step(spec, fds)).flatten();
+        if step.is_none() {
+            slot.take().into_iter().for_each(Template::end);
         }
+        step
+    }
+
+    /// Waits for the template's copy, and has it end with kiln, whatever it becomes. False where that can't be.
+    fn meet_copy(&self, template: &mut Template) -> bool {
+        template.meet_copy(|copy| {
+            let helper = locked(&self.helper);
+            helper.as_ref().is_some_and(|helper| helper.mind(copy))
+        })
     }
 
     /// Starts the helper, which whoever asks for the first step then need not wait for. A failure is told then.
@@ -303,18 +267,10 @@ impl Launcher {
         self.left_mounts.take_down();
         self.take_expected();
         let mut leaving = locked(&self.leaving);
-        let mut waiting = locked(&self.waiting);
-        let mut template = locked(&self.template);
-        if let Some(template) = template.as_mut() {
-            let ordered = iter::from_fn(|| (template.on_order() > 0).then(|| template.copy())?);
-            waiting.extend(ordered);
-        }
-        let waiting = mem::take(&mut *waiting).into_iter().map(|one| one.pidfd);
-        let template = template.take().map(|template| template.pidfd);
-        for process in waiting.chain(template) {
-            kill(&process);
-            leaving.processes.push(process);
-        }
+        let template = locked(&self.template).take();
+        leaving
+            .processes
+            .extend(template.into_iter().flat_map(Template::kill));
         let mut helper = locked(&self.helper);
         if let Some(helper) = helper.take() {
             helper.tell_to_end();
@@ -408,18 +364,18 @@ impl Helper {
         self.answer()
     }
 
-    /// Asks for a template and copies of it, and doesn't wait for an answer. Where that can't be done nothing is expected.
-    fn expect(&mut self, kind: Kind, count: usize) {
+    /// Asks for a template and a copy of it, and doesn't wait for an answer. Where that can't be done nothing is expected.
+    fn expect(&mut self, kind: Kind) {
         if self.expected.is_some() {
             return;
         }
-        let Ok((mut orders, theirs)) = Orders::new() else {
+        let Ok((mut line, [orders, copies])) = Line::new() else {
             return;
         };
-        let placed = (0..count).try_for_each(|_| orders.place());
+        let ordered = line.order();
         let role = Role::Template(Mould::of(kind));
-        if placed.is_ok() && self.ask(role, &[theirs.as_fd()]).is_ok() {
-            self.expected = Some(Expected { kind, orders });
+        if ordered.is_ok() && self.ask(role, &[orders.as_fd(), copies.as_fd()]).is_ok() {
+            self.expected = Some(Expected { kind, line });
         }
     }
 
@@ -457,9 +413,9 @@ impl Helper {
     }
 
     /// False if it has gone.
-    fn mind(&self, copy: &Waiting) -> bool {
+    fn mind(&self, copy: BorrowedFd<'_>) -> bool {
         let request = Request::<&SandboxSpec>::Mind;
-        message::send(Socket(self.socket.as_fd()), &request, &[copy.pidfd.as_fd()]).is_ok()
+        message::send(Socket(self.socket.as_fd()), &request, &[copy]).is_ok()
     }
 }
 

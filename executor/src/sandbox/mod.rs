@@ -30,8 +30,8 @@
 //!   cheap and may call what it likes. Because of how it is run, `/proc/self/exe` inside a step can never lead to
 //!   a binary that can be written to (CVE-2019-5736).
 //! - **The helper** answers one kind of request: it clones a step as a child *of kiln*, so kiln waits for it through a pidfd
-//!   like for any child. While one step runs, the processes that the next will be wait already, in their namespaces (`waiting`); they are
-//!   clones of one that the helper makes for that (`template`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
+//!   like for any child. While one step runs, the process that the next will be waits already, in its namespaces (`waiting`), on the
+//!   memory of one that the helper makes for that (`template`). When kiln ends, however it ends, the helper sees the end of its socket, kills the steps, and goes.
 //! - **The step** sets itself up in kernel order (`init`): mounts from a plan that is plain data (`plan`), paths of the image
 //!   looked up only inside the image's root (`root`), then identity, limits, filter, and execution of the program. It is
 //!   process 1 of its own pid namespace, or with [`SandboxSpec::init`] the child of one (`reaper`): when it ends, the kernel kills everything it left behind. On a rung without namespaces

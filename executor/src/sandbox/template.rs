@@ -1,28 +1,37 @@
-//! The process that those who wait for a step are copies of: what is the same for all steps of a [`Kind`] is done in it, once.
+//! The process that those who wait for a step come from: what is the same for all steps of a [`Kind`] is done in it, once.
+//!
+//! They are copies of it, but on its own memory, which they have one after the other, each until it executes its program ([`sys::lend_memory`]).
+//! So only one waits at a time, and the next is made when that one is on its way.
 //!
 //! It has most of the filter loaded, which takes the kernel as long as the rest of a start, and a cgroup namespace. Where steps run as root it has
 //! left the host's mounts behind, too: in its mount namespace there is nothing but an [anteroom](super::anteroom) with `/sys` in it, and that is all that a copy
 //! has to copy, and to take down. In a user namespace the kernel mounts a `/proc` only for who can see one, so there each copy leaves the
 //! host's mounts by itself.
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+use std::{iter, mem};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::Rung;
 use super::anteroom::Hall;
 use super::helper;
 use super::init;
 use super::message::{self, Answer, Socket};
-use super::waiting::{self, Kind, Waiting, end_process};
-use crate::sys::{self, Cloned, SingleThreaded};
+use super::waiting::{self, Kind, end_process, kill};
+use super::{Rung, SandboxSpec};
+use crate::sys::{self, Order, SingleThreaded, Stack};
 
 /// A copy takes a millisecond. A template that is stopped or stuck must not stop a build, which can start its steps without.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long somebody who needs a step waits for one that is made after another one's.
+const BRIEFLY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
 /// What a template is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,73 +56,83 @@ pub(super) struct Stock {
 #[derive(Debug)]
 pub(super) struct Template {
     kind: Kind,
-    pub(super) pidfd: OwnedFd,
-    orders: Orders,
-    /// Whether it has made a copy, and so can.
-    proven: bool,
+    pidfd: OwnedFd,
+    line: Line,
+    /// The copy that waits, if it has been heard of.
+    copy: Option<OwnedFd>,
 }
 
-/// Where copies are asked for, and those that were.
+/// Kiln's ends of a template's sockets.
 #[derive(Debug)]
-pub(super) struct Orders {
-    socket: UnixStream,
-    /// The sockets of copies that nobody has asked after yet, in their order.
-    open: VecDeque<UnixStream>,
+pub(super) struct Line {
+    /// Where copies are asked for.
+    orders: UnixStream,
+    /// Where each copy in its turn says which process it is, and hears what it is to become.
+    copies: UnixStream,
+    /// Whether a copy was asked for that has not been heard of.
+    is_open: bool,
 }
 
-/// A template that was asked for, with copies of it, before anybody could answer.
+/// A template that was asked for, with a copy of it, before anybody could answer.
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) kind: Kind,
-    pub(super) orders: Orders,
+    pub(super) line: Line,
 }
 
-impl Orders {
-    /// With the other end of the socket, which is for the template.
-    pub(super) fn new() -> io::Result<(Self, UnixStream)> {
-        let (socket, theirs) = UnixStream::pair()?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let open = VecDeque::new();
-        Ok((Self { socket, open }, theirs))
+impl Line {
+    /// With the other ends, which are for the template.
+    pub(super) fn new() -> io::Result<(Self, [UnixStream; 2])> {
+        let (orders, other_end) = UnixStream::pair()?;
+        let (copies, others_end) = UnixStream::pair()?;
+        copies.set_read_timeout(Some(PATIENCE))?;
+        let line = Self {
+            orders,
+            copies,
+            is_open: false,
+        };
+        Ok((line, [other_end, others_end]))
     }
 
     /// Asks for a copy, and doesn't wait for it.
-    pub(super) fn place(&mut self) -> io::Result<()> {
-        let (socket, theirs) = UnixStream::pair()?;
-        message::send(Socket(self.socket.as_fd()), &(), &[theirs.as_fd()])?;
-        self.open.push_back(socket);
+    pub(super) fn order(&mut self) -> io::Result<()> {
+        message::send(Socket(self.orders.as_fd()), &(), &[])?;
+        self.is_open = true;
         Ok(())
     }
 
-    /// Waits for the oldest that was asked for.
-    fn fetch(&mut self, kind: Kind) -> Option<Waiting> {
-        let socket = self.open.pop_front()?;
-        let answered = message::receive::<Answer>(Socket(self.socket.as_fd()));
+    /// Waits for the one that was asked for. `None` if there is none, or it can't be made.
+    fn hear(&mut self) -> Option<OwnedFd> {
+        if !mem::take(&mut self.is_open) {
+            return None;
+        }
+        let answered = message::receive::<Answer>(Socket(self.copies.as_fd()));
         let (answer, mut fds) = answered.ok()??;
         answer.ok()?;
-        let pidfd = fds.pop()?;
-        Some(Waiting {
-            kind,
-            pidfd,
-            socket,
-        })
+        fds.pop()
+    }
+
+    /// Whether there is, or soon will be, something to hear.
+    fn is_answered_soon(&self) -> bool {
+        let mut polled = [PollFd::new(&self.copies, PollFlags::IN)];
+        self.is_open && poll(&mut polled, Some(&BRIEFLY)).is_ok_and(|ready| ready > 0)
     }
 }
 
 impl Expected {
     /// What came of it: the helper has made the process.
     pub(super) fn arrived(self, pidfd: OwnedFd) -> Template {
-        Template::new(self.kind, pidfd, self.orders)
+        Template::new(self.kind, pidfd, self.line)
     }
 }
 
 impl Template {
-    pub(super) fn new(kind: Kind, pidfd: OwnedFd, orders: Orders) -> Self {
+    pub(super) fn new(kind: Kind, pidfd: OwnedFd, line: Line) -> Self {
         Self {
             kind,
             pidfd,
-            orders,
-            proven: false,
+            line,
+            copy: None,
         }
     }
 
@@ -121,33 +140,52 @@ impl Template {
         self.kind == kind
     }
 
-    /// How many copies were asked for that have not been fetched.
-    pub(super) fn on_order(&self) -> usize {
-        self.orders.open.len()
-    }
-
-    /// Asks one that is known to be good for a copy, which is fetched later. False if it isn't, or is gone.
+    /// Asks for a copy, if none waits or was asked for. False if it is gone.
     pub(super) fn order(&mut self) -> bool {
-        self.proven && self.orders.place().is_ok()
+        self.copy.is_some() || self.line.is_open || self.line.order().is_ok()
     }
 
-    /// A copy that waits for a step. `None` if the template could not be made, is gone, or is not heard of: it is of no more use then.
-    pub(super) fn copy(&mut self) -> Option<Waiting> {
-        if self.on_order() == 0 {
-            self.orders.place().ok()?;
-        }
-        let copy = self.orders.fetch(self.kind)?;
-        self.proven = true;
-        Some(copy)
+    /// Whether a copy waits, or is about to: it may have to wait for another one's start.
+    pub(super) fn has_copy_soon(&self) -> bool {
+        self.copy.is_some() || self.line.is_answered_soon()
     }
 
-    /// Ends it, and all copies that nobody has fetched.
-    pub(super) fn end(mut self) {
-        while self.on_order() > 0 {
-            let Some(copy) = self.copy() else { break };
-            copy.end();
+    /// Waits for the copy that was asked for, if it is not there. `mind` is told of it, and may refuse it. False if there will be none.
+    pub(super) fn meet_copy(&mut self, mind: impl FnOnce(BorrowedFd<'_>) -> bool) -> bool {
+        if self.copy.is_none() {
+            self.copy = self.line.hear();
+            return self.copy.as_ref().is_some_and(|copy| mind(copy.as_fd()));
         }
-        end_process(&self.pidfd);
+        true
+    }
+
+    /// Lets the copy that waits become the step. `None` if that can't be.
+    pub(super) fn become_step(
+        &mut self,
+        spec: &SandboxSpec,
+        fds: &[BorrowedFd<'_>],
+    ) -> Option<OwnedFd> {
+        let copy = self.copy.take()?;
+        match message::send(Socket(self.line.copies.as_fd()), spec, fds) {
+            Ok(()) => Some(copy),
+            Err(_) => {
+                end_process(&copy);
+                None
+            }
+        }
+    }
+
+    /// Ends it, and the copy that waits.
+    pub(super) fn end(self) {
+        self.kill().iter().for_each(end_process);
+    }
+
+    /// Has it end, and the copy that waits. Tells which processes that are, to be waited for.
+    pub(super) fn kill(mut self) -> Vec<OwnedFd> {
+        kill(&self.pidfd);
+        let copy = self.copy.take().or_else(|| self.line.hear());
+        copy.iter().for_each(kill);
+        iter::once(self.pidfd).chain(copy).collect()
     }
 }
 
@@ -169,32 +207,28 @@ impl Mould {
     }
 }
 
-/// The process itself: makes a copy for each request, until nobody asks any more. The descriptor is its socket.
-pub(super) fn run(mould: Mould, fds: &mut Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
-    let ready = fds.pop().map(|socket| {
+/// The process itself: makes a copy for each request, until nobody asks any more. The descriptors are its sockets.
+pub(super) fn run(mould: Mould, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
+    if let Ok([orders, copies]) = <[OwnedFd; 2]>::try_from(fds) {
         // Standard input is a copy of the helper's socket, of which kiln is to see the end.
-        let replaced = rustix::stdio::dup2_stdin(&socket);
-        (replaced, init::stock(mould))
-    });
-    if let Some((Ok(()), Ok(stock))) = ready {
-        serve(mould.kind, &stock, proof);
+        let replaced = rustix::stdio::dup2_stdin(&orders);
+        drop(orders);
+        if let (Ok(()), Ok(stock)) = (replaced, init::stock(mould)) {
+            serve(mould.kind, copies.as_fd(), &stock, proof);
+        }
     }
     std::process::exit(1)
 }
 
-fn serve(kind: Kind, stock: &Stock, proof: &SingleThreaded) {
-    let socket = Socket(rustix::stdio::stdin());
-    while let Ok(Some(((), fds))) = message::receive::<()>(socket) {
-        let (answer, pidfd): (Answer, _) =
-            match sys::clone_process(proof, helper::own_of_copy(kind)) {
-                Ok(Cloned::New) => waiting::wait(kind, fds, stock),
-                Ok(Cloned::Caller(pidfd)) => (Ok(()), Some(pidfd)),
-                Err(error) => (Err(error), None),
-            };
-        drop(fds);
-        let pidfd = pidfd.as_ref().map(OwnedFd::as_fd);
-        if message::send(socket, &answer, pidfd.as_slice()).is_err() {
-            return;
+fn serve(kind: Kind, copies: BorrowedFd<'_>, stock: &Stock, proof: &SingleThreaded) {
+    let Ok(mut stack) = Stack::new() else { return };
+    let orders = Socket(rustix::stdio::stdin());
+    while let Ok(Some(((), _))) = message::receive::<()>(orders) {
+        let mut told = None; // here, where it is dropped
+        let wait = |order: &Order| waiting::wait(kind, copies, stock, &mut told, order);
+        let lent = sys::lend_memory(proof, helper::own_of_copy(kind), &mut stack, orders.0, wait);
+        if !lent.unwrap_or(false) {
+            return; // it could not be made, or was killed, at whatever
         }
     }
 }

@@ -1,19 +1,20 @@
-//! A step that waits for its spec: a copy of the [template](super::template) in new namespaces, with the kernel's filesystems mounted and the
+//! A step that waits for its spec: a copy of the [template](super::template) in new namespaces, on its memory, with the kernel's filesystems mounted and the
 //! host's left behind, made while a step before runs.
 //!
 //! Making it takes longer than all the rest of a start, and longer than a short step runs. It knows nothing of a root filesystem, and it has nothing to do with
 //! the steps before, which run in namespaces of their own. It serves the first step of its [`Kind`].
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
-use super::message::{self, Socket};
+use super::message::{self, Answer, Socket};
 use super::surroundings::share_processes;
 use super::template::Stock;
 use super::{CapabilitySet, Network, Rung, SandboxSpec, init};
-use crate::sys;
+use crate::sys::{self, Order};
 
 /// What of a spec has to be known when a step's namespaces and the kernel's filesystems in them are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,15 +29,6 @@ pub(super) struct Kind {
     pub(super) shares_processes: bool,
     /// The capabilities that its filter leaves calls for, if it has a filter.
     pub(super) filter: Option<CapabilitySet>,
-}
-
-/// The process, as kiln has it.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) kind: Kind,
-    pub(super) pidfd: OwnedFd,
-    /// Where it hears what it is to become.
-    pub(super) socket: UnixStream,
 }
 
 impl Kind {
@@ -58,24 +50,6 @@ impl Kind {
     }
 }
 
-impl Waiting {
-    /// Lets it become the step. `None` if it is gone.
-    pub(super) fn become_step(self, spec: &SandboxSpec, fds: &[BorrowedFd<'_>]) -> Option<OwnedFd> {
-        match message::send(Socket(self.socket.as_fd()), spec, fds) {
-            Ok(()) => Some(self.pidfd),
-            Err(_) => {
-                self.end();
-                None
-            }
-        }
-    }
-
-    /// Ends it, as no step has come.
-    pub(super) fn end(self) {
-        end_process(&self.pidfd);
-    }
-}
-
 /// Kills a child, and waits for its end.
 pub(super) fn end_process(pidfd: &OwnedFd) {
     kill(pidfd);
@@ -87,21 +61,33 @@ pub(super) fn kill(pidfd: &OwnedFd) {
     let _ = rustix::process::pidfd_send_signal(pidfd, kill); // it may have ended
 }
 
-/// The process itself: gets ready, and becomes the step that it is told of. Ends with whoever could tell. If it can't get ready it ends, too: the
-/// step is made without it, which tells why that can't be. The descriptor is its socket.
-pub(super) fn wait(kind: Kind, mut fds: Vec<OwnedFd>, stock: &Stock) -> ! {
-    let Some(socket) = fds.pop() else {
-        std::process::exit(1);
-    };
-    // Standard input is a copy of the template's socket, of which kiln is to see the end.
-    let replaced = rustix::stdio::dup2_stdin(&socket);
-    drop(socket);
-    let ready = init::get_ready_to_wait(kind, stock);
-    let (Ok(()), Ok(ready)) = (replaced, ready) else {
-        std::process::exit(1);
-    };
-    match message::receive::<SandboxSpec>(Socket(rustix::stdio::stdin())) {
-        Ok(Some((spec, fds))) => init::go_on(&spec, fds, ready),
-        _ => std::process::exit(1),
+/// The process itself: says who it is, gets ready, and becomes the step that it is told of. Ends with whoever could tell. If it can't get ready it ends, too: the
+/// step is made without it, which tells why that can't be. It has its template's memory, and leaves it in order only if it was told of a step.
+pub(super) fn wait(
+    kind: Kind,
+    socket: BorrowedFd<'_>,
+    stock: &Stock,
+    told: &mut Option<SandboxSpec>,
+    order: &Order,
+) -> i32 {
+    // Standard input is where the template is asked for others.
+    if rustix::stdio::dup2_stdin(socket).is_err() {
+        return 1;
     }
+    let socket = Socket(rustix::stdio::stdin());
+    if say_who(socket).is_ok()
+        && let Ok(ready) = init::get_ready_to_wait(kind, stock)
+        && let Ok(Some((spec, fds))) = message::receive::<SandboxSpec>(socket)
+    {
+        init::go_on(told.insert(spec), fds, ready, order);
+        order.set(true);
+    }
+    1
+}
+
+/// Tells kiln which process this is.
+fn say_who(socket: Socket<'_>) -> io::Result<()> {
+    let own = rustix::process::getpid();
+    let pidfd = rustix::process::pidfd_open(own, PidfdFlags::empty())?;
+    message::send(socket, &Answer::Ok(()), &[pidfd.as_fd()])
 }

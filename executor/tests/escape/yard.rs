@@ -372,7 +372,7 @@ pub(crate) fn run(launcher: &Launcher, spec: &SandboxSpec) -> Result<Ran, Sandbo
     let (mut reader, writer) = std::io::pipe().unwrap();
     let errors = writer.try_clone().unwrap();
     let step = launcher.spawn(spec, Stdio::output(writer.into(), errors.into()).unwrap())?;
-    launcher.make_ready(spec, 1); // so that most steps here are made by a process that waited for them
+    launcher.make_ready(spec); // so that most steps here are made by a process that waited for them
     let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let patience = Timespec {
