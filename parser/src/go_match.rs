@@ -14,14 +14,36 @@ use crate::pattern::{self, Class, Token, Wild};
 #[error("syntax error in pattern")]
 pub struct BadPattern;
 
+/// A pattern that was read, for more than one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(Vec<Token>);
+
+impl Pattern {
+    /// Over names and paths: `*` and `?` never match a `/`.
+    pub fn of_names(pattern: &str) -> Result<Self, BadPattern> {
+        tokens(pattern, Wild::NotSlash).map(Self)
+    }
+
+    /// Over any text: `*` and `?` match every character.
+    pub fn of_text(pattern: &str) -> Result<Self, BadPattern> {
+        tokens(pattern, Wild::Any).map(Self)
+    }
+
+    /// Whether it matches the whole of a text.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        pattern::matches(&self.0, text)
+    }
+}
+
 /// Whether `pattern` matches the whole of `name`. `*` and `?` never match a `/`.
 pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
-    Ok(pattern::matches(&tokens(pattern)?, name))
+    Ok(Pattern::of_names(pattern)?.matches(name))
 }
 
 /// Whether a pattern is one that Go accepts.
 pub(crate) fn validate(pattern: &str) -> Result<(), BadPattern> {
-    tokens(pattern).map(drop)
+    Pattern::of_names(pattern).map(drop)
 }
 
 /// Whether a path component is a pattern at all: it has one of `*`, `?`, `[`, `\`.
@@ -31,11 +53,11 @@ pub fn has_meta(text: &str) -> bool {
 }
 
 /// `pattern = *( "*" | "?" | class | "\" any | any )`
-fn tokens(text: &str) -> Result<Vec<Token>, BadPattern> {
+fn tokens(text: &str, wild: Wild) -> Result<Vec<Token>, BadPattern> {
     let any = none_of::<_, _, nom::error::Error<&str>>("[\\");
     let token = alt((
-        value(Token::Many(Wild::NotSlash), char('*')),
-        value(Token::One(Wild::NotSlash), char('?')),
+        value(Token::Many(wild), char('*')),
+        value(Token::One(wild), char('?')),
         map(class, Token::Class),
         map(preceded(char('\\'), anychar), Token::Char),
         map(any, Token::Char),
@@ -99,6 +121,7 @@ pub fn clean(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -132,6 +155,22 @@ mod tests {
         ] {
             assert_eq!(matches(bad, "x"), Err(BadPattern), "{bad}");
         }
+    }
+
+    #[test]
+    fn in_a_text_a_slash_is_a_character() {
+        let cases = [
+            ("RUN *", "RUN ls /a/b\nls /c", true),
+            ("RUN *", "COPY a b", false),
+            ("*/?", "a/b/c", true),
+            ("a?c", "a/c", true),
+            ("a*b*c*d*e", "a/b/c\nd/e", true),
+        ];
+        for (pattern, text, expected) in cases {
+            let read = Pattern::of_text(pattern).unwrap();
+            assert_eq!(read.matches(text), expected, "{pattern} on {text}");
+        }
+        assert_eq!(Pattern::of_text("["), Err(BadPattern));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) enum Wild {
     NotSlash,
     /// Any character but a newline.
     NotNewline,
+    /// Any character.
+    Any,
 }
 
 impl Wild {
@@ -36,6 +38,7 @@ impl Wild {
         match self {
             Wild::NotSlash => character != '/',
             Wild::NotNewline => character != '\n',
+            Wild::Any => true,
         }
     }
 }

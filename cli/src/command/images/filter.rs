@@ -1,11 +1,11 @@
 //! What `kiln images --filter` takes, under Docker's names.
 
-use globset::{GlobBuilder, GlobMatcher};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use kiln_executor::Services;
 use kiln_executor::images::StoredImage;
 use kiln_image::Reference;
+use kiln_parser::go_match;
 
 use super::repository;
 use crate::failure::Failure;
@@ -75,9 +75,9 @@ pub(crate) fn until(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| format!("`{text}` is neither a time span, such as `24h`, nor a date"))
 }
 
-/// A shell pattern that a whole familiar name must match, with its tag or without; `*` stops at `/`.
+/// A pattern, as Go's `path.Match` and so Docker reads it, that a whole familiar name must match, with its tag or without.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern(GlobMatcher);
+pub(crate) struct Pattern(go_match::Pattern);
 
 impl std::str::FromStr for Pattern {
     type Err = String;
@@ -87,18 +87,16 @@ impl std::str::FromStr for Pattern {
         let familiar = text
             .strip_prefix("docker.io/library/")
             .or_else(|| text.strip_prefix("docker.io/"));
-        let glob = GlobBuilder::new(familiar.unwrap_or(text))
-            .literal_separator(true)
-            .build();
-        glob.map(|glob| Self(glob.compile_matcher()))
-            .map_err(|error| format!("`{text}` is no pattern: {}", error.kind()))
+        go_match::Pattern::of_names(familiar.unwrap_or(text))
+            .map(Self)
+            .map_err(|error| format!("`{text}` is no pattern: {error}"))
     }
 }
 
 impl Pattern {
     fn takes(&self, name: Option<&Reference>) -> bool {
         name.is_some_and(|name| {
-            self.0.is_match(name.familiar()) || self.0.is_match(repository(name))
+            self.0.matches(&name.familiar()) || self.0.matches(&repository(name))
         })
     }
 }
