@@ -1,9 +1,11 @@
 //! What was typed: the command line as clap reads it, with no look at files or the environment. What it means is
 //! [`crate::config`]'s matter.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::command;
 
@@ -30,35 +32,40 @@ pub(crate) struct CliOf<C: Subcommand> {
 /// With all commands.
 pub(crate) type Cli = CliOf<Command>;
 
-/// The one command that is run by the thousand.
+/// With none.
 #[derive(Debug, Subcommand)]
-enum BuildAlone {
-    Build(Box<command::build::Args>),
-}
+enum Nothing {}
 
 impl Cli {
-    /// Reads this process's command line. To know all commands takes as long as a small step, so for `build` the others are left out, unless
-    /// there is something wrong, or help is asked for.
+    /// Reads this process's command line. To know all commands takes as long as a small step, so only the one that is asked for is looked at,
+    /// unless there is something wrong, or help is asked for.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        let is_build = std::env::args_os()
-            .nth(1)
-            .is_some_and(|word| word == "build");
-        match is_build.then(CliOf::<BuildAlone>::try_parse) {
-            Some(Ok(cli)) => Ok(cli.into()),
-            _ => Self::try_parse(),
+        Self::read_from(&std::env::args_os().collect::<Vec<_>>())
+    }
+
+    fn read_from(words: &[OsString]) -> Result<Self, clap::Error> {
+        let asked = words.get(1).and_then(|word| word.to_str());
+        match asked.and_then(alone).map(|line| Self::read_by(line, words)) {
+            Some(Ok(cli)) => Ok(cli),
+            Some(Err(error)) if error.kind() == ErrorKind::DisplayVersion => Err(error),
+            _ => Self::try_parse_from(words),
         }
+    }
+
+    fn read_by(line: clap::Command, words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut matches = line.try_get_matches_from(words)?;
+        Self::from_arg_matches_mut(&mut matches)
     }
 }
 
-impl From<CliOf<BuildAlone>> for Cli {
-    fn from(cli: CliOf<BuildAlone>) -> Self {
-        let BuildAlone::Build(args) = cli.command;
-        Self {
-            root: cli.root,
-            registry: cli.registry,
-            command: Command::Build(args),
-        }
+/// The command line if its first word is this one, without the other commands; `None` if it has to be known in full.
+fn alone(word: &str) -> Option<clap::Command> {
+    let line = CliOf::<Nothing>::command();
+    if matches!(word, "--version" | "-V") {
+        return Some(line);
     }
+    let (name, arguments) = COMMANDS.iter().find(|(name, _)| *name == word)?;
+    Some(line.subcommand(arguments(clap::Command::new(*name))))
 }
 
 /// How to speak to registries; commands that don't are not changed by it.
@@ -110,6 +117,44 @@ pub(crate) enum Command {
     Doctor(command::doctor::Args),
 }
 
+/// Gives a command its arguments.
+type Augment = fn(clap::Command) -> clap::Command;
+
+/// The arguments of each command. One that were not here would be read all the same, only later.
+const COMMANDS: [(&str, Augment); 31] = [
+    ("build", command::build::Args::augment_args),
+    ("builds", command::builds::Args::augment_args),
+    ("check", command::check::Args::augment_args),
+    ("context", command::context::Args::augment_args),
+    ("plan", command::plan::Args::augment_args),
+    ("lock", command::lock::Args::augment_args),
+    ("explain", command::explain::Args::augment_args),
+    ("verify", command::verify::Args::augment_args),
+    ("run", command::run::Args::augment_args),
+    ("shell", command::shell::Args::augment_args),
+    ("ps", command::ps::Args::augment_args),
+    ("rm", command::rm::Args::augment_args),
+    ("commit", command::commit::Args::augment_args),
+    ("diff", command::diff::Args::augment_args),
+    ("export", command::export::Args::augment_args),
+    ("squash", command::squash::Args::augment_args),
+    ("images", command::images::Args::augment_args),
+    ("history", command::history::Args::augment_args),
+    ("inspect", command::inspect::Args::augment_args),
+    ("tag", command::tag::Args::augment_args),
+    ("rmi", command::rmi::Args::augment_args),
+    ("cache", command::cache::Args::augment_args),
+    ("prune", command::prune::Args::augment_args),
+    ("pull", command::pull::Args::augment_args),
+    ("push", command::push::Args::augment_args),
+    ("save", command::save::Args::augment_args),
+    ("load", command::load::Args::augment_args),
+    ("login", command::login::Args::augment_args),
+    ("logout", command::logout::Args::augment_args),
+    ("import", command::import::Args::augment_args),
+    ("doctor", command::doctor::Args::augment_args),
+];
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
@@ -156,11 +201,55 @@ impl std::str::FromStr for KeyValue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_alone_is_read_as_among_all() {
+        let cli = Cli::command();
+        let among_all: Vec<_> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(COMMANDS.map(|(name, _)| name), *among_all);
+        for name in among_all {
+            let usage = |mut command: clap::Command| {
+                command.build();
+                let of_it = command.find_subcommand_mut(name).unwrap();
+                of_it.render_long_help().to_string()
+            };
+            let alone = alone(name).unwrap();
+            alone.clone().debug_assert();
+            assert_eq!(usage(alone), usage(Cli::command()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_all_commands_known() {
+        let lines = [
+            "kiln",
+            "kiln --version",
+            "kiln -V build",
+            "kiln --help",
+            "kiln images --help",
+            "kiln images --nonsense",
+            "kiln images --no-cache",
+            "kiln build",
+            "kiln builds lst",
+            "kiln imagse",
+            "kiln --root",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let told = Cli::read_from(&words).unwrap_err();
+            let expected = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(told.to_string(), expected.to_string(), "{line}");
+            assert_eq!(told.exit_code(), expected.exit_code(), "{line}");
+        }
+        let cli =
+            Cli::read_from(&["kiln", "cache", "du", "--root", "/r"].map(OsString::from)).unwrap();
+        assert!(matches!(cli.command, Command::Cache(_)));
+        assert_eq!(cli.root.as_deref(), Some(std::path::Path::new("/r")));
     }
 
     fn build(line: &str) -> command::build::Args {

@@ -69,11 +69,14 @@ fn main() -> ExitCode {
 
 /// The command line can't be read, or asks for help.
 fn wrong_line(error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit(); // help or the version is what was asked for
+    }
     let is_of_run = unsupported::is_of_run(std::env::args());
     match unsupported::explain(&error, is_of_run) {
         Some(failure) if is_of_run => end(command::run::exit_as_docker(Err(failure))).into(),
         Some(failure) => end(Err(failure)).into(),
-        None if error.use_stderr() && is_of_run => {
+        None if is_of_run => {
             let _ = error.print(); // nobody is left to tell
             command::run::KILN_FAILED.into()
         }
