@@ -67,6 +67,7 @@ mod helper;
 mod identity;
 mod init;
 mod kernel_trees;
+mod kernels;
 mod launcher;
 mod left_mounts;
 mod message;

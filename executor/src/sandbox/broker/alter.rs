@@ -2,8 +2,8 @@
 //! its name only, with which the kernel lets them do nothing else. systemd's are such, and so is what packages do to make their users.
 
 use super::caller::Answered;
-use super::place::is_kernels;
 use super::*;
+use crate::sandbox::kernels::is_kernels;
 use rustix::fs::{Gid, Timespec, Timestamps, Uid};
 
 /// What changes.

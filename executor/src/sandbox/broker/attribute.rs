@@ -1,10 +1,10 @@
 //! Extended attributes ([`crate::sandbox::attribute`]): where the store can't have devices, a record in one stands for them.
 
 use super::caller::Answered;
-use super::place::is_kernels;
 use super::resolve::is_magic;
 use super::*;
 use crate::sandbox::attribute::{Change, Request};
+use crate::sandbox::kernels::is_kernels;
 
 /// The longest value and the longest list of names that the kernel gives, in bytes (`linux/limits.h`).
 const MOST: usize = 65536;

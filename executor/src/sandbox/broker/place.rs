@@ -4,6 +4,7 @@ use super::caller::Answered;
 use super::listing::{self, Tree};
 use super::resolve::{is_magic, is_number};
 use super::*;
+use crate::sandbox::kernels::is_kernels;
 use crate::sandbox::mounts::NODES;
 
 /// What can't be done in a `/proc` of others.
@@ -355,15 +356,6 @@ fn is_way_out(file: &OwnedFd, anew: bool) -> Answered<bool> {
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(is_kernels(file)? && (is_directory || anew))
 }
-
-/// Whether something stands in the real `/proc` or `/sys`.
-pub(super) fn is_kernels(file: &OwnedFd) -> Answered<bool> {
-    let filesystem = rustix::fs::fstatfs(file).map_err(Errno::raw_os_error)?;
-    Ok([rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&filesystem.f_type))
-}
-
-/// `SYSFS_MAGIC` of `linux/magic.h`.
-const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
 /// A file with this text that can only be read.
 fn memory_file(text: &str, proc: &OwnedFd) -> Answered<OwnedFd> {

@@ -7,6 +7,7 @@ use super::call::At;
 use super::caller::{Answered, Caller};
 use super::identity::Identity;
 use super::{Server, TEMPORARY, access_list};
+use crate::sandbox::kernels;
 use crate::sys::Reply;
 use kiln_image::acl::Visitor;
 use nix::libc;
@@ -256,13 +257,8 @@ fn stat(object: &OwnedFd) -> Option<Stat> {
 
 /// Whether it is of `/proc` or `/sys`, whose owners no record tells.
 fn is_kernels(object: &OwnedFd) -> bool {
-    let magic = rustix::fs::fstatfs(object).map(|found| found.f_type);
-    magic.is_ok_and(|magic| [PROC, SYSFS].contains(&magic))
+    kernels::is_kernels(object).unwrap_or(false)
 }
-
-/// `PROC_SUPER_MAGIC` and `SYSFS_MAGIC` of `linux/magic.h`.
-const PROC: rustix::fs::FsWord = 0x9fa0;
-const SYSFS: rustix::fs::FsWord = 0x6265_6572;
 
 #[cfg(test)]
 mod tests {
