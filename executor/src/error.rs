@@ -497,7 +497,7 @@ impl BuildError {
                     .to_owned(),
             ),
             Cause::Sandbox(SandboxError::OomScore { own, .. }) => Some(format!(
-                "`--oom-score-adj {own}` and more can be had, or run kiln as root"
+                "`--oom-score-adj {own}` and more can be had; less, if kiln runs as root that has this capability"
             )),
             Cause::NoSandbox(unavailable) => Some(unavailable.remedy.clone()),
             Cause::NoEmulator { platform, .. } => Some(format!(

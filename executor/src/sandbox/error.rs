@@ -43,9 +43,9 @@ pub enum SandboxError {
         /// Why not.
         reason: String,
     },
-    /// A score for lack of memory that only the machine's root may give a process.
+    /// A score for lack of memory that takes a capability outside of any user namespace.
     #[error(
-        "could not set the score for lack of memory to {score}: less than kiln's own, which is {own}, takes the rights of the machine's root"
+        "could not set the score for lack of memory to {score}: less than kiln's own, which is {own}, takes the capability CAP_SYS_RESOURCE on this machine"
     )]
     OomScore {
         /// As asked for.
