@@ -8,7 +8,7 @@ use kiln_cache::transfer::INLINE;
 use kiln_cache::{CacheKey, StoreError};
 use kiln_image::{DiffId, Digest, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Source};
-use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, join, plan};
+use kiln_planner::{BaseImage, BaseRequest, Bases, Plan, PlanOptions, base_images, join, outlook};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::Services;
@@ -88,6 +88,15 @@ impl Built {
     }
 }
 
+/// A build on base images that were resolved.
+#[derive(Debug)]
+pub struct Planned {
+    /// What their names stand for.
+    pub bases: Bases,
+    /// A plan for each image, over one graph.
+    pub(crate) plans: Result<Vec<Plan>, Vec<Diagnostic>>,
+}
+
 /// Why there is no image.
 #[derive(Debug)]
 pub enum BuildFailure {
@@ -116,8 +125,8 @@ pub fn build(
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Product>, BuildFailure> {
-    let bases = resolve_bases(request, services, reporter)?;
-    let built = build_on(request, &bases, services, reporter, cancel);
+    let planned = resolve_bases(request, services, reporter)?;
+    let built = build_on(request, planned, services, reporter, cancel);
     services.store.finish_sync()?;
     built
 }
@@ -126,12 +135,12 @@ pub fn build(
 /// then, and they call [`Store::finish_sync`](kiln_cache::Store::finish_sync) in the end.
 pub fn build_on(
     request: &BuildRequest<'_>,
-    bases: &Bases,
+    planned: Planned,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Product>, BuildFailure> {
-    let plans = plans(request, bases).map_err(BuildFailure::Dockerfile)?;
+    let plans = planned.plans.map_err(BuildFailure::Dockerfile)?;
     if let Some(journal) = request.journal {
         journal.begin(&plans, request);
     }
@@ -188,16 +197,6 @@ pub fn build_on(
         }
     }
     Ok(products)
-}
-
-/// A plan for each image, over one graph.
-pub(crate) fn plans(
-    request: &BuildRequest<'_>,
-    bases: &Bases,
-) -> Result<Vec<Plan>, Vec<Diagnostic>> {
-    let plan = |options| plan(request.parsed, options, bases);
-    let plans: Result<Vec<Plan>, _> = request.images.iter().map(plan).collect();
-    plans.map(join)
 }
 
 impl BuildRequest<'_> {
@@ -277,25 +276,30 @@ fn build_name(request: &BuildRequest<'_>) -> String {
     format!("{} {}", real.display(), request.source.name())
 }
 
-/// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5).
+/// Finds out what the names of base images stand for, as often as answers bring new questions (R-ONB-5), and plans on them.
 pub fn resolve_bases(
     request: &BuildRequest<'_>,
     services: &Services<'_>,
     reporter: &Reporter<'_>,
-) -> Result<Bases, BuildFailure> {
+) -> Result<Planned, BuildFailure> {
     let mut bases = Bases::new();
     loop {
         let mut missing: Vec<BaseRequest> = Vec::new();
+        let mut plans = Vec::new();
         for options in &request.images {
-            let wanted = base_images(request.parsed, options, &bases);
-            for base in wanted.map_err(BuildFailure::Dockerfile)? {
+            let outlook = outlook(request.parsed, options, &bases);
+            let outlook = outlook.map_err(BuildFailure::Dockerfile)?;
+            plans.push(outlook.plan);
+            for base in outlook.missing {
                 if missing.iter().all(|known| known.key() != base.key()) {
                     missing.push(base);
                 }
             }
         }
         if missing.is_empty() {
-            return Ok(bases);
+            let plans: Result<Vec<Plan>, _> = plans.into_iter().collect();
+            let plans = plans.map(join);
+            return Ok(Planned { bases, plans });
         }
         let resolve =
             |base: &BaseRequest| resolve_base(base, request, request.pull, services, reporter);

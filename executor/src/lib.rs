@@ -48,7 +48,7 @@ mod usage;
 
 pub use agents::{Agent, Agents};
 pub use build::{
-    BuildFailure, BuildRequest, Built, build, build_on, resolve_bases, resolve_known_bases,
+    BuildFailure, BuildRequest, Built, Planned, build, build_on, resolve_bases, resolve_known_bases,
 };
 pub use cancel::Cancel;
 pub use cgroup::{CgroupError, Resources, Swap};

@@ -11,7 +11,7 @@ use kiln_image::{Platform, Reference};
 use kiln_planner::{BaseImage, Bases, CopyOp, ExecOp, FileOp, Op, Plan, Vertex, VertexId, inputs};
 
 use crate::Services;
-use crate::build::{self, BuildFailure, BuildRequest};
+use crate::build::{self, BuildFailure, BuildRequest, Planned};
 use crate::cancel::Cancel;
 use crate::error::{BuildError, Cause};
 use crate::event::{Event, Reporter};
@@ -81,8 +81,8 @@ pub fn preview(
     reporter: &Reporter<'_>,
     cancel: &Cancel,
 ) -> Result<Preview, BuildFailure> {
-    let bases = build::resolve_bases(request, services, reporter)?;
-    let plans = build::plans(request, &bases).map_err(BuildFailure::Dockerfile)?;
+    let Planned { bases, plans } = build::resolve_bases(request, services, reporter)?;
+    let plans = plans.map_err(BuildFailure::Dockerfile)?;
     let states = states(&plans[0], request, services, cancel)?;
     Ok(Preview {
         plans,

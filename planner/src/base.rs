@@ -7,7 +7,7 @@ use kiln_parser::{Diagnostic, Parsed, Span};
 
 use crate::plan::planned;
 use crate::resolve::Resolution;
-use crate::{ContextName, PlanOptions, code};
+use crate::{ContextName, Plan, PlanOptions, code};
 
 /// An image whose config is needed before a plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,15 @@ impl BaseImage {
 /// The answers to [`BaseRequest`]s.
 pub type Bases = HashMap<BaseKey, BaseImage>;
 
+/// A plan as far as it can be made with the images that are known.
+#[derive(Debug)]
+pub struct Outlook {
+    /// The images that it needs besides; see [`base_images`].
+    pub missing: Vec<BaseRequest>,
+    /// What [`plan`](crate::plan()) gives where none is missing.
+    pub plan: Result<Plan, Vec<Diagnostic>>,
+}
+
 /// The images that [`plan`](crate::plan()) will need and `known` does not have: bases of reachable stages, `COPY --from` and
 /// `--mount from` (R-STG-2). Each once, in the order of the file.
 ///
@@ -79,13 +88,25 @@ pub fn base_images(
     options: &PlanOptions,
     known: &Bases,
 ) -> Result<Vec<BaseRequest>, Vec<Diagnostic>> {
+    outlook(parsed, options, known).map(|outlook| outlook.missing)
+}
+
+/// The same with the plan, for callers that want it once nothing is missing.
+///
+/// # Errors
+/// Those of [`base_images`].
+pub fn outlook(
+    parsed: &Parsed,
+    options: &PlanOptions,
+    known: &Bases,
+) -> Result<Outlook, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let resolution = Resolution::of(parsed, options, known, &mut diagnostics);
-    let planned = planned(parsed, options, known, resolution.as_ref(), diagnostics);
+    let plan = planned(parsed, options, known, resolution.as_ref(), diagnostics);
     let missing = resolution
         .map(|resolution| resolution.missing)
         .unwrap_or_default();
-    match planned {
+    match plan {
         Err(errors)
             if errors
                 .iter()
@@ -93,6 +114,6 @@ pub fn base_images(
         {
             Err(errors)
         }
-        _ => Ok(missing),
+        plan => Ok(Outlook { missing, plan }),
     }
 }

@@ -56,7 +56,7 @@ pub mod dump;
 pub mod lint;
 
 pub use argument::{Argument, ArgumentOrigin};
-pub use base::{BaseImage, BaseKey, BaseRequest, Bases, base_images};
+pub use base::{BaseImage, BaseKey, BaseRequest, Bases, Outlook, base_images, outlook};
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use context::{ContextName, ContextNameError, NamedContext, NamedContexts};
 pub use graph::{Edge, Graph, Vertex, VertexId, inputs};

@@ -341,11 +341,11 @@ fn make(
             failed_step_help(failure, &error, args.sandbox.as_deref(), config)
         }
     };
-    let bases = resolve_bases(request, services, reporter).map_err(failed)?;
+    let planned = resolve_bases(request, services, reporter).map_err(failed)?;
     // Before anything runs (R-CHK-1).
-    let found = checks::enforced(request, &source, &bases)?;
+    let found = checks::enforced(request, &source, &planned.bases)?;
     findings.get_or_init(|| found);
-    let built = build_on(request, &bases, services, reporter, &interrupt.cancel);
+    let built = build_on(request, planned, services, reporter, &interrupt.cancel);
     services.launcher.wind_down(); // while the image is written
     let products = built.map_err(failed)?;
     let products = match args.squash {

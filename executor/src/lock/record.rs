@@ -3,7 +3,7 @@
 use kiln_planner::{Bases, Op, Plan, SourceOp};
 
 use super::Lock;
-use crate::build::{BuildFailure, BuildRequest, plans, resolve_bases};
+use crate::build::{BuildFailure, BuildRequest, Planned, resolve_bases};
 use crate::cancel::Cancel;
 use crate::event::Reporter;
 use crate::solve::failure;
@@ -47,8 +47,8 @@ fn planned(
     services: &Services<'_>,
     reporter: &Reporter<'_>,
 ) -> Result<(Bases, Plan), BuildFailure> {
-    let bases = resolve_bases(request, services, reporter)?;
-    let plans = plans(request, &bases).map_err(BuildFailure::Dockerfile)?;
+    let Planned { bases, plans } = resolve_bases(request, services, reporter)?;
+    let plans = plans.map_err(BuildFailure::Dockerfile)?;
     let any = plans.into_iter().next(); // all have one graph
     Ok((bases, any.expect("an image is asked for")))
 }
