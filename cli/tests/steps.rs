@@ -138,6 +138,20 @@ fn sandbox_what_a_step_touches_without_a_change_is_in_no_other_image() {
     build(&env, "").succeeds();
 }
 
+#[test]
+fn sandbox_what_is_put_back_into_a_directory_made_anew_is_there_in_the_next_step() {
+    // R-LAY-4, R-LAY-7: the layer says only that `/d/b` went.
+    let dockerfile = "FROM busybox\nRUN mkdir -p /d/e && echo 1 >/d/a && echo 2 >/d/b && echo 3 >/d/e/c\n\
+         RUN cp -a /d /new && rm -r /d && mv /new /d && rm /d/b\n\
+         RUN test \"$(cat /d/a /d/e/c)\" = \"$(printf '1\\n3')\" && test ! -e /d/b\n\
+         RUN cp -a /d /new && rm -r /d && mv /new /d\n\
+         RUN test \"$(find /d | sort | tr '\\n' ' ')\" = '/d /d/a /d/e /d/e/c '\n";
+    let Some(env) = with_dockerfile(dockerfile) else {
+        return;
+    };
+    build(&env, "").succeeds();
+}
+
 /// An agent that lists no keys, once for each connection.
 fn serve_agent(listener: UnixListener) {
     std::thread::spawn(move || {

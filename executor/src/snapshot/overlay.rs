@@ -1,8 +1,10 @@
 //! The usual root filesystem: layers below, and an upper directory that becomes the next layer's.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
 use std::io;
+use std::iter::successors;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use kiln_cache::{LayerPlace, Store, StoreError};
 use kiln_image::contents::DirContents;
 use kiln_image::scan::{Owners, scan_upper};
-use kiln_image::{Changeset, DiffId, ImagePath, Tree};
+use kiln_image::{Change, Changeset, DiffId, ImagePath, Tree};
 
 use super::{dress, dressings, write_until};
 use crate::Services;
@@ -51,9 +53,13 @@ struct Untouched {
 }
 
 /// Removes what a step has touched without a change, such as a directory in which something came and went. The layer serves every image that has
-/// it, and they need not have these paths.
-fn leave_out(dropped: &[ImagePath], upper: &Path) -> Result<(), Cause> {
-    for path in dropped.iter().filter(|path| !path.is_root()) {
+/// it, and they need not have these paths. In a directory that was made anew it stays: there nothing of the layers below is seen.
+fn leave_out(dropped: &[ImagePath], anew: &BTreeSet<ImagePath>, upper: &Path) -> Result<(), Cause> {
+    let is_within = |path: &ImagePath| {
+        successors(path.parent(), ImagePath::parent).any(|above| anew.contains(&above))
+    };
+    let dropped = dropped.iter().filter(|path| !path.is_root());
+    for path in dropped.filter(|path| !is_within(path)) {
         let found = upper.join(OsStr::from_bytes(path.as_bytes()));
         remove(&found).map_err(Cause::file("remove", &found))?;
     }
@@ -199,10 +205,14 @@ impl Overlay {
         }
         let contents = DirContents::open(upper).map_err(Cause::file("open", upper))?;
         let draft = scan_upper(upper, owners).map_err(Cause::layer("read", step))?;
+        let opaque = draft
+            .iter()
+            .filter(|(_, change)| matches!(change, Change::Opaque(_)));
+        let anew: BTreeSet<ImagePath> = opaque.map(|(path, _)| path.clone()).collect();
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
-        leave_out(draft.dropped(), upper)?;
+        leave_out(draft.dropped(), &anew, upper)?;
         let (changeset, summary) = write_until(halt, draft, &contents, io::sink(), step)?;
         let staging = services.store.layers().stage_at(self.place.place);
         let stays = staging.commit(&summary.diff_id, &changeset, summary.size)?;
