@@ -39,7 +39,12 @@ RUN test "$(id -u):$(id -g)" = 1000:1000 && touch mine && mkdir -p p/q && ln -s 
  && ln -s made to && echo x >to && ln -s to through && rm made && echo x >>through && test "$(stat -c %u:%g made)" = 1000:1000 \
  && test "$(stat -c '%u:%g %a' private)" = "1000:1000 600"
 RUN chown 0:0 mine 2>/dev/null && exit 1; chown :50 mine && test "$(stat -c %u:%g mine)" = 1000:50
+USER 0
+RUN mkdir /srv/open && chown 0:50 /srv/open && chmod 2777 /srv/open
 USER 4000:4001
+# A bit for a group that the user isn't in goes without a word.
+RUN cd /srv/open && touch theirs && chmod 2755 theirs && test "$(stat -c '%u:%g %a' theirs)" = "4000:50 755" \
+ && chown :4001 theirs && chmod 2755 theirs && test "$(stat -c '%u:%g %a' theirs)" = "4000:4001 2755"
 RUN cp /bin/busybox /tmp/b; test "$(stat -c %u:%g /tmp/b)" = 4000:4001; rm /tmp/b
 "#;
 

@@ -62,6 +62,8 @@ const CASES: &[Case] = cases![
     sandbox_takes_capabilities_from_users,
     sandbox_runs_as_user_and_groups,
     sandbox_honours_setuid_programs,
+    sandbox_honours_what_roots_programs_are_set_to,
+    sandbox_gives_scripts_no_rights,
     sandbox_leaks_no_descriptors,
     sandbox_is_process_one_with_umask_022,
     sandbox_resets_signals,
@@ -105,6 +107,10 @@ fn main() -> ExitCode {
         }
         Some("print-effective-user") => {
             println!("{}", rustix::process::geteuid().as_raw());
+            ExitCode::SUCCESS
+        }
+        Some("make-a-file") => {
+            fs::write(&args[1], "").unwrap();
             ExitCode::SUCCESS
         }
         Some("access-lists") => {
@@ -1042,6 +1048,26 @@ fn sandbox_honours_setuid_programs() {
     bind_libraries(&image, &mut spec);
     spec.user.uid = 1000;
     prints(&run(&spec).unwrap(), "0\n"); // R-RT-3
+}
+
+/// As Debian's `crontab`, whose files are a group's whoever makes them.
+fn sandbox_honours_what_roots_programs_are_set_to() {
+    let image = Image::new();
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/ids")).unwrap();
+    let script = "cp /bin/ids /set && chown 3:4 /set && chmod 6755 /set && mkdir -m 777 /d && /set make-a-file /d/f && stat -c %u:%g /d/f \
+        && chmod 4755 /set && /set make-a-file /d/g && stat -c %u:%g /d/g && chmod 2755 /set && /set make-a-file /h && stat -c %u:%g /h";
+    let mut spec = image.spec(&["sh", "-c", script]);
+    bind_libraries(&image, &mut spec);
+    prints(&run(&spec).unwrap(), "3:4\n3:0\n0:4\n");
+}
+
+fn sandbox_gives_scripts_no_rights() {
+    let image = Image::new();
+    fs::write(image.lower("script"), "#!/bin/sh\nid -u\n").unwrap();
+    fs::set_permissions(image.lower("script"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut spec = image.spec(&["/script"]);
+    spec.user.uid = 1000;
+    prints(&run(&spec).unwrap(), "1000\n");
 }
 
 fn sandbox_leaks_no_descriptors() {

@@ -91,7 +91,8 @@ fn write(object: &OwnedFd, list: &[u8], value: &AccessList) -> Answered<()> {
     rustix::fs::setxattr(name(object), place, &value.to_bytes(), none).map_err(Errno::raw_os_error)
 }
 
-fn change_mode(object: &OwnedFd, mode: u32) -> Answered<()> {
+/// chmod(2) of an open object.
+pub(super) fn change_mode(object: &OwnedFd, mode: u32) -> Answered<()> {
     let mode = Mode::from_raw_mode(mode);
     rustix::fs::chmod(name(object), mode).map_err(Errno::raw_os_error)
 }

@@ -67,6 +67,7 @@ pub(super) enum Call {
     },
     ChangeMode {
         at: At,
+        mode: u32,
     },
     /// utimensat(2); of which the times are somewhere, or now.
     ChangeTimes {
@@ -272,7 +273,12 @@ impl Call {
                         to: here(1, false),
                     };
                 }
-                libc::SYS_chmod => return Self::ChangeMode { at: here(0, true) },
+                libc::SYS_chmod => {
+                    return Self::ChangeMode {
+                        at: here(0, true),
+                        mode: id(1),
+                    };
+                }
                 libc::SYS_access => {
                     return Self::Access {
                         at: here(0, true),
@@ -351,9 +357,18 @@ impl Call {
                 from: link_source(&at(0, int(4)), int(4)),
                 to: at(2, libc::AT_SYMLINK_NOFOLLOW),
             },
-            libc::SYS_fchmod => Self::ChangeMode { at: fd() },
-            libc::SYS_fchmodat => Self::ChangeMode { at: at(0, 0) },
-            FCHMODAT2 => Self::ChangeMode { at: at(0, int(3)) },
+            libc::SYS_fchmod => Self::ChangeMode {
+                at: fd(),
+                mode: id(1),
+            },
+            libc::SYS_fchmodat => Self::ChangeMode {
+                at: at(0, 0),
+                mode: id(2),
+            },
+            FCHMODAT2 => Self::ChangeMode {
+                at: at(0, int(3)),
+                mode: id(2),
+            },
             libc::SYS_utimensat => Self::ChangeTimes {
                 at: match a[1] {
                     0 => fd(),
@@ -415,7 +430,7 @@ impl Call {
             | Self::MakeNode { at, .. }
             | Self::MakeLink { at, .. }
             | Self::Remove { at }
-            | Self::ChangeMode { at }
+            | Self::ChangeMode { at, .. }
             | Self::ChangeTimes { at, .. }
             | Self::Access { at, .. }
             | Self::Enter { at }

@@ -230,7 +230,10 @@ impl Identity {
             ids.effective = set.unwrap_or(ids.effective);
             (ids.saved, ids.files) = (ids.effective, ids.effective);
         }
-        self.rights = Rights::of(self.user.effective == 0 || self.user.real == 0);
+        self.rights = Rights {
+            effective: self.user.effective == 0,
+            ..Rights::of(self.user.effective == 0 || self.user.real == 0)
+        };
     }
 
     /// The group for files, and the others.
@@ -311,6 +314,16 @@ mod tests {
         setpriv.executed(None, None);
         assert!(!setpriv.is_root());
         assert_eq!(setpriv.set_rights(true, true), Err(EPERM));
+    }
+
+    #[test]
+    fn root_in_a_program_of_another_has_rights_to_take_up() {
+        let mut at = root();
+        at.executed(Some(1), Some(2));
+        assert_eq!((at.user.effective, at.group.files), (1, 2));
+        assert!(!at.is_root() && at.may_have_rights());
+        assert_eq!(at.set_user(0), Ok(()));
+        assert!(at.is_root());
     }
 
     #[test]

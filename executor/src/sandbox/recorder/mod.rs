@@ -50,6 +50,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -212,6 +214,14 @@ impl Root {
 /// The user and the group that a program's setuid and setgid bits give.
 type SetIds = (Option<u32>, Option<u32>);
 
+/// Whether another program is to run it.
+fn is_script(program: &OwnedFd) -> bool {
+    let mut start = [0; 2];
+    File::open(book::name(program))
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == *b"#!")
+}
+
 /// What is to be said of something that is made.
 struct New {
     record: Record,
@@ -337,7 +347,7 @@ impl Server {
             Call::Remove { at } => self.remove(caller, &at),
             Call::Rename { from, to } => self.rename(caller, &from, &to),
             Call::HardLink { from, to } => self.hard_link(caller, &from, &to),
-            Call::ChangeMode { at } => self.change_mode(caller, &at),
+            Call::ChangeMode { at, mode } => self.change_mode(caller, &at, mode),
             Call::ChangeTimes { at, times } => self.change_times(caller, &at, times),
             Call::Access { at, mode } => self.access(caller, &at, mode),
             Call::Enter { at } => self.enter(caller, &at),
@@ -659,19 +669,17 @@ impl Server {
     /// nothing to a process that could not have got here without the rights of all others.
     fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        if who.is_root() && who.user.effective == 0 {
-            return self.executed(caller, &who, None); // whatever it is, they may
-        }
-        let program = match caller.place(at)?.seen() {
+        let program = match caller.place(at).and_then(Place::seen) {
             Ok(program) => Some(program),
             // One of several places to look for it.
             Err(libc::ENOENT) => return Ok(Reply::Continue),
             Err(_) => None,
         };
-        if let Some(program) = &program {
+        if let Some(program) = &program
+            && !who.is_root()
+        {
             self.check_program(&who, program)?;
         }
-        let program = program.filter(|_| who.user.effective != 0);
         let set = program.and_then(|program| self.set_ids(&program));
         self.executed(caller, &who, set)
     }
@@ -692,13 +700,20 @@ impl Server {
         Ok(Reply::Continue)
     }
 
+    /// Those of root's programs, too: `crontab` leaves its files to a group. A script's bits count for nothing.
     fn set_ids(&self, program: &OwnedFd) -> Option<SetIds> {
         let stat = rustix::fs::fstat(program).ok()?;
-        let record = self.book.look_up(program);
         let has = |bits| stat.st_mode & bits == bits;
-        let setuid = has(libc::S_ISUID).then_some(record.uid);
-        let setgid = has(libc::S_ISGID | libc::S_IXGRP).then_some(record.gid);
-        Some((setuid, setgid))
+        let (of_user, of_group) = (has(libc::S_ISUID), has(libc::S_ISGID | libc::S_IXGRP));
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !(is_file && (of_user || of_group)) || is_script(program) {
+            return None;
+        }
+        let record = self.book.look_up(program);
+        Some((
+            of_user.then_some(record.uid),
+            of_group.then_some(record.gid),
+        ))
     }
 
     /// Who the caller is.

@@ -3,6 +3,7 @@
 //! Checked is what changes a tree: making, removing, renaming and linking in a directory, opening a file to write, changing a mode; and reading,
 //! and searching on the way ([`super::way`]). What is wrong with a call for other reasons is the kernel's to tell.
 
+use super::access_list::change_mode;
 use super::call::At;
 use super::caller::{Answered, Caller};
 use super::identity::Identity;
@@ -18,6 +19,8 @@ use std::os::fd::OwnedFd;
 const READ: u32 = 4;
 const WRITE: u32 = 2;
 pub(super) const SEARCH: u32 = 1;
+/// All bits that chmod(2) looks at.
+const PERMISSIONS: u32 = 0o7777;
 
 impl Server {
     /// unlink(2), rmdir(2).
@@ -65,15 +68,27 @@ impl Server {
         Ok(())
     }
 
-    /// chmod(2).
-    pub(super) fn change_mode(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+    /// chmod(2). The set-group-ID bit is for who is in the file's group; others don't get it, and are not told.
+    pub(super) fn change_mode(
+        &mut self,
+        caller: &Caller<'_>,
+        at: &At,
+        mode: u32,
+    ) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root()
             && let Ok(object) = caller.place(at)?.open()
             && !is_kernels(&object)
-            && !self.owns(&who, &object)
         {
-            return Err(libc::EPERM);
+            let record = self.book.look_up(&object);
+            if record.uid != who.user.files {
+                return Err(libc::EPERM);
+            }
+            if mode & libc::S_ISGID != 0 && !who.is_in_group(record.gid) {
+                self.keep_record(caller, at);
+                change_mode(&object, mode & !libc::S_ISGID & PERMISSIONS)?;
+                return Ok(Reply::Value(0));
+            }
         }
         self.keep_record(caller, at);
         Ok(Reply::Continue)
