@@ -29,8 +29,6 @@ pub(crate) enum Wild {
     NotSlash,
     /// Any character but a newline.
     NotNewline,
-    /// Any character.
-    Any,
 }
 
 impl Wild {
@@ -38,7 +36,6 @@ impl Wild {
         match self {
             Wild::NotSlash => character != '/',
             Wild::NotNewline => character != '\n',
-            Wild::Any => true,
         }
     }
 }

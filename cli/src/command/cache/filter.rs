@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use globset::{Glob, GlobMatcher};
 use kiln_cache::{Entry, EntryKind};
-use kiln_parser::go_match::Pattern;
 
 use crate::command::images::filter::until;
 
@@ -18,7 +18,7 @@ pub(crate) enum Filter {
     Named(bool),
     UnusedFor(Duration),
     UnusedSince(SystemTime),
-    Description(Pattern),
+    Description(GlobMatcher),
 }
 
 const KINDS: [EntryKind; 6] = [
@@ -47,9 +47,9 @@ impl FromStr for Filter {
                     || until(value).map(|date| Self::UnusedSince(date.into())),
                     Ok,
                 ),
-            "description" => Pattern::of_text(value)
-                .map(Self::Description)
-                .map_err(|error| format!("`{value}` is no pattern: {error}")),
+            "description" => Glob::new(value)
+                .map(|glob| Self::Description(glob.compile_matcher()))
+                .map_err(|error| format!("`{value}` is no pattern: {}", error.kind())),
             _ => Err(format!(
                 "`{key}` is none of type, id, description, until, inuse, shared, named"
             )),
@@ -70,7 +70,7 @@ impl Filter {
                 age.unwrap_or_default() >= *span
             }
             Self::UnusedSince(date) => entry.last_used < *date,
-            Self::Description(pattern) => pattern.matches(&entry.description),
+            Self::Description(pattern) => pattern.is_match(&entry.description),
         }
     }
 

@@ -87,7 +87,7 @@ impl std::str::FromStr for Pattern {
         let familiar = text
             .strip_prefix("docker.io/library/")
             .or_else(|| text.strip_prefix("docker.io/"));
-        go_match::Pattern::of_names(familiar.unwrap_or(text))
+        go_match::Pattern::new(familiar.unwrap_or(text))
             .map(Self)
             .map_err(|error| format!("`{text}` is no pattern: {error}"))
     }
