@@ -220,8 +220,8 @@ impl Launcher {
     }
 
     fn template(&self, mould: Mould) -> Option<Template> {
-        let (line, [orders, copies]) = Line::new().ok()?;
-        let pidfd = self.request(Role::Template(mould), &[orders.as_fd(), copies.as_fd()]);
+        let (line, orders) = Line::new().ok()?;
+        let pidfd = self.request(Role::Template(mould), &[orders.as_fd()]);
         Some(Template::new(mould.kind, pidfd.ok()?, line))
     }
 
@@ -369,12 +369,12 @@ impl Helper {
         if self.expected.is_some() {
             return;
         }
-        let Ok((mut line, [orders, copies])) = Line::new() else {
+        let Ok((mut line, orders)) = Line::new() else {
             return;
         };
         let ordered = line.order();
         let role = Role::Template(Mould::of(kind));
-        if ordered.is_ok() && self.ask(role, &[orders.as_fd(), copies.as_fd()]).is_ok() {
+        if ordered.is_ok() && self.ask(role, &[orders.as_fd()]).is_ok() {
             self.expected = Some(Expected { kind, line });
         }
     }

@@ -40,7 +40,7 @@ pub(super) enum Request<Spec> {
 pub(super) enum Role<Spec> {
     /// A step, with the three streams, a socket for reports and, if it is mounted already, its root filesystem.
     Step(Spec),
-    /// A process that copies of itself are asked for, with the socket from which it hears of that, and the one on which they are heard.
+    /// A process that copies of itself are asked for, with the socket from which it hears of that, and with each what the copy hears and answers by.
     Template(Mould),
 }
 

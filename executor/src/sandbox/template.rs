@@ -9,10 +9,10 @@
 //! host's mounts by itself.
 
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use std::{iter, mem};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::anteroom::Hall;
 use super::helper;
 use super::init;
-use super::message::{self, Answer, Socket};
+use super::message::{self, Socket};
 use super::waiting::{self, Kind, end_process, kill};
 use super::{Rung, SandboxSpec};
 use crate::sys::{self, Order, SingleThreaded, Stack};
@@ -59,18 +59,23 @@ pub(super) struct Template {
     pidfd: OwnedFd,
     line: Line,
     /// The copy that waits, if it has been heard of.
-    copy: Option<OwnedFd>,
+    copy: Option<Waiting>,
 }
 
-/// Kiln's ends of a template's sockets.
+/// Where a template is asked for copies.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Where copies are asked for.
     orders: UnixStream,
-    /// Where each copy in its turn says which process it is, and hears what it is to become.
-    copies: UnixStream,
-    /// Whether a copy was asked for that has not been heard of.
-    is_open: bool,
+    /// The line to a copy that was asked for and has not been heard of.
+    open: Option<UnixStream>,
+}
+
+/// A copy that waits, as kiln has it.
+#[derive(Debug)]
+struct Waiting {
+    pidfd: OwnedFd,
+    /// Where it has said which process it is, and hears what it is to become. Only the copy has the other end, which closes when that ends.
+    line: UnixStream,
 }
 
 /// A template that was asked for, with a copy of it, before anybody could answer.
@@ -81,41 +86,36 @@ pub(super) struct Expected {
 }
 
 impl Line {
-    /// With the other ends, which are for the template.
-    pub(super) fn new() -> io::Result<(Self, [UnixStream; 2])> {
+    /// With the other end, which is for the template.
+    pub(super) fn new() -> io::Result<(Self, UnixStream)> {
         let (orders, other_end) = UnixStream::pair()?;
-        let (copies, others_end) = UnixStream::pair()?;
-        copies.set_read_timeout(Some(PATIENCE))?;
-        let line = Self {
-            orders,
-            copies,
-            is_open: false,
-        };
-        Ok((line, [other_end, others_end]))
+        Ok((Self { orders, open: None }, other_end))
     }
 
     /// Asks for a copy, and doesn't wait for it.
     pub(super) fn order(&mut self) -> io::Result<()> {
-        message::send(Socket(self.orders.as_fd()), &(), &[])?;
-        self.is_open = true;
+        let (line, other_end) = UnixStream::pair()?;
+        line.set_read_timeout(Some(PATIENCE))?;
+        let fds = [other_end.as_fd()];
+        message::send(Socket(self.orders.as_fd()), &(), &fds)?;
+        self.open = Some(line);
         Ok(())
     }
 
     /// Waits for the one that was asked for. `None` if there is none, or it can't be made.
-    fn hear(&mut self) -> Option<OwnedFd> {
-        if !mem::take(&mut self.is_open) {
-            return None;
-        }
-        let answered = message::receive::<Answer>(Socket(self.copies.as_fd()));
-        let (answer, mut fds) = answered.ok()??;
-        answer.ok()?;
-        fds.pop()
+    fn hear(&mut self) -> Option<Waiting> {
+        let line = self.open.take()?;
+        let ((), mut fds) = message::receive(Socket(line.as_fd())).ok()??;
+        let pidfd = fds.pop()?;
+        Some(Waiting { pidfd, line })
     }
 
     /// Whether there is, or soon will be, something to hear.
     fn is_answered_soon(&self) -> bool {
-        let mut polled = [PollFd::new(&self.copies, PollFlags::IN)];
-        self.is_open && poll(&mut polled, Some(&BRIEFLY)).is_ok_and(|ready| ready > 0)
+        self.open.as_ref().is_some_and(|line| {
+            let mut polled = [PollFd::new(line, PollFlags::IN)];
+            poll(&mut polled, Some(&BRIEFLY)).is_ok_and(|ready| ready > 0)
+        })
     }
 }
 
@@ -142,7 +142,7 @@ impl Template {
 
     /// Asks for a copy, if none waits or was asked for. False if it is gone.
     pub(super) fn order(&mut self) -> bool {
-        self.copy.is_some() || self.line.is_open || self.line.order().is_ok()
+        self.copy.is_some() || self.line.open.is_some() || self.line.order().is_ok()
     }
 
     /// Whether a copy waits, or is about to: it may have to wait for another one's start.
@@ -154,7 +154,8 @@ impl Template {
     pub(super) fn meet_copy(&mut self, mind: impl FnOnce(BorrowedFd<'_>) -> bool) -> bool {
         if self.copy.is_none() {
             self.copy = self.line.hear();
-            return self.copy.as_ref().is_some_and(|copy| mind(copy.as_fd()));
+            let heard = self.copy.as_ref();
+            return heard.is_some_and(|copy| mind(copy.pidfd.as_fd()));
         }
         true
     }
@@ -165,11 +166,11 @@ impl Template {
         spec: &SandboxSpec,
         fds: &[BorrowedFd<'_>],
     ) -> Option<OwnedFd> {
-        let copy = self.copy.take()?;
-        match message::send(Socket(self.line.copies.as_fd()), spec, fds) {
-            Ok(()) => Some(copy),
+        let Waiting { pidfd, line } = self.copy.take()?;
+        match message::send(Socket(line.as_fd()), spec, fds) {
+            Ok(()) => Some(pidfd),
             Err(_) => {
-                end_process(&copy);
+                end_process(&pidfd);
                 None
             }
         }
@@ -184,6 +185,7 @@ impl Template {
     pub(super) fn kill(mut self) -> Vec<OwnedFd> {
         kill(&self.pidfd);
         let copy = self.copy.take().or_else(|| self.line.hear());
+        let copy = copy.map(|copy| copy.pidfd);
         copy.iter().for_each(kill);
         iter::once(self.pidfd).chain(copy).collect()
     }
@@ -207,28 +209,32 @@ impl Mould {
     }
 }
 
-/// The process itself: makes a copy for each request, until nobody asks any more. The descriptors are its sockets.
-pub(super) fn run(mould: Mould, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
-    if let Ok([orders, copies]) = <[OwnedFd; 2]>::try_from(fds) {
+/// The process itself: makes a copy for each request, until nobody asks any more. The descriptor is its socket.
+pub(super) fn run(mould: Mould, mut fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
+    if let Some(orders) = fds.pop() {
         // Standard input is a copy of the helper's socket, of which kiln is to see the end.
         let replaced = rustix::stdio::dup2_stdin(&orders);
         drop(orders);
         if let (Ok(()), Ok(stock)) = (replaced, init::stock(mould)) {
-            serve(mould.kind, copies.as_fd(), &stock, proof);
+            serve(mould.kind, &stock, proof);
         }
     }
     std::process::exit(1)
 }
 
-fn serve(kind: Kind, copies: BorrowedFd<'_>, stock: &Stock, proof: &SingleThreaded) {
+/// Ends when a copy can't be made, or was killed at whatever it did with the memory.
+fn serve(kind: Kind, stock: &Stock, proof: &SingleThreaded) {
     let Ok(mut stack) = Stack::new() else { return };
     let orders = Socket(rustix::stdio::stdin());
-    while let Ok(Some(((), _))) = message::receive::<()>(orders) {
+    let own = helper::own_of_copy(kind);
+    while let Ok(Some(((), mut fds))) = message::receive::<()>(orders) {
+        let Some(line) = fds.pop() else { return };
         let mut told = None; // here, where it is dropped
-        let wait = |order: &Order| waiting::wait(kind, copies, stock, &mut told, order);
-        let lent = sys::lend_memory(proof, helper::own_of_copy(kind), &mut stack, orders.0, wait);
-        if !lent.unwrap_or(false) {
-            return; // it could not be made, or was killed, at whatever
+        let wait = |line: BorrowedFd<'_>, order: &Order| {
+            waiting::wait(kind, line, stock, &mut told, order)
+        };
+        if sys::lend_memory(proof, own, &mut stack, orders.0, line, wait).is_err() {
+            return;
         }
     }
 }

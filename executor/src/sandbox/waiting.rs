@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
-use super::message::{self, Answer, Socket};
+use super::message::{self, Socket};
 use super::surroundings::share_processes;
 use super::template::Stock;
 use super::{CapabilitySet, Network, Rung, SandboxSpec, init};
@@ -65,13 +65,13 @@ pub(super) fn kill(pidfd: &OwnedFd) {
 /// step is made without it, which tells why that can't be. It has its template's memory, and leaves it in order only if it was told of a step.
 pub(super) fn wait(
     kind: Kind,
-    socket: BorrowedFd<'_>,
+    line: BorrowedFd<'_>,
     stock: &Stock,
     told: &mut Option<SandboxSpec>,
     order: &Order,
 ) -> i32 {
     // Standard input is where the template is asked for others.
-    if rustix::stdio::dup2_stdin(socket).is_err() {
+    if rustix::stdio::dup2_stdin(line).is_err() {
         return 1;
     }
     let socket = Socket(rustix::stdio::stdin());
@@ -89,5 +89,5 @@ pub(super) fn wait(
 fn say_who(socket: Socket<'_>) -> io::Result<()> {
     let own = rustix::process::getpid();
     let pidfd = rustix::process::pidfd_open(own, PidfdFlags::empty())?;
-    message::send(socket, &Answer::Ok(()), &[pidfd.as_fd()])
+    message::send(socket, &(), &[pidfd.as_fd()])
 }

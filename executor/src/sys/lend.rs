@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::{c_int, c_void};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,27 +59,30 @@ impl Drop for Stack {
 }
 
 /// Has `run` executed by a new process in the namespaces of `flags` (`CLONE_NEW…`), a child of *this process's parent*, which has this process's
-/// memory until it executes a program or ends. Returns then, but not before there is something to be heard from `caller`, and tells whether the memory is in
-/// order; if not, this process must end.
+/// memory until it executes a program or ends. Returns then, but not before there is something to be heard from `caller`. If the memory is not in
+/// order by then, this process ends, and touches none of it.
 ///
-/// The new process has its own descriptors, working directory, signals and credentials; what it drops, the caller must not. It must not
-/// return, nor `exit`, which would run what is for the end of this process.
-pub(crate) fn lend_memory<F: FnOnce(&Order) -> i32>(
+/// The new process has its own descriptors, working directory, signals and credentials; what it drops, the caller must not. `line` is
+/// its alone, so that whoever has the other end hears of its end. It must not `exit`, which would run what is for the end of this process.
+pub(crate) fn lend_memory<F: FnOnce(BorrowedFd<'_>, &Order) -> i32>(
     _proof: &SingleThreaded,
     flags: i32,
     stack: &mut Stack,
     caller: BorrowedFd<'_>,
+    line: OwnedFd,
     run: F,
-) -> Result<bool> {
+) -> Result<()> {
     let (returned, borrowed) = pipe_with(PipeFlags::CLOEXEC).call("pipe2", String::new)?;
     let order = Order::default();
     let mut loan = Loan {
         run: Some(run),
+        line: line.as_fd(),
         order: &order,
     };
     // SAFETY: the new process runs `begin` on a stack of its own, which nobody else uses. It is the only one to use the memory meanwhile:
     // this process has one thread (the proof), and that waits below, in system calls that write nothing but to its own stack, until the last
-    // descriptor of the pipe is closed, which the kernel does after it has given up the memory. `loan` lives until then.
+    // descriptor of the pipe is closed, which the kernel does after it has given up the memory. `loan` lives until then; the new process has
+    // copies of the descriptors, which stay open when these are closed here.
     let pid = unsafe {
         libc::clone(
             begin::<F>,
@@ -91,24 +94,29 @@ pub(crate) fn lend_memory<F: FnOnce(&Order) -> i32>(
     if pid == -1 {
         return Err(Error::last("clone", "CLONE_VM"));
     }
-    drop(borrowed);
+    drop((borrowed, line));
     // Were this process woken by the end of the pipe, it would take the processor from the program that has just begun.
     let mut called = [PollFd::from_borrowed_fd(caller, PollFlags::IN)];
     while poll(&mut called, None) == Err(Errno::INTR) {}
     let mut byte = [0];
     while rustix::io::read(&returned, &mut byte) == Err(Errno::INTR) {}
-    Ok(order.0.load(Ordering::Acquire))
+    match order.0.load(Ordering::Acquire) {
+        true => Ok(()),
+        // SAFETY: ends this process at once, and runs nothing that could trip over what is half done.
+        false => unsafe { libc::_exit(1) },
+    }
 }
 
 struct Loan<'a, F> {
     run: Option<F>,
+    line: BorrowedFd<'a>,
     order: &'a Order,
 }
 
-extern "C" fn begin<F: FnOnce(&Order) -> i32>(loan: *mut c_void) -> c_int {
+extern "C" fn begin<F: FnOnce(BorrowedFd<'_>, &Order) -> i32>(loan: *mut c_void) -> c_int {
     // SAFETY: `lend_memory` gave a loan of this type, which nobody else touches.
     let loan = unsafe { &mut *loan.cast::<Loan<'_, F>>() };
-    let code = loan.run.take().map_or(1, |run| run(loan.order));
+    let code = loan.run.take().map_or(1, |run| run(loan.line, loan.order));
     // SAFETY: ends this process at once, and runs nothing of the one whose memory it has.
     unsafe { libc::_exit(code) }
 }
