@@ -1,50 +1,71 @@
 //! Becoming the program: look-up in `PATH` inside the root, then execve(2).
 
 use super::error::Failure;
-use crate::sys::Order;
+use crate::sys::{self, Order, Strings};
 use nix::errno::Errno;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Where programs are looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Replaces this process by the program; returns only the reason why that could not be (R-RT-15). The memory is in order while it tries.
-pub(super) fn execute(argv: &[String], env: &[(String, String)], order: &Order) -> Failure {
-    let program = argv.first().cloned().unwrap_or_default();
-    let argv: Vec<CString> = argv
-        .iter()
-        .filter_map(|arg| CString::new(arg.as_str()).ok())
-        .collect();
-    let envp: Vec<CString> = env
-        .iter()
-        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
-        .collect();
-    let mut refused = None;
-    for candidate in candidates(&program, env) {
-        let Ok(path) = CString::new(candidate.as_str()) else {
-            continue;
-        };
-        let was_searched_for = candidate != program;
-        if was_searched_for && !candidate.starts_with('/') {
-            match is_program(&candidate) {
-                false => continue,
-                true => return found_relative(program),
-            }
-        }
-        order.set(true);
-        let Err(errno) = nix::unistd::execve(&path, &argv, &envp);
-        order.set(false);
-        match verdict(&path, errno) {
-            Verdict::NotHere => {}
-            Verdict::Refused(reason) => refused = refused.or(Some(reason)),
-            Verdict::Final(reason) => return Failure::ProgramNotExecutable { program, reason },
+/// A program as it is to be executed. Where the memory is another process's, that process drops it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    program: String,
+    /// Where it may be, in the order in which these are tried.
+    candidates: Vec<CString>,
+    argv: Strings,
+    env: Strings,
+}
+
+impl Attempt {
+    pub(super) fn new(argv: &[String], env: &[(String, String)]) -> Self {
+        let string = |text: String| CString::new(text).ok();
+        let program = argv.first().cloned().unwrap_or_default();
+        let candidates = candidates(&program, env).into_iter();
+        let variables = env.iter().map(|(name, value)| format!("{name}={value}"));
+        Self {
+            candidates: candidates.filter_map(string).collect(),
+            argv: Vec::from_iter(argv.iter().cloned().filter_map(string)).into(),
+            env: Vec::from_iter(variables.filter_map(string)).into(),
+            program,
         }
     }
-    match refused {
-        Some(reason) => Failure::ProgramNotExecutable { program, reason },
-        None => Failure::ProgramNotFound { program },
+
+    /// Replaces this process by the program; returns only the reason why that could not be (R-RT-15). The memory is in order while it tries.
+    pub(super) fn execute(&self, order: &Order) -> Failure {
+        let program = || self.program.clone();
+        let mut refused = None;
+        for path in &self.candidates {
+            let was_searched_for = path.to_bytes() != self.program.as_bytes();
+            if was_searched_for && !path.to_bytes().starts_with(b"/") {
+                match is_program(path) {
+                    false => continue,
+                    true => return found_relative(program()),
+                }
+            }
+            let errno = sys::execute(path, &self.argv, &self.env, order);
+            match verdict(path, errno) {
+                Verdict::NotHere => {}
+                Verdict::Refused(reason) => refused = refused.or(Some(reason)),
+                Verdict::Final(reason) => {
+                    return Failure::ProgramNotExecutable {
+                        program: program(),
+                        reason,
+                    };
+                }
+            }
+        }
+        match refused {
+            Some(reason) => Failure::ProgramNotExecutable {
+                program: program(),
+                reason,
+            },
+            None => Failure::ProgramNotFound { program: program() },
+        }
     }
 }
 
@@ -69,8 +90,8 @@ fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
         .collect()
 }
 
-fn is_program(path: &str) -> bool {
-    Path::new(path)
+fn is_program(path: &CStr) -> bool {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
         .metadata()
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }

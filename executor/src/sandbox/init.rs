@@ -2,6 +2,7 @@
 
 use super::anteroom::{self, Anteroom, Hall};
 use super::error::Failure;
+use super::exec::Attempt;
 use super::kernel_trees::{Ground, KernelTrees};
 use super::message::{self, Brought, Report, Socket};
 use super::mounted_root::Changed;
@@ -12,8 +13,7 @@ use super::surroundings::share_processes;
 use super::template::{Mould, Stock};
 use super::waiting::Kind;
 use super::{
-    Network, SandboxSpec, User, broker, console, exec, identity, mounts, plan, probe, reaper,
-    seccomp,
+    Network, SandboxSpec, User, broker, console, identity, mounts, plan, probe, reaper, seccomp,
 };
 use crate::sys::{self, Context as _, Order, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags, Uid};
@@ -80,9 +80,14 @@ pub(super) fn run_minded(spec: &SandboxSpec, fds: Vec<OwnedFd>, broker: Option<T
     go_on_with(spec, fds, broker, ready, None)
 }
 
-/// The same for a process in namespaces of its own that is ready, and has another's memory. Returns if it can't be.
-pub(super) fn go_on(spec: &SandboxSpec, fds: Vec<OwnedFd>, done: Done, order: &Order) {
-    become_program(spec, fds, None, Ok(done), None, order);
+/// The same for a process in namespaces of its own that is ready, with what executes the program. Returns if that can't be.
+pub(super) fn go_on(
+    spec: &SandboxSpec,
+    fds: Vec<OwnedFd>,
+    done: Done,
+    execute: impl FnOnce() -> Failure,
+) {
+    become_program(spec, fds, None, Ok(done), execute);
 }
 
 fn go_on_with(
@@ -92,7 +97,14 @@ fn go_on_with(
     ready: Ready,
     part: Option<&SingleThreaded>,
 ) -> ! {
-    become_program(spec, fds, broker, ready, part, &Order::default());
+    let execute = || {
+        let parted = part.map_or(Ok(()), |proof| reaper::part(spec.terminal, proof));
+        match stage("part from process 1", parted) {
+            Ok(()) => Attempt::new(&spec.argv, &spec.env).execute(&Order::default()),
+            Err(failure) => failure,
+        }
+    };
+    become_program(spec, fds, broker, ready, execute);
     std::process::exit(1)
 }
 
@@ -102,8 +114,7 @@ fn become_program(
     mut fds: Vec<OwnedFd>,
     broker: Option<ToBroker>,
     ready: Ready,
-    part: Option<&SingleThreaded>,
-    order: &Order,
+    execute: impl FnOnce() -> Failure,
 ) {
     let mounted = fds.drain(4.min(fds.len())..).next();
     let Ok([stdin, stdout, stderr, reporter]) = <[OwnedFd; 4]>::try_from(fds) else {
@@ -119,11 +130,7 @@ fn become_program(
     let failure = match prepared {
         Ok(prepared) => {
             report(&reporter, &stubs, &prepared, None);
-            let parted = part.map_or(Ok(()), |proof| reaper::part(spec.terminal, proof));
-            match stage("part from process 1", parted) {
-                Ok(()) => exec::execute(&spec.argv, &spec.env, order),
-                Err(failure) => failure,
-            }
+            execute()
         }
         Err(failure) => failure,
     };

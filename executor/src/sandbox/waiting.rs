@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 
+use super::exec::Attempt;
 use super::message::{self, Socket};
 use super::surroundings::share_processes;
 use super::template::Stock;
@@ -61,13 +62,20 @@ pub(super) fn kill(pidfd: &OwnedFd) {
     let _ = rustix::process::pidfd_send_signal(pidfd, kill); // it may have ended
 }
 
+/// What one that waits was told, and all of it that is still there when it is the program, but for a few words.
+#[derive(Debug)]
+pub(super) struct Told {
+    spec: SandboxSpec,
+    attempt: Attempt,
+}
+
 /// The process itself: says who it is, gets ready, and becomes the step that it is told of. Ends with whoever could tell. If it can't get ready it ends, too: the
 /// step is made without it, which tells why that can't be. It has its template's memory, and leaves it in order only if it was told of a step.
 pub(super) fn wait(
     kind: Kind,
     line: BorrowedFd<'_>,
     stock: &Stock,
-    told: &mut Option<SandboxSpec>,
+    told: &mut Option<Told>,
     order: &Order,
 ) -> i32 {
     // Standard input is where the template is asked for others.
@@ -79,7 +87,9 @@ pub(super) fn wait(
         && let Ok(ready) = init::get_ready_to_wait(kind, stock)
         && let Ok(Some((spec, fds))) = message::receive::<SandboxSpec>(socket)
     {
-        init::go_on(told.insert(spec), fds, ready, order);
+        let attempt = Attempt::new(&spec.argv, &spec.env);
+        let Told { spec, attempt } = told.insert(Told { spec, attempt });
+        init::go_on(spec, fds, ready, || attempt.execute(order));
         order.set(true);
     }
     1

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,33 @@ impl Order {
     pub(crate) fn set(&self, kept: bool) {
         self.0.store(kept, Ordering::Release);
     }
+}
+
+/// Strings as `execve(2)` takes them.
+#[derive(Debug)]
+pub(crate) struct Strings {
+    pointers: Vec<*const c_char>,
+    /// What these point to, which stays where it is when this is moved.
+    _held: Vec<CString>,
+}
+
+impl From<Vec<CString>> for Strings {
+    fn from(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr());
+        Self {
+            pointers: pointers.chain([ptr::null()]).collect(),
+            _held: strings,
+        }
+    }
+}
+
+/// Replaces this process by a program. Returns only the reason why that could not be. The memory is in order while the kernel tries.
+pub(crate) fn execute(path: &CStr, argv: &Strings, env: &Strings, order: &Order) -> nix::Error {
+    order.set(true);
+    // SAFETY: both arrays are of strings that live as long as they do, and end with null.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    order.set(false);
+    nix::Error::last()
 }
 
 impl Stack {

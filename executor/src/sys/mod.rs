@@ -1,7 +1,7 @@
 //! The system calls that neither `nix` nor `rustix` offers safely, one thin wrapper each.
 //!
 //! This is the only place in the project where unsafe code may stand, so that an audit of it is one sitting: `clone3` (a
-//! step is born in its namespaces and as a child of the engine), `clone` on this process's memory, `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
+//! step is born in its namespaces and as a child of the engine), `clone` on this process's memory, `execve` there, `fork`, `close_range`, `mount_setattr`, the ioctl that brings up a
 //! loopback interface, signal dispositions, the session keyring, `waitid` with figures, loading a seccomp program, Landlock's scopes, the mounts of a process, and what it
 //! takes to answer another process's calls (seccomp's notifications, `prlimit`, the bytes of `stat`). Everything else goes through
 //! the libraries.
@@ -32,7 +32,7 @@ pub(crate) use fd::{close_from, close_on_exec_from};
 pub(crate) use fork::{Forked, fork_process};
 pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use landlock::{can_keep_to_themselves, keep_to_themselves};
-pub(crate) use lend::{Order, Stack, lend_memory};
+pub(crate) use lend::{Order, Stack, Strings, execute, lend_memory};
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_attr::{Reach, clear_mount_attributes, mount_setattr};
 pub(crate) use notify::{
