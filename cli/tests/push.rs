@@ -399,6 +399,39 @@ fn what_is_built_on_an_image_has_its_layers_as_they_are_there() {
 }
 
 #[test]
+fn a_layer_that_a_base_image_has_twice_in_other_compression_stays_so() {
+    let registry = TestRegistry::start();
+    push_in_two_ways(&registry);
+    let manifest = |tag: &str| {
+        let (media_type, bytes) = registry.manifest("app", tag).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        (media_type, value)
+    };
+    let ((media_type, mut both), (_, zstd)) = (manifest("gzip"), manifest("zstd"));
+    let config = both["config"]["digest"].as_str().unwrap().parse().unwrap();
+    let config = registry.blob("app", &config).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    for list in ["/rootfs/diff_ids", "/history"] {
+        let list = config.pointer_mut(list).unwrap().as_array_mut().unwrap();
+        list.push(list.last().unwrap().clone());
+    }
+    let config = config.to_string();
+    let digest = registry.put_blob("app", config.as_bytes()).to_string();
+    both["config"]["digest"] = digest.into();
+    both["config"]["size"] = config.len().into();
+    let layers = both["layers"].as_array_mut().unwrap();
+    layers.push(zstd["layers"][0].clone());
+    registry.put_manifest("app", "both", &media_type, both.to_string().as_bytes());
+    let env = TestEnv::with_files(&[("more", "more")]);
+    let base = format!("{}/app:both", registry.host());
+    env.write("Dockerfile", &format!("FROM {base}\nCOPY more /\n"));
+    let built = format!("{}/built:1", registry.host());
+    env.kiln(&["build", "--push", "-t", &built, "."]).succeeds();
+    let layers = layer_digests(&registry, "built", "1");
+    assert_eq!(layers[..2], layer_digests(&registry, "app", "both")[..]);
+}
+
+#[test]
 fn an_image_that_is_only_partly_here_is_pushed_from_where_it_came() {
     let registry = TestRegistry::start();
     let [name, zstd] = push_in_two_ways(&registry);

@@ -76,6 +76,8 @@ pub struct Built {
     pub(crate) root: Arc<RootFs>,
     /// How many of its layers are its base image's.
     pub(crate) base_layers: usize,
+    /// The manifest of that.
+    pub(crate) base_manifest: Option<Digest>,
     /// Keys of its steps.
     pub(crate) keys: Vec<CacheKey>,
 }
@@ -417,6 +419,7 @@ fn assemble(
         attestations: Vec::new(),
         root,
         base_layers: plan.base_layers.len(),
+        base_manifest: plan.base_manifest,
         keys: solved.keys(),
     })
 }

@@ -54,6 +54,8 @@ pub struct Layers<'a> {
     registry: &'a Client,
     footing: &'a Footing,
     remote: Mutex<HashMap<DiffId, Remote>>,
+    /// The layers of images as their manifests name them, by the digests of these.
+    of_images: Mutex<HashMap<Digest, Vec<Remote>>>,
     changesets: Mutex<HashMap<DiffId, Arc<Changeset>>>,
     directories: Mutex<HashMap<DiffId, PathBuf>>,
     /// Whether an unpacked layer hides all that is below it.
@@ -66,7 +68,7 @@ pub struct Layers<'a> {
 
 /// A layer that can be had from elsewhere.
 #[derive(Clone)]
-struct Remote {
+pub(crate) struct Remote {
     holder: Holder,
     descriptor: Descriptor,
     /// Who asks for it, if that is not the client for images.
@@ -146,13 +148,14 @@ impl Contents for LayerContents {
 }
 
 impl<'a> Layers<'a> {
-    /// Layers of `store`, and of images in registries that are made known with [`Layers::add_remote`].
+    /// Layers of `store`, and of images elsewhere that are made known with [`Layers::add_image`].
     pub fn new(store: &'a Store, registry: &'a Client, footing: &'a Footing) -> Self {
         Layers {
             store,
             registry,
             footing,
             remote: Mutex::default(),
+            of_images: Mutex::default(),
             changesets: Mutex::default(),
             directories: Mutex::default(),
             hiding: Mutex::default(),
@@ -167,26 +170,37 @@ impl<'a> Layers<'a> {
         self.store
     }
 
-    /// Says that `image` in a registry has the layer, and whether it was pulled from there.
-    pub(crate) fn add_remote(
+    /// Says that `holder` has an image with this manifest and these layers, and whether it came from there.
+    pub(crate) fn add_image<'d>(
         &self,
-        layer: DiffId,
-        image: &Reference,
-        descriptor: &Descriptor,
+        manifest: Digest,
+        holder: &Holder,
+        layers: impl Iterator<Item = (DiffId, &'d Descriptor)>,
         is_source: bool,
     ) {
-        let holder = Holder::Registry(image.clone());
-        self.add_holder(layer, holder, descriptor, is_source);
+        let mut remotes = Vec::new();
+        for (layer, descriptor) in layers {
+            let remote = Remote {
+                holder: holder.clone(),
+                descriptor: descriptor.clone(),
+                client: None,
+                is_source,
+            };
+            locked(&self.remote).insert(layer, remote.clone());
+            remotes.push(remote);
+        }
+        locked(&self.of_images).insert(manifest, remotes);
     }
 
-    /// Says that a layout on this machine has the layer.
-    pub(crate) fn add_of_layout(
-        &self,
-        layer: DiffId,
-        layout: &Arc<Layout>,
-        descriptor: &Descriptor,
-    ) {
-        self.add_holder(layer, Holder::Layout(layout.clone()), descriptor, true);
+    /// A layer of an image by its place, as the manifest names it.
+    pub(crate) fn of_image(&self, manifest: Option<Digest>, at: usize) -> Option<Box<Remote>> {
+        let of_images = locked(&self.of_images);
+        let remote = of_images.get(&manifest?)?.get(at)?;
+        Some(Box::new(remote.clone()))
+    }
+
+    fn remote_of(&self, layer: DiffId) -> Option<Remote> {
+        locked(&self.remote).get(&layer).cloned()
     }
 
     /// Says that a cache has the layer, and who asks for it: who is known to have it already goes before.
@@ -212,7 +226,7 @@ impl<'a> Layers<'a> {
         layer: DiffId,
         is_meant: impl Fn(&Holder) -> bool,
     ) -> Option<Descriptor> {
-        let remote = locked(&self.remote).get(&layer).cloned()?;
+        let remote = self.remote_of(layer)?;
         is_meant(&remote.holder).then_some(remote.descriptor)
     }
 
@@ -243,16 +257,6 @@ impl<'a> Layers<'a> {
     /// Whether one that could not be had is among these.
     pub(crate) fn has_lost(&self, layers: &HashSet<DiffId>) -> bool {
         !locked(&self.lost).is_disjoint(layers)
-    }
-
-    fn add_holder(&self, layer: DiffId, holder: Holder, descriptor: &Descriptor, is_source: bool) {
-        let remote = Remote {
-            holder,
-            descriptor: descriptor.clone(),
-            client: None,
-            is_source,
-        };
-        locked(&self.remote).insert(layer, remote);
     }
 
     /// What the layer does.
@@ -535,8 +539,8 @@ impl<'a> Layers<'a> {
         task: &Task<'_>,
         mut work: impl FnMut(&mut dyn Read) -> Result<(T, DiffId), Cause>,
     ) -> Result<T, Cause> {
-        let remote = locked(&self.remote).get(&layer).cloned();
-        let made = remote
+        let made = self
+            .remote_of(layer)
             .ok_or(Cause::LayerLost(layer))
             .and_then(|remote| self.pull_from(&remote, layer, task, &mut work));
         made.inspect_err(|_| {
@@ -638,12 +642,10 @@ impl<'a> Layers<'a> {
 
     /// Has a layer of a base image as the blob that this names, if whoever it came from still gives it: which other images the store knows
     /// the layer of makes no difference to what is built on it.
-    fn fetch_named_blob(&self, layer: DiffId, task: &Task<'_>) {
-        let remote = locked(&self.remote).get(&layer).cloned();
-        let Some(remote) = remote.filter(|remote| remote.is_source) else {
-            return;
-        };
-        if let Err(cause) = self.fetch_blob(&remote, layer, task) {
+    fn fetch_named_blob(&self, layer: DiffId, named: &Remote, task: &Task<'_>) {
+        if named.is_source
+            && let Err(cause) = self.fetch_blob(named, layer, task)
+        {
             let told = format!("not as in the base image: {}\n", chain(&cause));
             task.log(Stream::Stderr, told.as_bytes());
         }
@@ -820,6 +822,13 @@ fn several_at_once<L: Copy + Eq + Hash + Sync>(
     match failure.unwrap_or_else(PoisonError::into_inner) {
         Some(cause) => Err(cause),
         None => Ok(()),
+    }
+}
+
+impl Remote {
+    /// Whether this is the blob that is named.
+    fn is(&self, blob: &CompressedBlob) -> bool {
+        matches!(digest_of(&self.descriptor), Ok(digest) if digest == blob.digest)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_image::{DiffId, History, ImageConfig, Platform};
+use kiln_image::{DiffId, Digest, History, ImageConfig, Platform};
 use kiln_parser::{Diagnostic, Parsed, Variables};
 
 use crate::evaluate::{Builder, StageState, mentioned};
@@ -36,6 +36,8 @@ pub struct Plan {
     pub history: Vec<HistoryStep>,
     /// The layers of the image that the target's chain of stages starts from, bottom first; empty for `scratch`.
     pub base_layers: Vec<DiffId>,
+    /// The manifest of that image; `None` where there is no image, or none with a manifest.
+    pub base_manifest: Option<Digest>,
     /// All stages of the Dockerfile, the dropped ones too, by index.
     pub stages: Vec<StageSummary>,
     /// The stage to build, by index.
@@ -127,6 +129,7 @@ pub(crate) fn planned(
         config: finished_config(target.config, options),
         history,
         base_layers: target.base_layers,
+        base_manifest: target.base_manifest,
         attached: target.attached.and_then(|attached| place(attached.vertex)),
         stages: summaries(
             resolution,

@@ -33,7 +33,7 @@ pub(super) fn compressed(
     let layers = dated_layers(built, options, services, task)?;
     let mut ready = Vec::new();
     for (at, layer) in layers.into_iter().enumerate() {
-        let origin = origin(built, at);
+        let origin = origin(built, at, services);
         ready.push(services.layers.ready(layer, origin, options.format, task)?);
     }
     let layers = ready.iter().map(|ready| ready.layer).collect();
@@ -57,16 +57,16 @@ fn dated_layers(
         return Ok(layers.to_vec());
     };
     let latest = Timestamp::from_secs(epoch);
-    let dated = |(at, layer): (usize, &DiffId)| match origin(built, at) {
-        Origin::Base => Ok(*layer),
+    let dated = |(at, layer): (usize, &DiffId)| match origin(built, at, services) {
+        Origin::Base(_) => Ok(*layer),
         Origin::Made => services.layers.not_after(*layer, latest, task),
     };
     layers.iter().enumerate().map(dated).collect()
 }
 
-fn origin(built: &Built, at: usize) -> Origin {
+fn origin(built: &Built, at: usize, services: &Services<'_>) -> Origin {
     match at < built.base_layers {
-        true => Origin::Base,
+        true => Origin::Base(services.layers.of_image(built.base_manifest, at)),
         false => Origin::Made,
     }
 }

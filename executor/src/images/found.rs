@@ -13,7 +13,7 @@ use super::push::{config_descriptor, layer_media_type};
 use crate::Services;
 use crate::error::{BuildError, Cause, chain};
 use crate::event::{Stream, Task};
-use crate::layers::{Origin, ReadyLayer};
+use crate::layers::{Holder, Origin, ReadyLayer};
 
 /// Largest manifest that is read, in bytes.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -147,12 +147,13 @@ pub(crate) fn open(
                 image.config.diff_ids().len()
             )));
         }
-        for (layer, descriptor) in image.config.diff_ids().iter().zip(&manifest.layers) {
-            let is_source = !image.record.own_manifest;
-            services
-                .layers
-                .add_remote(*layer, reference, descriptor, is_source);
-        }
+        let holder = Holder::Registry(reference.clone());
+        let layers = layers_of(&image, &manifest).into_iter();
+        let digest = Digest::of(&manifest.bytes);
+        let is_source = !image.record.own_manifest;
+        services
+            .layers
+            .add_image(digest, &holder, layers, is_source);
     }
     Ok(image)
 }
@@ -214,8 +215,13 @@ pub(crate) fn manifest_of(
         compression,
         ..LayerFormat::default()
     };
-    let ready = |layer: &DiffId| services.layers.ready(*layer, Origin::Base, format, task);
-    let layers: Result<Vec<_>, _> = image.config.diff_ids().iter().map(ready).collect();
+    let manifest = image.record.manifest.as_ref().map(|known| known.digest);
+    let ready = |(at, layer): (usize, &DiffId)| {
+        let origin = Origin::Base(services.layers.of_image(manifest, at));
+        services.layers.ready(*layer, origin, format, task)
+    };
+    let layers = image.config.diff_ids().iter().enumerate().map(ready);
+    let layers: Result<Vec<_>, _> = layers.collect();
     new_manifest(image, &layers?, media_types, &Default::default())
 }
 

@@ -12,7 +12,7 @@ use super::MOST_NESTED;
 use super::index::choose;
 use crate::Services;
 use crate::error::{Cause, chain};
-use crate::layers::digest_of;
+use crate::layers::{Holder, digest_of};
 
 /// An image of a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +62,14 @@ pub(crate) fn resolve_in_layout(
             config.diff_ids().len()
         )));
     }
-    for (layer, blob) in config.diff_ids().iter().zip(manifest.layers()) {
-        services.layers.add_of_layout(*layer, &layout, blob);
-    }
+    let manifest_digest = digest_of(&found)?;
+    let layers = config.diff_ids().iter().copied().zip(manifest.layers());
+    let holder = Holder::Layout(layout);
+    services
+        .layers
+        .add_image(manifest_digest, &holder, layers, true);
     Ok(BaseImage {
-        manifest_digest: Some(digest_of(&found)?),
+        manifest_digest: Some(manifest_digest),
         config,
     })
 }

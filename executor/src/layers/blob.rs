@@ -5,7 +5,7 @@ use kiln_image::DiffId;
 use kiln_image::compress::{self, Algorithm, Compression};
 use kiln_image::media_type::{self, LayerCompression};
 
-use super::{Layers, digest_of, locked};
+use super::{Layers, Remote};
 use crate::error::Cause;
 use crate::event::Task;
 
@@ -18,14 +18,16 @@ impl Layers<'_> {
         task: &Task<'_>,
     ) -> Result<CompressedBlob, Cause> {
         let pulled = |blob: &CompressedBlob| blob.encoder.is_none();
-        self.blob_as(layer, compression, &pulled, task)
+        let named = self.remote_of(layer);
+        self.blob_as(layer, compression, named.as_ref(), &pulled, task)
     }
 
-    /// The layer compressed: a blob that `suits`, else one made with `compression`, once.
+    /// The layer compressed: a blob that `suits`, the one that is named before all others, else one made with `compression`, once.
     pub(super) fn blob_as(
         &self,
         layer: DiffId,
         compression: Compression,
+        named: Option<&Remote>,
         suits: &dyn Fn(&CompressedBlob) -> bool,
         task: &Task<'_>,
     ) -> Result<CompressedBlob, Cause> {
@@ -36,23 +38,16 @@ impl Layers<'_> {
             let known = meta.map(|meta| meta.blobs).unwrap_or_default();
             let suits =
                 |blob: &&CompressedBlob| blob.encoder.as_ref() == Some(&encoder) || suits(blob);
-            // Other images may have the layer compressed in another way: that of the image at hand goes before.
-            let rank =
-                |blob: &&CompressedBlob| (!self.is_of_holder(layer, blob), blob.encoder.is_some());
+            // Other images may have the layer compressed in another way.
+            let rank = |blob: &&CompressedBlob| {
+                let is_named = named.is_some_and(|named| named.is(blob));
+                (!is_named, blob.encoder.is_some())
+            };
             match known.iter().filter(suits).min_by_key(rank) {
                 Some(blob) => Ok(blob.clone()),
                 None => self.compress(layer, compression, encoder),
             }
         })
-    }
-
-    /// Whether the blob is the one that the image at hand names.
-    pub(super) fn is_of_holder(&self, layer: DiffId, blob: &CompressedBlob) -> bool {
-        let remote = locked(&self.remote);
-        let named = remote
-            .get(&layer)
-            .map(|remote| digest_of(&remote.descriptor));
-        matches!(named, Some(Ok(digest)) if digest == blob.digest)
     }
 
     fn compress(

@@ -14,16 +14,16 @@ use kiln_image::compress::{
 use kiln_image::tar::write_layer;
 use kiln_image::{DiffId, DigestReader, Timestamp, media_type};
 
-use super::{Layers, blob, changed_file, digest_of, locked};
+use super::{Layers, Remote, blob, changed_file};
 use crate::error::Cause;
 use crate::event::Task;
 use crate::stream::stream;
 
 /// Where a layer of an image comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Origin {
-    /// The base image: it keeps its form unless another one is forced.
-    Base,
+    /// The base image, as its manifest names the layer if it has one: it keeps its form unless another one is forced.
+    Base(Option<Box<Remote>>),
     /// This build.
     Made,
 }
@@ -48,7 +48,13 @@ impl Layers<'_> {
         format: LayerFormat,
         task: &Task<'_>,
     ) -> Result<ReadyLayer, Cause> {
-        let keeps = origin == Origin::Base && !format.force;
+        let (keeps, named) = match origin {
+            Origin::Base(named) => (!format.force, named),
+            Origin::Made => (false, None),
+        };
+        let named = named.map(|named| *named);
+        let named = named.or_else(|| self.remote_of(layer));
+        let named = named.as_ref();
         if let Compression::Gzip { level } = format.compression
             && format.estargz
             && !keeps
@@ -58,19 +64,19 @@ impl Layers<'_> {
         let wanted = format.compression.algorithm();
         let is_pulled = |found: &CompressedBlob| found.encoder.is_none();
         let is_wanted = |found: &CompressedBlob| {
-            let is_table = !self.table_annotations(layer, found).is_empty();
+            let is_table = !table_annotations(named, found).is_empty();
             blob::algorithm(found) == Some(wanted) && !is_table
         };
         let suits = |found: &CompressedBlob| match keeps {
-            true => is_pulled(found) || self.is_of_holder(layer, found),
+            true => is_pulled(found) || named.is_some_and(|named| named.is(found)),
             false => is_pulled(found) && is_wanted(found),
         };
-        if keeps {
-            self.fetch_named_blob(layer, task);
+        if let (true, Some(named)) = (keeps, named) {
+            self.fetch_named_blob(layer, named, task);
         }
-        let blob = self.blob_as(layer, format.compression, &suits, task)?;
+        let blob = self.blob_as(layer, format.compression, named, &suits, task)?;
         Ok(ReadyLayer {
-            annotations: self.table_annotations(layer, &blob),
+            annotations: table_annotations(named, &blob),
             layer,
             blob,
         })
@@ -186,19 +192,16 @@ impl Layers<'_> {
         let made = |blob: &CompressedBlob| blob.encoder.as_deref() == Some(encoder);
         meta.blobs.into_iter().find(made)
     }
+}
 
-    /// What the image that the blob is of says about its table of contents, if it has one.
-    fn table_annotations(&self, layer: DiffId, blob: &CompressedBlob) -> BTreeMap<String, String> {
-        let remote = locked(&self.remote).get(&layer).cloned();
-        let Some(remote) = remote.filter(|remote| {
-            digest_of(&remote.descriptor).is_ok_and(|digest| digest == blob.digest)
-        }) else {
-            return BTreeMap::new();
-        };
-        let annotations = remote.descriptor.annotations().iter().flatten();
-        annotations
-            .filter(|(key, _)| [TOC_DIGEST, UNCOMPRESSED_SIZE].contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
-    }
+/// What the image that names the blob says about its table of contents, if it has one.
+fn table_annotations(named: Option<&Remote>, blob: &CompressedBlob) -> BTreeMap<String, String> {
+    let Some(named) = named.filter(|named| named.is(blob)) else {
+        return BTreeMap::new();
+    };
+    let annotations = named.descriptor.annotations().iter().flatten();
+    annotations
+        .filter(|(key, _)| [TOC_DIGEST, UNCOMPRESSED_SIZE].contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }

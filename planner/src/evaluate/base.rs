@@ -119,6 +119,7 @@ impl Builder<'_> {
         let layers = config.rootfs.diff_ids.take().unwrap_or_default();
         let mut state = new_state(output, config, platform);
         state.base_layers = layers;
+        state.base_manifest = base.manifest_digest;
         state
     }
 
@@ -325,6 +326,7 @@ fn new_state(output: VertexId, mut config: ImageConfig, platform: Platform) -> S
         config,
         history: Vec::new(),
         base_layers: Vec::new(),
+        base_manifest: None,
         platform,
         environment,
         args: Vec::new(),

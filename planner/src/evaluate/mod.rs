@@ -22,7 +22,7 @@ pub(crate) use name::mentioned;
 
 use std::collections::HashMap;
 
-use kiln_image::{DiffId, History, ImageConfig, Platform};
+use kiln_image::{DiffId, Digest, History, ImageConfig, Platform};
 use kiln_parser::{
     Code, Diagnostic, ExpandError, Expanded, Instruction, Span, Spanned, Statement, Variables,
     Word, suggest,
@@ -71,6 +71,7 @@ pub(crate) struct StageState {
     /// New entries of the history, those of this stage alone.
     pub(crate) history: Vec<HistoryStep>,
     pub(crate) base_layers: Vec<DiffId>,
+    pub(crate) base_manifest: Option<Digest>,
     /// A layer above those that has no entry in the history (R-HIST-3).
     pub(crate) attached: Option<Attached>,
     pub(crate) platform: Platform,
