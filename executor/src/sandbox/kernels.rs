@@ -5,8 +5,8 @@ use rustix::fs::{FsWord, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 
-/// By the numbers of `linux/magic.h`; of the last two, of the kernel's sources.
-const FILESYSTEMS: [FsWord; 14] = [
+/// By the numbers of `linux/magic.h`; of the last three, of the kernel's sources.
+const FILESYSTEMS: [FsWord; 17] = [
     PROC_SUPER_MAGIC,
     0x6265_6572, // sysfs
     0x4249_4e4d, // binfmt_misc
@@ -19,6 +19,9 @@ const FILESYSTEMS: [FsWord; 14] = [
     0x0027_e0eb, // cgroup
     0x6367_7270, // cgroup2
     0x0765_5821, // resctrl
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0x6e66_7364, // nfsd
     0x6265_6570, // configfs
     0x6573_5543, // fusectl
 ];
