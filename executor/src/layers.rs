@@ -354,10 +354,7 @@ impl<'a> Layers<'a> {
             Cause::layer("read a file", layer)(error)
         };
         let mut bytes = Vec::new();
-        let opened = match start {
-            0 => contents.open(path, node),
-            _ => contents.open_from(path, node, start),
-        };
+        let opened = contents.open_from(path, node, start);
         let mut reader = opened.map_err(unreadable)?.take(length);
         reader.read_to_end(&mut bytes).map_err(unreadable)?;
         Ok(bytes)

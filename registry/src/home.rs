@@ -93,17 +93,21 @@ impl Session {
         }
     }
 
-    fn probe(&self, to: &Endpoint, home: Url) -> Result<Url, TransportError> {
-        let request = Request {
+    /// What a registry's home is asked: nothing but for an answer.
+    pub(crate) fn knock<'a>(&'a self, to: &'a Endpoint, home: &Url) -> Request<'a> {
+        Request {
             method: Method::GET,
             url: home.clone(),
             headers: Vec::new(),
             payload: Payload::None,
             unverified: self.is_unverified(to),
             grace: Duration::ZERO,
-            host: to.entry_for(&home),
-        };
-        match self.wire.send(&request, None) {
+            host: to.entry_for(home),
+        }
+    }
+
+    fn probe(&self, to: &Endpoint, home: Url) -> Result<Url, TransportError> {
+        match self.wire.send(&self.knock(to, &home), None) {
             // What servers that expect TLS say to plain HTTP.
             Ok(answer) if answer.status == 400 && home.scheme() == Scheme::Http => {
                 Err(TransportError::Other(NOT_PLAIN.to_owned()))

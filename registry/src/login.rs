@@ -40,15 +40,7 @@ impl Session {
         credential: &Credential,
     ) -> Result<Option<Credential>, Trouble> {
         let home = self.home(to)?;
-        let request = || Request {
-            method: Method::GET,
-            url: home.clone(),
-            headers: Vec::new(),
-            payload: Payload::None,
-            unverified: self.is_unverified(to),
-            grace: Duration::ZERO,
-            host: to.entry_for(&home),
-        };
+        let request = || self.knock(to, &home);
         let answer = self.follow(at, &home, request(), None)?;
         if answer.is_success() {
             return Ok(None);

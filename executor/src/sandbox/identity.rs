@@ -9,6 +9,12 @@ use rustix::thread::{CapabilitySet as KernelSet, CapabilitySets};
 /// The last capability a kernel may know: sets have 64 bits.
 const LAST: u8 = 63;
 
+/// Closes this process's memory and environment to all but who may trace any process (`PR_SET_DUMPABLE`).
+pub(super) fn keep_memory_to_itself() {
+    let behaviour = rustix::process::DumpableBehavior::NotDumpable;
+    let _ = rustix::process::set_dumpable_behavior(behaviour);
+}
+
 /// Takes away what is not in `capabilities`, but for the [bounding set](limit_bounding_set), then becomes `user` (R-RT-5).
 ///
 /// Nothing is inheritable or ambient. no_new_privs stays off, so setuid programs work within the bounding set (R-RT-3).

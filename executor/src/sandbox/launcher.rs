@@ -10,7 +10,7 @@ use super::step::{Leavings, Step};
 use super::stub::Stubs;
 use super::template::{Expected, Line, Mould, Template};
 use super::waiting::{Kind, end_process};
-use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper};
+use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper, identity};
 use crate::locked::locked;
 use crate::sys::{self, Context as _};
 use rustix::net::Shutdown;
@@ -118,7 +118,9 @@ impl Launcher {
         let furnishing = match spec.rung.has_namespaces() {
             true => None,
             false => {
-                keep_to_ourselves();
+                // It may hold a job's keys, and the step knows of this process, should the kernel have no better fence
+                // (`sys::keep_to_themselves`).
+                identity::keep_memory_to_itself();
                 Some(Furnishing::place(spec)?)
             }
         };
@@ -461,13 +463,6 @@ fn execute(binary: &OwnBinary, socket: OwnedFd) -> sys::Result<Child> {
         .stderr(ProcessStdio::null());
     let args = || format!("{}, kiln's own binary", binary.path().display());
     command.spawn().call("execve", args)
-}
-
-/// Closes this process's memory and environment, which may hold a job's keys, to steps that know of it, should the kernel have no
-/// better fence ([`sys::keep_to_themselves`]).
-fn keep_to_ourselves() {
-    let behaviour = rustix::process::DumpableBehavior::NotDumpable;
-    let _ = rustix::process::set_dumpable_behavior(behaviour);
 }
 
 /// A process that has been told what it is to become.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::anteroom::Hall;
 use super::helper;
+use super::identity;
 use super::init;
 use super::message::{self, Socket};
 use super::waiting::{self, Kind, end_process, kill};
@@ -215,19 +216,14 @@ pub(super) fn run(mould: Mould, mut fds: Vec<OwnedFd>, proof: &SingleThreaded) -
         // Standard input is a copy of the helper's socket, of which kiln is to see the end.
         let replaced = rustix::stdio::dup2_stdin(&orders);
         drop(orders);
-        keep_memory_to_itself();
+        // A copy gives up rights before it executes its program, when it has this memory still: whoever may then look at the copy must not
+        // get at what has all rights.
+        identity::keep_memory_to_itself();
         if let (Ok(()), Ok(stock)) = (replaced, init::stock(mould)) {
             serve(mould.kind, &stock, proof);
         }
     }
     std::process::exit(1)
-}
-
-/// A copy gives up rights before it executes its program, when it has this memory still: whoever may then look at the copy must not get at what
-/// has all rights.
-fn keep_memory_to_itself() {
-    let behaviour = rustix::process::DumpableBehavior::NotDumpable;
-    let _ = rustix::process::set_dumpable_behavior(behaviour);
 }
 
 /// Ends when a copy can't be made, or was killed at whatever it did with the memory.

@@ -122,7 +122,7 @@ impl<'s> Copy<'s> {
         let draft = draft
             .normalise(tree, &contents)
             .map_err(Cause::layer("read", step))?;
-        let dropped = draft.dropped().to_vec();
+        let unchanged = unchanged(draft.dropped(), tree);
         let out = BufWriter::new(self.staging.create_tar()?);
         let (changeset, summary) = write_until(halt, draft, &contents, out, step)?;
         self.staging
@@ -136,7 +136,6 @@ impl<'s> Copy<'s> {
             let apart = apart(strangers, &changeset, tree);
             put(&apart, &directory, services.footing)?;
         }
-        let unchanged = unchanged(dropped, tree);
         put(&unchanged, &directory, services.footing)?;
         let paths = unchanged.iter().map(|(path, _)| path);
         seen.renew(&directory, paths)
@@ -331,11 +330,11 @@ fn apart(linked: Vec<ImagePath>, changeset: &Changeset, before: &Tree) -> Change
 }
 
 /// Directories in which something came and went again, which no layer has for that, as they were: the next step finds them with their times.
-fn unchanged(dropped: Vec<ImagePath>, before: &Tree) -> Changeset {
-    let unchanged = dropped.into_iter().filter_map(|path| {
-        let node = before.lookup(&path)?.node();
+fn unchanged(dropped: &[ImagePath], before: &Tree) -> Changeset {
+    let unchanged = dropped.iter().filter_map(|path| {
+        let node = before.lookup(path)?.node();
         let is_below_root = node.is_directory() && !path.is_root();
-        is_below_root.then_some((path, Change::Put(node)))
+        is_below_root.then(|| (path.clone(), Change::Put(node)))
     });
     unchanged.collect()
 }
