@@ -52,6 +52,7 @@ const CASES: &[Case] = cases![
     sandbox_makes_devices_for_those_who_may,
     sandbox_lets_users_change_what_they_may,
     sandbox_lets_users_read_what_they_may,
+    sandbox_answers_users_as_the_kernel_does,
     sandbox_finds_what_is_open_by_way_of_proc,
     sandbox_shows_devices_for_what_they_are,
     sandbox_keeps_access_lists,
@@ -115,6 +116,10 @@ fn main() -> ExitCode {
         }
         Some("access-lists") => {
             try_access_lists();
+            ExitCode::SUCCESS
+        }
+        Some("calls-of-a-user") => {
+            make_calls_of_a_user();
             ExitCode::SUCCESS
         }
         Some("hold-a-step") => hold_a_step(),
@@ -786,6 +791,100 @@ fn sandbox_lets_users_read_what_they_may() {
     let refused = "cat /closed/f\ncat /secret\nls /closed\nls /pass\ncat /list/f\ncd /closed\ncd /list\ntest -r /secret\n\
         cat /link\n/prog true\ntest -x /prog\nreadlink /closed/l\n";
     a_user_succeeds_with(&image, allowed, refused);
+}
+
+/// Calls that programs of the shell don't make, and which of several reasons a call fails for.
+fn sandbox_answers_users_as_the_kernel_does() {
+    let image = Image::new();
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/calls")).unwrap();
+    let made = image.shell(
+        "mkdir -m 700 /closed; mkdir -m 1777 /s; mkdir -m 777 /open; mkdir -m 2777 /g; chown 0:50 /g; echo x >/file; echo x >/closed/f; echo x >/secret
+        chmod 600 /secret; ln -s /closed/f /link",
+    );
+    prints(&made, "");
+    let mut spec = image.spec(&["calls", "calls-of-a-user"]);
+    bind_libraries(&image, &mut spec);
+    spec.user.uid = 1000;
+    spec.user.gid = 1000;
+    let expected = "truncate EACCES
+remove nothing ENOENT
+move nothing ENOENT
+link to what is there EEXIST
+link from nothing ENOENT
+list a file ENOTDIR
+enter a file ENOTDIR
+read without a trace EPERM
+make what a link is EEXIST
+look at a link ok
+queue ok 1000:1000
+socket in a sticky directory ok 1000:1000
+the same once more EADDRINUSE
+take it away ok
+socket in a directory with a group ok 1000:50
+socket in a closed directory EACCES
+socket in a directory of root's EACCES
+";
+    prints(&run(&spec).unwrap(), expected);
+}
+
+fn make_calls_of_a_user() {
+    use rustix::fs::{Mode, OFlags, link, open, rename, unlink};
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
+    type Done = rustix::io::Result<()>;
+    let told = |what: &str, done: Done, then: &str| match done {
+        Ok(()) => println!("{what} ok{then}"),
+        Err(errno) => println!(
+            "{what} {:?}",
+            nix::errno::Errno::from_raw(errno.raw_os_error())
+        ),
+    };
+    let tell = |what, done| told(what, done, "");
+    let opened = |path, flags| open(path, flags | OFlags::CLOEXEC, Mode::RUSR).map(drop);
+    let owner = |path| {
+        let found = fs::symlink_metadata(path).map(|found| (found.uid(), found.gid()));
+        found.map_or_else(|_| String::new(), |(uid, gid)| format!(" {uid}:{gid}"))
+    };
+    let listen = |path| {
+        let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+        bind(socket, &SocketAddrUnix::new(path)?)
+    };
+    let truncated = nix::unistd::truncate("/file", 0);
+    tell(
+        "truncate",
+        truncated.map_err(|it| rustix::io::Errno::from_raw_os_error(it as i32)),
+    );
+    tell("remove nothing", unlink("/none"));
+    tell("move nothing", rename("/none", "/open/none"));
+    tell("link to what is there", link("/file", "/secret"));
+    tell("link from nothing", link("/none", "/new"));
+    tell("list a file", opened("/secret", OFlags::DIRECTORY));
+    tell("enter a file", rustix::process::chdir("/file"));
+    tell("read without a trace", opened("/file", OFlags::NOATIME));
+    let anew = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+    tell("make what a link is", opened("/link", anew));
+    tell(
+        "look at a link",
+        opened("/link", OFlags::PATH | OFlags::NOFOLLOW),
+    );
+    let queue = "/dev/mqueue/of-a-user";
+    let made = opened(queue, anew);
+    told("queue", made, &owner(queue));
+    for (what, path) in [
+        ("socket in a sticky directory", "/s/socket"),
+        ("the same once more", "/s/socket"),
+    ] {
+        let made = listen(path);
+        told(what, made, &owner(path));
+    }
+    tell("take it away", unlink("/s/socket"));
+    for (what, path) in [
+        ("socket in a directory with a group", "/g/socket"),
+        ("socket in a closed directory", "/closed/socket"),
+        ("socket in a directory of root's", "/socket"),
+    ] {
+        let made = listen(path);
+        told(what, made, &owner(path));
+    }
 }
 
 /// `self` is the program and what it has open is its own, on all rungs, also where kiln looks for it.

@@ -1,12 +1,15 @@
 //! What was recorded, and where: in an attribute of the file ([`kiln_image::record`]), or, of what can have none, in a list.
 
-use super::caller::Answered;
+use super::caller::{Answered, Spot};
 use kiln_image::record::{Inode, Record, XATTR};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+
+/// As many sockets are known by their paths. A step may ask for any number that are never made.
+const MAX_SOCKETS: usize = 1 << 16;
 
 /// The records of a step.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Book {
     captured: HashMap<Inode, Record>,
     /// Owners of symlinks and FIFOs in the image that are as they were, by path without the first slash.
     links: HashMap<Vec<u8>, (u32, u32)>,
+    /// Owners of sockets that the kernel makes, by path likewise.
+    sockets: HashMap<Vec<u8>, (u32, u32)>,
 }
 
 impl Book {
@@ -31,6 +36,7 @@ impl Book {
             listed: HashMap::new(),
             captured: HashMap::new(),
             links,
+            sockets: HashMap::new(),
         }
     }
 
@@ -73,42 +79,66 @@ impl Book {
     }
 
     fn look_up_listed(&self, object: &OwnedFd) -> Option<Record> {
-        if self.listed.is_empty() && self.links.is_empty() {
+        if self.listed.is_empty() && self.links.is_empty() && self.sockets.is_empty() {
             return None;
         }
         let listed = self.listed.get(&of(object)?).copied();
-        listed.or_else(|| self.images(object).map(|(_, record)| record))
+        listed.or_else(|| self.at_path(object).map(|(_, record)| record))
     }
 
-    /// What the image says of a symlink or a FIFO of its own, and where it is.
-    fn images(&self, object: &OwnedFd) -> Option<(Vec<u8>, Record)> {
-        if self.links.is_empty() || !can_have_no_attribute(object) {
+    /// What is known by its path: a symlink or a FIFO of the image's, or a socket. And where it is.
+    fn at_path(&self, object: &OwnedFd) -> Option<(Vec<u8>, Record)> {
+        let owners = match type_of(object)? {
+            FileType::Symlink | FileType::Fifo => &self.links,
+            FileType::Socket => &self.sockets,
+            _ => return None,
+        };
+        if owners.is_empty() {
             return None;
         }
         let path = self.path(object)?;
-        let (uid, gid) = *self.links.get(&path)?;
+        let (uid, gid) = *owners.get(&path)?;
         let device = None;
         Some((path, Record { uid, gid, device }))
     }
 
     /// The same, which is not to be found at its path any more.
-    pub(super) fn take_from_image(&mut self, object: &OwnedFd) -> Option<Record> {
-        let (path, record) = self.images(object)?;
+    pub(super) fn take_from_path(&mut self, object: &OwnedFd) -> Option<Record> {
+        let (path, record) = self.at_path(object)?;
         self.links.remove(&path);
+        self.sockets.remove(&path);
         Some(record)
+    }
+
+    /// Records a socket before the kernel makes it. Should it make none, no other kind of object has this owner.
+    pub(super) fn expect_socket(&mut self, spot: &Spot, record: Record) {
+        let Some(directory) = self.path(&spot.directory) else {
+            return;
+        };
+        let name = spot.name.as_bytes();
+        let path = match directory.is_empty() {
+            true => name.to_vec(),
+            false => [&directory, &b"/"[..], name].concat(),
+        };
+        self.sockets.remove(&path);
+        if !record.is_plain() && self.sockets.len() < MAX_SOCKETS {
+            self.sockets.insert(path, (record.uid, record.gid));
+        }
     }
 
     /// Records something of an object (`O_PATH`).
     pub(super) fn note(&mut self, object: &OwnedFd, record: Record) -> Answered<()> {
-        let stat = rustix::fs::fstat(object).map_err(Errno::raw_os_error)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile | FileType::Directory => {
-                write(object, record).map_err(Errno::raw_os_error)
-            }
-            _ => {
-                self.list(object, record);
+        if can_have_no_attribute(object) {
+            self.list(object, record);
+            return Ok(());
+        }
+        match write(object, record) {
+            // In a mount, such as `/dev/mqueue`, of which nothing is kept.
+            Err(Errno::NOTSUP) => {
+                self.listed.extend(of(object).map(|inode| (inode, record)));
                 Ok(())
             }
+            written => written.map_err(Errno::raw_os_error),
         }
     }
 
@@ -153,10 +183,13 @@ fn write(object: &OwnedFd, record: Record) -> rustix::io::Result<()> {
 }
 
 pub(super) fn can_have_no_attribute(object: &OwnedFd) -> bool {
-    rustix::fs::fstat(object).is_ok_and(|stat| {
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        matches!(kind, FileType::Symlink | FileType::Fifo)
-    })
+    let of_type = type_of(object);
+    of_type.is_some_and(|it| !matches!(it, FileType::RegularFile | FileType::Directory))
+}
+
+fn type_of(object: &OwnedFd) -> Option<FileType> {
+    let stat = rustix::fs::fstat(object).ok()?;
+    Some(FileType::from_raw_mode(stat.st_mode))
 }
 
 fn of(object: &OwnedFd) -> Option<Inode> {

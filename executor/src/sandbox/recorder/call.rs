@@ -69,10 +69,18 @@ pub(super) enum Call {
         at: At,
         mode: u32,
     },
-    /// utimensat(2); of which the times are somewhere, or now.
     ChangeTimes {
         at: At,
-        times: u64,
+        times: Times,
+    },
+    /// truncate(2).
+    Truncate {
+        at: At,
+    },
+    /// bind(2), which makes a socket's file; where the name is, and how long.
+    Bind {
+        address: u64,
+        length: u32,
     },
     /// access(2).
     Access {
@@ -131,6 +139,25 @@ pub(super) enum Call {
     },
     /// One that the filter should not have sent.
     Other,
+}
+
+/// Which times a file is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
+    Now,
+    /// As utimensat(2) has them, here.
+    At(u64),
+    /// Others, as the calls before that have them.
+    Old,
+}
+
+impl Times {
+    const fn old(address: u64) -> Self {
+        match address {
+            0 => Self::Now,
+            _ => Self::Old,
+        }
+    }
 }
 
 /// A call about users and groups.
@@ -228,9 +255,24 @@ impl Call {
                 }
                 libc::SYS_open => {
                     return Self::Open {
-                        at: here(0, true),
+                        at: here(0, opens_behind_link(int(1))),
                         flags: int(1),
                         mode: id(2),
+                    };
+                }
+                libc::SYS_utime | libc::SYS_utimes => {
+                    return Self::ChangeTimes {
+                        at: here(0, true),
+                        times: Times::old(a[1]),
+                    };
+                }
+                libc::SYS_futimesat => {
+                    return Self::ChangeTimes {
+                        at: match a[1] {
+                            0 => fd(),
+                            _ => at(0, 0),
+                        },
+                        times: Times::old(a[2]),
                     };
                 }
                 libc::SYS_creat => {
@@ -326,7 +368,10 @@ impl Call {
                 out: a[4],
             },
             libc::SYS_openat => Self::Open {
-                at: at(0, 0),
+                at: At {
+                    follow: opens_behind_link(int(2)),
+                    ..at(0, 0)
+                },
                 flags: int(2),
                 mode: id(3),
             },
@@ -374,7 +419,15 @@ impl Call {
                     0 => fd(),
                     _ => at(0, int(3)),
                 },
-                times: a[2],
+                times: match a[2] {
+                    0 => Times::Now,
+                    address => Times::At(address),
+                },
+            },
+            libc::SYS_truncate => Self::Truncate { at: here(0, true) },
+            libc::SYS_bind => Self::Bind {
+                address: a[1],
+                length: id(2),
             },
             libc::SYS_faccessat => Self::Access {
                 at: at(0, 0),
@@ -432,6 +485,7 @@ impl Call {
             | Self::Remove { at }
             | Self::ChangeMode { at, .. }
             | Self::ChangeTimes { at, .. }
+            | Self::Truncate { at }
             | Self::Access { at, .. }
             | Self::Enter { at }
             | Self::ReadLink { at }
@@ -451,10 +505,19 @@ impl Call {
             libc::O_CREAT | TEMPORARY | libc::O_WRONLY | libc::O_RDWR | libc::O_TRUNC;
         match self {
             Self::Open { flags, .. } => *flags & CHANGES == 0,
-            Self::Access { .. } | Self::Enter { .. } | Self::ReadLink { .. } => true,
+            Self::Access { .. }
+            | Self::Enter { .. }
+            | Self::ReadLink { .. }
+            | Self::Truncate { .. } => true,
             _ => false,
         }
     }
+}
+
+/// Whether open(2) with these flags looks behind a link at the end.
+const fn opens_behind_link(flags: i32) -> bool {
+    const ANEW: i32 = libc::O_CREAT | libc::O_EXCL;
+    flags & libc::O_NOFOLLOW == 0 && flags & ANEW != ANEW
 }
 
 /// Links are followed by linkat(2) only where it is said so.
@@ -499,6 +562,9 @@ impl IdentityCall {
 
 /// A call, and the argument and the bits of it that matter, if not all matter.
 type Wanted = (i64, Option<(usize, u32)>);
+
+/// openat2(2) looks for a path in ways that can't be retraced here. Programs do without it, as on Linux before 5.6.
+pub(in crate::sandbox) const ABSENT: [i64; 1] = [libc::SYS_openat2];
 
 /// The calls that the recorder answers.
 pub(in crate::sandbox) fn wanted(scope: Scope) -> Vec<Wanted> {
@@ -564,6 +630,9 @@ fn all() -> Vec<Wanted> {
             libc::SYS_renameat,
             libc::SYS_link,
             libc::SYS_chmod,
+            libc::SYS_utime,
+            libc::SYS_utimes,
+            libc::SYS_futimesat,
         ];
         calls.extend(old.map(|call| (call, None)));
     }
@@ -572,6 +641,8 @@ fn all() -> Vec<Wanted> {
         libc::SYS_faccessat,
         libc::SYS_faccessat2,
         libc::SYS_utimensat,
+        libc::SYS_truncate,
+        libc::SYS_bind,
         libc::SYS_chdir,
         libc::SYS_readlinkat,
         libc::SYS_fchown,

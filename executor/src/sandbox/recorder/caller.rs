@@ -97,6 +97,39 @@ impl Caller<'_> {
         })
     }
 
+    /// A path that the caller gave otherwise than as a string.
+    pub(super) fn place_of(&self, path: CString) -> Answered<Place<'_>> {
+        let from = match path.as_bytes().starts_with(b"/") {
+            true => None,
+            false => Some(open_path(self.proc, &format!("{}/cwd", self.note.thread))),
+        };
+        let from = from.transpose().map_err(Errno::raw_os_error)?;
+        if !sys::still_waits(self.listener, self.note.id) {
+            return Err(libc::ESRCH); // see `place`
+        }
+        Ok(Place {
+            caller: self,
+            from,
+            path,
+            follow: false,
+        })
+    }
+
+    /// The path in a socket's address, if it has one.
+    pub(super) fn socket_path(&self, address: u64, length: u32) -> Answered<Option<CString>> {
+        const FAMILY: usize = size_of::<libc::sa_family_t>();
+        let mut bytes = [0; size_of::<libc::sockaddr_un>()];
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length <= FAMILY || length > bytes.len() {
+            return Ok(None);
+        }
+        self.read(address, &mut bytes[..length])?;
+        let (family, path) = bytes[..length].split_at(FAMILY);
+        let is_unix = family == (libc::AF_UNIX as libc::sa_family_t).to_ne_bytes();
+        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok((is_unix && !path.is_empty()).then(|| CString::new(path).expect("no zero bytes")))
+    }
+
     /// The number that the step knows the caller's process by.
     pub(super) fn number_in_step(&self) -> Answered<u32> {
         let status = self.status().ok_or(libc::ESRCH)?;

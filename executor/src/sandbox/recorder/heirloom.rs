@@ -17,7 +17,7 @@ impl Server {
         let Ok(object) = caller.place(at).and_then(Place::open) else {
             return;
         };
-        let Some(record) = self.book.take_from_image(&object) else {
+        let Some(record) = self.book.take_from_path(&object) else {
             return;
         };
         // A change of owner that changes nothing makes the copy.
@@ -55,7 +55,7 @@ impl Server {
     /// Before something is removed: what is made in its place is somebody else's.
     pub(super) fn drop_record(&mut self, caller: &Caller<'_>, at: &At) {
         if let Ok(object) = caller.place(at).and_then(Place::open) {
-            self.book.take_from_image(&object);
+            self.book.take_from_path(&object);
         }
     }
 }

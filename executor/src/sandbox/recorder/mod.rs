@@ -56,7 +56,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-pub(super) use call::wanted;
+pub(super) use call::{ABSENT, wanted};
 
 /// What there is to record of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,6 +349,8 @@ impl Server {
             Call::HardLink { from, to } => self.hard_link(caller, &from, &to),
             Call::ChangeMode { at, mode } => self.change_mode(caller, &at, mode),
             Call::ChangeTimes { at, times } => self.change_times(caller, &at, times),
+            Call::Truncate { at } => self.truncate(caller, &at),
+            Call::Bind { address, length } => self.bind(caller, address, length),
             Call::Access { at, mode } => self.access(caller, &at, mode),
             Call::Enter { at } => self.enter(caller, &at),
             Call::Execute { at } => self.execute(caller, &at),
@@ -663,6 +665,22 @@ impl Server {
             .map_err(Errno::raw_os_error)?;
         self.note_new(&spot.open()?, &new, mode)?;
         Ok(Reply::Value(0))
+    }
+
+    /// bind(2): the file of a socket, which the kernel makes, belongs to who makes it.
+    fn bind(&mut self, caller: &Caller<'_>, address: u64, length: u32) -> Answered<Reply> {
+        let Some(path) = caller.socket_path(address, length)? else {
+            return Ok(Reply::Continue);
+        };
+        let who = self.identity(caller);
+        let spot = match caller.place_of(path)?.spot() {
+            Ok(spot) if !spot.is_taken() => spot,
+            _ => return Ok(Reply::Continue), // which can't be made
+        };
+        self.check_entry(&who, &spot.directory)?;
+        let record = self.new_record(&who, &spot.directory)?;
+        self.book.expect_socket(&spot, record);
+        Ok(Reply::Continue)
     }
 
     /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet, other than by not being there, is

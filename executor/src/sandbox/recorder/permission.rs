@@ -4,8 +4,8 @@
 //! and searching on the way ([`super::way`]). What is wrong with a call for other reasons is the kernel's to tell.
 
 use super::access_list::change_mode;
-use super::call::At;
-use super::caller::{Answered, Caller};
+use super::call::{At, Times};
+use super::caller::{Answered, Caller, Place};
 use super::identity::Identity;
 use super::{Server, TEMPORARY, access_list};
 use crate::sandbox::kernels;
@@ -26,7 +26,7 @@ impl Server {
     /// unlink(2), rmdir(2).
     pub(super) fn remove(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        if !who.is_root() {
+        if !who.is_root() && is_there(caller, at) {
             self.check_removal(&who, caller, at)?;
         }
         self.drop_record(caller, at);
@@ -36,7 +36,7 @@ impl Server {
     /// rename(2): what is replaced is removed.
     pub(super) fn rename(&mut self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        if !who.is_root() {
+        if !who.is_root() && is_there(caller, from) {
             self.check_removal(&who, caller, from)?;
             self.check_removal(&who, caller, to)?;
         }
@@ -45,7 +45,8 @@ impl Server {
         Ok(Reply::Continue)
     }
 
-    /// link(2). Who could not write to a file may not give it another name (`fs.protected_hardlinks`).
+    /// link(2). Who could not read and write a file may not give it another name, nor to what is no file or a set-ID program
+    /// (`fs.protected_hardlinks`).
     pub(super) fn hard_link(&mut self, caller: &Caller<'_>, from: &At, to: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root() {
@@ -57,15 +58,17 @@ impl Server {
     }
 
     fn check_link(&self, who: &Identity, caller: &Caller<'_>, from: &At, to: &At) -> Answered<()> {
-        if let Ok(parent) = caller.place(to)?.open_parent() {
-            self.check_entry(who, &parent)?;
+        let Ok(file) = caller.place(from)?.open() else {
+            return Ok(());
+        };
+        let Some(spot) = caller.place(to)?.spot().ok().filter(|to| !to.is_taken()) else {
+            return Ok(());
+        };
+        if !self.owns(who, &file) {
+            let may = is_harmless(&file) && self.check(who, &file, READ | WRITE).is_ok();
+            may.then_some(()).ok_or(libc::EPERM)?;
         }
-        if let Ok(file) = caller.place(from)?.open()
-            && !self.owns(who, &file)
-        {
-            self.check(who, &file, WRITE).map_err(|_| libc::EPERM)?;
-        }
-        Ok(())
+        self.check_entry(who, &spot.directory)
     }
 
     /// chmod(2). The set-group-ID bit is for who is in the file's group; others don't get it, and are not told.
@@ -99,7 +102,7 @@ impl Server {
         &mut self,
         caller: &Caller<'_>,
         at: &At,
-        times: u64,
+        times: Times,
     ) -> Answered<Reply> {
         let who = self.identity(caller);
         if !who.is_root()
@@ -107,12 +110,24 @@ impl Server {
             && !is_kernels(&object)
             && !self.owns(&who, &object)
         {
-            match is_now(caller, times) {
-                true => self.check(&who, &object, WRITE)?,
-                false => return Err(libc::EPERM),
+            match said(caller, times) {
+                Said::Nothing => {}
+                Said::Now => self.check(&who, &object, WRITE)?,
+                Said::Else => return Err(libc::EPERM),
             }
         }
         self.keep_record(caller, at);
+        Ok(Reply::Continue)
+    }
+
+    /// truncate(2).
+    pub(super) fn truncate(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
+        let who = self.identity(caller);
+        if let Ok(object) = caller.place(at)?.open()
+            && !is_directory(&object)
+        {
+            self.check(&who, &object, WRITE)?;
+        }
         Ok(Reply::Continue)
     }
 
@@ -131,7 +146,9 @@ impl Server {
     /// chdir(2).
     pub(super) fn enter(&self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
-        if let Ok(object) = caller.place(at)?.open() {
+        if let Ok(object) = caller.place(at)?.open()
+            && is_directory(&object)
+        {
             self.check(&who, &object, SEARCH)?;
         }
         Ok(Reply::Continue)
@@ -182,9 +199,17 @@ impl Server {
         if who.is_root() || wanted == 0 || flags & (libc::O_EXCL | TEMPORARY) != 0 {
             return Ok(());
         }
-        match caller.place(at)?.open() {
-            Ok(object) => self.check(who, &object, wanted),
-            Err(_) => Ok(()),
+        let Ok(object) = caller.place(at)?.open() else {
+            return Ok(());
+        };
+        if flags & libc::O_DIRECTORY != 0 && !is_directory(&object) {
+            return Ok(()); // which is what the kernel says of it
+        }
+        self.check(who, &object, wanted)?;
+        // To read without a trace is for the owner.
+        match flags & libc::O_NOATIME != 0 && !self.owns(who, &object) && !is_kernels(&object) {
+            true => Err(libc::EPERM),
+            false => Ok(()),
         }
     }
 
@@ -251,13 +276,51 @@ fn granted(who: &Identity, (uid, gid): (u32, u32), mode: u32) -> u32 {
     }
 }
 
-/// Whether both times are the moment of the call.
-fn is_now(caller: &Caller<'_>, times: u64) -> bool {
+/// What a call wants a file's times to be.
+enum Said {
+    /// What they are.
+    Nothing,
+    /// The moment of the call, both.
+    Now,
+    Else,
+}
+
+fn said(caller: &Caller<'_>, times: Times) -> Said {
+    let address = match times {
+        Times::Now => return Said::Now,
+        Times::Old => return Said::Else,
+        Times::At(address) => address,
+    };
     let mut words = [0; 32];
+    if caller.read(address, &mut words).is_err() {
+        return Said::Nothing; // the kernel can't read them either
+    }
     let nanos = |words: &[u8]| i64::from_ne_bytes(words.try_into().unwrap_or_default());
-    times == 0
-        || caller.read(times, &mut words).is_ok()
-            && [&words[8..16], &words[24..]].map(nanos) == [libc::UTIME_NOW; 2]
+    match [&words[8..16], &words[24..]].map(nanos) {
+        [libc::UTIME_OMIT, libc::UTIME_OMIT] => Said::Nothing,
+        [libc::UTIME_NOW, libc::UTIME_NOW] => Said::Now,
+        _ => Said::Else,
+    }
+}
+
+/// Whether there is something at a place, if only perhaps.
+fn is_there(caller: &Caller<'_>, at: &At) -> bool {
+    caller.place(at).and_then(Place::open).err() != Some(libc::ENOENT)
+}
+
+fn is_directory(object: &OwnedFd) -> bool {
+    stat(object).is_some_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Whether it is a file that gives nobody who executes it anything.
+fn is_harmless(file: &OwnedFd) -> bool {
+    const SETS_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
+    stat(file).is_some_and(|stat| {
+        let mode = stat.st_mode;
+        mode & libc::S_IFMT == libc::S_IFREG
+            && mode & libc::S_ISUID == 0
+            && mode & SETS_GROUP != SETS_GROUP
+    })
 }
 
 /// Whether it is a directory in which things are their owners'.

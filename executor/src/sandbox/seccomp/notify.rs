@@ -19,7 +19,12 @@ pub(in crate::sandbox) fn notifying(scope: Scope) -> Vec<Instruction> {
         .filter_map(|(call, bits)| u32::try_from(call).ok().map(|call| (call, bits)))
         .map(|(call, bits)| (call, verdict(call, bits)))
         .collect();
-    rules.extend(ABSENT_CALLS.map(|call| (call, vec![jump_if_equal(call, 0, 1), ABSENT])));
+    let of_owners = recorder::ABSENT
+        .into_iter()
+        .filter(|_| scope == Scope::Everything);
+    let of_owners = of_owners.filter_map(|call| u32::try_from(call).ok());
+    let absent = ABSENT_CALLS.into_iter().chain(of_owners);
+    rules.extend(absent.map(|call| (call, vec![jump_if_equal(call, 0, 1), ABSENT])));
     rules.sort_by_key(|(call, _)| *call);
     let mut program = foreign_attributes();
     program.push(load(NUMBER));
@@ -84,6 +89,7 @@ mod tests {
         assert_eq!(asked(libc::SYS_read, create), ALLOW.k);
         assert_eq!(asked(libc::SYS_mount, 0), ALLOW.k); // the default filter refuses it
         assert_eq!(asked(libc::SYS_flistxattr, 0), NOTIFY.k);
+        assert_eq!(asked(libc::SYS_openat2, 0), ABSENT.k);
         assert_eq!(verdict(&program, 0x1234, 92, 0), ALLOW.k);
     }
 
