@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
@@ -22,6 +22,21 @@ use crate::sys::{self, Context as _, Error, Reach, Result};
 
 /// Directories that every `/proc` has, and that no step is shown anything of.
 const PLACES: [&str; 3] = ["/proc/driver", "/proc/fs", "/proc/bus"];
+
+/// As whose the kernel shows what belongs to nobody in a user namespace.
+const OVERFLOW_ID: u32 = 65534;
+
+/// Where the host has other filesystems within its `/sys`. A new one has nothing there.
+const WITHIN_SYSTEM: [&str; 8] = [
+    "/sys/fs/bpf",
+    "/sys/fs/cgroup",
+    "/sys/fs/fuse/connections",
+    "/sys/fs/pstore",
+    "/sys/kernel/config",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
 
 /// Links of `/dev` (R-RT-7).
 const LINKS: [(&str, &str); 5] = [
@@ -197,7 +212,7 @@ impl KernelTrees {
     }
 
     /// `/sys`. Whoever mounts a new one must be root of the user namespace that the network namespace belongs to, and the host's network
-    /// is not ours inside of a user namespace. Then the host's own is shown, read-only and without its control groups.
+    /// is not ours inside of a user namespace. Then the host's own is shown, read-only and without what else is mounted in it.
     fn system(&mut self) -> Result<()> {
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -210,11 +225,15 @@ impl KernelTrees {
         let copy = copy_tree(CWD, Path::new("/sys"))?;
         sys::mount_setattr(&copy, attributes, Reach::Tree)?;
         self.put(copy, "/sys")?;
-        let Some(groups) = self.if_there("/sys/fs/cgroup")? else {
-            return Ok(());
-        };
-        let nothing = new_filesystem("tmpfs", &[("size", "0".into())], attributes)?;
-        attach(nothing, groups, "/sys/fs/cgroup")
+        for path in WITHIN_SYSTEM {
+            if let Some(directory) = self.if_there(path)?
+                && is_mount(&directory)?
+            {
+                let nothing = new_filesystem("tmpfs", &[("size", "0".into())], attributes)?;
+                attach(nothing, directory, path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The nodes of `/dev` where none can be made: each is the host's own, bound on an empty file.
@@ -226,6 +245,9 @@ impl KernelTrees {
                 .call("openat", || format!("/dev/{name}"))?;
             let path = format!("/dev/{name}");
             let node = copy_tree(CWD, Path::new(&path))?;
+            if is_of_the_namespace(&node)? {
+                sys::mount_setattr(&node, MountAttrFlags::MOUNT_ATTR_RDONLY, Reach::Mount)?;
+            }
             attach(node, self.open(&path)?, &path)?;
         }
         links_and_directories(&dev)?;
@@ -289,6 +311,20 @@ impl KernelTrees {
 pub(super) fn new_nothing() -> Result<OwnedFd> {
     let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
     new_filesystem("tmpfs", &[("size", "0".into())], read_only)
+}
+
+/// Whether a node has an owner in this user namespace, whose root could give it another mode and owner, for all of the machine. Read-only, it
+/// can be written to all the same.
+fn is_of_the_namespace(node: &OwnedFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(node).call("fstat", || "a device".into())?;
+    Ok(stat.st_uid != OVERFLOW_ID)
+}
+
+/// Whether something is mounted right there.
+fn is_mount(place: &OwnedFd) -> Result<bool> {
+    let found = rustix::fs::statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    let found = found.call("statx", || "a directory of `/sys`".into())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn place() -> Result<OwnedFd> {

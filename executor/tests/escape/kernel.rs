@@ -5,6 +5,8 @@ use kiln_executor::sandbox::{MountSpec, Rung};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::fs;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What a step could take the machine over with (CVE-2022-0492 and many tricks). Written is what is there already, but for a harmless request.
@@ -49,7 +51,7 @@ pub(crate) fn sandbox_changes_no_setting_of_the_kernel(yard: &Yard) {
     image.run(&spec).unwrap().prints("");
 }
 
-/// What is hidden of `/proc` and `/sys` (R-RT-8): keys of the machine, its memory and timers.
+/// What is hidden of `/proc` and `/sys` (R-RT-8): keys of the machine, its memory, timers and traces.
 const HIDDEN: &[&str] = &[
     "proc/kcore",
     "proc/keys",
@@ -62,6 +64,11 @@ const HIDDEN: &[&str] = &[
     "proc/scsi",
     "sys/firmware",
     "sys/devices/virtual/powercap",
+    // What the machine has mounted in its own.
+    "sys/fs/bpf",
+    "sys/kernel/debug",
+    "sys/kernel/security",
+    "sys/kernel/tracing",
 ];
 
 /// The same by every other name, which matters most where nothing is mounted and a path is what it is known by (`chroot`).
@@ -142,6 +149,37 @@ pub(crate) fn sandbox_reads_no_disk(yard: &Yard) {
         spec.mounts.push(crate::yard::tmpfs("/t"));
     });
     ran.unwrap().prints("");
+}
+
+/// Nodes of `/dev` that can't be made are the machine's own, and what hides files of `/proc` is one as well: root of a namespace that has their
+/// owner could change their modes, owners and times. What is tried would do no harm.
+pub(crate) fn sandbox_changes_no_device_of_the_machine(yard: &Yard) {
+    let state = || {
+        ["full", "null"].map(|name| {
+            let found = fs::metadata(Path::new("/dev").join(name)).unwrap();
+            (found.mode(), found.uid(), found.gid(), found.mtime() == 1)
+        })
+    };
+    let before = state();
+    let script = "for f in /dev/full /dev/null /proc/keys /proc/timer_list; do
+            for name in $f /proc/self/root$f; do chmod 766 $name; chown 5:6 $name; touch -d @1 $name; done
+            exec 7<$f; chmod 766 /proc/self/fd/7; chown 5:6 /proc/self/fd/7; touch -d @1 /proc/self/fd/7
+        done 2>/dev/null; echo x >/dev/null && echo x 2>/dev/null >/dev/full || echo full";
+    yard.image()
+        .shell_with(script, |_| ())
+        .unwrap()
+        .prints("full\n");
+    let after = state();
+    if after != before {
+        for (name, (mode, uid, gid, _)) in ["full", "null"].into_iter().zip(&before) {
+            let path = Path::new("/dev").join(name);
+            let _ = chown(&path, Some(*uid), Some(*gid));
+            let _ = fs::set_permissions(&path, fs::Permissions::from_mode(*mode));
+            let opened = fs::File::options().write(true).open(&path);
+            let _ = opened.and_then(|node| node.set_modified(std::time::SystemTime::now()));
+        }
+    }
+    assert_eq!(after, before);
 }
 
 /// mount(2) and the calls that came after it, namespaces, what is mounted being taken away again (CVE-2022-0185, CVE-2022-0492, CVE-2025-23266).

@@ -104,6 +104,7 @@ const CASES: &[Case] = cases![
     kernel::sandbox_changes_no_setting_of_the_kernel on EVERYWHERE,
     kernel::sandbox_shows_nothing_hidden_by_another_name on EVERYWHERE,
     kernel::sandbox_reads_no_disk on WITH_NAMESPACES,
+    kernel::sandbox_changes_no_device_of_the_machine on WITH_NAMESPACES,
     kernel::sandbox_mounts_nothing_of_its_own on WITH_NAMESPACES,
     files::sandbox_finds_no_way_up on WITH_NAMESPACES,
     recorder::sandbox_makes_nothing_by_way_of_proc on WITH_NAMESPACES,
