@@ -363,7 +363,7 @@ impl<'a> Scan<'a> {
     }
 
     fn put_directory(&mut self, path: ImagePath, stat: &Stat, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) {
-        let opaque = self.marks == Marks::Overlay && marked(&xattrs, b"opaque") == Some(b"y");
+        let opaque = self.mark(&xattrs, b"opaque") == Some(b"y");
         let node = self.node(stat, xattrs, None, Kind::Directory);
         self.changes.insert(
             path,
@@ -408,10 +408,7 @@ impl<'a> Scan<'a> {
                 let fd = open_file(parent, name).map_err(|source| failed("open", source))?;
                 found = xattrs(fd.as_fd())
                     .map_err(|source| failed("read the attributes of", source))?;
-                if self.marks == Marks::Overlay
-                    && stat.st_size == 0
-                    && marked(&found, b"whiteout").is_some()
-                {
+                if stat.st_size == 0 && self.mark(&found, b"whiteout").is_some() {
                     self.changes.insert(path, Change::Remove);
                     return Ok(());
                 }
@@ -460,6 +457,17 @@ impl<'a> Scan<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The value of overlayfs's mark `name`. Without a user namespace it is a trusted attribute, and one of the user's is what a
+    /// program put there.
+    fn mark<'x>(&self, xattrs: &'x BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8]) -> Option<&'x [u8]> {
+        let space: &[u8] = match (self.marks, self.owners) {
+            (Marks::None, _) => return None,
+            (Marks::Overlay, Owners::Own) => b"trusted.overlay.",
+            (Marks::Overlay, Owners::Mapped | Owners::Recorded(_)) => b"user.overlay.",
+        };
+        xattrs.get(&[space, name].concat()).map(Vec::as_slice)
     }
 
     /// What is known of an object, without attributes that are no part of the tree.
@@ -523,15 +531,6 @@ fn show_access_lists(xattrs: &mut BTreeMap<Vec<u8>, Vec<u8>>, mode: u32) {
         })
         .collect();
     xattrs.extend(lists);
-}
-
-/// The value of overlayfs's mark `name`, privileged or not.
-fn marked<'a>(xattrs: &'a BTreeMap<Vec<u8>, Vec<u8>>, name: &[u8]) -> Option<&'a [u8]> {
-    let spaces: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-    spaces
-        .iter()
-        .find_map(|space| xattrs.get(&[space, name].concat()))
-        .map(Vec::as_slice)
 }
 
 fn open_file(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {

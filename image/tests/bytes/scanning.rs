@@ -173,7 +173,7 @@ fn an_upper_directory_says_what_is_gone() {
     )
     .unwrap();
 
-    let draft = scan_upper(dir.path(), &Owners::Own).unwrap();
+    let draft = scan_upper(dir.path(), &Owners::Mapped).unwrap();
     let said: Vec<(String, &str)> = draft
         .iter()
         .map(|(path, change)| {
@@ -200,6 +200,13 @@ fn an_upper_directory_says_what_is_gone() {
         .filter_map(|(_, change)| change.node())
         .map(|node| node.metadata.xattrs.len());
     assert_eq!(attributes.sum::<usize>(), 0);
+
+    // Without a user namespace the marks are trusted attributes, and these are what a program wrote.
+    let draft = scan_upper(dir.path(), &Owners::Own).unwrap();
+    let said = |name: &str| draft.get(&path(name)).unwrap();
+    assert!(matches!(said("opaque"), Change::Put(_)));
+    assert!(matches!(said("xattr-style/gone"), Change::Put(_)));
+    assert!(matches!(said("merged/gone"), Change::Remove));
 }
 
 #[test]
@@ -224,7 +231,7 @@ fn what_a_run_did_becomes_its_layer() {
     fs::write(at("same"), "same").unwrap();
     fs::write(at("differs"), "4321").unwrap();
     let contents = DirContents::open(dir.path()).unwrap();
-    let mut draft = scan_upper(dir.path(), &Owners::Own).unwrap();
+    let mut draft = scan_upper(dir.path(), &Owners::Mapped).unwrap();
     draft.retain(|path, _| path.as_bytes() != b"unwanted");
     // Everything as it is below but for content: root needs no part in this test.
     let draft = draft
