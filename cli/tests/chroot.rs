@@ -110,7 +110,8 @@ fn sandbox_chroot_leads_nowhere_by_proc() {
 fn sandbox_chroot_gives_users_no_more_than_theirs() {
     let Some(env) = place(&[]) else { return };
     let run = "USER 1000:1000\nRUN id -u; cat /proc/self/environ | wc -c | grep -vc '^0$'; readlink /proc/self/exe; echo x >/dev/null && echo null; \
-        cat </dev/zero | head -c 1 | wc -c; test -r /proc/1/environ && echo own; kill -0 $PPID 2>/dev/null || echo not yours";
+        cat </dev/zero | head -c 1 | wc -c; test -r /proc/1/environ && echo own; kill -0 $PPID 2>/dev/null || echo not yours; \
+        echo $(ls /proc/self/fd) listed; ls -l /proc/self/fd | grep -c pipe: | sed 's/$/ pipes/'";
     for capabilities in containers() {
         env.write("Dockerfile", "");
         kiln(
@@ -122,7 +123,16 @@ fn sandbox_chroot_gives_users_no_more_than_theirs() {
         env.write("Dockerfile", &format!("FROM busybox\n{run}\n"));
         let args = ["build", "--no-cache", "--progress=plain", "."];
         let built = kiln(&env, &capabilities, &args).succeeds();
-        for line in ["1000", "1", "/bin/busybox", "null", "own", "not yours"] {
+        for line in [
+            "1000",
+            "1",
+            "/bin/busybox",
+            "null",
+            "own",
+            "not yours",
+            "0 1 2 3 listed",
+            "3 pipes",
+        ] {
             let told = |text: &str| text.starts_with("#3 ") && text.ends_with(&format!(" {line}"));
             assert!(built.stderr.lines().any(told), "{line}: {}", built.stderr);
         }

@@ -9,6 +9,7 @@ use nix::libc;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -34,25 +35,48 @@ impl Tree {
     }
 }
 
-/// Makes what stands at `parts` below the root's `tree` look like `real`, a directory of the real one, as far as `is_shown` lets
-/// names pass; returns it, open with `flags`.
+/// What is in a real directory.
+pub(super) struct Entry {
+    pub(super) name: Vec<u8>,
+    kind: FileType,
+    /// What it holds, if it is a link that can be read.
+    text: Vec<u8>,
+}
+
+/// Reads a directory of the real tree, as whoever this process seems to be: links to what is open tell nobody else.
+pub(super) fn entries(real: &OwnedFd) -> Answered<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(real).map_err(Errno::raw_os_error)? {
+        let entry = entry.map_err(Errno::raw_os_error)?;
+        let (name, kind) = (entry.file_name().to_bytes(), entry.file_type());
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let text = match kind {
+            FileType::Symlink => rustix::fs::readlinkat(real, name, Vec::new()).ok(),
+            _ => None,
+        };
+        entries.push(Entry {
+            name: name.to_vec(),
+            kind,
+            text: text.map(CString::into_bytes).unwrap_or_default(),
+        });
+    }
+    Ok(entries)
+}
+
+/// Makes what stands at `parts` below the root's `tree` have these entries and no others; returns it, open with `flags`.
 pub(super) fn show(
     tree: Tree,
     parts: &[Vec<u8>],
-    real: &OwnedFd,
-    is_shown: impl Fn(&[u8]) -> bool,
+    entries: &[Entry],
     flags: OFlags,
 ) -> Answered<OwnedFd> {
     let shown = make(tree, parts)?;
-    let mut names = HashSet::new();
-    for entry in Dir::read_from(real).map_err(Errno::raw_os_error)? {
-        let entry = entry.map_err(Errno::raw_os_error)?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") && is_shown(name) {
-            put(&shown, real, name, entry.file_type())?;
-            names.insert(name.to_vec());
-        }
+    for entry in entries {
+        put(&shown, entry)?;
     }
+    let names = entries.iter().map(|entry| &*entry.name).collect();
     remove_others(&shown, &names)?;
     let flags = flags.intersection(OFlags::PATH) | DIRECTORY;
     rustix::fs::openat(&shown, ".", flags, Mode::empty()).map_err(Errno::raw_os_error)
@@ -74,10 +98,11 @@ fn make(tree: Tree, parts: &[Vec<u8>]) -> Answered<OwnedFd> {
 }
 
 /// Makes an entry of the kind that the real one has.
-fn put(shown: &OwnedFd, real: &OwnedFd, name: &[u8], kind: FileType) -> Answered<()> {
-    let put = match kind {
+fn put(shown: &OwnedFd, entry: &Entry) -> Answered<()> {
+    let name = &*entry.name;
+    let put = match entry.kind {
         FileType::Directory => rustix::fs::mkdirat(shown, name, Mode::from_raw_mode(0o555)),
-        FileType::Symlink => link(shown, real, name),
+        FileType::Symlink => link(shown, name, &entry.text),
         _ => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(0o444);
@@ -90,10 +115,9 @@ fn put(shown: &OwnedFd, real: &OwnedFd, name: &[u8], kind: FileType) -> Answered
     }
 }
 
-fn link(shown: &OwnedFd, real: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
-    let text = rustix::fs::readlinkat(real, name, Vec::new()).unwrap_or_default();
+fn link(shown: &OwnedFd, name: &[u8], text: &[u8]) -> rustix::io::Result<()> {
     let there = rustix::fs::readlinkat(shown, name, Vec::new());
-    if there.as_ref() == Ok(&text) || text.is_empty() {
+    if text.is_empty() || there.as_ref().is_ok_and(|there| there.as_bytes() == text) {
         return Ok(());
     }
     if there.is_ok() {
@@ -108,7 +132,7 @@ pub(super) fn add_link(shown: &OwnedFd, name: &str, text: &[u8]) {
 }
 
 /// Processes that have ended, descriptors that were closed.
-fn remove_others(shown: &OwnedFd, names: &HashSet<Vec<u8>>) -> Answered<()> {
+fn remove_others(shown: &OwnedFd, names: &HashSet<&[u8]>) -> Answered<()> {
     for entry in Dir::read_from(shown).map_err(Errno::raw_os_error)? {
         let entry = entry.map_err(Errno::raw_os_error)?;
         let name = entry.file_name().to_bytes();

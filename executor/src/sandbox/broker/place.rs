@@ -131,6 +131,7 @@ impl Broker {
         flags: i32,
     ) -> Answered<OwnedFd> {
         self.inside = true;
+        let mut entries = listing::entries(real)?;
         self.be_root();
         let (proc, sys) = (Rc::clone(&self.proc), self.sys.clone());
         let is_shown = |name: &[u8]| {
@@ -152,13 +153,9 @@ impl Broker {
             );
             directory.is_ok_and(|directory| self.family.has(&proc, &directory))
         };
-        listing::show(
-            tree,
-            parts,
-            real,
-            is_shown,
-            OFlags::from_bits_retain(flags.cast_unsigned()),
-        )
+        entries.retain(|entry| is_shown(&entry.name));
+        let flags = OFlags::from_bits_retain(flags.cast_unsigned());
+        listing::show(tree, parts, &entries, flags)
     }
 
     /// Makes a directory that the kernel then lets the caller enter.
