@@ -139,6 +139,191 @@ fn sandbox_chroot_gives_users_no_more_than_theirs() {
     }
 }
 
+/// A busybox with programs that have set-ID bits, and root's empty password.
+const WITH_SET_ID: &str = r#"FROM busybox AS base
+RUN sed -i 's/^root:x:/root::/' /etc/passwd && mkdir -p /usr/bin && for n in su mount ssh-agent refused; do \
+ cp /bin/busybox /usr/bin/$n && chmod 4755 /usr/bin/$n; done && chmod 4700 /usr/bin/refused && chmod 777 /tmp && cp /usr/bin/su /bin/su && chmod 4755 /bin/su && \
+ cp /bin/busybox /usr/bin/wc-of-staff && chown 0:50 /usr/bin/wc-of-staff && chmod 2755 /usr/bin/wc-of-staff && \
+ cp /bin/busybox /usr/bin/id-of-games && chown 0:60 /usr/bin/id-of-games && chmod 2755 /usr/bin/id-of-games && \
+ printf '#!/bin/sh\nexec /bin/su -c "id -u"\n' >/calls && printf '#!/bin/su root\n' >/by-su && \
+ printf '#!/bin/sh\nid -u\n' >/script && chmod 4755 /calls /by-su /script
+"#;
+
+/// What a step of a user, or root, prints, and the program for which it was begun again.
+fn begun_again(env: &TestEnv, capabilities: &str, of: &str) -> (Vec<String>, Option<String>) {
+    env.write("Dockerfile", &format!("{WITH_SET_ID}{of}\n"));
+    let args = ["build", "--no-cache", "--progress=plain", "."];
+    let built = kiln(env, capabilities, &args).succeeds();
+    let mut printed = Vec::new();
+    let mut program = None;
+    for line in built.stderr.lines() {
+        let Some((time, text)) = line
+            .strip_prefix("#4 ")
+            .and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        if let Some((named, _)) = text.split_once(" needs its set-ID bits, which the sandbox") {
+            assert_eq!(program, None, "once: {}", built.stderr);
+            program = named.strip_prefix("kiln: ").map(str::to_owned);
+        } else if time.parse::<f64>().is_ok() && !text.starts_with("kiln:") {
+            printed.push(text.to_owned());
+        }
+    }
+    (printed, program)
+}
+
+const LIVE: &str = "test -e /proc/self/fd && echo live || echo dead";
+
+#[test]
+fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
+    let Some(env) = place(&[]) else { return };
+    let [with_mknod, without] = containers();
+    for capabilities in [&with_mknod, &without] {
+        let args = ["import", "-q", "busybox.tar", "busybox"];
+        kiln(&env, capabilities, &args).succeeds();
+    }
+    let user = |run: &str| format!("USER builder\nRUN {LIVE}; {run}");
+    // R-RT-3; what was written before is not there twice.
+    for (run, program, expected) in [
+        (
+            "echo x >>/tmp/n; /calls; cat /tmp/n",
+            Some("/bin/su"),
+            "live dead 0 x",
+        ),
+        ("/usr/bin/su -c 'id -u'", Some("/usr/bin/su"), "live dead 0"),
+        (
+            "cd /bin && exec ./su -c 'id -u'",
+            Some("./su"),
+            "live dead 0",
+        ),
+        ("echo 'id -u' | /by-su", Some("/bin/su"), "live dead"),
+        (
+            "id-of-games >/dev/null 2>&1; :",
+            Some("/usr/bin/id-of-games"),
+            "live dead",
+        ),
+        (
+            "(/calls) & (/calls) & wait",
+            Some("/bin/su"),
+            "live dead 0 0",
+        ),
+        ("/script", None, "live 1000"),
+        (
+            "/usr/bin/mount >/dev/null; ssh-agent 2>/dev/null; refused 2>/dev/null; :",
+            None,
+            "live",
+        ),
+        ("wc-of-staff 2>/dev/null; :", None, "live"),
+        ("test -u /bin/su && command -v su", None, "live su"),
+    ] {
+        let (printed, told) = begun_again(&env, &with_mknod, &user(run));
+        assert_eq!(told.as_deref(), program, "{run}: {printed:?}");
+        assert_eq!(printed.join(" "), expected, "{run}");
+    }
+    // Root's own programs go on as they are, and a user's in root's step don't.
+    let of_root = format!("RUN {LIVE}; /bin/su builder -c 'id -u'; id-of-games >/dev/null 2>&1; :");
+    let printed = vec!["live".to_owned(), "1000".to_owned()];
+    assert_eq!(begun_again(&env, &with_mknod, &of_root), (printed, None));
+    let of_both = format!("RUN {LIVE}; /bin/su builder -c '/calls'");
+    let (printed, told) = begun_again(&env, &with_mknod, &of_both);
+    assert_eq!(
+        (printed.join(" "), told.as_deref()),
+        ("live dead 0".to_owned(), Some("/bin/su"))
+    );
+    // Where there is no way without a broker, or the bits are lost anyway.
+    for (capabilities, run) in [
+        (&without, user("/calls || echo refused")),
+        (
+            &with_mknod,
+            user("/calls || echo refused").replace("RUN", "RUN --network=none"),
+        ),
+    ] {
+        let (printed, told) = begun_again(&env, capabilities, &run);
+        let printed = printed.iter().filter(|line| !line.starts_with("su:"));
+        let printed: Vec<_> = printed.map(String::as_str).collect();
+        assert_eq!((printed, told), (vec!["live", "refused"], None), "{run}");
+    }
+}
+
+#[test]
+fn sandbox_chroot_knows_set_id_programs_by_their_names() {
+    let Some(env) = place(&[]) else { return };
+    let [capabilities, _] = containers();
+    let args = ["import", "-q", "busybox.tar", "busybox"];
+    kiln(&env, &capabilities, &args).succeeds();
+    let with_sudo = "RUN cp /bin/su /usr/bin/sudo && chmod 4755 /usr/bin/sudo";
+    let heredoc = format!("<<EOF\n{LIVE}\n: sudo\nEOF");
+    for (image, user, run, expected) in [
+        (with_sudo, "builder", format!("{LIVE}; : sudo"), "dead"),
+        (with_sudo, "builder", heredoc.clone(), "dead"),
+        (with_sudo, "builder", format!("{LIVE}; : sudoers"), "live"),
+        (with_sudo, "root", format!("{LIVE}; : sudo"), "live"),
+        ("RUN :", "builder", format!("{LIVE}; : sudo"), "live"),
+    ] {
+        env.write(
+            "Dockerfile",
+            &format!("{WITH_SET_ID}{image}\nUSER {user}\nRUN {run}\n"),
+        );
+        let args = ["build", "--no-cache", "--progress=plain", "."];
+        let built = kiln(&env, &capabilities, &args).succeeds();
+        let printed = built.stderr.lines().find(|line| line.starts_with("#5 0."));
+        let printed = printed.and_then(|line| line.rsplit(' ').next());
+        assert_eq!(
+            printed,
+            Some(expected),
+            "{image} {user} {run}: {}",
+            built.stderr
+        );
+    }
+}
+
+#[test]
+fn sandbox_chroot_begins_a_step_again_beside_its_retries_and_limits() {
+    let Some(env) = place(&[("secret", "s3cret")]) else {
+        return;
+    };
+    let [capabilities, _] = containers();
+    let args = ["import", "-q", "busybox.tar", "busybox"];
+    kiln(&env, &capabilities, &args).succeeds();
+    let cache = "--mount=type=cache,target=/c,mode=777";
+    let secret = "--mount=type=secret,id=secret,mode=444";
+    let step = format!(
+        "# kiln: retry=1\nRUN {cache} {secret} {LIVE}; cat /run/secrets/secret; echo x >>/c/n; /calls; test $(wc -l </c/n) = 3"
+    );
+    let dockerfile = format!("{WITH_SET_ID}USER builder\n{step}\n");
+    env.write("Dockerfile", &dockerfile);
+    let args = [
+        "build",
+        "--no-cache",
+        "--progress=plain",
+        "--secret=id=secret,src=secret",
+        ".",
+    ];
+    let built = kiln(&env, &capabilities, &args).succeeds();
+    let steps = built.stderr.lines();
+    let steps: Vec<_> = steps.filter(|line| line.starts_with("#4 0.")).collect();
+    let told = |text: &str| steps.iter().filter(|line| line.contains(text)).count();
+    let found = ["needs its set-ID bits", "retry 1 of 1", "s3cret"].map(told);
+    assert_eq!(found, [1, 1, 3], "{}", built.stderr);
+    let shown = |text: &str| steps.iter().filter(|line| line.ends_with(text)).count();
+    assert_eq!([shown(" live"), shown(" dead")], [1, 2], "{}", built.stderr);
+    // The time that it may take is counted anew, and it is stopped as any.
+    let step = "# kiln: timeout=1s\nRUN /calls; exec sleep 100";
+    env.write(
+        "Dockerfile",
+        &format!("{WITH_SET_ID}USER builder\n{step}\n"),
+    );
+    let stopped = kiln(&env, &capabilities, &args).fails(124);
+    assert_eq!(stopped.stderr.matches("needs its set-ID bits").count(), 1);
+    // A container can't be begun again.
+    let run = ["build", "-q", "-t", "image", "."];
+    env.write("Dockerfile", WITH_SET_ID);
+    kiln(&env, &capabilities, &run).succeeds();
+    let run = ["run", "--rm", "-u", "builder", "image", "/calls"];
+    kiln(&env, &capabilities, &run).fails(1);
+}
+
 #[test]
 fn sandbox_chroot_keeps_a_step_off_the_network() {
     let Some(env) = place(&[]) else { return };

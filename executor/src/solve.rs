@@ -37,7 +37,8 @@ use crate::op::copy::Peek;
 use crate::op::exec::{self, Conduct, Ended, Place};
 use crate::op::limits::Limiter;
 use crate::op::mounts::{self, Source};
-use crate::op::{cache_mount, copy, mkdir, retry};
+use crate::op::retry::{self, Attempt, Outcome};
+use crate::op::{cache_mount, copy, mkdir};
 use crate::remote_cache;
 use crate::rootfs::RootFs;
 use crate::sandbox::ExitStatus;
@@ -775,7 +776,7 @@ impl Solver<'_> {
             None => {
                 let preimage = preimage.clone().with_files(mounts::files(op, &sources));
                 self.once(id, vertex, root, &preimage, task, || {
-                    let attempt = |is_last| self.run(id, op, root, &sources, is_last, task);
+                    let attempt = |attempt| self.run(id, op, root, &sources, attempt, task);
                     retry::run(vertex.policy.retries, task, attempt)
                 })?
             }
@@ -809,9 +810,9 @@ impl Solver<'_> {
         op: &ExecOp,
         root: &RootFs,
         sources: &[Option<Source<'_>>],
-        is_last: bool,
+        attempt: Attempt,
         task: &Task<'_>,
-    ) -> Result<(DiffId, Arc<Changeset>), Cause> {
+    ) -> Result<Outcome<(DiffId, Arc<Changeset>)>, Cause> {
         let vertex = &self.plan.graph[id];
         self.services.launcher.start_early();
         let way = self.services.way()?;
@@ -842,6 +843,7 @@ impl Solver<'_> {
             log_limit: self.steps.log_limit,
             timeout: vertex.policy.timeout.or(self.steps.timeout),
             is_followed: self.has_other_steps(),
+            needs_set_id: attempt.needs_set_id,
         };
         let started = Timestamp::now();
         let ended = exec::run(op, root, place, self.services, conduct, task, &self.halt);
@@ -850,6 +852,9 @@ impl Solver<'_> {
                 self.keep_failed(id, (op, root), (started, status), || Ok(None));
             }
         })?;
+        if let Some(program) = ended.needed.take() {
+            return Ok(Outcome::Needs(program));
+        }
         let mounted = ended.root.take();
         let changes = || {
             let tree = root.tree(&self.services.layers, task)?;
@@ -868,13 +873,13 @@ impl Solver<'_> {
             let left = ended.mounts.take();
             let left = left.filter(|left| !is_looked_at || left.are_apart());
             self.services.launcher.leave_mounts(left);
-            return Ok(made);
+            return Ok(Outcome::Done(made));
         }
         let limits = &self.steps.resources;
         let shortage = self.limiter.shortage(&cgroup, limits, ended.status);
         let status = ended.status.shell_code();
         let cause = failed(vertex, op, &ended, conduct, shortage);
-        if !is_last {
+        if !attempt.is_last {
             return Err(cause);
         }
         // To read what it changed may take seconds, and nobody is to wait for that to learn of the failure.

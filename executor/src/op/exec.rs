@@ -1,5 +1,6 @@
 //! RUN: one process in a sandbox over the layers so far, its output passed on as it comes, and what it changed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,7 +28,7 @@ use crate::network_files;
 use crate::rootfs::RootFs;
 use crate::sandbox::{
     DEFAULT_SHM_SIZE, ExitStatus, Launcher, Leavings, MountSpec, MountedRoot, Network, RootSpec,
-    Rung, SandboxSpec, Stdio, Step, User, hostnames,
+    Rung, SandboxSpec, SetId, Stdio, Step, User, hostnames,
 };
 use crate::ulimit;
 use crate::usage::Usage;
@@ -57,6 +58,8 @@ pub(crate) struct Conduct {
     pub timeout: Option<Duration>,
     /// Whether there are other steps that have not run.
     pub is_followed: bool,
+    /// Whether it is known to execute programs for their set-ID bits.
+    pub needs_set_id: bool,
 }
 
 /// How a step ended.
@@ -64,6 +67,8 @@ pub(crate) struct Ended {
     pub status: ExitStatus,
     /// Whether it was stopped for taking too long.
     pub timed_out: bool,
+    /// The program before which it was stopped, to be begun again as one that is known to need such programs.
+    pub needed: Option<String>,
     /// What it used.
     pub usage: Usage,
     /// Where the owners of what it wrote are found.
@@ -101,6 +106,7 @@ pub(crate) fn run(
         own: Some(services.store.root().to_owned()),
         has_devices: has_devices(place.rung, root, &op.argv, &services.layers, task)?,
         links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
+        set_id: set_id(op, conduct),
         rlimits: ulimit::rlimits(&op.limits.ulimits),
         shm_size: op.limits.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
         cgroup: place.cgroup.joins(),
@@ -119,6 +125,26 @@ pub(crate) fn run(
     let ended = run_to_end(start, services, conduct, task, cancel)?;
     task.used(ended.usage.with_peak(place.cgroup.peak_memory()));
     Ok(ended)
+}
+
+/// What is known of the step's use of set-ID programs: what its own words say, which may call another script.
+fn set_id(op: &ExecOp, conduct: Conduct) -> SetId {
+    let files = op.files.iter();
+    let files = files.map(|file| String::from_utf8_lossy(&file.content));
+    let words = op.argv.iter().map(Cow::from);
+    if conduct.needs_set_id {
+        SetId::Certain
+    } else if words.chain(files).any(|text| names_set_id(&text)) {
+        SetId::Likely
+    } else {
+        SetId::Unlikely
+    }
+}
+
+fn names_set_id(text: &str) -> bool {
+    let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut words = text.split(|c| !is_of_word(c));
+    words.any(|word| matches!(word, "sudo" | "doas"))
 }
 
 /// Has made ready what a step like this one needs to begin at once, as far as it is known without what it stands on.
@@ -339,6 +365,7 @@ fn run_to_end(
         status,
         // It may have been done just then.
         timed_out: timed_out && !status.success(),
+        needed: step.needed().map(str::to_owned),
         usage: step.usage(),
         owners: match step.recorded() {
             Some(recorded) => Owners::Recorded(recorded.clone()),
@@ -417,7 +444,27 @@ fn pass_on(stdout: OwnedFd, stderr: OwnedFd, limit: LogLimit, task: &Task<'_>) -
 
 #[cfg(test)]
 mod tests {
-    use super::names_that_lead;
+    use super::{names_set_id, names_that_lead};
+
+    #[test]
+    fn set_id_programs_are_named_by_words() {
+        for text in [
+            "sudo -n true",
+            "a\n\t/usr/bin/sudo b",
+            "(doas b)",
+            "a;sudo b",
+        ] {
+            assert!(names_set_id(text), "{text}");
+        }
+        for text in [
+            "visudo",
+            "cat /etc/sudoers",
+            "pseudo",
+            "rm sudo.conf x_sudo a-sudo",
+        ] {
+            assert!(!names_set_id(text), "{text}");
+        }
+    }
 
     #[test]
     fn links_lead_there_by_way_of_each_other() {

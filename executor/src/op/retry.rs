@@ -1,18 +1,50 @@
-//! `# kiln: retry=N`: a step that failed is run again, from where the step before it ended.
+//! A step that is run again, from where the step before it ended: one that failed, as `# kiln: retry=N` says, and one that turns out to need
+//! what it can have only from the beginning.
 
 use crate::error::Cause;
 use crate::event::{Stream, Task};
 
+/// How a step is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// Whether it isn't run again if it fails.
+    pub is_last: bool,
+    /// Whether it is known to execute programs for their set-ID bits.
+    pub needs_set_id: bool,
+}
+
+/// What came of a step that didn't fail.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    Done(T),
+    /// It was stopped before it executed this program, which does nothing for it unless its need was known.
+    Needs(String),
+}
+
 /// Tries up to `retries` times more while the step's program fails. What is no fault of the program is not tried again, as it would
-/// only fail again: a program that is not there, a sandbox that can't be made. `attempt` is told whether it is the last one.
+/// only fail again: a program that is not there, a sandbox that can't be made.
 pub(crate) fn run<T>(
     retries: u32,
     task: &Task<'_>,
-    mut attempt: impl FnMut(bool) -> Result<T, Cause>,
+    mut attempt: impl FnMut(Attempt) -> Result<Outcome<T>, Cause>,
 ) -> Result<T, Cause> {
     let mut tried = 0;
+    let mut needs_set_id = false;
     loop {
-        match attempt(tried == retries) {
+        let next = Attempt {
+            is_last: tried == retries,
+            needs_set_id,
+        };
+        match attempt(next) {
+            Ok(Outcome::Done(done)) => return Ok(done),
+            Ok(Outcome::Needs(program)) => {
+                needs_set_id = true;
+                let told = format!(
+                    "kiln: {program} needs its set-ID bits, which the sandbox `chroot` has only for steps without a live /proc; \
+                     running the step again as one, from its beginning\n"
+                );
+                task.log(Stream::Stderr, told.as_bytes());
+            }
             Err(cause @ (Cause::Run { .. } | Cause::TimedOut { .. })) if tried < retries => {
                 tried += 1;
                 let told = format!(
@@ -21,7 +53,7 @@ pub(crate) fn run<T>(
                 );
                 task.log(Stream::Stderr, told.as_bytes());
             }
-            ended => return ended,
+            Err(cause) => return Err(cause),
         }
     }
 }
@@ -44,7 +76,19 @@ mod tests {
     }
 
     /// What comes of attempts with these outcomes, and what was said.
-    fn outcome(retries: u32, mut outcomes: Vec<Result<u8, Cause>>) -> (Option<u8>, String) {
+    fn outcome(retries: u32, outcomes: Vec<Result<u8, Cause>>) -> (Option<u8>, String) {
+        let outcomes = outcomes
+            .into_iter()
+            .map(|outcome| outcome.map(Outcome::Done));
+        let (done, said, _) = story(retries, outcomes.collect());
+        (done, said)
+    }
+
+    /// The same, and how each was begun.
+    fn story(
+        retries: u32,
+        mut outcomes: Vec<Result<Outcome<u8>, Cause>>,
+    ) -> (Option<u8>, String, Vec<Attempt>) {
         let said = Mutex::new(String::new());
         let sink = |event: Event| {
             if let EventKind::Log { data, .. } = event.kind {
@@ -55,11 +99,30 @@ mod tests {
         let reporter = Reporter::new(&sink);
         let task = reporter.start("a");
         outcomes.reverse();
-        let result = run(retries, &task, |_| {
+        let mut begun = Vec::new();
+        let result = run(retries, &task, |attempt| {
+            begun.push(attempt);
             outcomes.pop().unwrap_or(Err(Cause::Canceled))
         });
         drop(task);
-        (result.ok(), said.into_inner().expect("no panic held it"))
+        let said = said.into_inner().expect("no panic held it");
+        (result.ok(), said, begun)
+    }
+
+    #[test]
+    fn a_step_is_begun_again_beside_its_retries() {
+        let needs = || Ok(Outcome::Needs("/usr/bin/sudo".to_owned()));
+        let outcomes = vec![needs(), Err(failed(1)), Ok(Outcome::Done(1))];
+        let (done, said, begun) = story(1, outcomes);
+        assert_eq!(done, Some(1));
+        let told = "kiln: /usr/bin/sudo needs its set-ID bits, which the sandbox `chroot` has only for steps without a live /proc; \
+            running the step again as one, from its beginning\nkiln: exit status 1; running it again, retry 1 of 1\n";
+        assert_eq!(said, told);
+        let begun: Vec<_> = begun
+            .iter()
+            .map(|attempt| (attempt.is_last, attempt.needs_set_id))
+            .collect();
+        assert_eq!(begun, [(false, false), (false, true), (true, true)]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct ToBroker {
     pub(super) socket: UnixStream,
     /// Whether the step can't be without a broker.
     pub(super) needed: bool,
+    /// Kiln's end of where the broker says for which program the step is to be begun again, if it can be.
+    pub(super) need: Option<OwnedFd>,
 }
 
 /// What a step is given beside its spec.
@@ -63,6 +65,8 @@ struct Prepared {
     root: Option<OwnedFd>,
     /// Kiln's end of the step's own terminal.
     terminal: Option<OwnedFd>,
+    /// Where it is said which program the step ended for.
+    need: Option<OwnedFd>,
     /// The directory for changes as the program finds it, if the root filesystem is kept.
     found: Option<Changed>,
 }
@@ -142,12 +146,14 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Optio
         listener,
         root,
         terminal,
+        need,
         ..
     } = prepared;
     let brought = [
         (Brought::Listener, listener),
         (Brought::Root, root),
         (Brought::Terminal, terminal),
+        (Brought::Need, need),
     ];
     let brought = brought.into_iter();
     let brought = brought.filter_map(|(what, fd)| Some((what, fd.as_ref()?.as_fd())));
@@ -315,7 +321,7 @@ fn prepare(
     stage("set limits", identity::set_limits(&spec.rlimits))?;
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
     if !spec.rung.has_namespaces() {
-        load_filters(spec, given.broker)?;
+        prepared.need = load_filters(spec, given.broker)?;
     } else if done.filtered {
         let program = seccomp::from_set_up_on(spec.capabilities);
         stage("load the seccomp filter", sys::load_seccomp(&program))?;
@@ -441,12 +447,12 @@ fn change_root(spec: &SandboxSpec) -> sys::Result<Root> {
 }
 
 /// The filters of a step without namespaces. Without a capability they can be loaded only by who renounces new privileges, and so
-/// setuid programs: that is done only for what can't be had otherwise.
-fn load_filters(spec: &SandboxSpec, broker: Option<ToBroker>) -> Result<(), Failure> {
+/// setuid programs: that is done only for what can't be had otherwise. Returns where the broker says which program the step needs, if it does.
+fn load_filters(spec: &SandboxSpec, broker: Option<ToBroker>) -> Result<Option<OwnedFd>, Failure> {
     let no_network = spec.network == Network::None;
     if !probe::has_sys_admin() {
         if broker.is_none() && !no_network {
-            return Ok(());
+            return Ok(None);
         }
         let renounced = rustix::thread::set_no_new_privs(true);
         stage(
@@ -465,8 +471,13 @@ fn load_filters(spec: &SandboxSpec, broker: Option<ToBroker>) -> Result<(), Fail
         };
         stage("keep the step off the network", loaded)?;
     }
-    let Some(ToBroker { socket, needed }) = broker else {
-        return Ok(());
+    let Some(ToBroker {
+        socket,
+        needed,
+        need,
+    }) = broker
+    else {
+        return Ok(None);
     };
     // From here on calls wait that are answered only once the listener has been handed over.
     match sys::load_seccomp_listener(&seccomp::asking()) {
@@ -475,10 +486,11 @@ fn load_filters(spec: &SandboxSpec, broker: Option<ToBroker>) -> Result<(), Fail
             stage(
                 "hand over the listener of the broker",
                 sent.call("sendmsg", String::new),
-            )
+            )?;
+            Ok(need)
         }
         Err(cause) if needed => stage("load the filter of the broker", Err(cause)),
-        Err(_) => Ok(()),
+        Err(_) => Ok(None),
     }
 }
 

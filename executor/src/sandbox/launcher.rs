@@ -141,8 +141,9 @@ impl Launcher {
             pidfd,
             words,
             recorder,
+            need,
         } = begun;
-        let step = Step::new(pidfd, spec, words.stubs, recorder, furnishing);
+        let step = Step::new(pidfd, spec, words.stubs, recorder, furnishing, need);
         step.keep_root(kept_root(mounted, words.root, words.found));
         match words.failure {
             None => Ok(step),
@@ -470,6 +471,8 @@ struct Begun {
     pidfd: OwnedFd,
     words: LastWords,
     recorder: Option<Recorder>,
+    /// Where it is said which program the step ended for, to be begun again.
+    need: Option<OwnedFd>,
 }
 
 impl Begun {
@@ -499,7 +502,7 @@ fn begin(
     let fds: Vec<_> = fds.chain(mounted.map(MountedRoot::as_fd)).collect();
     let pidfd = hand_over(&fds)?;
     drop(reporter);
-    let mut recorder = None;
+    let (mut recorder, mut need) = (None, None);
     let words = last_words(&reports, |what, fd| match what {
         Brought::Listener => {
             recorder = Some(start_recorder(spec, &pidfd, fd)?);
@@ -508,6 +511,10 @@ fn begin(
         Brought::Terminal => {
             // Nobody may be there to show it.
             let _ = stdio.terminal.as_ref().map(|taker| taker.send(fd));
+            Ok(None)
+        }
+        Brought::Need => {
+            need = Some(fd);
             Ok(None)
         }
         Brought::Root => Ok(Some(fd)),
@@ -522,6 +529,7 @@ fn begin(
         pidfd,
         words,
         recorder,
+        need,
     })
 }
 

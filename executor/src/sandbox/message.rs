@@ -67,6 +67,8 @@ pub(super) enum Brought {
     Listener,
     /// The step's root filesystem, to be kept.
     Root,
+    /// Where it is said which program the step ended for, to be begun again.
+    Need,
     /// Kiln's end of a terminal that the step has in the place of the one it was given.
     Terminal,
 }

@@ -6,10 +6,10 @@
 //!
 //! Meanwhile it answers the step's calls about `/proc` and `/dev` ([`broker`]).
 
-use super::broker::{self, Broker, Outside};
+use super::broker::{self, Broker, Outside, Served};
 use super::family::parent;
 use super::init::{self, ToBroker};
-use super::{SandboxSpec, probe, seccomp};
+use super::{Network, SandboxSpec, SetId, Unavailable, probe, seccomp, trial};
 use crate::sys::{self, Context as _, Forked, SingleThreaded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
@@ -39,7 +39,7 @@ const SETUID: [&str; 5] = [
 
 /// Runs the step below this process and ends as its program does. The descriptors are as for [`init::run_minded`].
 pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded) -> ! {
-    let Ok((signals, proc, to_program, link)) = get_ready(spec) else {
+    let Ok((signals, proc, to_program, link)) = get_ready(spec, proof) else {
         std::process::exit(1)
     };
     match sys::fork_process(proof) {
@@ -64,7 +64,10 @@ pub(super) fn run(spec: &SandboxSpec, fds: Vec<OwnedFd>, proof: &SingleThreaded)
 }
 
 /// Everything before there is a program.
-fn get_ready(spec: &SandboxSpec) -> sys::Result<(SignalFd, Rc<OwnedFd>, Option<ToBroker>, Link)> {
+fn get_ready(
+    spec: &SandboxSpec,
+    proof: &SingleThreaded,
+) -> sys::Result<(SignalFd, Rc<OwnedFd>, Option<ToBroker>, Link)> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .call("prctl", || "PR_SET_CHILD_SUBREAPER".into())?;
     end_with_parent()?;
@@ -72,17 +75,24 @@ fn get_ready(spec: &SandboxSpec) -> sys::Result<(SignalFd, Rc<OwnedFd>, Option<T
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None).call("sigprocmask", String::new)?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&watched, flags).call("signalfd", String::new)?;
-    let outside = Outside::open()?;
+    let brokered = has_broker(spec, proof);
+    let mut outside = Outside::open()?;
     let proc = outside.proc();
-    let (to_program, link) = match has_broker(spec) {
+    let (to_program, link) = match brokered {
         Brokered::No => (None, Link::None),
         brokered => {
             let (ours, socket) = UnixStream::pair().call("socketpair", || "AF_UNIX".into())?;
-            let needed = matches!(brokered, Brokered::Must);
-            (
-                Some(ToBroker { socket, needed }),
-                Link::Awaited(outside, ours),
-            )
+            let mut to_program = ToBroker {
+                socket,
+                needed: matches!(brokered, Brokered::Must),
+                need: None,
+            };
+            if matches!(brokered, Brokered::UntilNeeded) {
+                let (told, say) = io::pipe().call("pipe2", String::new)?;
+                to_program.need = Some(told.into());
+                outside.tells_need_by(say.into());
+            }
+            (Some(to_program), Link::Awaited(outside, ours))
         }
     };
     Ok((signals, proc, to_program, link))
@@ -98,12 +108,13 @@ pub(super) fn end_with_parent() -> sys::Result<()> {
 enum Brokered {
     Must,
     May,
+    /// Until the step comes to execute a program that does more without one; then it ends.
+    UntilNeeded,
     No,
 }
 
-/// A broker costs a step its setuid programs, unless those are lost already or kiln has the right to load filters as it is. So one that
-/// is a user's, and has a program to become root by, gets none if it can do without.
-fn has_broker(spec: &SandboxSpec) -> Brokered {
+/// A broker costs a step its setuid programs, unless those are lost already or kiln has the right to load filters as it is.
+fn has_broker(spec: &SandboxSpec, proof: &SingleThreaded) -> Brokered {
     let root = spec.root.changes();
     if spec.rung.has_namespaces() || !seccomp::SUPPORTED {
         return Brokered::No;
@@ -111,15 +122,46 @@ fn has_broker(spec: &SandboxSpec) -> Brokered {
     if !has_device(root) {
         return Brokered::Must;
     }
-    let becomes_root = |name: &&str| {
-        std::fs::symlink_metadata(root.join(name))
-            .is_ok_and(|found| found.permissions().mode() & 0o4000 != 0)
-    };
-    let is_free = probe::has_sys_admin() || rustix::thread::no_new_privs().unwrap_or(false);
-    match spec.user.uid != 0 && !is_free && SETUID.iter().any(becomes_root) {
-        true => Brokered::No,
-        false => Brokered::May,
+    if is_free(spec) {
+        return Brokered::May;
     }
+    let is_for_them = spec.user.uid != 0 && has_setuid(root);
+    match spec.set_id {
+        SetId::Certain => Brokered::No,
+        SetId::Guess | SetId::Likely if is_for_them => Brokered::No,
+        // It is not to lose them and get nothing for it.
+        SetId::Unlikely if is_for_them && !can_listen(proof) => Brokered::No,
+        SetId::Guess => Brokered::May,
+        SetId::Likely | SetId::Unlikely => Brokered::UntilNeeded,
+    }
+}
+
+/// Whether a broker costs a step nothing that it had without.
+fn is_free(spec: &SandboxSpec) -> bool {
+    let has_lost_them = spec.no_new_privileges || spec.network == Network::None;
+    has_lost_them || probe::has_sys_admin() || rustix::thread::no_new_privs().unwrap_or(false)
+}
+
+/// Whether the image has what a user becomes root by.
+fn has_setuid(root: &Path) -> bool {
+    let mut found = SETUID
+        .iter()
+        .filter_map(|name| std::fs::symlink_metadata(root.join(name)).ok());
+    found.any(|found| found.permissions().mode() & 0o4000 != 0)
+}
+
+/// Whether calls can be sent to a broker: the kernel may be too old, and there is but one listener for all filters of a process, which
+/// the container around kiln may have.
+fn can_listen(proof: &SingleThreaded) -> bool {
+    let listen = || {
+        let renounced = rustix::thread::set_no_new_privs(true);
+        let renounced = renounced.call("prctl", || "PR_SET_NO_NEW_PRIVS".into());
+        let loaded = renounced.and_then(|()| sys::load_seccomp_listener(&seccomp::asking()));
+        loaded
+            .map(drop)
+            .map_err(|error| Unavailable::new(error.to_string(), ""))
+    };
+    trial::apart(proof, listen).is_ok_and(|tried| tried.is_ok())
 }
 
 /// Whether the root's `/dev` has nodes that can be used.
@@ -190,7 +232,11 @@ impl Minder {
             if self.ending {
                 self.end_children();
             } else if ready.calls || ready.hung_up {
-                self.link.go_on(spec, self.program, ready.calls);
+                let served = self.link.go_on(spec, self.program, ready.calls);
+                if matches!(served, Served::Ends) {
+                    self.ending = true;
+                    self.end_children();
+                }
             }
         }
     }
@@ -262,7 +308,8 @@ impl Link {
     }
 
     /// Takes the listener, or answers a call.
-    fn go_on(&mut self, spec: &SandboxSpec, program: Pid, has_call: bool) {
+    fn go_on(&mut self, spec: &SandboxSpec, program: Pid, has_call: bool) -> Served {
+        let mut served = Served::GoesOn;
         *self = match std::mem::replace(self, Self::None) {
             Self::Awaited(outside, socket) => {
                 match outside.enter(&socket, spec, program.as_raw()) {
@@ -272,11 +319,15 @@ impl Link {
                 }
             }
             Self::Serving(mut broker) if has_call => match broker.serve() {
-                Ok(()) => Self::Serving(broker),
+                Ok(outcome) => {
+                    served = outcome;
+                    Self::Serving(broker)
+                }
                 Err(_) => Self::None,
             },
             Self::Serving(_) | Self::None => Self::None,
-        }
+        };
+        served
     }
 
     fn be_root(&mut self) {

@@ -103,7 +103,8 @@ pub(crate) use mounted_root::MountedRoot;
 pub use probe::Unavailable;
 pub use rung::{Rung, UnknownRung};
 pub use spec::{
-    DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec, User,
+    DEFAULT_SHM_SIZE, MountKind, MountSpec, Network, Resource, Rlimit, RootSpec, SandboxSpec,
+    SetId, User,
 };
 pub(crate) use step::Leavings;
 pub use step::{ExitStatus, Step};

@@ -61,6 +61,8 @@ pub struct SandboxSpec {
     pub has_devices: bool,
     /// Names of symlinks in the image that lead to `/proc` or `/dev`, for a rung that can't mount them.
     pub links_to_kernel: Vec<Vec<u8>>,
+    /// Whether the step executes programs for their set-ID bits, as far as is known.
+    pub set_id: SetId,
     /// Size of `/dev/shm` in bytes (R-RT-7: 64 MiB unless asked for otherwise).
     pub shm_size: u64,
 }
@@ -93,6 +95,7 @@ impl SandboxSpec {
             own: None,
             has_devices: false,
             links_to_kernel: Vec::new(),
+            set_id: SetId::Guess,
             shm_size: DEFAULT_SHM_SIZE,
         }
     }
@@ -149,6 +152,21 @@ pub struct User {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+}
+
+/// What is known of a step's use of set-ID programs such as `sudo`. Where kiln can answer a step's calls only if these do nothing
+/// ([`super::broker`]), it has the one or the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetId {
+    /// Nothing, and the step can't be begun again: they work if it is a user's, and there are some to become root by.
+    #[default]
+    Guess,
+    /// As [`SetId::Guess`], but the step can be begun again.
+    Likely,
+    /// It names none. Where it comes to execute one that would give it something, it ends ([`super::Step::needed`]) and is begun again.
+    Unlikely,
+    /// It does: they work.
+    Certain,
 }
 
 /// The network of a step.

@@ -5,9 +5,12 @@ use super::mounted_root::MountedRoot;
 use super::recorder::{Captured, Recorder};
 use super::stub::Stubs;
 use super::{SandboxError, SandboxSpec, helper};
+use crate::locked::locked;
 use crate::sys::{self, ChildEnd};
 use crate::usage::Usage;
 use rustix::process::{Signal, pidfd_send_signal};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -51,6 +54,9 @@ pub struct Step {
     recorded: OnceLock<Captured>,
     /// What stands in the root for want of mounts.
     furnishing: Mutex<Option<Furnishing>>,
+    /// Where it is said which program it ended for.
+    need: Mutex<Option<OwnedFd>>,
+    needed: OnceLock<String>,
     ended: OnceLock<Result<(ExitStatus, Usage), SandboxError>>,
     mounts: Mutex<Option<Leavings>>,
     root: Mutex<Option<MountedRoot>>,
@@ -80,6 +86,7 @@ impl Step {
         stubs: Stubs,
         recorder: Option<Recorder>,
         furnishing: Option<Furnishing>,
+        need: Option<OwnedFd>,
     ) -> Self {
         let recorded = OnceLock::new();
         Self {
@@ -91,6 +98,8 @@ impl Step {
             recorder: Mutex::new(recorder),
             recorded,
             furnishing: Mutex::new(furnishing),
+            need: Mutex::new(need),
+            needed: OnceLock::new(),
             ended: OnceLock::new(),
             mounts: Mutex::new(None),
             root: Mutex::new(None),
@@ -133,6 +142,12 @@ impl Step {
             Some(Ok((_, usage))) => *usage,
             _ => Usage::default(),
         }
+    }
+
+    /// The program that the step was ended for before it executed it, once it has ended: it is to be begun again as one that needs such programs
+    /// ([`SetId::Certain`](super::SetId::Certain)). `None` if it ended by itself.
+    pub fn needed(&self) -> Option<&str> {
+        self.needed.get().map(String::as_str)
     }
 
     /// What was recorded of files that can have no attribute, once it has ended; `None` on a rung that records no owners.
@@ -188,6 +203,9 @@ impl Step {
             let captured = recorder.finish();
             captured.map(|captured| self.recorded.set(captured));
         }
+        if let Some(need) = locked(&self.need).take() {
+            said(need).map(|program| self.needed.set(program));
+        }
         self.tidy_up().map_err(|cause| SandboxError::Setup {
             stage: "remove the step's mount points".into(),
             cause,
@@ -213,6 +231,14 @@ impl Step {
         }
         self.stubs.remove(&self.changes)
     }
+}
+
+/// What was written before the last to write had gone.
+fn said(end: OwnedFd) -> Option<String> {
+    let mut said = Vec::new();
+    let read = File::from(end).read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said);
+    read.is_ok_and(|count| count > 0).then(|| said.into_owned())
 }
 
 impl Drop for Step {

@@ -16,6 +16,9 @@
 //! A user's calls that change extended attributes are answered as well ([`attribute`]), and what mounts would not let be changed is
 //! refused ([`mounted`]).
 //!
+//! Programs' set-ID bits do nothing in such a step, unless kiln has the right to load filters as it is. One that comes to execute a program
+//! for them ends, if it can be begun again without a broker ([`set_id`]).
+//!
 //! A process that has changed its user and not executed a program since can't be looked into. Its calls, those of programs for another
 //! architecture, and calls with paths that the broker does not answer are the kernel's: it finds what [`super::furnish`] put there.
 
@@ -31,6 +34,7 @@ mod mounted;
 mod node;
 mod place;
 mod resolve;
+mod set_id;
 mod system;
 
 use super::family::Family;
@@ -62,6 +66,15 @@ pub(super) struct Outside {
     proc: Rc<OwnedFd>,
     dev: Rc<OwnedFd>,
     sys: Option<Rc<OwnedFd>>,
+    need: Option<OwnedFd>,
+}
+
+/// What came of a call.
+pub(super) enum Served {
+    /// The step goes on.
+    GoesOn,
+    /// The step is to end, and kiln has been told for which program. The call is not answered.
+    Ends,
 }
 
 /// What answers a step's calls.
@@ -96,6 +109,8 @@ pub(super) struct Broker {
     console: Option<Vec<u8>>,
     /// Programs that were executed by way of `/proc`.
     programs: Vec<Vec<u8>>,
+    /// Where kiln hears of the program for which the step is to be begun again, if it can be.
+    need: Option<OwnedFd>,
 }
 
 /// Somebody's call, and what is known about them.
@@ -127,7 +142,13 @@ impl Outside {
             proc: Rc::new(open("/proc")?),
             dev: Rc::new(open("/dev")?),
             sys: open("/sys").ok().map(Rc::new),
+            need: None,
         })
+    }
+
+    /// The step can be begun again, and kiln hears by `need` that it has to be.
+    pub(super) fn tells_need_by(&mut self, need: OwnedFd) {
+        self.need = Some(need);
     }
 
     /// The container's `/proc`.
@@ -187,6 +208,7 @@ impl Outside {
             terminals: terminal.iter().cloned().collect(),
             console: terminal,
             programs: Vec::new(),
+            need: self.need,
         }))
     }
 }
@@ -203,12 +225,16 @@ impl Broker {
     }
 
     /// Answers the next call. An error means that there will be none.
-    pub(super) fn serve(&mut self) -> sys::Result<()> {
-        if let Some(note) = sys::receive(self.listener.as_fd())? {
-            let reply = self.reply(note).unwrap_or_else(Reply::Error);
-            sys::answer(self.listener.as_fd(), note.id, reply);
+    pub(super) fn serve(&mut self) -> sys::Result<Served> {
+        let Some(note) = sys::receive(self.listener.as_fd())? else {
+            return Ok(Served::GoesOn);
+        };
+        if self.has_to_begin_again(note) {
+            return Ok(Served::Ends);
         }
-        Ok(())
+        let reply = self.reply(note).unwrap_or_else(Reply::Error);
+        sys::answer(self.listener.as_fd(), note.id, reply);
+        Ok(Served::GoesOn)
     }
 
     fn reply(&mut self, note: Notification) -> Answered<Reply> {

@@ -1,0 +1,208 @@
+//! Programs that do more than their caller may, by their set-user-ID and set-group-ID bits: `sudo`, `su`, `passwd`, `crontab`.
+//!
+//! To answer a step's calls, kiln has mostly to renounce these bits for it. Few steps execute such a program, and nearly all look into
+//! `/proc`. So a step has its broker until somebody but root is about to execute a program that would give them another user or group. Then
+//! it ends, and kiln begins it again without a broker. Root's programs go on: what they could be set to, they mostly can do anyway. So do those
+//! with capabilities of their own, as many have them that don't need them in a build.
+
+use super::caller::Answered;
+use super::*;
+use rustix::fs::{Stat, StatVfsMountFlags};
+
+/// Programs whose bits make no difference in a step: to mount and to make namespaces takes a capability that a step with these bits to lose
+/// hasn't got anyway; the last three use theirs to hide from other programs of their user, and to write to other people's terminals.
+const MAKE_NO_DIFFERENCE: [&[u8]; 11] = [
+    b"mount",
+    b"umount",
+    b"fusermount",
+    b"fusermount3",
+    b"newuidmap",
+    b"newgidmap",
+    b"bwrap",
+    b"chrome-sandbox",
+    b"ssh-agent",
+    b"wall",
+    b"write",
+];
+
+/// Programs that need no rights where everybody may send echo requests, as in Docker's containers.
+const SEND_ECHO_REQUESTS: [&[u8]; 3] = [b"ping", b"ping4", b"ping6"];
+
+/// As many scripts may execute each other (`BINPRM_MAX_RECURSION` of Linux).
+const MOST_SCRIPTS: usize = 5;
+
+/// As much of a file is looked at by the kernel to tell what it is.
+const HEAD: usize = 256;
+
+impl Broker {
+    /// Whether a call executes a program for which the step has to be begun again, and kiln has been told so.
+    pub(super) fn has_to_begin_again(&mut self, note: Notification) -> bool {
+        if self.need.is_none() {
+            return false;
+        }
+        let Call::On(at, Act::Execute) = Call::of(&note) else {
+            return false;
+        };
+        let proc = Rc::clone(&self.proc);
+        let caller = Caller { note, proc: &proc };
+        let Ok(Some(program)) = self.needed_program(&caller, at) else {
+            return false; // what is wrong with the call is the kernel's to tell
+        };
+        let need = self.need.as_ref();
+        need.is_some_and(|need| rustix::io::write(need, &program).is_ok())
+    }
+
+    /// The program that the bits are of: the one that is to be executed, or, if that is a script, the one that executes it.
+    fn needed_program(&mut self, caller: &Caller<'_>, at: At) -> Answered<Option<Vec<u8>>> {
+        let who = caller.status()?.who;
+        if who.uid == 0 {
+            return Ok(None);
+        }
+        let mut path = self.string(caller, at.path)?;
+        self.guise.wear(&who)?;
+        if !self.shares_root(caller) {
+            return Ok(None);
+        }
+        let base = caller.base(at.directory, &path)?;
+        for _ in 0..=MOST_SCRIPTS {
+            let stat = rustix::fs::statat(&base, &path[..], AtFlags::empty());
+            let stat = stat.map_err(Errno::raw_os_error)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Ok(None);
+            }
+            match interpreter(&base, &path) {
+                Some(interpreter) => path = interpreter,
+                None => {
+                    let is_needed = gives(&stat, &who)
+                        && can_be_executed(&base, &path)
+                        && self.makes_a_difference(&path, &who);
+                    return Ok(is_needed.then_some(path));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn makes_a_difference(&self, program: &[u8], who: &Who) -> bool {
+        let name = parts(program).last().unwrap_or_default();
+        let makes_none = MAKE_NO_DIFFERENCE.contains(&name)
+            || (SEND_ECHO_REQUESTS.contains(&name) && may_send_echo_requests(&self.proc, who));
+        !makes_none
+    }
+}
+
+/// Whether the bits of a program, had they their effect, would give somebody another user or a group that they are not in.
+fn gives(stat: &Stat, who: &Who) -> bool {
+    // Without the second, the first is that of files with locks.
+    let group = libc::S_ISGID | libc::S_IXGRP;
+    let is_in_group = || who.gid == stat.st_gid || who.groups.contains(&stat.st_gid);
+    (stat.st_mode & libc::S_ISUID != 0 && stat.st_uid != who.uid)
+        || (stat.st_mode & group == group && !is_in_group())
+}
+
+/// Whether a program can be executed, and has its bits for something where it is.
+fn can_be_executed(base: &OwnedFd, path: &[u8]) -> bool {
+    let allowed = rustix::fs::accessat(base, path, Access::EXEC_OK, AtFlags::EACCESS);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let there = || rustix::fs::openat(base, path, flags, Mode::empty());
+    let filesystem = || there().and_then(rustix::fs::fstatvfs);
+    allowed.is_ok()
+        && filesystem().is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::NOSUID))
+}
+
+/// The program that a script names in its first line. What can't be read is taken for no script.
+fn interpreter(base: &OwnedFd, path: &[u8]) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(base, path, flags, Mode::empty()).ok()?;
+    let mut head = [0; HEAD];
+    let length = rustix::io::pread(&file, &mut head, 0).ok()?;
+    named_in(&head[..length])
+}
+
+fn named_in(head: &[u8]) -> Option<Vec<u8>> {
+    let line = head.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0));
+    words.find(|word| !word.is_empty()).map(<[u8]>::to_vec)
+}
+
+/// `net.ipv4.ping_group_range` of icmp(7).
+fn may_send_echo_requests(proc: &OwnedFd, who: &Who) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let path = "sys/net/ipv4/ping_group_range";
+    let file = rustix::fs::openat(proc, path, flags, Mode::empty());
+    let text = file.map(|file| std::io::read_to_string(std::fs::File::from(file)));
+    text.is_ok_and(|text| text.is_ok_and(|text| are_in_range(&text, who)))
+}
+
+fn are_in_range(range: &str, who: &Who) -> bool {
+    let mut ends = range.split_whitespace().map(str::parse::<u32>);
+    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
+        return false;
+    };
+    let mut groups = who.groups.iter().chain([&who.gid]);
+    groups.any(|group| (first..=last).contains(group))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn user() -> Who {
+        Who {
+            uid: 1000,
+            gid: 100,
+            groups: vec![27],
+            capabilities: 0,
+        }
+    }
+
+    #[test]
+    fn bits_give_what_their_caller_has_not() {
+        let of = |mode: u32, uid: u32, gid: u32| {
+            let mut stat = rustix::fs::stat("/").unwrap();
+            (stat.st_mode, stat.st_uid, stat.st_gid) = (libc::S_IFREG | mode, uid, gid);
+            gives(&stat, &user())
+        };
+        for (mode, uid, gid, given) in [
+            (0o755, 0, 0, false),
+            (0o4755, 0, 0, true),
+            (0o4755, 1000, 0, false),
+            (0o2755, 0, 50, true),
+            (0o2755, 0, 100, false),
+            (0o2755, 0, 27, false),
+            (0o2745, 0, 50, false), // locks are mandatory
+            (0o6755, 1000, 50, true),
+        ] {
+            assert_eq!(of(mode, uid, gid), given, "{mode:o} {uid}:{gid}");
+        }
+    }
+
+    #[test]
+    fn a_script_names_its_interpreter() {
+        for (head, named) in [
+            (&b"#!/bin/sh\nx"[..], Some(&b"/bin/sh"[..])),
+            (b"#! \t/usr/bin/sudo /bin/sh\n", Some(b"/usr/bin/sudo")),
+            (b"#!/bin/sh", Some(b"/bin/sh")),
+            (b"#!\n/bin/sh", None),
+            (b"\x7fELF", None),
+            (b"", None),
+        ] {
+            assert_eq!(named_in(head).as_deref(), named);
+        }
+    }
+
+    #[test]
+    fn echo_requests_are_for_groups_in_a_range() {
+        for (range, allowed) in [
+            ("0\t2147483647\n", true),
+            ("1\t0\n", false),
+            ("27 27", true),
+            ("101 200", false),
+            ("", false),
+        ] {
+            assert_eq!(are_in_range(range, &user()), allowed, "{range}");
+        }
+    }
+}
