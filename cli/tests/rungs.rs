@@ -65,6 +65,8 @@ FROM base
 USER root
 COPY --from=base /d /copied/
 COPY --from=base /a /copied/
+# What a mount shows of a stage has its owners, links too.
+RUN --mount=from=base,source=/h,target=/d test "$(stat -c %u:%g /d/m/l)" = 1000:50 && cp -a /d/m/l /l && touch -hd @1700000000 /l /
 RUN chown 9:9 /copied/zero /copied/noted && touch -hd @1700000000 /copied/zero /copied/noted
 "#;
 

@@ -102,7 +102,11 @@ pub(crate) fn run(
         hostname: op.hostname.clone(),
         network: network(op.network),
         mounts: mounts(op, place.rung, place.mounts.specs.clone(), services)?,
-        links: link_owners(place.rung, &*root.tree(&services.layers, task)?),
+        links: links(
+            place.rung,
+            &*root.tree(&services.layers, task)?,
+            place.mounts,
+        ),
         own: Some(services.store.root().to_owned()),
         has_devices: has_devices(place.rung, root, &op.argv, &services.layers, task)?,
         links_to_kernel: links_to_kernel(place.rung, &*root.tree(&services.layers, task)?),
@@ -169,20 +173,48 @@ pub(crate) fn link_owners(rung: Rung, tree: &Tree) -> HashMap<Vec<u8>, (u32, u32
     if !rung.records_owners() {
         return HashMap::new();
     }
-    let all = tree.walk(&ImagePath::root());
-    let owned = all.filter(|(_, node)| {
-        let metadata = node.metadata;
-        let cannot_say = matches!(node.kind, Kind::Symlink { .. } | Kind::Fifo);
-        cannot_say && (metadata.uid, metadata.gid) != (0, 0)
-    });
+    let owned = owned_links(tree, &ImagePath::root());
     owned
-        .map(|(path, node)| {
-            (
-                path.as_bytes().to_vec(),
-                (node.metadata.uid, node.metadata.gid),
-            )
-        })
+        .map(|(path, owner)| (path.as_bytes().to_vec(), owner))
         .collect()
+}
+
+/// The symlinks and FIFOs at and below a path that are not root's, with their owners.
+pub(super) fn owned_links<'t>(
+    tree: &'t Tree,
+    path: &ImagePath,
+) -> impl Iterator<Item = (ImagePath, (u32, u32))> + 't {
+    tree.walk(path).filter_map(|(path, node)| {
+        let owner = (node.metadata.uid, node.metadata.gid);
+        let cannot_say = matches!(node.kind, Kind::Symlink { .. } | Kind::Fifo);
+        (cannot_say && owner != (0, 0)).then_some((path, owner))
+    })
+}
+
+/// The same as the step sees them: those of the image that no mount hides, and those that mounts show.
+fn links(rung: Rung, tree: &Tree, mounts: &Mounts) -> HashMap<Vec<u8>, (u32, u32)> {
+    let mut links = link_owners(rung, tree);
+    if !rung.records_owners() || mounts.specs.is_empty() {
+        return links;
+    }
+    let place = |target: &str| {
+        let found = tree.resolve(&ImagePath::root(), target.as_bytes(), true);
+        found.ok().map(|found| found.path)
+    };
+    let targets: Vec<ImagePath> = mounts
+        .specs
+        .iter()
+        .filter_map(|spec| place(&spec.target))
+        .collect();
+    links.retain(|path, _| {
+        let path = ImagePath::clean(path);
+        !targets.iter().any(|target| path.starts_with(target))
+    });
+    for (target, below, owner) in &mounts.links {
+        let path = place(target).map(|target| target.join(below));
+        links.extend(path.map(|path| (path.as_bytes().to_vec(), *owner)));
+    }
+    links
 }
 
 /// Whether there are device nodes in the image, or the command line says that there will be, for a rung that records them and nothing else.

@@ -23,6 +23,7 @@ use kiln_planner::{
 
 use super::agent_forward::AgentForward;
 use super::cache_mount::{self, CacheDir};
+use super::exec::owned_links;
 use crate::error::Cause;
 use crate::event::Task;
 use crate::layers::changed_source;
@@ -57,6 +58,8 @@ pub(crate) struct Mounts {
     pub env: Vec<(String, String)>,
     /// The socket of the first SSH agent.
     pub agent_socket: Option<String>,
+    /// Symlinks and FIFOs that binds show, if these can't say who owns them: target, path below it, owner.
+    pub links: Vec<(String, ImagePath, (u32, u32))>,
     forwards: Vec<AgentForward>,
     copies: Vec<ScratchDir>,
     caches: BTreeMap<String, CacheDir>,
@@ -201,6 +204,13 @@ impl Mounts {
             target: bind.target.clone(),
             kind,
         });
+        if solver.services.rung()?.records_owners() {
+            let shown = owned_links(&source.tree, &source.path).map(|(path, owner)| {
+                let below = path.strip_prefix(&source.path).unwrap_or_default();
+                (bind.target.clone(), below, owner)
+            });
+            self.links.extend(shown);
+        }
         Ok(())
     }
 
