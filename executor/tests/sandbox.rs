@@ -65,6 +65,7 @@ const CASES: &[Case] = cases![
     sandbox_honours_setuid_programs,
     sandbox_honours_what_roots_programs_are_set_to,
     sandbox_gives_scripts_no_rights,
+    sandbox_gives_programs_their_capabilities,
     sandbox_leaks_no_descriptors,
     sandbox_is_process_one_with_umask_022,
     sandbox_resets_signals,
@@ -116,6 +117,10 @@ fn main() -> ExitCode {
         }
         Some("access-lists") => {
             try_access_lists();
+            ExitCode::SUCCESS
+        }
+        Some("with-capabilities") => {
+            run_with_capabilities(&args[1]);
             ExitCode::SUCCESS
         }
         Some("calls-of-a-user") => {
@@ -1102,9 +1107,6 @@ fn sandbox_has_dockers_capabilities() {
 }
 
 fn sandbox_takes_capabilities_from_users() {
-    if rung() == Rung::UsernsSingle {
-        return leave_out("a user is believed in, not real: and the recorder's business");
-    }
     let ran = Image::new().shell_with("grep ^Cap /proc/self/status", |spec| {
         spec.user = User {
             uid: 1000,
@@ -1127,9 +1129,6 @@ fn sandbox_runs_as_user_and_groups() {
     let ran = Image::new().shell_with(ids, |spec| spec.user = spec_user);
     prints(&ran, "1000 100 27 100 4000\n");
     prints(&Image::new().shell(ids), "0 0 0\n");
-    if rung() == Rung::UsernsSingle {
-        return leave_out("/proc/self/status: ids are believed in, not real");
-    }
     let ran = Image::new().shell_with("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |spec| {
         spec.user = user;
     });
@@ -1160,13 +1159,140 @@ fn sandbox_honours_what_roots_programs_are_set_to() {
     prints(&run(&spec).unwrap(), "3:4\n3:0\n0:4\n");
 }
 
+/// What runs them counts instead.
 fn sandbox_gives_scripts_no_rights() {
     let image = Image::new();
-    fs::write(image.lower("script"), "#!/bin/sh\nid -u\n").unwrap();
-    fs::set_permissions(image.lower("script"), fs::Permissions::from_mode(0o4755)).unwrap();
-    let mut spec = image.spec(&["/script"]);
-    spec.user.uid = 1000;
-    prints(&run(&spec).unwrap(), "1000\n");
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/ids")).unwrap();
+    let put = |path: &str, text: &str, mode| {
+        fs::write(image.lower(path), text).unwrap();
+        fs::set_permissions(image.lower(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    put("script", "#!/bin/sh\nid -u\n", 0o4755);
+    put("by-ids", "#! /bin/ids print-effective-user\n", 0o755);
+    put("by-script", "#!/by-ids\n", 0o755);
+    let own = fs::Permissions::from_mode(0o4755);
+    fs::set_permissions(image.lower("bin/ids"), own).unwrap();
+    for (program, expected) in [
+        ("/script", "1000\n"),
+        ("/by-ids", "0\n"),
+        ("/by-script", "0\n"),
+    ] {
+        let mut spec = image.spec(&[program]);
+        let _ = fs::remove_file(image.lower("usr/lib"));
+        bind_libraries(&image, &mut spec);
+        spec.user.uid = 1000;
+        prints(&run(&spec).unwrap(), expected);
+    }
+}
+
+/// By file capabilities, and by their own; and what they can't any more. As the kernel has it, also where it is not the kernel that has it.
+fn sandbox_gives_programs_their_capabilities() {
+    let image = Image::new();
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/able")).unwrap();
+    let made = image.shell("mkdir -m 1777 /s; echo secret >/secret; chmod 600 /secret");
+    prints(&made, "");
+    let run_as = |uid, what: &str| {
+        let mut spec = image.spec(&["able", "with-capabilities", what]);
+        let _ = fs::remove_file(image.lower("usr/lib"));
+        bind_libraries(&image, &mut spec);
+        spec.user.uid = uid;
+        run(&spec).unwrap()
+    };
+    prints(
+        &run_as(0, "drop"),
+        "CapInh: 0000000000000000
+CapPrm: 00000000a80425fa
+CapEff: 00000000a80425fa
+CapBnd: 00000000a80425fa
+CapAmb: 0000000000000000
+chown: Operation not permitted
+",
+    );
+    prints(
+        &run_as(0, "ambient"),
+        "CapInh: 0000000000000001
+CapPrm: 0000000000000001
+CapEff: 0000000000000001
+CapBnd: 00000000a80425fb
+CapAmb: 0000000000000001
+chown: done
+",
+    );
+    prints(
+        &run_as(0, "no-new-privileges"),
+        "CapInh: 0000000000000000
+CapPrm: 0000000000000000
+CapEff: 0000000000000000
+CapBnd: 00000000a80425fb
+CapAmb: 0000000000000000
+chown: Operation not permitted
+",
+    );
+    prints(&run_as(0, "of-the-file"), "1000: chown: done\n");
+    prints(&run_as(1000, "of-the-file-again"), "1000: chown: done\n");
+}
+
+/// Becomes less than it is, then tries to change an owner as the program that it executes.
+fn run_with_capabilities(what: &str) {
+    use rustix::fs::XattrFlags;
+    use rustix::thread::{self, CapabilitySet as Set, CapabilitySets};
+    use std::os::unix::process::CommandExt as _;
+    const OWN: &str = "/bin/able";
+    let become_user = || {
+        let (user, group) = (
+            rustix::process::Uid::from_raw(1000),
+            rustix::process::Gid::from_raw(50),
+        );
+        thread::set_thread_res_gid(group, group, group).unwrap();
+        thread::set_thread_res_uid(user, user, user).unwrap();
+    };
+    let show = "grep ^Cap /proc/self/status | tr '\t' ' '; chown 7 /s/f 2>/dev/null && echo chown: done || echo chown: Operation not permitted";
+    fs::write("/s/f", "").unwrap_or_default();
+    let mut program = Command::new("sh");
+    program.args(["-c", show]);
+    match what {
+        "drop" => thread::remove_capability_from_bounding_set(Set::CHOWN).unwrap(),
+        "ambient" => {
+            let held = thread::capabilities(None).unwrap();
+            let sets = CapabilitySets {
+                inheritable: Set::CHOWN,
+                ..held
+            };
+            thread::set_capabilities(None, sets).unwrap();
+            thread::set_keep_capabilities(true).unwrap();
+            become_user();
+            thread::configure_capability_in_ambient_set(Set::CHOWN, true).unwrap();
+        }
+        "no-new-privileges" => {
+            // A program of root's that gives its user: to no effect.
+            fs::copy("/bin/busybox", "/s/sh").unwrap();
+            fs::set_permissions("/s/sh", fs::Permissions::from_mode(0o4755)).unwrap();
+            become_user();
+            thread::set_no_new_privs(true).unwrap();
+            program = Command::new("/s/sh");
+            program.arg0("sh").args(["-c", show]);
+        }
+        "of-the-file" => {
+            fs::copy(OWN, "/s/able").unwrap();
+            let chown: [u32; 5] = [0x0200_0001, 1, 0, 0, 0];
+            let value: Vec<u8> = chown.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let none = XattrFlags::empty();
+            rustix::fs::setxattr("/s/able", "security.capability", &value, none).unwrap();
+            become_user();
+            program = Command::new("/s/able");
+            program.args(["with-capabilities", "chown"]);
+        }
+        "of-the-file-again" => {
+            program = Command::new("/s/able");
+            program.args(["with-capabilities", "chown"]);
+        }
+        _ => {
+            let changed = std::os::unix::fs::chown("/s/f", Some(7), None);
+            let told = changed.map_or_else(|error| error.to_string(), |()| "done".to_owned());
+            return println!("{}: chown: {told}", rustix::process::getuid().as_raw());
+        }
+    }
+    panic!("{}", program.exec());
 }
 
 fn sandbox_leaks_no_descriptors() {

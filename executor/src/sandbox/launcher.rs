@@ -602,6 +602,7 @@ fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys:
             .try_clone()
             .call("fcntl", || "F_DUPFD_CLOEXEC".into())?,
         user: spec.user.clone(),
+        capabilities: spec.capabilities,
         links: spec.links.clone(),
     };
     Recorder::start(parts, &spec.root)

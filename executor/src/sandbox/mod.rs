@@ -70,6 +70,7 @@ mod kernel_trees;
 mod kernels;
 mod launcher;
 mod left_mounts;
+mod memory_file;
 mod message;
 mod minder;
 mod mounted_root;

@@ -5,6 +5,7 @@ use super::listing::{self, Tree};
 use super::resolve::{is_magic, is_number};
 use super::*;
 use crate::sandbox::kernels::is_kernels;
+use crate::sandbox::memory_file::memory_file;
 use crate::sandbox::mounts::NODES;
 
 /// What can't be done in a `/proc` of others.
@@ -352,17 +353,6 @@ fn is_way_out(file: &OwnedFd, anew: bool) -> Answered<bool> {
     let stat = rustix::fs::fstat(file).map_err(Errno::raw_os_error)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(is_kernels(file)? && (is_directory || anew))
-}
-
-/// A file with this text that can only be read.
-fn memory_file(text: &str, proc: &OwnedFd) -> Answered<OwnedFd> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let file = rustix::fs::memfd_create("proc", flags).map_err(Errno::raw_os_error)?;
-    rustix::io::write(&file, text.as_bytes()).map_err(Errno::raw_os_error)?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).map_err(Errno::raw_os_error)?;
-    let name = format!("self/fd/{}", file.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(proc, name, flags, Mode::empty()).map_err(Errno::raw_os_error)
 }
 
 fn write_link(

@@ -119,15 +119,16 @@ pub(super) enum Call {
     /// prctl(2).
     Control {
         option: i32,
-        value: u64,
+        values: [u64; 4],
     },
     /// capget(2); where it says of what, and where the sets go.
     ShowCapabilities {
         header: u64,
         sets: u64,
     },
-    /// capset(2); where the sets are.
+    /// capset(2) likewise.
     SetCapabilities {
+        header: u64,
         sets: u64,
     },
     /// chroot(2), for root.
@@ -445,13 +446,16 @@ impl Call {
             libc::SYS_execveat => Self::Execute { at: at(0, int(4)) },
             libc::SYS_prctl => Self::Control {
                 option: int(0),
-                value: a[1],
+                values: [a[1], a[2], a[3], a[4]],
             },
             libc::SYS_capget => Self::ShowCapabilities {
                 header: a[0],
                 sets: a[1],
             },
-            libc::SYS_capset => Self::SetCapabilities { sets: a[1] },
+            libc::SYS_capset => Self::SetCapabilities {
+                header: a[0],
+                sets: a[1],
+            },
             libc::SYS_chroot => Self::ChangeRoot,
             libc::SYS_setrlimit => Self::Limits {
                 resource: id(0),

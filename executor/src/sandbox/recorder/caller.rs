@@ -9,7 +9,7 @@ use crate::sys::{self, Notification};
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
@@ -98,7 +98,7 @@ impl Caller<'_> {
     }
 
     /// A path that the caller gave otherwise than as a string.
-    pub(super) fn place_of(&self, path: CString) -> Answered<Place<'_>> {
+    pub(super) fn place_of(&self, path: CString, follow: bool) -> Answered<Place<'_>> {
         let from = match path.as_bytes().starts_with(b"/") {
             true => None,
             false => Some(open_path(self.proc, &format!("{}/cwd", self.note.thread))),
@@ -111,7 +111,7 @@ impl Caller<'_> {
             caller: self,
             from,
             path,
-            follow: false,
+            follow,
         })
     }
 
@@ -136,12 +136,34 @@ impl Caller<'_> {
         if !sys::still_waits(self.listener, self.note.id) {
             return Err(libc::ESRCH); // it may be another's, see `place`
         }
+        innermost(&status, "NStgid:").ok_or(libc::ESRCH)
+    }
+
+    /// The process that the caller knows by a number.
+    pub(super) fn find(&self, number: u32) -> Option<i32> {
+        let namespace = |process: i32| {
+            let link = format!("{process}/ns/pid");
+            rustix::fs::readlinkat(self.proc, link, Vec::new()).ok()
+        };
+        let own = namespace(self.note.thread)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let processes = rustix::fs::openat(self.proc, ".", flags, Mode::empty()).ok()?;
+        let mut numbers = Dir::new(processes).ok()?.filter_map(|entry| {
+            let entry = entry.ok()?;
+            entry.file_name().to_str().ok()?.parse().ok()
+        });
+        numbers.find(|process| {
+            let status = self.status_of(*process).unwrap_or_default();
+            innermost(&status, "NStgid:") == Some(number)
+                && namespace(*process).as_ref() == Some(&own)
+        })
+    }
+
+    /// Whether programs give it nothing (`PR_SET_NO_NEW_PRIVS`).
+    pub(super) fn gains_nothing(&self) -> bool {
+        let status = self.status().unwrap_or_default();
         let mut lines = status.lines();
-        let numbers = lines.find_map(|line| line.strip_prefix("NStgid:"));
-        let innermost = numbers.and_then(|numbers| numbers.split_whitespace().next_back());
-        innermost
-            .and_then(|number| number.parse().ok())
-            .ok_or(libc::ESRCH)
+        lines.any(|line| line.strip_prefix("NoNewPrivs:").map(str::trim) == Some("1"))
     }
 
     /// The mask of permission bits that new files don't get.
@@ -158,11 +180,22 @@ impl Caller<'_> {
 
     /// `/proc/PID/status`.
     pub(super) fn status(&self) -> Option<String> {
-        let path = format!("{}/status", self.note.thread);
+        self.status_of(self.note.thread)
+    }
+
+    fn status_of(&self, process: i32) -> Option<String> {
+        let path = format!("{process}/status");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.proc, path, flags, Mode::empty()).ok()?;
         std::io::read_to_string(std::fs::File::from(file)).ok()
     }
+}
+
+/// The last number of a line of `/proc/PID/status`.
+fn innermost(status: &str, line: &str) -> Option<u32> {
+    let mut lines = status.lines();
+    let numbers = lines.find_map(|it| it.strip_prefix(line))?;
+    numbers.split_whitespace().next_back()?.parse().ok()
 }
 
 /// Opens a magic link of `/proc`.

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 /// gets what the kernel says when it has none left for ids (setuid(2)).
 const MAX_IDS: usize = 1 << 20;
 
-/// Ids of an identity besides its supplementary groups.
-const IDS_OF_EACH: usize = 8;
+/// As many ids as take the place of what an identity has besides its supplementary groups.
+const IDS_OF_EACH: usize = 20;
 
 /// Identities and their numbers.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 //!
 //! Where one id is mapped no process can become anybody else, so calls that would are answered from here.
 
+use super::rights::{OfFile, Rights};
+use crate::sandbox::capability::{CapabilitySet, SETGID, SETUID};
 use nix::libc::{EINVAL, EPERM};
 
 /// "Leave it as it is" of setresuid(2) and chown(2).
@@ -28,22 +30,20 @@ pub(super) struct Identity {
     pub(super) rights: Rights,
 }
 
-/// Root's capabilities, all of them or none (capabilities(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Rights {
-    /// Could be used after a capset(2).
-    permitted: bool,
-    /// Are in use.
-    effective: bool,
-    /// Stay permitted when root becomes a user (`PR_SET_KEEPCAPS`).
-    keep: bool,
+/// What a program gives whoever executes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Gift {
+    /// By its setuid and setgid bits.
+    pub(super) user: Option<u32>,
+    pub(super) group: Option<u32>,
+    pub(super) capabilities: Option<OfFile>,
 }
 
 /// Success, or an error number.
 pub(super) type Changed = Result<(), i32>;
 
 impl Ids {
-    const fn all(id: u32) -> Self {
+    pub(super) const fn all(id: u32) -> Self {
         Self {
             real: id,
             effective: id,
@@ -52,7 +52,7 @@ impl Ids {
         }
     }
 
-    const fn has(&self, id: u32) -> bool {
+    pub(super) const fn has(&self, id: u32) -> bool {
         id == self.real || id == self.effective || id == self.saved
     }
 
@@ -116,64 +116,30 @@ const fn chosen(asked: u32, before: u32) -> u32 {
 }
 
 impl Identity {
-    /// A process that begins as this user.
-    pub(super) fn of(user: &crate::sandbox::User) -> Self {
+    /// A process before it is this user's program: to reach that it has all that the step may have, whoever it is, as with runc.
+    pub(super) fn about_to_begin(user: &crate::sandbox::User, capabilities: CapabilitySet) -> Self {
         Self {
             user: Ids::all(user.uid),
             group: Ids::all(user.gid),
             groups: sorted(user.groups.clone()),
-            rights: Rights::of(user.uid == 0),
+            rights: Rights::first(capabilities),
         }
     }
 
-    /// The same before it is the step's program: to reach that it has all rights, whoever it is, as with runc.
-    pub(super) fn about_to_begin(user: &crate::sandbox::User) -> Self {
-        Self {
-            rights: Rights::of(true),
-            ..Self::of(user)
-        }
-    }
-
-    /// Whether it has root's rights.
+    /// Whether it may do with files what it likes.
     pub(super) const fn is_root(&self) -> bool {
-        self.rights.effective
+        self.rights.has_all_about_files()
     }
 
-    /// Whether it has these, or may take them.
-    pub(super) const fn may_have_rights(&self) -> bool {
-        self.rights.permitted
+    pub(super) const fn can(&self, capability: u8) -> bool {
+        self.rights.has(capability)
     }
 
     /// Changes the users, and the rights with them.
     fn change_users(&mut self, change: impl FnOnce(&mut Ids, bool) -> Changed) -> Changed {
-        let (before, privileged) = (self.user, self.is_root());
+        let (before, privileged) = (self.user, self.can(SETUID));
         change(&mut self.user, privileged)?;
-        let rights = &mut self.rights;
-        if before.has(0) && !self.user.has(0) {
-            rights.permitted &= rights.keep;
-            rights.effective = false;
-        }
-        if before.effective == 0 && self.user.effective != 0 {
-            rights.effective = false;
-        }
-        if before.effective != 0 && self.user.effective == 0 {
-            rights.effective = rights.permitted;
-        }
-        Ok(())
-    }
-
-    /// prctl(2) with `PR_SET_KEEPCAPS`.
-    pub(super) fn keep_rights(&mut self, keep: bool) {
-        self.rights.keep = keep;
-    }
-
-    /// capset(2): whether these sets are to hold anything.
-    pub(super) fn set_rights(&mut self, permitted: bool, effective: bool) -> Changed {
-        if permitted && !self.rights.permitted {
-            return Err(EPERM);
-        }
-        self.rights.permitted = permitted;
-        self.rights.effective = effective && permitted;
+        self.rights.users_changed(&before, &self.user);
         Ok(())
     }
 
@@ -184,7 +150,7 @@ impl Identity {
 
     pub(super) fn set_group(&mut self, id: u32) -> Changed {
         valid(&[id])?;
-        let privileged = self.is_root();
+        let privileged = self.can(SETGID);
         self.group.set(id, privileged)
     }
 
@@ -193,7 +159,7 @@ impl Identity {
     }
 
     pub(super) fn set_two_groups(&mut self, real: u32, effective: u32) -> Changed {
-        let privileged = self.is_root();
+        let privileged = self.can(SETGID);
         self.group.set_two(real, effective, privileged)
     }
 
@@ -202,38 +168,49 @@ impl Identity {
     }
 
     pub(super) fn set_three_groups(&mut self, ids: [u32; 3]) -> Changed {
-        let privileged = self.is_root();
+        let privileged = self.can(SETGID);
         self.group.set_three(ids, privileged)
     }
 
     pub(super) fn set_files_user(&mut self, id: u32) -> u32 {
-        let privileged = self.is_root();
-        self.user.set_files(id, privileged)
+        let privileged = self.can(SETUID);
+        let before = self.user.set_files(id, privileged);
+        self.rights.files_user_changed(before, self.user.files);
+        before
     }
 
     pub(super) fn set_files_group(&mut self, id: u32) -> u32 {
-        let privileged = self.is_root();
+        let privileged = self.can(SETGID);
         self.group.set_files(id, privileged)
     }
 
     pub(super) fn set_groups(&mut self, groups: Vec<u32>) -> Changed {
-        if !self.is_root() {
+        if !self.can(SETGID) {
             return Err(EPERM);
         }
         self.groups = sorted(groups);
         Ok(())
     }
 
-    /// What execve(2) makes of it: the saved ids follow, and setuid programs change the effective ones.
-    pub(super) fn executed(&mut self, setuid: Option<u32>, setgid: Option<u32>) {
-        for (ids, set) in [(&mut self.user, setuid), (&mut self.group, setgid)] {
-            ids.effective = set.unwrap_or(ids.effective);
+    /// What execve(2) makes of it: the saved ids follow, and setuid programs change the effective ones. `gains_nothing` is asked only where something is to
+    /// be gained.
+    pub(super) fn executed(&mut self, gift: Gift, gains_nothing: impl FnOnce() -> bool) -> Changed {
+        let (before, is_of_group) = (self.user, gift.group.map(|id| self.is_in_group(id)));
+        self.user.effective = gift.user.unwrap_or(before.effective);
+        self.group.effective = gift.group.unwrap_or(self.group.effective);
+        let other_group = is_of_group == Some(false);
+        let users = (&before, &self.user);
+        let file = gift.capabilities;
+        let gained = self
+            .rights
+            .executed(users, other_group, file, gains_nothing)?;
+        for ids in [&mut self.user, &mut self.group] {
+            if !gained {
+                ids.effective = ids.real;
+            }
             (ids.saved, ids.files) = (ids.effective, ids.effective);
         }
-        self.rights = Rights {
-            effective: self.user.effective == 0,
-            ..Rights::of(self.user.effective == 0 || self.user.real == 0)
-        };
+        Ok(())
     }
 
     /// The group for files, and the others.
@@ -244,16 +221,6 @@ impl Identity {
     /// Whether a file of this group may be given to that group by the file's owner.
     pub(super) fn is_in_group(&self, group: u32) -> bool {
         self.group.files == group || self.groups.contains(&group)
-    }
-}
-
-impl Rights {
-    const fn of(root: bool) -> Self {
-        Self {
-            permitted: root,
-            effective: root,
-            keep: false,
-        }
     }
 }
 
@@ -271,12 +238,44 @@ fn valid(ids: &[u32]) -> Changed {
 }
 
 #[cfg(test)]
+impl Identity {
+    /// A user whose program has begun.
+    pub(super) fn of(user: &crate::sandbox::User) -> Self {
+        let mut identity = Self::about_to_begin(user, CapabilitySet::DOCKER_DEFAULT);
+        let begun = identity.executed(Gift::default(), || false);
+        begun.expect("a program without capabilities");
+        identity
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::super::rights::Sets;
     use super::*;
     use crate::sandbox::User;
 
     fn root() -> Identity {
         Identity::of(&User::default())
+    }
+
+    fn execute(identity: &mut Identity, gift: Gift) {
+        assert_eq!(identity.executed(gift, || false), Ok(()));
+    }
+
+    fn set_to(user: Option<u32>, group: Option<u32>) -> Gift {
+        Gift {
+            user,
+            group,
+            capabilities: None,
+        }
+    }
+
+    fn all(set: u64) -> Sets {
+        Sets {
+            effective: set,
+            permitted: set,
+            inheritable: 0,
+        }
     }
 
     #[test]
@@ -306,22 +305,23 @@ mod tests {
     #[test]
     fn kept_rights_are_used_again_by_capset() {
         let mut setpriv = root();
-        setpriv.keep_rights(true);
+        assert_eq!(setpriv.rights.keep(1), Ok(()));
         assert_eq!(setpriv.set_three_users([6; 3]), Ok(()));
         assert_eq!(setpriv.set_three_groups([12; 3]), Err(EPERM));
-        assert_eq!(setpriv.set_rights(true, true), Ok(()));
+        let all = all(setpriv.rights.permitted);
+        assert_eq!(setpriv.rights.set(all), Ok(()));
         assert_eq!(setpriv.set_three_groups([12; 3]), Ok(()));
-        setpriv.executed(None, None);
-        assert!(!setpriv.is_root());
-        assert_eq!(setpriv.set_rights(true, true), Err(EPERM));
+        execute(&mut setpriv, Gift::default());
+        assert!(!setpriv.is_root() && !setpriv.rights.keeps());
+        assert_eq!(setpriv.rights.set(all), Err(EPERM));
     }
 
     #[test]
     fn root_in_a_program_of_another_has_rights_to_take_up() {
         let mut at = root();
-        at.executed(Some(1), Some(2));
+        execute(&mut at, set_to(Some(1), Some(2)));
         assert_eq!((at.user.effective, at.group.files), (1, 2));
-        assert!(!at.is_root() && at.may_have_rights());
+        assert!(!at.is_root() && at.rights.permitted != 0);
         assert_eq!(at.set_user(0), Ok(()));
         assert!(at.is_root());
     }
@@ -334,11 +334,16 @@ mod tests {
             groups: vec![27],
         };
         let mut sudo = Identity::of(&user);
-        sudo.executed(Some(0), None);
+        let asked = sudo.clone();
+        execute(&mut sudo, set_to(Some(0), None));
         assert!(sudo.is_root() && sudo.user.real == 1000);
         assert_eq!(sudo.set_user(0), Ok(()));
         assert_eq!(sudo.user, Ids::all(0));
         assert!(sudo.is_in_group(27) && !sudo.is_in_group(28));
+        let mut refused = asked.clone();
+        let program = set_to(Some(0), None);
+        assert_eq!(refused.executed(program, || true), Ok(()));
+        assert_eq!(refused, asked);
     }
 
     #[test]
@@ -348,11 +353,15 @@ mod tests {
             gid: 1000,
             groups: Vec::new(),
         };
-        let mut step = Identity::about_to_begin(&user);
+        let mut step = Identity::about_to_begin(&user, CapabilitySet::DOCKER_DEFAULT);
         assert!(step.is_root());
-        step.executed(None, None);
+        let held = all(step.rights.permitted);
+        execute(&mut step, Gift::default());
         assert_eq!(step, Identity::of(&user));
-        assert_eq!(step.set_rights(true, true), Err(EPERM));
+        assert_eq!(step.rights.set(held), Err(EPERM));
+        let mut all = Identity::about_to_begin(&user, CapabilitySet::ALL);
+        execute(&mut all, Gift::default());
+        assert!(all.is_root() && all.rights.ambient == all.rights.bounding); // R-RT-6
     }
 
     #[test]

@@ -141,14 +141,7 @@ impl<'a> Walk<'a> {
 
     /// Whether the process whose directory of `/proc` this is in belongs to the step.
     fn is_steps(&self) -> bool {
-        let Some((process, top)) = process_of(&self.here) else {
-            return false;
-        };
-        match Sight::from(&top) {
-            Sight::Blind => true,
-            Sight::Same => self.caller.family.has(self.caller.proc, &process),
-            Sight::Other => false,
-        }
+        step_process_of(self.caller, &self.here).is_some()
     }
 
     /// The numbers of the caller in a `/proc`, of which this is the top.
@@ -202,6 +195,17 @@ impl Sight {
             _ => Self::Other,
         }
     }
+}
+
+/// The directory of the process of the step's that a directory of `/proc` is of.
+pub(super) fn step_process_of(caller: &Caller<'_>, directory: &OwnedFd) -> Option<OwnedFd> {
+    let (process, top) = is_of_proc(directory).then(|| process_of(directory))??;
+    let is_steps = match Sight::from(&top) {
+        Sight::Blind => true,
+        Sight::Same => caller.family.has(caller.proc, &process),
+        Sight::Other => false,
+    };
+    is_steps.then_some(process)
 }
 
 /// The process that something of `/proc` is of, as its directory, and the top of that `/proc`.

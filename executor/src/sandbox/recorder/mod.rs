@@ -16,8 +16,8 @@
 //! have the layer say of a file what only root may make of it.
 //!
 //! Which identity a process has is a number in its limit on real time (`RLIMIT_RTTIME`), which the kernel hands on through fork and
-//! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can neither
-//! see nor change it.
+//! exec and otherwise ignores, as no process of a step is scheduled in real time: no process has to be followed. Programs can't change it,
+//! and see it nowhere but in `/proc/PID/limits`.
 
 mod access_list;
 mod attribute;
@@ -30,10 +30,14 @@ mod identities;
 mod identity;
 mod lookup;
 mod permission;
+mod process;
+mod program;
+mod rights;
 mod way;
 
+use super::capability::{CHOWN, MKNOD, SYS_CHROOT};
 use super::family::Family;
-use super::{RootSpec, SandboxSpec, User};
+use super::{CapabilitySet, RootSpec, SandboxSpec, User};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
@@ -50,8 +54,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -101,6 +103,8 @@ pub(super) struct Parts {
     pub(super) step: OwnedFd,
     /// Who it begins as.
     pub(super) user: User,
+    /// What its processes may have of root's rights.
+    pub(super) capabilities: CapabilitySet,
     /// Owners of symlinks and FIFOs in the image, by path without the first slash.
     pub(super) links: HashMap<Vec<u8>, (u32, u32)>,
 }
@@ -127,7 +131,7 @@ impl Recorder {
             step,
             ..
         } = parts;
-        let first = Identity::about_to_begin(&parts.user);
+        let first = Identity::about_to_begin(&parts.user, parts.capabilities);
         sys::take_turns(listener.as_fd());
         if matches!(scope, Scope::Devices { .. }) {
             let _ = ready.send(Ok(()));
@@ -211,17 +215,6 @@ impl Root {
     }
 }
 
-/// The user and the group that a program's setuid and setgid bits give.
-type SetIds = (Option<u32>, Option<u32>);
-
-/// Whether another program is to run it.
-fn is_script(program: &OwnedFd) -> bool {
-    let mut start = [0; 2];
-    File::open(book::name(program))
-        .and_then(|mut file| file.read_exact(&mut start))
-        .is_ok_and(|()| start == *b"#!")
-}
-
 /// What is to be said of something that is made.
 struct New {
     record: Record,
@@ -290,14 +283,21 @@ impl Server {
             proc: &proc,
             family: &ends.family,
         };
+        let status = match call {
+            Call::Open { at, flags, .. } => self.open_status(&caller, &at, flags),
+            _ => None,
+        };
+        if let Some(replied) = status {
+            return replied.unwrap_or_else(Reply::Error);
+        }
         let replied = match call {
             Call::Identity(call) => self.identity_call(&caller, call),
-            Call::Control { option, value } => self.control(&caller, option, value),
+            Call::Control { option, values } => self.control(&caller, option, values),
             Call::ShowCapabilities { header, sets } => {
                 self.show_capabilities(&caller, header, sets)
             }
-            Call::SetCapabilities { sets } => self.set_capabilities(&caller, sets),
-            Call::ChangeRoot => match self.identity(&caller).is_root() {
+            Call::SetCapabilities { header, sets } => self.set_capabilities(&caller, header, sets),
+            Call::ChangeRoot => match self.identity(&caller).can(SYS_CHROOT) {
                 true => Ok(Reply::Continue),
                 false => Err(libc::EPERM),
             },
@@ -371,7 +371,7 @@ impl Server {
         let object = caller.place(at)?.open()?;
         let before = self.book.look_up(&object);
         let who = self.identity(caller);
-        if !who.is_root() {
+        if !who.can(CHOWN) {
             let owns = before.uid == who.user.files;
             let same_user = uid == identity::KEEP || uid == before.uid;
             let own_group = gid == identity::KEEP || gid == before.gid || who.is_in_group(gid);
@@ -450,10 +450,12 @@ impl Server {
     /// to tell.
     fn recorded(&self, caller: &Caller<'_>, at: &At) -> Option<(OwnedFd, Record)> {
         let object = caller.place(at).and_then(Place::seen).ok()?;
-        let record = self.book.look_up(&object);
+        let mut record = self.book.look_up(&object);
         if matches!(self.scope, Scope::Devices { .. }) {
             record.device?;
             device::sees(caller, at).then_some(())?;
+        } else if let Some(owner) = self.owner_of_process(caller, &object) {
+            record = owner;
         }
         let tells_more = !record.is_plain() || self.is_foreign(&object);
         tells_more.then_some((object, record))
@@ -631,10 +633,13 @@ impl Server {
             (Scope::Devices { .. }, None) => return Ok(Reply::Continue),
         };
         let who = self.identity(caller);
-        if !who.is_root() {
+        if !who.can(MKNOD) {
             return Err(libc::EPERM);
         }
         let spot = caller.place(at)?.spot()?;
+        if !spot.is_taken() {
+            self.check_entry(&who, &spot.directory)?;
+        }
         let record = Record {
             device: Some(device),
             ..self.new_record(&who, &spot.directory)?
@@ -673,7 +678,7 @@ impl Server {
             return Ok(Reply::Continue);
         };
         let who = self.identity(caller);
-        let spot = match caller.place_of(path)?.spot() {
+        let spot = match caller.place_of(path, false)?.spot() {
             Ok(spot) if !spot.is_taken() => spot,
             _ => return Ok(Reply::Continue), // which can't be made
         };
@@ -683,60 +688,14 @@ impl Server {
         Ok(Reply::Continue)
     }
 
-    /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet, other than by not being there, is
-    /// nothing to a process that could not have got here without the rights of all others.
-    fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
-        let who = self.identity(caller);
-        let program = match caller.place(at).and_then(Place::seen) {
-            Ok(program) => Some(program),
-            // One of several places to look for it.
-            Err(libc::ENOENT) => return Ok(Reply::Continue),
-            Err(_) => None,
-        };
-        if let Some(program) = &program
-            && !who.is_root()
-        {
-            self.check_program(&who, program)?;
-        }
-        let set = program.and_then(|program| self.set_ids(&program));
-        self.executed(caller, &who, set)
-    }
-
-    /// After that: `set` is what the program's bits make of user and group.
-    fn executed(
-        &mut self,
-        caller: &Caller<'_>,
-        who: &Identity,
-        set: Option<SetIds>,
-    ) -> Answered<Reply> {
-        let mut becomes = who.clone();
-        let (setuid, setgid) = set.unwrap_or_default();
-        becomes.executed(setuid, setgid);
-        if becomes != *who {
-            self.change(caller, becomes)?;
-        }
-        Ok(Reply::Continue)
-    }
-
-    /// Those of root's programs, too: `crontab` leaves its files to a group. A script's bits count for nothing.
-    fn set_ids(&self, program: &OwnedFd) -> Option<SetIds> {
-        let stat = rustix::fs::fstat(program).ok()?;
-        let has = |bits| stat.st_mode & bits == bits;
-        let (of_user, of_group) = (has(libc::S_ISUID), has(libc::S_ISGID | libc::S_IXGRP));
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !(is_file && (of_user || of_group)) || is_script(program) {
-            return None;
-        }
-        let record = self.book.look_up(program);
-        Some((
-            of_user.then_some(record.uid),
-            of_group.then_some(record.gid),
-        ))
-    }
-
     /// Who the caller is.
     fn identity(&self, caller: &Caller<'_>) -> Identity {
-        let number = sys::real_time_limit(caller.note.thread).ok();
+        self.identity_of(caller.note.thread)
+    }
+
+    /// Who a thread is.
+    fn identity_of(&self, thread: i32) -> Identity {
+        let number = sys::real_time_limit(thread).ok();
         let number = number.and_then(|limit| usize::try_from(limit).ok());
         self.identities.get(number).clone()
     }
@@ -751,50 +710,6 @@ impl Server {
         rustix::process::prlimit(Some(thread), Resource::Rttime, limit)
             .map(drop)
             .map_err(Errno::raw_os_error)
-    }
-
-    /// prctl(2): rights that are kept when root becomes a user are kept in what is believed, too.
-    fn control(&mut self, caller: &Caller<'_>, option: i32, value: u64) -> Answered<Reply> {
-        if option == libc::PR_SET_KEEPCAPS {
-            let mut who = self.identity(caller);
-            who.keep_rights(value != 0);
-            self.change(caller, who)?;
-        }
-        Ok(Reply::Continue)
-    }
-
-    /// capget(2): who may have no rights has none. What others have is the kernel's to tell.
-    fn show_capabilities(&self, caller: &Caller<'_>, header: u64, sets: u64) -> Answered<Reply> {
-        /// Of `linux/capability.h`: with sets of 64 bits. Older programs ask for 32 of them.
-        const VERSIONS: [u32; 2] = [0x2007_1026, 0x2008_0522];
-        let mut words = [0; 8];
-        caller.read(header, &mut words)?;
-        let (words, _) = words.as_chunks::<4>();
-        let [version, process] = [words[0], words[1]].map(u32::from_ne_bytes);
-        let is_own = process == 0 || caller.number_in_step() == Ok(process);
-        if sets == 0
-            || !is_own
-            || !VERSIONS.contains(&version)
-            || self.identity(caller).may_have_rights()
-        {
-            return Ok(Reply::Continue);
-        }
-        caller.write(sets, &[0; 24])?;
-        Ok(Reply::Value(0))
-    }
-
-    /// capset(2). The kernel's own sets are not touched: what the step may do with files is the recorder's matter.
-    fn set_capabilities(&mut self, caller: &Caller<'_>, sets: u64) -> Answered<Reply> {
-        let mut words = [0; 24];
-        caller.read(sets, &mut words)?;
-        let any = |at: usize| {
-            let (low, high) = (&words[at..at + 4], &words[at + 12..at + 16]);
-            low.iter().chain(high).any(|byte| *byte != 0)
-        };
-        let mut who = self.identity(caller);
-        who.set_rights(any(4), any(0))?;
-        self.change(caller, who)?;
-        Ok(Reply::Value(0))
     }
 
     fn identity_call(&mut self, caller: &Caller<'_>, call: IdentityCall) -> Answered<Reply> {
