@@ -796,6 +796,20 @@ fn sandbox_lets_users_read_what_they_may() {
     let refused = "cat /closed/f\ncat /secret\nls /closed\nls /pass\ncat /list/f\ncd /closed\ncd /list\ntest -r /secret\n\
         cat /link\n/prog true\ntest -x /prog\nreadlink /closed/l\n";
     a_user_succeeds_with(&image, allowed, refused);
+
+    // Where it has been put, what is above doesn't matter.
+    prints(&image.shell("mkdir /closed/in; echo x >/closed/in/f"), "");
+    let script = "ls .; cat ./f; test -d .. && echo above; ls ./ ../in . >/dev/null || echo refused; ls .. || echo refused";
+    let ran = image.shell_with(script, |spec| {
+        spec.cwd = "/closed/in".into();
+        spec.user = User {
+            uid: 1000,
+            gid: 1000,
+            groups: Vec::new(),
+        };
+    });
+    let expected = "f\nx\nabove\nls: ../in: Permission denied\nrefused\nls: can't open '..': Permission denied\nrefused\n";
+    prints(&ran, expected);
 }
 
 /// Calls that programs of the shell don't make, and which of several reasons a call fails for.

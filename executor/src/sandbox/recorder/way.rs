@@ -45,7 +45,8 @@ impl Server {
             return Ok(());
         };
         self.check_all(who, base.as_deref(), &parent)?;
-        match place.open().ok().filter(|_| at.follow) {
+        let may_be_link = at.follow && !names_no_entry(path.as_bytes());
+        match place.open().ok().filter(|_| may_be_link) {
             Some(object) => self.check_behind_link(who, &object, &parent),
             None => Ok(()),
         }
@@ -114,6 +115,14 @@ fn directories(path: &[u8]) -> &[u8] {
     &last[..slash.unwrap_or(0)]
 }
 
+/// Whether a path ends with `.` or `..`, which are no links.
+fn names_no_entry(path: &[u8]) -> bool {
+    let last = path
+        .rsplit(|byte| *byte == b'/')
+        .find(|part| !part.is_empty());
+    matches!(last, Some(b"." | b".."))
+}
+
 /// Whether directories that a path names, from `base` if it is relative, are those above `parent` and no others.
 fn is_direct(base: Option<&[u8]>, directories: &[u8], parent: Option<&[u8]>) -> bool {
     let base = base.filter(|_| !directories.starts_with(b"/"));
@@ -130,7 +139,7 @@ fn is_in(directory: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{directories, is_direct, is_in};
+    use super::{directories, is_direct, is_in, names_no_entry};
 
     #[test]
     fn a_path_names_directories() {
@@ -143,6 +152,20 @@ mod tests {
             ("/", ""),
         ] {
             assert_eq!(directories(path.as_bytes()), expected.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn dots_are_no_links() {
+        for (path, expected) in [
+            (".", true),
+            ("a/..", true),
+            ("a/../", true),
+            ("..a", false),
+            ("./a", false),
+            ("/", false),
+        ] {
+            assert_eq!(names_no_entry(path.as_bytes()), expected, "{path}");
         }
     }
 
