@@ -149,8 +149,9 @@ RUN sed -i 's/^root:x:/root::/' /etc/passwd && mkdir -p /usr/bin && for n in su 
  printf '#!/bin/sh\nid -u\n' >/script && chmod 4755 /calls /by-su /script
 "#;
 
-/// What a step of a user, or root, prints, and the program for which it was begun again.
+/// What the last of these steps prints, and the program for which it was begun again.
 fn begun_again(env: &TestEnv, capabilities: &str, of: &str) -> (Vec<String>, Option<String>) {
+    let last = format!("#{} ", 3 + of.matches("RUN").count());
     env.write("Dockerfile", &format!("{WITH_SET_ID}{of}\n"));
     let args = ["build", "--no-cache", "--progress=plain", "."];
     let built = kiln(env, capabilities, &args).succeeds();
@@ -158,7 +159,7 @@ fn begun_again(env: &TestEnv, capabilities: &str, of: &str) -> (Vec<String>, Opt
     let mut program = None;
     for line in built.stderr.lines() {
         let Some((time, text)) = line
-            .strip_prefix("#4 ")
+            .strip_prefix(&last)
             .and_then(|line| line.split_once(' '))
         else {
             continue;
@@ -231,6 +232,22 @@ fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
         (printed.join(" "), told.as_deref()),
         ("live dead 0".to_owned(), Some("/bin/su"))
     );
+    // Whatever it did before is undone.
+    let of_base = "cd / && busybox find . -path ./proc -prune -o -path ./sys -prune -o -path ./dev -prune -o -path ./etc/hosts -prune -o \
+        -path ./etc/resolv.conf -prune -o ! -name . -print | sort | while read n; do stat -c '%n %F %a %u %g %Y %h' $n; test ! -f $n || cat $n | wc -c; done";
+    let mess = "rm /bin/cat && mv /etc /x && mkdir /etc /bin/sub && cp /x/passwd /x/group /etc && chmod 700 /tmp /root && echo more:x:7: >>/etc/group && ln -s /x /y && \
+        rm -r /root && echo >/root && touch /bin/busybox && mkdir -p /new/a/b && ln /new/../calls /new/a/calls && rm /script && mkdir -p /script/a && ln -s / /script/b";
+    let run = format!(
+        "RUN {of_base} >/tmp/sum 2>&1\nRUN {LIVE}; stat -c %i /usr/bin/mount; {of_base} >/dev/shm/sum 2>&1; if test -e /proc/self/fd; then {mess}; else \
+         sed '\\,^./tmp/sum,,+1d' /tmp/sum >/dev/shm/a; sed '\\,^./tmp/sum,,+1d' /dev/shm/sum | busybox diff /dev/shm/a - && echo equal; fi; /bin/su builder -c /calls"
+    );
+    let (printed, told) = begun_again(&env, &with_mknod, &run);
+    assert_eq!(told.as_deref(), Some("/bin/su"), "{printed:?}");
+    let [live, first, dead, second, equal, zero] = &printed[..] else {
+        panic!("{printed:?}");
+    };
+    assert_eq!([live, dead, equal, zero], ["live", "dead", "equal", "0"]);
+    assert_eq!(first, second, "it is not copied again");
     // Where there is no way without a broker, or the bits are lost anyway.
     for (capabilities, run) in [
         (&without, user("/calls || echo refused")),

@@ -853,6 +853,8 @@ impl Solver<'_> {
             }
         })?;
         if let Some(program) = ended.needed.take() {
+            // Where that fails it is made anew.
+            let _ = snapshot.rewind(root, self.services, task);
             return Ok(Outcome::Needs(program));
         }
         let mounted = ended.root.take();

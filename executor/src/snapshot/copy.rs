@@ -17,6 +17,7 @@ use kiln_image::scan::{Draft, Owners, Stamps, scan_since};
 use kiln_image::tar::apply_changeset;
 use kiln_image::{Change, Changeset, DiffId, ImagePath, Kind, Node, NodeRef, Tree};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::io::Errno;
 
 use super::{dress, write_until};
 use crate::Services;
@@ -148,6 +149,39 @@ impl<'s> Copy<'s> {
         });
         let changeset = services.layers.remember(summary.diff_id, changeset);
         Ok((summary.diff_id, changeset))
+    }
+
+    /// Leaves the copy to whoever comes next as it was before the step. One that this takes too much for goes.
+    pub(super) fn rewind(
+        self,
+        root: &RootFs,
+        services: &Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        let directory = self.directory();
+        let (draft, _) = scan_since(&directory, &self.before, &services.footing.owners())
+            .map_err(Cause::layer("read", "of the step"))?;
+        let tree = root.tree(&services.layers, task)?;
+        let Some(undoing) = undoing(&draft, &tree, self.names) else {
+            return Ok(());
+        };
+        let mut directories = draft.iter().filter_map(|(path, change)| {
+            let is_directory = change.node().is_some_and(Node::is_directory);
+            is_directory.then(|| directory.join(OsStr::from_bytes(path.as_bytes())))
+        });
+        if directories.any(|found| has_attributes(&found)) {
+            return Ok(()); // they are not taken from a directory that stays
+        }
+        let contents = root.contents(&ImagePath::root(), &services.layers, task)?;
+        let options = services.footing.unpack_options(Removals::Delete);
+        apply_changeset(&undoing, &contents, &directory, &options)
+            .map_err(Cause::layer("copy", "of the image"))?;
+        services.copies.keep(Kept {
+            layers: self.layers,
+            scratch: self.scratch,
+            seen: None,
+        });
+        Ok(())
     }
 
     fn directory(&self) -> PathBuf {
@@ -349,6 +383,52 @@ fn put(objects: &Changeset, directory: &Path, footing: &Footing) -> Result<(), C
     let options = footing.unpack_options(Removals::Ignore);
     apply_changeset(objects, &contents, directory, &options)
         .map_err(Cause::layer("copy", "of the step before"))
+}
+
+/// What makes `before` again of what a step has made of it. `None` where that would take a file's other names as well.
+fn undoing(draft: &Draft, before: &Tree, names: Names) -> Option<Changeset> {
+    let is_kept_directory = |path: &ImagePath| {
+        let found = before.lookup(path);
+        found.is_some_and(|found| matches!(found.kind, Kind::Directory))
+    };
+    let mut undoing = Changeset::new();
+    for (path, change) in draft.iter() {
+        if path.is_root() || is_kernels(path) {
+            continue;
+        }
+        let parent = path.parent().filter(|parent| !parent.is_root());
+        let Some(found) = before.lookup(path) else {
+            // What is in something new goes with that.
+            if parent.as_ref().is_none_or(is_kept_directory) {
+                undoing.insert(path.clone(), Change::Remove);
+            }
+            continue;
+        };
+        let is_directory = change.node().is_some_and(Node::is_directory);
+        let is_there = is_directory && matches!(found.kind, Kind::Directory);
+        // A directory has its times from what is put into it.
+        let above = parent.and_then(|parent| Some((parent.clone(), before.lookup(&parent)?)));
+        let all = if is_there { 1 } else { usize::MAX };
+        for (path, found) in above.into_iter().chain(before.walk(path).take(all)) {
+            if names == Names::Together && link_of_file(found.kind, found.link).is_some() {
+                return None;
+            }
+            undoing.insert(path, Change::Put(single(found.node())));
+        }
+    }
+    Some(undoing)
+}
+
+/// Whether an object has attributes other than the label that all have where any has.
+fn has_attributes(object: &Path) -> bool {
+    let mut names = [0; 1024];
+    match rustix::fs::llistxattr(object, &mut names) {
+        Ok(length) => {
+            let mut names = names[..length].split(|byte| *byte == 0);
+            names.any(|name| !matches!(name, b"" | b"security.selinux"))
+        }
+        Err(errno) => errno != Errno::NOTSUP,
+    }
 }
 
 /// An object without its other names.

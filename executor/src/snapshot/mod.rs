@@ -71,6 +71,19 @@ impl<'s> Snapshot<'s> {
         }
     }
 
+    /// Undoes what the ended step changed, where the root filesystem is worth being kept for that.
+    pub(crate) fn rewind(
+        self,
+        root: &RootFs,
+        services: &Services<'_>,
+        task: &Task<'_>,
+    ) -> Result<(), Cause> {
+        match self {
+            Self::Overlay(_) => Ok(()),
+            Self::Copy(copy) => copy.rewind(root, services, task),
+        }
+    }
+
     /// Reads what the ended step changed over `tree`, and puts it into the store as a layer. `step` is named in errors. What the step has left
     /// `mounted` is for a later one, or goes.
     pub(crate) fn commit(
