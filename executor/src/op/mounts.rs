@@ -58,7 +58,7 @@ pub(crate) struct Mounts {
     pub env: Vec<(String, String)>,
     /// The socket of the first SSH agent.
     pub agent_socket: Option<String>,
-    /// Symlinks and FIFOs that binds show, if these can't say who owns them: target, path below it, owner.
+    /// Symlinks, FIFOs and agents' sockets, if these can't say who owns them: target, path below it, owner.
     pub links: Vec<(String, ImagePath, (u32, u32))>,
     forwards: Vec<AgentForward>,
     copies: Vec<ScratchDir>,
@@ -344,6 +344,11 @@ impl Mounts {
         })?;
         self.specs
             .push(MountSpec::bind(forward.socket(), &*ssh.target, false));
+        if solver.services.rung()?.records_owners() {
+            let owner = (ssh.uid, ssh.gid);
+            self.links
+                .push((ssh.target.clone(), ImagePath::root(), owner));
+        }
         self.forwards.push(forward);
         self.copies.push(scratch);
         Ok(())

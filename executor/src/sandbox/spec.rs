@@ -50,8 +50,8 @@ pub struct SandboxSpec {
     pub terminal: bool,
     /// Whether process 1 is not the program but one that passes signals on and takes note of the end of orphans, where there are namespaces.
     pub init: bool,
-    /// Owners of symlinks and FIFOs in the image that are not root's, by path without the first slash, for a rung that records owners: a
-    /// symlink itself can't say.
+    /// Owners of symlinks and FIFOs in the image, and of sockets of agents, that are not root's, by path without the first slash, for a
+    /// rung that records owners: a symlink itself can't say.
     #[serde(skip)]
     pub links: HashMap<Vec<u8>, (u32, u32)>,
     /// The directory that is kiln's own. What is mounted from there is, on a rung that can't mount, moved for as long as the step runs,

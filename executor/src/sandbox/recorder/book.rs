@@ -22,7 +22,7 @@ pub(super) struct Book {
     listed: HashMap<Inode, Record>,
     /// As they are in the upper directory.
     captured: HashMap<Inode, Record>,
-    /// Owners of symlinks and FIFOs in the image that are as they were, by path without the first slash.
+    /// Owners of symlinks and FIFOs in the image that are as they were, and of agents' sockets, by path without the first slash.
     links: HashMap<Vec<u8>, (u32, u32)>,
     /// Owners of sockets that the kernel makes, by path likewise.
     sockets: HashMap<Vec<u8>, (u32, u32)>,
@@ -88,16 +88,14 @@ impl Book {
 
     /// What is known by its path: a symlink or a FIFO of the image's, or a socket. And where it is.
     fn at_path(&self, object: &OwnedFd) -> Option<(Vec<u8>, Record)> {
-        let owners = match type_of(object)? {
-            FileType::Symlink | FileType::Fifo => &self.links,
-            FileType::Socket => &self.sockets,
+        let is_socket = match type_of(object)? {
+            FileType::Symlink | FileType::Fifo => false,
+            FileType::Socket => true,
             _ => return None,
         };
-        if owners.is_empty() {
-            return None;
-        }
         let path = self.path(object)?;
-        let (uid, gid) = *owners.get(&path)?;
+        let made = is_socket.then(|| self.sockets.get(&path)).flatten();
+        let (uid, gid) = *made.or_else(|| self.links.get(&path))?;
         let device = None;
         Some((path, Record { uid, gid, device }))
     }

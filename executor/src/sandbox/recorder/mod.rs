@@ -105,7 +105,7 @@ pub(super) struct Parts {
     pub(super) user: User,
     /// What its processes may have of root's rights.
     pub(super) capabilities: CapabilitySet,
-    /// Owners of symlinks and FIFOs in the image, by path without the first slash.
+    /// Owners of symlinks and FIFOs in the image, and of agents' sockets, by path without the first slash.
     pub(super) links: HashMap<Vec<u8>, (u32, u32)>,
 }
 
