@@ -164,7 +164,7 @@ fn begun_again(env: &TestEnv, capabilities: &str, of: &str) -> (Vec<String>, Opt
         else {
             continue;
         };
-        if let Some((named, _)) = text.split_once(" needs its set-ID bits, which the sandbox") {
+        if let Some((named, _)) = text.split_once(" needs rights of its own, which the sandbox") {
             assert_eq!(program, None, "once: {}", built.stderr);
             program = named.strip_prefix("kiln: ").map(str::to_owned);
         } else if time.parse::<f64>().is_ok() && !text.starts_with("kiln:") {
@@ -321,7 +321,7 @@ fn sandbox_chroot_begins_a_step_again_beside_its_retries_and_limits() {
     let steps = built.stderr.lines();
     let steps: Vec<_> = steps.filter(|line| line.starts_with("#4 0.")).collect();
     let told = |text: &str| steps.iter().filter(|line| line.contains(text)).count();
-    let found = ["needs its set-ID bits", "retry 1 of 1", "s3cret"].map(told);
+    let found = ["needs rights of its own", "retry 1 of 1", "s3cret"].map(told);
     assert_eq!(found, [1, 1, 3], "{}", built.stderr);
     let shown = |text: &str| steps.iter().filter(|line| line.ends_with(text)).count();
     assert_eq!([shown(" live"), shown(" dead")], [1, 2], "{}", built.stderr);
@@ -332,7 +332,7 @@ fn sandbox_chroot_begins_a_step_again_beside_its_retries_and_limits() {
         &format!("{WITH_SET_ID}USER builder\n{step}\n"),
     );
     let stopped = kiln(&env, &capabilities, &args).fails(124);
-    assert_eq!(stopped.stderr.matches("needs its set-ID bits").count(), 1);
+    assert_eq!(stopped.stderr.matches("needs rights of its own").count(), 1);
     // A container can't be begun again.
     let run = ["build", "-q", "-t", "image", "."];
     env.write("Dockerfile", WITH_SET_ID);

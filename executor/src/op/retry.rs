@@ -40,7 +40,7 @@ pub(crate) fn run<T>(
             Ok(Outcome::Needs(program)) => {
                 needs_set_id = true;
                 let told = format!(
-                    "kiln: {program} needs its set-ID bits, which the sandbox `chroot` has only for steps without a live /proc; \
+                    "kiln: {program} needs rights of its own, which the sandbox `chroot` has only for steps without a live /proc; \
                      running the step again as one, from its beginning\n"
                 );
                 task.log(Stream::Stderr, told.as_bytes());
@@ -115,7 +115,7 @@ mod tests {
         let outcomes = vec![needs(), Err(failed(1)), Ok(Outcome::Done(1))];
         let (done, said, begun) = story(1, outcomes);
         assert_eq!(done, Some(1));
-        let told = "kiln: /usr/bin/sudo needs its set-ID bits, which the sandbox `chroot` has only for steps without a live /proc; \
+        let told = "kiln: /usr/bin/sudo needs rights of its own, which the sandbox `chroot` has only for steps without a live /proc; \
             running the step again as one, from its beginning\nkiln: exit status 1; running it again, retry 1 of 1\n";
         assert_eq!(said, told);
         let begun: Vec<_> = begun

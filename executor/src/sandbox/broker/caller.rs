@@ -30,6 +30,8 @@ pub(super) struct Status {
     pub(super) who: Who,
     /// The mask of permission bits that new files don't get.
     pub(super) umask: u32,
+    /// The capabilities that it can come to have by a program.
+    pub(super) bounding: u64,
 }
 
 /// A user, a group, other groups, and effective capabilities.
@@ -157,19 +159,19 @@ impl Status {
         // Real, effective, saved, and for files.
         let for_files = |name| field(name)?.split_whitespace().nth(3)?.parse().ok();
         let groups = field("Groups:").unwrap_or_default().split_whitespace();
+        let mask = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
         Some(Self {
             process: field("Tgid:")?.parse().ok()?,
             who: Who {
                 uid: for_files("Uid:")?,
                 gid: for_files("Gid:")?,
                 groups: groups.filter_map(|group| group.parse().ok()).collect(),
-                capabilities: field("CapEff:")
-                    .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-                    .unwrap_or(0),
+                capabilities: mask("CapEff:").unwrap_or(0),
             },
             umask: field("Umask:")
                 .and_then(|mask| u32::from_str_radix(mask, 8).ok())
                 .unwrap_or(0o022),
+            bounding: mask("CapBnd:").unwrap_or(0),
         })
     }
 }
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_status_is_read() {
-        let text = "Name:\tsh\nUmask:\t0077\nTgid:\t12\nPid:\t13\nUid:\t0\t1\t2\t3\nGid:\t4\t5\t6\t7\nGroups:\t8 9 \nCapEff:\t00000000000000c0\n";
+        let text = "Name:\tsh\nUmask:\t0077\nTgid:\t12\nPid:\t13\nUid:\t0\t1\t2\t3\nGid:\t4\t5\t6\t7\nGroups:\t8 9 \nCapEff:\t00000000000000c0\nCapBnd:\t00000000000000ff\n";
         let expected = Status {
             process: 12,
             who: Who {
@@ -190,6 +192,7 @@ mod tests {
                 capabilities: 0xc0,
             },
             umask: 0o077,
+            bounding: 0xff,
         };
         assert_eq!(Status::parse(text), Some(expected));
         assert_eq!(Status::parse(""), None);

@@ -1,9 +1,10 @@
-//! Programs that do more than their caller may, by their set-user-ID and set-group-ID bits: `sudo`, `su`, `passwd`, `crontab`.
+//! Programs that do more than their caller may, by their set-user-ID and set-group-ID bits, as `sudo`, `su`, `passwd` and `crontab`, or by
+//! capabilities of their own, as `ping`.
 //!
-//! To answer a step's calls, kiln has mostly to renounce these bits for it. Few steps execute such a program, and nearly all look into
-//! `/proc`. So a step has its broker until somebody but root is about to execute a program that would give them another user or group. Then
-//! it ends, and kiln begins it again without a broker. Root's programs go on: what they could be set to, they mostly can do anyway. So do those
-//! with capabilities of their own, as many have them that don't need them in a build.
+//! To answer a step's calls, kiln has mostly to renounce these for it. Few steps execute such a program, and nearly all look into
+//! `/proc`. So a step has its broker until somebody but root is about to execute a program that would give them another user or group, or a
+//! capability. Then it ends, and kiln begins it again without a broker. Root's programs go on: what they could be set to, they mostly can do
+//! anyway.
 
 use super::caller::Answered;
 use super::*;
@@ -27,6 +28,9 @@ const MAKE_NO_DIFFERENCE: [&[u8]; 11] = [
 
 /// Programs that need no rights where everybody may send echo requests, as in Docker's containers.
 const SEND_ECHO_REQUESTS: [&[u8]; 3] = [b"ping", b"ping4", b"ping6"];
+
+/// The one capability that counts for nothing: servers and what they are written in get it to be reached, seldom in a build.
+const NET_BIND_SERVICE: u64 = 1 << 10;
 
 /// As many scripts may execute each other (`BINPRM_MAX_RECURSION` of Linux).
 const MOST_SCRIPTS: usize = 5;
@@ -54,7 +58,7 @@ impl Broker {
 
     /// The program that the bits are of: the one that is to be executed, or, if that is a script, the one that executes it.
     fn needed_program(&mut self, caller: &Caller<'_>, at: At) -> Answered<Option<Vec<u8>>> {
-        let who = caller.status()?.who;
+        let Status { who, bounding, .. } = caller.status()?;
         if who.uid == 0 {
             return Ok(None);
         }
@@ -73,7 +77,7 @@ impl Broker {
             match interpreter(&base, &path) {
                 Some(interpreter) => path = interpreter,
                 None => {
-                    let is_needed = gives(&stat, &who)
+                    let is_needed = (gives(&stat, &who) || lends(&base, &path, &who, bounding))
                         && can_be_executed(&base, &path)
                         && self.makes_a_difference(&path, &who);
                     return Ok(is_needed.then_some(path));
@@ -98,6 +102,29 @@ fn gives(stat: &Stat, who: &Who) -> bool {
     let is_in_group = || who.gid == stat.st_gid || who.groups.contains(&stat.st_gid);
     (stat.st_mode & libc::S_ISUID != 0 && stat.st_uid != who.uid)
         || (stat.st_mode & group == group && !is_in_group())
+}
+
+/// Whether a program would give somebody capabilities.
+fn lends(base: &OwnedFd, path: &[u8], who: &Who, bounding: u64) -> bool {
+    let mut list = [0; 24];
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(base, path, flags, Mode::empty());
+    let length =
+        file.and_then(|file| rustix::fs::fgetxattr(file, "security.capability", &mut list));
+    length.is_ok_and(|length| gained(&list[..length], who.capabilities, bounding))
+}
+
+/// `struct vfs_cap_data` of `linux/capability.h`: whether its capabilities, as far as they can be had, are more than are `held`.
+fn gained(list: &[u8], held: u64, bounding: u64) -> bool {
+    let (words, _) = list.as_chunks::<4>();
+    let [head, low, _, high, ..] = words else {
+        return false;
+    };
+    let [head, low, high] = [head, low, high].map(|word| u64::from(u32::from_le_bytes(*word)));
+    let permitted = low | high << 32;
+    // A program that is to have them from the start isn't executed with less.
+    let is_refused = head & 1 != 0 && permitted & !bounding != 0;
+    !is_refused && permitted & bounding & !held & !NET_BIND_SERVICE != 0
 }
 
 /// Whether a program can be executed, and has its bits for something where it is.
@@ -177,6 +204,29 @@ mod tests {
         ] {
             assert_eq!(of(mode, uid, gid), given, "{mode:o} {uid}:{gid}");
         }
+    }
+
+    #[test]
+    fn capabilities_give_what_can_be_had() {
+        let list = |effective: u32, permitted: u64| {
+            let [low, high] = [permitted, permitted >> 32].map(|half| half as u32);
+            let words = [0x0200_0000 | effective, low, 0, high, 0];
+            words.map(u32::to_le_bytes).concat()
+        };
+        let docker = 0xa804_25fb;
+        let (raw, admin) = (1 << 13, 1 << 21);
+        for (list, expected) in [
+            (list(1, raw), true),
+            (list(0, raw | admin), true),
+            (list(1, raw | admin), false), // it isn't executed
+            (list(0, admin), false),
+            (list(1, NET_BIND_SERVICE), false),
+            (list(0, 1 << 38), false),
+            (Vec::new(), false),
+        ] {
+            assert_eq!(gained(&list, 0, docker), expected, "{list:?}");
+        }
+        assert!(!gained(&list(1, raw), raw, docker));
     }
 
     #[test]
