@@ -66,6 +66,7 @@ const CASES: &[Case] = cases![
     sandbox_honours_what_roots_programs_are_set_to,
     sandbox_gives_scripts_no_rights,
     sandbox_gives_programs_their_capabilities,
+    sandbox_lets_users_signal_their_own,
     sandbox_leaks_no_descriptors,
     sandbox_is_process_one_with_umask_022,
     sandbox_resets_signals,
@@ -121,6 +122,10 @@ fn main() -> ExitCode {
         }
         Some("with-capabilities") => {
             run_with_capabilities(&args[1]);
+            ExitCode::SUCCESS
+        }
+        Some("signals-of-a-user") => {
+            send_signals_of_a_user();
             ExitCode::SUCCESS
         }
         Some("calls-of-a-user") => {
@@ -1307,6 +1312,70 @@ fn run_with_capabilities(what: &str) {
         }
     }
     panic!("{}", program.exec());
+}
+
+/// kill(2), also of a group of which some are others'.
+fn sandbox_lets_users_signal_their_own() {
+    let image = Image::new();
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/signals")).unwrap();
+    let mut spec = image.spec(&["signals", "signals-of-a-user"]);
+    bind_libraries(&image, &mut spec);
+    let expected = "look at root's: refused
+end root's: refused
+look at its own: done
+end the group of both: done
+its own ended by 15, root's is there
+end the group of root's: refused
+end none: refused
+wake root's: done
+end all: done
+its own ended by 9, root's is there
+";
+    prints(&run(&spec).unwrap(), expected);
+}
+
+fn send_signals_of_a_user() {
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    let sleeper = |user, group| {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").uid(user).process_group(group);
+        sleep.spawn().unwrap()
+    };
+    let mut roots = sleeper(0, 0);
+    let group = roots.id();
+    let mut own = sleeper(1000, group.cast_signed());
+    let kill = |what: &str, args: String| {
+        let mut kill = Command::new("sh");
+        kill.arg("-c")
+            .arg(format!("kill {args} 2>/dev/null"))
+            .uid(1000);
+        let status = kill.process_group(0).status().unwrap();
+        match (status.code(), status.signal()) {
+            (Some(0), _) => println!("{what}: done"),
+            (None, Some(signal)) => println!("{what}: ended by {signal}"),
+            _ => println!("{what}: refused"),
+        }
+    };
+    let mut told = |own: &mut std::process::Child| {
+        let signal = own.wait().unwrap().signal().unwrap();
+        let there = roots.try_wait().unwrap().is_none();
+        println!(
+            "its own ended by {signal}, root's is {}",
+            if there { "there" } else { "gone" }
+        );
+    };
+    kill("look at root's", format!("-0 {group}"));
+    kill("end root's", format!("-TERM {group}"));
+    kill("look at its own", format!("-0 {}", own.id()));
+    kill("end the group of both", format!("-TERM -{group}"));
+    told(&mut own);
+    kill("end the group of root's", format!("-TERM -{group}"));
+    kill("end none", "-TERM 99999".to_owned());
+    kill("wake root's", format!("-CONT {group}"));
+    let mut own = sleeper(1000, 0);
+    kill("end all", "-KILL -1".to_owned());
+    told(&mut own);
+    roots.kill().unwrap();
 }
 
 fn sandbox_leaks_no_descriptors() {

@@ -131,6 +131,11 @@ pub(super) enum Call {
         header: u64,
         sets: u64,
     },
+    /// kill(2).
+    Signal {
+        process: i32,
+        signal: i32,
+    },
     /// chroot(2), for root.
     ChangeRoot,
     /// A resource's limits are set, or written to `out`, or both.
@@ -456,6 +461,10 @@ impl Call {
                 header: a[0],
                 sets: a[1],
             },
+            libc::SYS_kill => Self::Signal {
+                process: int(0),
+                signal: int(1),
+            },
             libc::SYS_chroot => Self::ChangeRoot,
             libc::SYS_setrlimit => Self::Limits {
                 resource: id(0),
@@ -668,6 +677,7 @@ fn all() -> Vec<Wanted> {
         libc::SYS_prctl,
         libc::SYS_capget,
         libc::SYS_capset,
+        libc::SYS_kill,
         libc::SYS_chroot,
         libc::SYS_setrlimit,
         libc::SYS_getrlimit,

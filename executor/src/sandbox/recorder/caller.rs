@@ -141,22 +141,33 @@ impl Caller<'_> {
 
     /// The process that the caller knows by a number.
     pub(super) fn find(&self, number: u32) -> Option<i32> {
+        let mut processes = self.relatives(|status| innermost(status, "NStgid:") == Some(number));
+        processes.next()
+    }
+
+    /// The processes that see the caller and whose `/proc/PID/status` is `wanted`.
+    pub(super) fn relatives(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = i32> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let processes = rustix::fs::openat(self.proc, ".", flags, Mode::empty());
+        let entries = processes.and_then(Dir::new).into_iter().flatten();
+        let numbers = entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            entry.file_name().to_str().ok()?.parse().ok()
+        });
+        numbers.filter(move |process| {
+            let status = self.status_of(*process);
+            status.is_some_and(|status| wanted(&status)) && self.is_relative(*process)
+        })
+    }
+
+    /// Whether a process sees the caller.
+    pub(super) fn is_relative(&self, process: i32) -> bool {
         let namespace = |process: i32| {
             let link = format!("{process}/ns/pid");
             rustix::fs::readlinkat(self.proc, link, Vec::new()).ok()
         };
-        let own = namespace(self.note.thread)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let processes = rustix::fs::openat(self.proc, ".", flags, Mode::empty()).ok()?;
-        let mut numbers = Dir::new(processes).ok()?.filter_map(|entry| {
-            let entry = entry.ok()?;
-            entry.file_name().to_str().ok()?.parse().ok()
-        });
-        numbers.find(|process| {
-            let status = self.status_of(*process).unwrap_or_default();
-            innermost(&status, "NStgid:") == Some(number)
-                && namespace(*process).as_ref() == Some(&own)
-        })
+        let own = namespace(self.note.thread);
+        own.is_some() && own == namespace(process)
     }
 
     /// Whether programs give it nothing (`PR_SET_NO_NEW_PRIVS`).
@@ -192,7 +203,7 @@ impl Caller<'_> {
 }
 
 /// The last number of a line of `/proc/PID/status`.
-fn innermost(status: &str, line: &str) -> Option<u32> {
+pub(super) fn innermost(status: &str, line: &str) -> Option<u32> {
     let mut lines = status.lines();
     let numbers = lines.find_map(|it| it.strip_prefix(line))?;
     numbers.split_whitespace().next_back()?.parse().ok()

@@ -33,6 +33,7 @@ mod permission;
 mod process;
 mod program;
 mod rights;
+mod signal;
 mod way;
 
 use super::capability::{CHOWN, MKNOD, SYS_CHROOT};
@@ -297,6 +298,7 @@ impl Server {
                 self.show_capabilities(&caller, header, sets)
             }
             Call::SetCapabilities { header, sets } => self.set_capabilities(&caller, header, sets),
+            Call::Signal { process, signal } => self.signal(&caller, process, signal),
             Call::ChangeRoot => match self.identity(&caller).can(SYS_CHROOT) {
                 true => Ok(Reply::Continue),
                 false => Err(libc::EPERM),
