@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -67,6 +68,7 @@ const CASES: &[Case] = cases![
     sandbox_gives_scripts_no_rights,
     sandbox_gives_programs_their_capabilities,
     sandbox_lets_users_signal_their_own,
+    sandbox_tells_who_connects,
     sandbox_leaks_no_descriptors,
     sandbox_is_process_one_with_umask_022,
     sandbox_resets_signals,
@@ -122,6 +124,15 @@ fn main() -> ExitCode {
         }
         Some("with-capabilities") => {
             run_with_capabilities(&args[1]);
+            ExitCode::SUCCESS
+        }
+        Some("serve-a-user") => {
+            serve_a_user();
+            ExitCode::SUCCESS
+        }
+        Some("connect") => {
+            let mut server = UnixStream::connect("/socket").unwrap();
+            server.read_to_end(&mut Vec::new()).unwrap();
             ExitCode::SUCCESS
         }
         Some("signals-of-a-user") => {
@@ -1312,6 +1323,38 @@ fn run_with_capabilities(what: &str) {
         }
     }
     panic!("{}", program.exec());
+}
+
+/// As PostgreSQL asks, which lets users in by their names.
+fn sandbox_tells_who_connects() {
+    let image = Image::new();
+    fs::copy(std::env::current_exe().unwrap(), image.lower("bin/serve")).unwrap();
+    let mut spec = image.spec(&["serve", "serve-a-user"]);
+    bind_libraries(&image, &mut spec);
+    let expected = "the client is 1000:50\nthe server is 0:0\nthis is 0:0\n";
+    prints(&run(&spec).unwrap(), expected);
+}
+
+fn serve_a_user() {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    use std::os::unix::process::CommandExt as _;
+    let listener = UnixListener::bind("/socket").unwrap();
+    fs::set_permissions("/socket", fs::Permissions::from_mode(0o666)).unwrap();
+    let mut client = Command::new("/bin/serve");
+    let mut client = client.arg("connect").uid(1000).gid(50).spawn().unwrap();
+    let tell = |what: &str, stream: &UnixStream, process: u32| {
+        let found = getsockopt(stream, PeerCredentials).unwrap();
+        assert_eq!(found.pid(), process.cast_signed(), "{what}");
+        println!("{what} is {}:{}", found.uid(), found.gid());
+    };
+    let (connected, _) = listener.accept().unwrap();
+    tell("the client", &connected, client.id());
+    drop(connected);
+    assert!(client.wait().unwrap().success());
+    let own = UnixStream::connect("/socket").unwrap();
+    tell("the server", &own, std::process::id());
+    let (one, _other) = UnixStream::pair().unwrap();
+    tell("this", &one, std::process::id());
 }
 
 /// kill(2), also of a group of which some are others'.

@@ -136,6 +136,12 @@ pub(super) enum Call {
         process: i32,
         signal: i32,
     },
+    /// getsockopt(2) with `SO_PEERCRED`; where the answer goes, and where its length is.
+    ShowPeer {
+        socket: i32,
+        out: u64,
+        length: u64,
+    },
     /// chroot(2), for root.
     ChangeRoot,
     /// A resource's limits are set, or written to `out`, or both.
@@ -465,6 +471,13 @@ impl Call {
                 process: int(0),
                 signal: int(1),
             },
+            libc::SYS_getsockopt if [int(1), int(2)] == [libc::SOL_SOCKET, libc::SO_PEERCRED] => {
+                Self::ShowPeer {
+                    socket: int(0),
+                    out: a[3],
+                    length: a[4],
+                }
+            }
             libc::SYS_chroot => Self::ChangeRoot,
             libc::SYS_setrlimit => Self::Limits {
                 resource: id(0),
@@ -707,6 +720,9 @@ fn all() -> Vec<Wanted> {
     ];
     let calls_of_files = files.into_iter().chain(attribute::CALLS);
     calls.extend(calls_of_files.chain(identity).map(|call| (call, None)));
+    // A bit of it that most other options have not.
+    let peer = Some((2, libc::SO_PEERCRED.cast_unsigned() & !1));
+    calls.push((libc::SYS_getsockopt, peer));
     calls
 }
 

@@ -11,6 +11,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::ffi::CString;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -158,6 +159,22 @@ impl Caller<'_> {
             let status = self.status_of(*process);
             status.is_some_and(|status| wanted(&status)) && self.is_relative(*process)
         })
+    }
+
+    /// `/proc/PID/status` of a process that sees the caller.
+    pub(super) fn relatives_status(&self, process: i32) -> Option<String> {
+        let status = self.status_of(process)?;
+        self.is_relative(process).then_some(status)
+    }
+
+    /// What the caller has open, opened here too.
+    pub(super) fn descriptor(&self, number: i32) -> Option<OwnedFd> {
+        let status = self.status()?;
+        let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+        let process = rustix::process::Pid::from_raw(process.trim().parse().ok()?)?;
+        let process = pidfd_open(process, PidfdFlags::empty()).ok()?;
+        let opened = pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()?;
+        sys::still_waits(self.listener, self.note.id).then_some(opened) // see `place`
     }
 
     /// Whether a process sees the caller.

@@ -29,6 +29,7 @@ mod heirloom;
 mod identities;
 mod identity;
 mod lookup;
+mod peer;
 mod permission;
 mod process;
 mod program;
@@ -298,6 +299,11 @@ impl Server {
                 self.show_capabilities(&caller, header, sets)
             }
             Call::SetCapabilities { header, sets } => self.set_capabilities(&caller, header, sets),
+            Call::ShowPeer {
+                socket,
+                out,
+                length,
+            } => self.show_peer(&caller, socket, out, length),
             Call::Signal { process, signal } => self.signal(&caller, process, signal),
             Call::ChangeRoot => match self.identity(&caller).can(SYS_CHROOT) {
                 true => Ok(Reply::Continue),
