@@ -26,6 +26,7 @@ impl Broker {
             return Err(libc::ENOENT); // it has no name any more
         }
         let link = self.link_to(text)?;
+        self.guise.wear(&asked.status.who)?; // whose memory root may not change
         let fits = link.len() <= asked.told.text.len() + 1;
         match fits && asked.caller.overwrite(asked.told.address, &link).is_ok() {
             true => Ok(Reply::Continue),
