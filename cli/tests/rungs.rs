@@ -140,6 +140,33 @@ fn sandbox_rungs_give_the_same_reproducible_image() {
     }
 }
 
+/// Kiln says where those that wait for a step are woken; whatever it said, a step may use what kiln may, and comes before nobody.
+#[test]
+fn sandbox_rungs_leave_steps_the_processors_and_the_priority_that_kiln_has() {
+    let processors = Command::new("nproc").output().unwrap();
+    let processors = String::from_utf8(processors.stdout).unwrap();
+    let argument = format!("PROCESSORS={}", processors.trim());
+    let step = |number| {
+        format!(
+            "RUN : {number}; test $(nproc) = $PROCESSORS && test $(cut -d \" \" -f 19 /proc/self/stat) = $NICE\n"
+        )
+    };
+    let steps: String = (1..6).map(step).collect();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, after_name) = stat.rsplit_once(") ").unwrap();
+    let nice = format!("NICE={}", after_name.split(' ').nth(16).unwrap());
+    for rung in rungs() {
+        let env = TestEnv::on_rung(&rung);
+        let dockerfile = format!("FROM busybox\nARG PROCESSORS NICE\n{steps}");
+        env.write("Dockerfile", &dockerfile);
+        if env.import_busybox() {
+            let arguments = ["--build-arg", &argument, "--build-arg", &nice];
+            let args = [&["build"], &arguments[..], &["."]].concat();
+            env.kiln(&args).succeeds();
+        }
+    }
+}
+
 #[test]
 fn a_sandbox_that_is_none_or_impossible_is_told() {
     let env = TestEnv::with_files(&[("Dockerfile", "FROM scratch\n")]);

@@ -386,6 +386,9 @@ fn run_to_end(
         step.hold_mounts();
     }
     (start.meanwhile)();
+    if conduct.is_followed {
+        services.launcher.meet_waiting();
+    }
     pass_on(stdout, stderr, conduct.log_limit, task)
         .map_err(Cause::file("read the output of", "the step"))?;
     let status = step.wait()?;

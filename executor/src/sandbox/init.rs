@@ -6,6 +6,7 @@ use super::exec::Attempt;
 use super::kernel_trees::{Ground, KernelTrees};
 use super::message::{self, Brought, Report, Socket};
 use super::mounted_root::Changed;
+use super::placement::Processors;
 use super::recorder::Scope;
 use super::root::{Missing, Root};
 use super::stub::Stubs;
@@ -13,7 +14,8 @@ use super::surroundings::share_processes;
 use super::template::{Mould, Stock};
 use super::waiting::Kind;
 use super::{
-    Network, SandboxSpec, User, broker, console, identity, mounts, plan, probe, reaper, seccomp,
+    CapabilitySet, Network, SandboxSpec, User, broker, console, identity, mounts, plan, probe,
+    reaper, seccomp,
 };
 use crate::sys::{self, Context as _, Order, Reach, SingleThreaded};
 use rustix::fs::{Mode, OFlags, Uid};
@@ -171,6 +173,8 @@ fn report(reporter: &OwnedFd, stubs: &Stubs, prepared: &Prepared, failure: Optio
 /// What is done once, in the process that those who wait are copies of.
 pub(super) fn stock(mould: Mould) -> Result<Stock, Failure> {
     let kind = mould.kind;
+    // Nobody has placed this process yet.
+    let processors = Processors::own();
     stage("tie the step to kiln", die_with_parent())?;
     let mut host = anteroom::host();
     let mut hall = None;
@@ -188,11 +192,12 @@ pub(super) fn stock(mould: Mould) -> Result<Stock, Failure> {
             stage("limit the capabilities", limited)?;
             let program = seccomp::until_set_up(capabilities);
             stage("load the seccomp filter", sys::load_seccomp(&program))?;
-            seccomp::from_set_up_on(capabilities); // which copies need, and have then
+            seccomp::from_set_up_on(capabilities); // which copies may need, and have then
             true
         }
     };
     Ok(Stock {
+        processors,
         host,
         hall: hall.transpose()?,
         filtered,
@@ -322,10 +327,7 @@ fn prepare(
     // The filter first, as loading it needs a capability that is about to go. Who lacks it already has somebody else's filter.
     if !spec.rung.has_namespaces() {
         prepared.need = load_filters(spec, given.broker)?;
-    } else if done.filtered {
-        let program = seccomp::from_set_up_on(spec.capabilities);
-        stage("load the seccomp filter", sys::load_seccomp(&program))?;
-    } else if spec.seccomp && can_load_filter() {
+    } else if !done.filtered && spec.seccomp && can_load_filter() {
         let program = seccomp::default_profile(spec.capabilities);
         stage("load the seccomp filter", sys::load_seccomp(&program))?;
     }
@@ -351,16 +353,30 @@ fn prepare(
         let limited = identity::limit_bounding_set(spec.capabilities);
         stage("limit the capabilities", limited)?;
     }
+    let set_up = done.filtered.then_some(spec.capabilities);
     let scope = Scope::of(spec);
     if let Some(scope @ Scope::Everything) = scope {
         // The program gets what the bounding set leaves to root when it is executed. From the loading on, calls wait that are
         // answered only once kiln has been told of the listener: none may be made before.
-        let listener = sys::load_seccomp_listener(&seccomp::notifying(scope));
+        let listener = sys::load_seccomp_listener(&seccomp::notifying(scope, set_up));
         prepared.listener = Some(stage("load the filter of the recorder", listener)?);
         return Ok(prepared);
     }
-    if let Some(scope @ Scope::Devices { .. }) = scope {
-        record_devices(scope, stubs, reporter);
+    let listener = scope.and_then(|scope| listen(scope, set_up));
+    match listener {
+        Some(listener) => {
+            let brought = Prepared {
+                listener: Some(listener),
+                ..Prepared::default()
+            };
+            report(reporter, stubs, &brought, None);
+        }
+        None => {
+            if let Some(capabilities) = set_up {
+                let program = seccomp::from_set_up_on(capabilities);
+                stage("load the seccomp filter", sys::load_seccomp(&program))?;
+            }
+        }
     }
     stage(
         "change to the user",
@@ -371,15 +387,9 @@ fn prepare(
     Ok(prepared)
 }
 
-/// Has device nodes recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
-fn record_devices(scope: Scope, stubs: &Stubs, reporter: &OwnedFd) {
-    if let Ok(listener) = sys::load_seccomp_listener(&seccomp::notifying(scope)) {
-        let prepared = Prepared {
-            listener: Some(listener),
-            ..Prepared::default()
-        };
-        report(reporter, stubs, &prepared, None);
-    }
+/// Where device nodes are recorded. Where somebody else answers the system calls of kiln itself, they may know about devices, too.
+fn listen(scope: Scope, set_up: Option<CapabilitySet>) -> Option<OwnedFd> {
+    sys::load_seccomp_listener(&seccomp::notifying(scope, set_up)).ok()
 }
 
 fn can_load_filter() -> bool {

@@ -5,7 +5,7 @@ use super::left_mounts::LeftMounts;
 use super::message::{self, Answer, Brought, Report, Request, Role, Socket};
 use super::mounted_root::{Changed, MountedRoot, is_empty};
 use super::own_binary::OwnBinary;
-use super::recorder::{Parts, Recorder, Scope};
+use super::recorder::{Recorder, Scope};
 use super::step::{Leavings, Step};
 use super::stub::Stubs;
 use super::template::{Expected, Line, Mould, Template};
@@ -13,6 +13,7 @@ use super::waiting::{Kind, end_process};
 use super::{MountKind, RootSpec, SandboxError, SandboxSpec, helper, identity};
 use crate::locked::locked;
 use crate::sys::{self, Context as _};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -23,6 +24,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::{io, iter};
+
+/// Longer than a step takes to be set up.
+const SET_UP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 5_000_000,
+};
 
 /// Starts steps through one helper process, which is made at the first [`Launcher::spawn`] and ends with this value.
 ///
@@ -167,6 +174,17 @@ impl Launcher {
         }
         slot.take().into_iter().for_each(Template::end);
         *slot = self.proven_template(kind);
+    }
+
+    /// Hears of the process that waits, if there is or soon will be one, and knows it when a step needs it.
+    pub(crate) fn meet_waiting(&self) {
+        let mut slot = locked(&self.template);
+        if let Some(template) = slot.as_mut()
+            && template.has_copy_soon()
+            && !self.meet_copy(template)
+        {
+            slot.take().into_iter().for_each(Template::end);
+        }
     }
 
     /// Starts the helper, and has it make what a step like this one needs, and a process that waits to become it, while others do something else:
@@ -476,6 +494,56 @@ struct Begun {
 }
 
 impl Begun {
+    /// Takes what the step says while it is set up, until it is its program, or tells why it can't be.
+    fn attend(
+        &mut self,
+        spec: &SandboxSpec,
+        stdio: &Stdio,
+        reports: &UnixStream,
+    ) -> sys::Result<()> {
+        let Self {
+            pidfd,
+            recorder,
+            need,
+            ..
+        } = self;
+        // A step whose owners are recorded can't begin its program without a recorder, which can be made now. Others need none until then.
+        let mut expected = match Scope::of(spec) {
+            Some(Scope::Everything) => Some(Recorder::expect(spec, pidfd)?),
+            _ => {
+                leave_alone(reports);
+                None
+            }
+        };
+        self.words = last_words(reports, |what, fd| match what {
+            Brought::Listener => {
+                let expected = match expected.take() {
+                    Some(expected) => expected,
+                    None => Recorder::expect(spec, pidfd)?,
+                };
+                *recorder = Some(expected.begin(fd));
+                leave_alone(reports);
+                Ok(None)
+            }
+            Brought::Terminal => {
+                // Nobody may be there to show it.
+                let _ = stdio.terminal.as_ref().map(|taker| taker.send(fd));
+                Ok(None)
+            }
+            Brought::Need => {
+                *need = Some(fd);
+                Ok(None)
+            }
+            Brought::Root => Ok(Some(fd)),
+        })?;
+        if self.words.failure.is_some()
+            && let Some(cause) = self.recorder.as_ref().and_then(Recorder::failure)
+        {
+            self.words.failure = Some(no_recorder(cause));
+        }
+        Ok(())
+    }
+
     /// Whether it ended before it had done anything that lasts. Overlayfs is the first to write, into the work directory.
     fn is_lost(&self, spec: &SandboxSpec, mounted: Option<&MountedRoot>) -> bool {
         let RootSpec::Overlay { upper, work, .. } = &spec.root else {
@@ -502,35 +570,23 @@ fn begin(
     let fds: Vec<_> = fds.chain(mounted.map(MountedRoot::as_fd)).collect();
     let pidfd = hand_over(&fds)?;
     drop(reporter);
-    let (mut recorder, mut need) = (None, None);
-    let words = last_words(&reports, |what, fd| match what {
-        Brought::Listener => {
-            recorder = Some(start_recorder(spec, &pidfd, fd)?);
-            Ok(None)
-        }
-        Brought::Terminal => {
-            // Nobody may be there to show it.
-            let _ = stdio.terminal.as_ref().map(|taker| taker.send(fd));
-            Ok(None)
-        }
-        Brought::Need => {
-            need = Some(fd);
-            Ok(None)
-        }
-        Brought::Root => Ok(Some(fd)),
-    });
-    let words = words.unwrap_or_else(|cause| {
-        LastWords::of_failure(SandboxError::Setup {
-            stage: "start the recorder of owners".into(),
-            cause,
-        })
-    });
-    Ok(Begun {
+    let mut begun = Begun {
         pidfd,
-        words,
-        recorder,
-        need,
-    })
+        words: LastWords::default(),
+        recorder: None,
+        need: None,
+    };
+    if let Err(cause) = begun.attend(spec, stdio, &reports) {
+        begun.words = LastWords::of_failure(no_recorder(cause));
+    }
+    Ok(begun)
+}
+
+fn no_recorder(cause: sys::Error) -> SandboxError {
+    SandboxError::Setup {
+        stage: "start the recorder of owners".into(),
+        cause,
+    }
 }
 
 /// What became of the set-up.
@@ -557,6 +613,13 @@ impl LastWords {
             ..Self::default()
         }
     }
+}
+
+/// Waits until a step is its program, or has ended, and is not woken by what it says before, which would take time from both. It may have more
+/// to say than the socket holds, or be waiting for somebody, so not for long.
+fn leave_alone(reports: &UnixStream) {
+    let mut polled = [PollFd::new(reports, PollFlags::RDHUP)];
+    let _ = poll(&mut polled, Some(&SET_UP)); // whatever comes of it, they are read
 }
 
 /// The root filesystem that the step has and that outlasts it: one that was there, or one that was made.
@@ -591,21 +654,6 @@ fn last_words(
         };
     }
     Ok(words)
-}
-
-/// Has the step's calls answered.
-fn start_recorder(spec: &SandboxSpec, step: &OwnedFd, listener: OwnedFd) -> sys::Result<Recorder> {
-    let parts = Parts {
-        scope: Scope::of(spec).unwrap_or(Scope::Devices { looks: false }),
-        listener,
-        step: step
-            .try_clone()
-            .call("fcntl", || "F_DUPFD_CLOEXEC".into())?,
-        user: spec.user.clone(),
-        capabilities: spec.capabilities,
-        links: spec.links.clone(),
-    };
-    Recorder::start(parts, &spec.root)
 }
 
 /// What no kernel could do: relative paths, empty argv, NUL bytes.

@@ -2,10 +2,14 @@
 //! processors, so that is left to a thread.
 
 use super::step::Leavings;
+use rustix::process::nice;
 use std::mem;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+
+/// By how much who takes them down is nicer than the rest of kiln.
+const PATIENT: i32 = 10;
 
 /// Takes them down, at the latest when it is dropped, which waits for it.
 #[derive(Debug, Default)]
@@ -58,7 +62,11 @@ impl Drop for LeftMounts {
 
 fn start() -> Option<(Sender<Vec<Leavings>>, JoinHandle<()>)> {
     let (sender, left) = channel();
-    let take_down = move || left.iter().for_each(drop);
+    let take_down = move || {
+        // Whoever starts a step goes before.
+        let _ = nice(PATIENT);
+        left.iter().for_each(drop);
+    };
     let thread = thread::Builder::new()
         .name("left-mounts".into())
         .spawn(take_down);

@@ -76,6 +76,7 @@ mod minder;
 mod mounted_root;
 mod mounts;
 mod own_binary;
+mod placement;
 mod plan;
 mod probe;
 mod reaper;

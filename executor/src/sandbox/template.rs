@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::anteroom::Hall;
@@ -22,6 +23,7 @@ use super::helper;
 use super::identity;
 use super::init;
 use super::message::{self, Socket};
+use super::placement::Processors;
 use super::waiting::{self, Kind, end_process, kill};
 use super::{Rung, SandboxSpec};
 use crate::sys::{self, Order, SingleThreaded, Stack};
@@ -45,6 +47,8 @@ pub(super) struct Mould {
 /// What copies of a template have from it.
 #[derive(Debug)]
 pub(super) struct Stock {
+    /// What it may run on.
+    pub(super) processors: Processors,
     /// The mount namespace with the host's mounts, if it can be visited.
     pub(super) host: Option<OwnedFd>,
     /// Where it has left that.
@@ -58,6 +62,9 @@ pub(super) struct Stock {
 pub(super) struct Template {
     kind: Kind,
     pidfd: OwnedFd,
+    /// Its number, once a copy of it has been heard of.
+    number: Option<Pid>,
+    processors: Processors,
     line: Line,
     /// The copy that waits, if it has been heard of.
     copy: Option<Waiting>,
@@ -75,6 +82,7 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Waiting {
     pidfd: OwnedFd,
+    number: Option<Pid>,
     /// Where it has said which process it is, and hears what it is to become. Only the copy has the other end, which closes when that ends.
     line: UnixStream,
 }
@@ -108,7 +116,12 @@ impl Line {
         let line = self.open.take()?;
         let ((), mut fds) = message::receive(Socket(line.as_fd())).ok()??;
         let pidfd = fds.pop()?;
-        Some(Waiting { pidfd, line })
+        let number = number_of(&pidfd);
+        Some(Waiting {
+            pidfd,
+            number,
+            line,
+        })
     }
 
     /// Whether there is, or soon will be, something to hear.
@@ -132,6 +145,8 @@ impl Template {
         Self {
             kind,
             pidfd,
+            number: None,
+            processors: Processors::own(),
             line,
             copy: None,
         }
@@ -143,7 +158,13 @@ impl Template {
 
     /// Asks for a copy, if none waits or was asked for. False if it is gone.
     pub(super) fn order(&mut self) -> bool {
-        self.copy.is_some() || self.line.open.is_some() || self.line.order().is_ok()
+        if self.copy.is_some() || self.line.open.is_some() {
+            return true;
+        }
+        if let Some(number) = self.number {
+            self.processors.wake_here(number);
+        }
+        self.line.order().is_ok()
     }
 
     /// Whether a copy waits, or is about to: it may have to wait for another one's start.
@@ -155,6 +176,7 @@ impl Template {
     pub(super) fn meet_copy(&mut self, mind: impl FnOnce(BorrowedFd<'_>) -> bool) -> bool {
         if self.copy.is_none() {
             self.copy = self.line.hear();
+            self.number = self.number.or_else(|| number_of(&self.pidfd));
             let heard = self.copy.as_ref();
             return heard.is_some_and(|copy| mind(copy.pidfd.as_fd()));
         }
@@ -167,7 +189,14 @@ impl Template {
         spec: &SandboxSpec,
         fds: &[BorrowedFd<'_>],
     ) -> Option<OwnedFd> {
-        let Waiting { pidfd, line } = self.copy.take()?;
+        let Waiting {
+            pidfd,
+            number,
+            line,
+        } = self.copy.take()?;
+        if let Some(number) = number {
+            self.processors.wake_elsewhere(number);
+        }
         match message::send(Socket(line.as_fd()), spec, fds) {
             Ok(()) => Some(pidfd),
             Err(_) => {
@@ -208,6 +237,10 @@ impl Mould {
             ..self
         })
     }
+}
+
+fn number_of(process: &OwnedFd) -> Option<Pid> {
+    sys::number_of(process.as_fd()).and_then(Pid::from_raw)
 }
 
 /// The process itself: makes a copy for each request, until nobody asks any more. The descriptor is its socket.

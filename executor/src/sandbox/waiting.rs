@@ -82,11 +82,13 @@ pub(super) fn wait(
     if rustix::stdio::dup2_stdin(line).is_err() {
         return 1;
     }
+    stock.processors.take_all();
     let socket = Socket(rustix::stdio::stdin());
     if say_who(socket).is_ok()
         && let Ok(ready) = init::get_ready_to_wait(kind, stock)
         && let Ok(Some((spec, fds))) = message::receive::<SandboxSpec>(socket)
     {
+        stock.processors.take_all();
         let attempt = Attempt::new(&spec.argv, &spec.env);
         let Told { spec, attempt } = told.insert(Told { spec, attempt });
         init::go_on(spec, fds, ready, || attempt.execute(order));

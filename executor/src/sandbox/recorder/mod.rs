@@ -39,7 +39,7 @@ mod way;
 
 use super::capability::{CHOWN, MKNOD, SYS_CHROOT};
 use super::family::Family;
-use super::{CapabilitySet, RootSpec, SandboxSpec, User};
+use super::{RootSpec, SandboxSpec};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
 use call::{At, Call, IdentityCall, TEMPORARY};
@@ -53,11 +53,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, pidfd_send_signal};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 
 pub(super) use call::{ABSENT, wanted};
@@ -92,60 +93,58 @@ pub(super) type Captured = HashMap<Inode, Record>;
 pub(super) struct Recorder {
     thread: JoinHandle<Captured>,
     scope: Scope,
+    /// Why it could not begin.
+    failure: Receiver<sys::Error>,
 }
 
-/// What a recorder is made of.
+/// One that has not been told where the calls arrive.
 #[derive(Debug)]
-pub(super) struct Parts {
-    /// What to record.
-    pub(super) scope: Scope,
-    /// Where the calls arrive.
-    pub(super) listener: OwnedFd,
-    /// The step's first process.
-    pub(super) step: OwnedFd,
-    /// Who it begins as.
-    pub(super) user: User,
-    /// What its processes may have of root's rights.
-    pub(super) capabilities: CapabilitySet,
-    /// Owners of symlinks and FIFOs in the image, and of agents' sockets, by path without the first slash.
-    pub(super) links: HashMap<Vec<u8>, (u32, u32)>,
+pub(super) struct Expecting {
+    listener: SyncSender<OwnedFd>,
+    recorder: Recorder,
+}
+
+impl Expecting {
+    /// Has it begin. If it can't, the step ends.
+    pub(super) fn begin(self, listener: OwnedFd) -> Recorder {
+        sys::take_turns(listener.as_fd());
+        let _ = self.listener.send(listener); // who has the other end has begun to wait for it
+        self.recorder
+    }
 }
 
 impl Recorder {
-    /// Starts one for a step that has this root.
-    pub(super) fn start(parts: Parts, root: &RootSpec) -> sys::Result<Self> {
+    /// Starts one for a step, of which `step` is the first process, while that is set up.
+    pub(super) fn expect(spec: &SandboxSpec, step: &OwnedFd) -> sys::Result<Expecting> {
+        let scope = Scope::of(spec).unwrap_or(Scope::Devices { looks: false });
+        let root = &spec.root;
+        let step = step.try_clone();
+        let step = step.call("fcntl", || "F_DUPFD_CLOEXEC".into())?;
         let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .call("open", || "/proc".into())?;
         let changes = root.changes();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let upper = rustix::fs::open(changes, flags, Mode::empty())
             .call("open", || changes.display().to_string())?;
-        let mut book = Book::new(proc, upper, parts.links);
+        let mut book = Book::new(proc, upper, spec.links.clone());
         if matches!(root, RootSpec::Directory(_)) {
             book.list_image();
         }
-        let head = sys::number_of(parts.step.as_fd());
+        let head = sys::number_of(step.as_fd());
         let family = Family::below(head.unwrap_or_default());
-        let (ready, outcome) = mpsc::sync_channel(1);
-        let Parts {
-            scope,
-            listener,
-            step,
-            ..
-        } = parts;
-        let first = Identity::about_to_begin(&parts.user, parts.capabilities);
-        sys::take_turns(listener.as_fd());
-        if matches!(scope, Scope::Devices { .. }) {
-            let _ = ready.send(Ok(()));
-        }
+        let first = Identity::about_to_begin(&spec.user, spec.capabilities);
+        let (listener, arriving) = mpsc::sync_channel::<OwnedFd>(1);
+        let (fail, failure) = mpsc::sync_channel(1);
         let serve = move || {
+            let Ok(listener) = arriving.recv() else {
+                return Captured::new();
+            };
             // Most steps make no devices, and need nobody in their namespaces.
             if matches!(scope, Scope::Devices { .. }) && !awaits_call(&listener) {
                 return Captured::new();
             }
             match enter(&step, book.proc()) {
                 Ok(root) => {
-                    let _ = ready.try_send(Ok(()));
                     let ends = Ends {
                         listener: Arc::new(listener),
                         family: Arc::new(family),
@@ -153,7 +152,9 @@ impl Recorder {
                     Server::new(scope, ends, book, root, first).serve()
                 }
                 Err(error) => {
-                    let _ = ready.try_send(Err(error));
+                    let _ = fail.send(error);
+                    // It has a listener of its own until it is its program, which it would wait to be for ever.
+                    let _ = pidfd_send_signal(&step, Signal::KILL);
                     Captured::new()
                 }
             }
@@ -162,10 +163,17 @@ impl Recorder {
             .name("sandbox-recorder".into())
             .spawn(serve)
             .call("clone", || "sandbox-recorder thread".into())?;
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err(sys::Error::new("clone", "recorder", libc::EIO)))?;
-        Ok(Self { thread, scope })
+        let recorder = Self {
+            thread,
+            scope,
+            failure,
+        };
+        Ok(Expecting { listener, recorder })
+    }
+
+    /// Why it could not begin, if so. It has ended the step, then.
+    pub(super) fn failure(&self) -> Option<sys::Error> {
+        self.failure.try_recv().ok()
     }
 
     /// Waits for its end, which comes with the step's. `None` if owners were not to be recorded.
@@ -813,4 +821,46 @@ fn read_groups(caller: &Caller<'_>, size: i32, list: u64) -> Answered<Vec<u32>> 
     }
     let (ids, _) = bytes.as_chunks::<4>();
     Ok(ids.iter().map(|id| u32::from_ne_bytes(*id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sandbox::Rung;
+    use rustix::process::{PidfdFlags, pidfd_open};
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    fn begin_for(step: &Child, listener: OwnedFd) -> Recorder {
+        let place = tempfile::tempdir().unwrap();
+        let root = RootSpec::Directory(place.path().to_owned());
+        let mut spec = SandboxSpec::new(root, ["true"]);
+        spec.rung = Rung::UsernsSingle;
+        let number = Pid::from_child(step);
+        let step = pidfd_open(number, PidfdFlags::empty()).unwrap();
+        Recorder::expect(&spec, &step).unwrap().begin(listener)
+    }
+
+    /// It would wait for ever to be its program: who is to answer that would never hear of it.
+    #[test]
+    fn a_step_ends_whose_recorder_cannot_begin() {
+        let without_rights = || {
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, none).unwrap();
+            let mut step = Command::new("sleep").arg("1000").spawn().unwrap();
+            let (listener, _) = rustix::pipe::pipe().unwrap();
+            let recorder = begin_for(&step, listener);
+            assert_eq!(step.wait().unwrap().signal(), Some(libc::SIGKILL));
+            let failure = recorder.failure().unwrap();
+            assert_eq!((&*failure.call, failure.errno), ("setns", libc::EPERM));
+            recorder.finish();
+        };
+        std::thread::spawn(without_rights).join().unwrap();
+    }
 }

@@ -40,9 +40,9 @@ mod tests {
     #[test]
     fn whatever_changes_attributes_is_sent_on_all_architectures() {
         let filters = [
-            notifying(Scope::Everything),
-            notifying(Scope::Devices { looks: true }),
-            asking(),
+            notifying(Scope::Everything, None),
+            notifying(Scope::Devices { looks: true }, None),
+            asking().into(),
         ];
         for program in filters {
             let said = |column: usize, call: i64| {

@@ -15,12 +15,13 @@ mod paths;
 mod table;
 
 use super::CapabilitySet;
+use crate::locked::locked;
 use crate::sys::Instruction;
 pub(super) use network::no_network;
 use nix::libc;
 pub(super) use notify::notifying;
 pub(super) use paths::asking;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use table::{Argument, NEWEST, REFUSED, Refused, When};
 
 /// Whether there is a filter for this machine's architecture. Where there is none, steps run without.
@@ -54,8 +55,8 @@ const ALLOW: Instruction = returns(libc::SECCOMP_RET_ALLOW);
 const REFUSE: Instruction = returns(libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned());
 const ABSENT: Instruction = returns(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned());
 
-/// A filter, and the capabilities that it leaves calls for.
-type Made = Option<(CapabilitySet, Arc<[Instruction]>)>;
+/// A filter, and what it depends on: at the least the capabilities that it leaves calls for.
+type Made<On = CapabilitySet> = Option<(On, Arc<[Instruction]>)>;
 
 /// The filters that were asked for last. The helper asks before it clones a step, which has it then.
 static LAST: Mutex<Made> = Mutex::new(None);
@@ -100,31 +101,34 @@ pub(super) fn from_set_up_on(capabilities: CapabilitySet) -> Arc<[Instruction]> 
 }
 
 fn make_from_set_up_on(capabilities: CapabilitySet) -> Vec<Instruction> {
-    let (architecture, column) = ARCHITECTURES[0];
-    let rules = rules(column, capabilities, |refused| {
-        SET_UP.contains(&refused.name)
-    });
     let mut program = vec![
         load(ARCHITECTURE),
-        jump_if_equal(architecture, 1, 0),
+        jump_if_equal(ARCHITECTURES[0].0, 1, 0),
         ALLOW,
         load(NUMBER),
     ];
-    program.extend(search(&rules));
+    program.extend(search(&only_for_set_up(capabilities)));
     program
 }
 
-fn made_once(
-    last: &Mutex<Made>,
-    capabilities: CapabilitySet,
-    make: fn(CapabilitySet) -> Vec<Instruction>,
+/// What is refused on the machine's own architecture once a step is set up.
+fn only_for_set_up(capabilities: CapabilitySet) -> Vec<(u32, When)> {
+    rules(ARCHITECTURES[0].1, capabilities, |refused| {
+        SET_UP.contains(&refused.name)
+    })
+}
+
+fn made_once<On: Copy + PartialEq>(
+    last: &Mutex<Made<On>>,
+    on: On,
+    make: fn(On) -> Vec<Instruction>,
 ) -> Arc<[Instruction]> {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = locked(last);
     match &*last {
-        Some((known, program)) if *known == capabilities => program.clone(),
+        Some((known, program)) if *known == on => program.clone(),
         _ => {
-            let program: Arc<[Instruction]> = make(capabilities).into();
-            *last = Some((capabilities, program.clone()));
+            let program: Arc<[Instruction]> = make(on).into();
+            *last = Some((on, program.clone()));
             program
         }
     }

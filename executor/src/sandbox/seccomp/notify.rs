@@ -9,8 +9,21 @@ const NOTIFY: Instruction = returns(libc::SECCOMP_RET_USER_NOTIF);
 /// A call's number and what is said when it is that.
 type Rule = (u32, Vec<Instruction>);
 
-/// The filter for a step that is recorded; empty where there is none for the architecture.
-pub(in crate::sandbox) fn notifying(scope: Scope) -> Vec<Instruction> {
+/// What there is to record, and the capabilities, if it refuses what these don't leave.
+type On = (Scope, Option<CapabilitySet>);
+
+static LAST: Mutex<Made<On>> = Mutex::new(None);
+
+/// The filter for a step that is recorded; empty where there is none for the architecture. It refuses what is only for setting up, too
+/// ([`from_set_up_on`]), if it is told of the step's capabilities: two filters take twice as long to load.
+pub(in crate::sandbox) fn notifying(
+    scope: Scope,
+    set_up: Option<CapabilitySet>,
+) -> Arc<[Instruction]> {
+    made_once(&LAST, (scope, set_up), make)
+}
+
+fn make((scope, set_up): On) -> Vec<Instruction> {
     if !SUPPORTED {
         return Vec::new();
     }
@@ -25,6 +38,12 @@ pub(in crate::sandbox) fn notifying(scope: Scope) -> Vec<Instruction> {
     let of_owners = of_owners.filter_map(|call| u32::try_from(call).ok());
     let absent = ABSENT_CALLS.into_iter().chain(of_owners);
     rules.extend(absent.map(|call| (call, vec![jump_if_equal(call, 0, 1), ABSENT])));
+    let refused = set_up.map(only_for_set_up).unwrap_or_default();
+    rules.extend(
+        refused
+            .into_iter()
+            .map(|(call, when)| (call, test(call, when))),
+    );
     rules.sort_by_key(|(call, _)| *call);
     let mut program = foreign_attributes();
     program.push(load(NUMBER));
@@ -70,7 +89,7 @@ mod tests {
 
     #[test]
     fn calls_that_make_or_look_are_sent() {
-        let program = notifying(Scope::Everything);
+        let program = notifying(Scope::Everything, None);
         let (architecture, _) = ARCHITECTURES[0];
         let asked = |call: libc::c_long, argument| {
             verdict(
@@ -94,8 +113,35 @@ mod tests {
     }
 
     #[test]
+    fn with_what_is_only_for_setting_up_it_is_both_filters() {
+        let capabilities = CapabilitySet::DOCKER_DEFAULT;
+        let second = from_set_up_on(capabilities);
+        for scope in [
+            Scope::Everything,
+            Scope::Devices { looks: true },
+            Scope::Devices { looks: false },
+        ] {
+            let (both, first) = (notifying(scope, Some(capabilities)), notifying(scope, None));
+            for (architecture, _) in ARCHITECTURES {
+                for number in 0..NEWEST + 9 {
+                    for argument in [0, 1, 0o20000, 0x7e02_0000, u32::MAX] {
+                        let of = |program: &[Instruction]| {
+                            verdict(program, *architecture, number, argument)
+                        };
+                        let expected = match of(&second) {
+                            allowed if allowed == ALLOW.k => of(&first),
+                            refused => refused,
+                        };
+                        assert_eq!(of(&both), expected, "{architecture:x} {number} {argument}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn devices_alone_may_be_sent() {
-        let program = notifying(Scope::Devices { looks: false });
+        let program = notifying(Scope::Devices { looks: false }, None);
         let (architecture, _) = ARCHITECTURES[0];
         let made = |mode: u32| {
             let call = u32::try_from(libc::SYS_mknodat).expect("a number");
@@ -108,7 +154,7 @@ mod tests {
         }
         let stat = u32::try_from(libc::SYS_newfstatat).expect("a number");
         assert_eq!(verdict(&program, architecture, stat, u32::MAX), ALLOW.k);
-        let program = notifying(Scope::Devices { looks: true });
+        let program = notifying(Scope::Devices { looks: true }, None);
         assert_eq!(verdict(&program, architecture, stat, u32::MAX), NOTIFY.k);
     }
 }
