@@ -1,6 +1,6 @@
 //! The sandbox `chroot`, as root of a container has it: without the capabilities that containers don't have, and, if need be, without MKNOD.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod cases;
 mod test_env;
@@ -28,6 +28,20 @@ fn place(files: &[(&str, &str)]) -> Option<TestEnv> {
         env.write(name, text);
     }
     (env.import_busybox() && Path::new("/usr/bin/setpriv").exists()).then_some(env)
+}
+
+/// The same where a step can also go without answers about `/dev`: that takes nodes that can be used.
+fn place_with_nodes(files: &[(&str, &str)]) -> Option<TestEnv> {
+    let env = place(files)?;
+    let node = env.work().join("null");
+    let mut make = Command::new("mknod");
+    let made = make.arg(&node).args(["c", "1", "3"]).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!("skipped: this test needs MKNOD, which root of a user namespace can't have");
+        return None;
+    }
+    std::fs::remove_file(node).unwrap();
+    Some(env)
 }
 
 /// kiln with no more than these capabilities.
@@ -147,7 +161,7 @@ RUN sed -i 's/^root:x:/root::/' /etc/passwd && mkdir -p /usr/bin && for n in su 
  cp /bin/busybox /usr/bin/wc-of-staff && chown 0:50 /usr/bin/wc-of-staff && chmod 2755 /usr/bin/wc-of-staff && \
  cp /bin/busybox /usr/bin/id-of-games && chown 0:60 /usr/bin/id-of-games && chmod 2755 /usr/bin/id-of-games && \
  printf '#!/bin/sh\nexec /bin/su -c "id -u"\n' >/calls && printf '#!/bin/su root\n' >/by-su && \
- printf '#!/bin/sh\nid -u\n' >/script && chmod 4755 /calls /by-su /script
+ printf '#!/bin/sh\nid -u\n' >/script && echo junk >/junk && chmod 4755 /calls /by-su /script /junk
 "#;
 
 /// What the last of these steps prints, and the program for which it was begun again.
@@ -179,7 +193,9 @@ const LIVE: &str = "test -e /proc/self/fd && echo live || echo dead";
 
 #[test]
 fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
-    let Some(env) = place(&[]) else { return };
+    let Some(env) = place_with_nodes(&[]) else {
+        return;
+    };
     let [with_mknod, without] = containers();
     for capabilities in [&with_mknod, &without] {
         let args = ["import", "-q", "busybox.tar", "busybox"];
@@ -211,6 +227,7 @@ fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
             "live dead 0 0",
         ),
         ("/script", None, "live 1000"),
+        ("/junk 2>/dev/null; :", None, "live"),
         (
             "/usr/bin/mount >/dev/null; ssh-agent 2>/dev/null; refused 2>/dev/null; :",
             None,
@@ -222,6 +239,16 @@ fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
         let (printed, told) = begun_again(&env, &with_mknod, &user(run));
         assert_eq!(told.as_deref(), program, "{run}: {printed:?}");
         assert_eq!(printed.join(" "), expected, "{run}");
+    }
+    // What a step begins as is known before.
+    for run in [
+        r#"["/bin/su", "-c", "id -u"]"#,
+        r#"["su", "-c", "id -u"]"#,
+        r#"["/by-su", "-c", "id -u"]"#,
+    ] {
+        let of = format!("USER builder\nRUN {run}");
+        let begun = begun_again(&env, &with_mknod, &of);
+        assert_eq!(begun, (vec!["0".to_owned()], None), "{run}");
     }
     // Root's own programs go on as they are, and a user's in root's step don't.
     let of_root = format!("RUN {LIVE}; /bin/su builder -c 'id -u'; id-of-games >/dev/null 2>&1; :");
@@ -266,7 +293,9 @@ fn sandbox_chroot_begins_a_step_again_that_needs_set_id_programs() {
 
 #[test]
 fn sandbox_chroot_knows_set_id_programs_by_their_names() {
-    let Some(env) = place(&[]) else { return };
+    let Some(env) = place_with_nodes(&[]) else {
+        return;
+    };
     let [capabilities, _] = containers();
     let args = ["import", "-q", "busybox.tar", "busybox"];
     kiln(&env, &capabilities, &args).succeeds();
@@ -298,7 +327,7 @@ fn sandbox_chroot_knows_set_id_programs_by_their_names() {
 
 #[test]
 fn sandbox_chroot_begins_a_step_again_beside_its_retries_and_limits() {
-    let Some(env) = place(&[("secret", "s3cret")]) else {
+    let Some(env) = place_with_nodes(&[("secret", "s3cret")]) else {
         return;
     };
     let [capabilities, _] = containers();

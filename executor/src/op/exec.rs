@@ -211,8 +211,15 @@ fn links(rung: Rung, tree: &Tree, mounts: &Mounts) -> HashMap<Vec<u8>, (u32, u32
         !targets.iter().any(|target| path.starts_with(target))
     });
     for (target, below, owner) in &mounts.links {
-        let path = place(target).map(|target| target.join(below));
-        links.extend(path.map(|path| (path.as_bytes().to_vec(), *owner)));
+        let Some(target) = place(target) else {
+            continue;
+        };
+        let path = target.join(below);
+        let hides = |other: &&ImagePath| **other != target && other.starts_with(&target);
+        let mut hiding = targets.iter().filter(hides);
+        if !hiding.any(|other| path.starts_with(other)) {
+            links.insert(path.as_bytes().to_vec(), *owner);
+        }
     }
     links
 }

@@ -70,7 +70,7 @@ impl Attempt {
 }
 
 /// The paths to try, in order.
-fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
+pub(super) fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
     if program.is_empty() {
         return Vec::new();
     }

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 #[derive(Debug)]
 pub(super) struct Family {
     head: i32,
+    /// Whether that belongs to it.
+    with_head: bool,
 }
 
 impl Family {
@@ -19,7 +21,24 @@ impl Family {
 
     /// That of `head`, which everybody's line of parents ends at, as who loses their parent gets it for one. It doesn't belong to it.
     pub(super) const fn below(head: i32) -> Self {
-        Self { head }
+        let with_head = false;
+        Self { head, with_head }
+    }
+
+    /// The same with `head`.
+    pub(super) const fn from(head: i32) -> Self {
+        let with_head = true;
+        Self { head, with_head }
+    }
+
+    /// Whether the process with this number belongs to it.
+    pub(super) fn has_number(&self, proc: &OwnedFd, process: i32) -> bool {
+        if process == self.head {
+            return self.with_head;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(proc, process.to_string(), flags, Mode::empty());
+        directory.is_ok_and(|directory| self.has(proc, &directory))
     }
 
     /// Whether the process whose directory of `/proc` this is belongs to it.

@@ -131,6 +131,7 @@ fn has_broker(spec: &SandboxSpec, proof: &SingleThreaded) -> Brokered {
         SetId::Guess | SetId::Likely if is_for_them => Brokered::No,
         // It is not to lose them and get nothing for it.
         SetId::Unlikely if is_for_them && !can_listen(proof) => Brokered::No,
+        _ if is_first_needed(spec) => Brokered::No,
         SetId::Guess => Brokered::May,
         SetId::Likely | SetId::Unlikely => Brokered::UntilNeeded,
     }
@@ -162,6 +163,13 @@ fn can_listen(proof: &SingleThreaded) -> bool {
             .map_err(|error| Unavailable::new(error.to_string(), ""))
     };
     trial::apart(proof, listen).is_ok_and(|tried| tried.is_ok())
+}
+
+/// Whether the program that the step begins as has set-ID bits that do something for it.
+fn is_first_needed(spec: &SandboxSpec) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty());
+    proc.is_ok_and(|proc| broker::is_first_needed(spec, &proc))
 }
 
 /// Whether the root's `/dev` has nodes that can be used.

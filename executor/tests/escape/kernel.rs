@@ -202,6 +202,8 @@ pub(crate) fn probe(args: &[String]) -> ExitCode {
         "mounts" => probe_mounts(),
         "climb" => crate::files::probe_climb(&args[1..]),
         "connect" => crate::processes::probe_connect(&args[1]),
+        "signal-all" => crate::processes::probe_signal_all(),
+        "wait-as-root" => crate::processes::probe_wait_as_root(),
         "trace" => crate::processes::probe_trace(&args[1..], false),
         "trace-any" => crate::processes::probe_trace(&args[1..], true),
         "forge" => crate::forged::probe_forge(),

@@ -85,6 +85,7 @@ const CASES: &[Case] = cases![
     processes::sandbox_shows_no_process_of_the_machine on WITH_NAMESPACES,
     processes::sandbox_hides_kilns_environment on EVERYWHERE,
     processes::sandbox_signals_nobody_outside on EVERYWHERE,
+    processes::sandbox_signals_nobody_outside_for_a_user on WITH_NAMESPACES,
     processes::sandbox_traces_nobody_outside on EVERYWHERE,
     processes::sandbox_reaches_no_abstract_socket on EVERYWHERE,
     processes::sandbox_ends_whatever_was_left on EVERYWHERE,

@@ -3,14 +3,17 @@
 use crate::yard::{SECRET, Yard, run};
 use kiln_executor::sandbox::{Launcher, Rung};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io::IoSliceMut;
+use std::io::{BufRead as _, BufReader, IoSliceMut, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// CVE-2019-5736 (runc): a step writes to the program that started it, by way of `/proc/PID/exe`, or has itself started as that program.
 pub(crate) fn sandbox_keeps_kilns_binary(yard: &Yard) {
@@ -117,6 +120,55 @@ pub(crate) fn sandbox_signals_nobody_outside(yard: &Yard) {
     let ran = yard.image().shell(&script);
     assert!(ran.output.ends_with("alive\n"), "{ran:?}");
     assert!(bystander.0.try_wait().unwrap().is_none());
+}
+
+/// kill(2) of everybody, from a user's step in which root has a process, too: where one id stands for both, kiln answers it. The signal is one that
+/// does nothing to whoever has no handler, should it go wrong.
+pub(crate) fn sandbox_signals_nobody_outside_for_a_user(yard: &Yard) {
+    if !yard.has_namespaces() {
+        return;
+    }
+    let script = "trap 'echo signalled' URG; echo ready; read line; echo $line";
+    let mut command = Command::new("/bin/busybox");
+    command.args(["sh", "-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut bystander = command.spawn().unwrap();
+    let mut said = BufReader::new(bystander.stdout.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    let image = yard.image();
+    image.put_probe_of_root("bin/of-root");
+    let mut spec = image.probe_spec(&["signal-all"]);
+    (spec.user.uid, spec.user.gid) = (1000, 1000);
+    image.run(&spec).unwrap().prints("sent\n");
+    let mut asked = bystander.stdin.take().unwrap();
+    asked.write_all(b"nothing\n").unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    bystander.wait().unwrap();
+    assert_eq!(rest, "nothing\n");
+}
+
+/// Signals everybody, as soon as root has a process, too.
+#[expect(clippy::zombie_processes, reason = "that one ends with the step")]
+pub(crate) fn probe_signal_all() {
+    let mut root = Command::new("/bin/of-root");
+    if Path::new("/probe/loader").exists() {
+        root.args(["--library-path", "/probe", "/probe/program"]);
+    }
+    let root = root.args(["probe", "wait-as-root"]);
+    let mut root = root.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = [0];
+    root.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+    kill(Pid::from_raw(-1), Signal::SIGURG).unwrap(); // the caller doesn't count
+    println!("sent");
+}
+
+/// Says when it is root, and stays.
+pub(crate) fn probe_wait_as_root() {
+    let root = nix::unistd::Uid::from_raw(0);
+    nix::unistd::setresuid(root, root, root).unwrap();
+    println!("r");
+    std::thread::sleep(Duration::from_secs(1000));
 }
 
 /// ptrace(2), or what takes the right to it: process_vm_readv(2), `/proc/PID/mem`, pidfd_getfd(2). By them a step would be whoever runs kiln. In the rung `chroot` a step knows the numbers, too.

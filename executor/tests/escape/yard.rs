@@ -336,6 +336,15 @@ impl Image<'_> {
         self.spec(&argv)
     }
 
+    /// The same as root, for a step of a user: a set-user-ID copy of what begins them. Its arguments are those of `probe_spec` but for the first.
+    pub(crate) fn put_probe_of_root(&self, path: &str) {
+        let begins = self.probe_spec(&[]).argv.remove(0);
+        let program = self.yard.dir.path().join("base").join(&begins[1..]);
+        let copy = self.put(path);
+        fs::copy(program, &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o4755)).unwrap();
+    }
+
     pub(crate) fn run(&self, spec: &SandboxSpec) -> Result<Ran, SandboxError> {
         run(&self.yard.launcher, spec)
     }

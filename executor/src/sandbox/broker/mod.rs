@@ -60,6 +60,7 @@ use std::rc::Rc;
 
 pub(super) use call::{Wanted, When, wanted};
 pub(super) use mounted::{Mounts, Place as MountPlace};
+pub(super) use set_id::is_first_needed;
 
 /// What the broker needs from before it changes its root.
 pub(super) struct Outside {

@@ -8,7 +8,8 @@
 
 use super::caller::Answered;
 use super::*;
-use rustix::fs::{Stat, StatVfsMountFlags};
+use crate::sandbox::{User, exec};
+use rustix::fs::{ResolveFlags, Stat, StatVfsMountFlags};
 
 /// Programs whose bits make no difference in a step: to mount and to make namespaces takes a capability that a step with these bits to lose
 /// hasn't got anyway; the last three use theirs to hide from other programs of their user, and to write to other people's terminals.
@@ -74,25 +75,79 @@ impl Broker {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(None);
             }
-            match interpreter(&base, &path) {
-                Some(interpreter) => path = interpreter,
-                None => {
-                    let is_needed = (gives(&stat, &who) || lends(&base, &path, &who, bounding))
+            let file = open(&base, &path);
+            match file.as_ref().map_or(Start::Program, Start::of) {
+                Start::Script(interpreter) => path = interpreter,
+                Start::Other => return Ok(None),
+                Start::Program => {
+                    let lends = || file.is_some_and(|file| lends(&file, &who, bounding));
+                    let is_needed = (gives(&stat, &who) || lends())
                         && can_be_executed(&base, &path)
-                        && self.makes_a_difference(&path, &who);
+                        && makes_a_difference(&path, &who, &self.proc);
                     return Ok(is_needed.then_some(path));
                 }
             }
         }
         Ok(None)
     }
+}
 
-    fn makes_a_difference(&self, program: &[u8], who: &Who) -> bool {
-        let name = parts(program).last().unwrap_or_default();
-        let makes_none = MAKE_NO_DIFFERENCE.contains(&name)
-            || (SEND_ECHO_REQUESTS.contains(&name) && may_send_echo_requests(&self.proc, who));
-        !makes_none
+/// Whether the program that a step begins as is such a one. When that is executed, nobody can be asked.
+pub(in crate::sandbox) fn is_first_needed(spec: &SandboxSpec, proc: &OwnedFd) -> bool {
+    let User { uid, gid, groups } = &spec.user;
+    let who = Who {
+        uid: *uid,
+        gid: *gid,
+        groups: groups.clone(),
+        capabilities: 0,
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(spec.root.changes(), flags, Mode::empty());
+    let (false, Ok(root)) = (who.uid == 0, root) else {
+        return false;
+    };
+    let program = spec.argv.first().map(String::as_str).unwrap_or_default();
+    let paths = exec::candidates(program, &spec.env).into_iter();
+    let mut paths = paths.map(|path| match path.starts_with('/') {
+        true => path.into_bytes(),
+        false => format!("{}/{path}", spec.cwd).into_bytes(),
+    });
+    let mut found = paths.find_map(|path| Some((open_below(&root, &path)?, path)));
+    for _ in 0..=MOST_SCRIPTS {
+        let Some((file, path)) = found else {
+            return false;
+        };
+        found = match Start::of(&file) {
+            Start::Script(interpreter) => {
+                open_below(&root, &interpreter).map(|file| (file, interpreter))
+            }
+            Start::Other => None,
+            Start::Program => {
+                let stat = rustix::fs::fstat(&file);
+                let is_given = stat.is_ok_and(|stat| gives(&stat, &who));
+                return (is_given || lends(&file, &who, spec.capabilities.mask()))
+                    && has_effect(&file)
+                    && makes_a_difference(&path, &who, proc);
+            }
+        };
     }
+    false
+}
+
+/// A file that can be executed, below a root that is not the caller's.
+fn open_below(root: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(root, path, READ, Mode::empty(), how).ok()?;
+    let mode = rustix::fs::fstat(&file).ok()?.st_mode;
+    let is_file = FileType::from_raw_mode(mode) == FileType::RegularFile;
+    (is_file && mode & 0o111 != 0).then_some(file)
+}
+
+fn makes_a_difference(program: &[u8], who: &Who, proc: &OwnedFd) -> bool {
+    let name = parts(program).last().unwrap_or_default();
+    let makes_none = MAKE_NO_DIFFERENCE.contains(&name)
+        || (SEND_ECHO_REQUESTS.contains(&name) && may_send_echo_requests(proc, who));
+    !makes_none
 }
 
 /// Whether the bits of a program, had they their effect, would give somebody another user or a group that they are not in.
@@ -105,12 +160,9 @@ fn gives(stat: &Stat, who: &Who) -> bool {
 }
 
 /// Whether a program would give somebody capabilities.
-fn lends(base: &OwnedFd, path: &[u8], who: &Who, bounding: u64) -> bool {
+fn lends(file: &OwnedFd, who: &Who, bounding: u64) -> bool {
     let mut list = [0; 24];
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(base, path, flags, Mode::empty());
-    let length =
-        file.and_then(|file| rustix::fs::fgetxattr(file, "security.capability", &mut list));
+    let length = rustix::fs::fgetxattr(file, "security.capability", &mut list);
     length.is_ok_and(|length| gained(&list[..length], who.capabilities, bounding))
 }
 
@@ -132,18 +184,45 @@ fn can_be_executed(base: &OwnedFd, path: &[u8]) -> bool {
     let allowed = rustix::fs::accessat(base, path, Access::EXEC_OK, AtFlags::EACCESS);
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let there = || rustix::fs::openat(base, path, flags, Mode::empty());
-    let filesystem = || there().and_then(rustix::fs::fstatvfs);
-    allowed.is_ok()
-        && filesystem().is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::NOSUID))
+    allowed.is_ok() && there().is_ok_and(|file| has_effect(&file))
 }
 
-/// The program that a script names in its first line. What can't be read is taken for no script.
-fn interpreter(base: &OwnedFd, path: &[u8]) -> Option<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(base, path, flags, Mode::empty()).ok()?;
-    let mut head = [0; HEAD];
-    let length = rustix::io::pread(&file, &mut head, 0).ok()?;
-    named_in(&head[..length])
+/// Whether bits have one where it is.
+fn has_effect(file: &OwnedFd) -> bool {
+    let filesystem = rustix::fs::fstatvfs(file);
+    filesystem.is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::NOSUID))
+}
+
+/// A file may be anything.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+fn open(base: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
+    rustix::fs::openat(base, path, READ, Mode::empty()).ok()
+}
+
+/// What a file is by its first bytes. One that can't be read is taken for a program.
+enum Start {
+    Program,
+    /// Executed by this one.
+    Script(Vec<u8>),
+    /// The kernel doesn't execute it.
+    Other,
+}
+
+impl Start {
+    fn of(file: &OwnedFd) -> Self {
+        let mut head = [0; HEAD];
+        let length = rustix::io::pread(file, &mut head, 0).unwrap_or_default();
+        let head = &head[..length];
+        match named_in(head) {
+            Some(interpreter) => Self::Script(interpreter),
+            None if head.starts_with(b"\x7fELF") => Self::Program,
+            None => Self::Other,
+        }
+    }
 }
 
 fn named_in(head: &[u8]) -> Option<Vec<u8>> {

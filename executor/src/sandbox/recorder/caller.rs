@@ -142,12 +142,12 @@ impl Caller<'_> {
 
     /// The process that the caller knows by a number.
     pub(super) fn find(&self, number: u32) -> Option<i32> {
-        let mut processes = self.relatives(|status| innermost(status, "NStgid:") == Some(number));
+        let mut processes = self.of_step(|status| innermost(status, "NStgid:") == Some(number));
         processes.next()
     }
 
-    /// The processes that see the caller and whose `/proc/PID/status` is `wanted`.
-    pub(super) fn relatives(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = i32> {
+    /// The step's processes whose `/proc/PID/status` is `wanted`.
+    pub(super) fn of_step(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = i32> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let processes = rustix::fs::openat(self.proc, ".", flags, Mode::empty());
         let entries = processes.and_then(Dir::new).into_iter().flatten();
@@ -157,14 +157,14 @@ impl Caller<'_> {
         });
         numbers.filter(move |process| {
             let status = self.status_of(*process);
-            status.is_some_and(|status| wanted(&status)) && self.is_relative(*process)
+            status.is_some_and(|status| wanted(&status)) && self.is_of_step(*process)
         })
     }
 
-    /// `/proc/PID/status` of a process that sees the caller.
-    pub(super) fn relatives_status(&self, process: i32) -> Option<String> {
+    /// `/proc/PID/status` of a process of the step.
+    pub(super) fn status_in_step(&self, process: i32) -> Option<String> {
         let status = self.status_of(process)?;
-        self.is_relative(process).then_some(status)
+        self.is_of_step(process).then_some(status)
     }
 
     /// What the caller has open, opened here too.
@@ -177,14 +177,9 @@ impl Caller<'_> {
         sys::still_waits(self.listener, self.note.id).then_some(opened) // see `place`
     }
 
-    /// Whether a process sees the caller.
-    pub(super) fn is_relative(&self, process: i32) -> bool {
-        let namespace = |process: i32| {
-            let link = format!("{process}/ns/pid");
-            rustix::fs::readlinkat(self.proc, link, Vec::new()).ok()
-        };
-        let own = namespace(self.note.thread);
-        own.is_some() && own == namespace(process)
+    /// Whether a process is one of the step's. The number of another one must not do: kiln may more than the step.
+    pub(super) fn is_of_step(&self, process: i32) -> bool {
+        self.family.has_number(self.proc, process)
     }
 
     /// Whether programs give it nothing (`PR_SET_NO_NEW_PRIVS`).

@@ -39,6 +39,7 @@ mod way;
 
 use super::capability::{CHOWN, MKNOD, SYS_CHROOT};
 use super::family::Family;
+use super::surroundings::share_processes;
 use super::{RootSpec, SandboxSpec};
 use crate::sys::{self, Context as _, Reply};
 use book::Book;
@@ -131,7 +132,12 @@ impl Recorder {
             book.list_image();
         }
         let head = sys::number_of(step.as_fd());
-        let family = Family::below(head.unwrap_or_default());
+        let head = head.unwrap_or_default();
+        // A minder is none of the step's.
+        let family = match share_processes(spec) {
+            true => Family::below(head),
+            false => Family::from(head),
+        };
         let first = Identity::about_to_begin(&spec.user, spec.capabilities);
         let (listener, arriving) = mpsc::sync_channel::<OwnedFd>(1);
         let (fail, failure) = mpsc::sync_channel(1);

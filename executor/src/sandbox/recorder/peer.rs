@@ -40,7 +40,7 @@ impl Server {
         let peer = getsockopt(&caller.descriptor(socket)?, PeerCredentials)
             .ok()?
             .pid();
-        let status = caller.relatives_status(peer)?;
+        let status = caller.status_in_step(peer)?;
         let who = sys::real_time_limit(peer)
             .is_ok()
             .then(|| self.identity_of(peer))?;

@@ -8,7 +8,7 @@ use super::rights::{self, OfFile, Rights, Sets};
 use super::{FileType, Server};
 use crate::sys::Reply;
 use nix::libc;
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
@@ -17,6 +17,9 @@ use std::os::fd::OwnedFd;
 /// How much of a program the kernel looks at to know what it is (`BINPRM_BUF_SIZE`).
 const START: usize = 256;
 
+/// How what the kernel itself can execute begins.
+const ELF: &[u8] = b"\x7fELF";
+
 /// As many scripts may be run by one another.
 const MAX_SCRIPTS: usize = 5;
 
@@ -24,8 +27,8 @@ const MAX_SCRIPTS: usize = 5;
 const VERSIONS: [(u32, usize); 3] = [(0x1998_0330, 12), (0x2007_1026, 24), (0x2008_0522, 24)];
 
 impl Server {
-    /// Before execve(2): a program with a setuid bit changes who the process is. That it could fail yet, other than by not being there, is
-    /// nothing to a process that could not have got here without the rights of all others.
+    /// Before execve(2): a program with a setuid bit changes who the process is. That the call could fail yet, for too many arguments, is not
+    /// looked at.
     pub(super) fn execute(&mut self, caller: &Caller<'_>, at: &At) -> Answered<Reply> {
         let who = self.identity(caller);
         let program = match caller.place(at).and_then(Place::seen) {
@@ -79,7 +82,7 @@ impl Server {
         };
         let mounted = rustix::fs::fstatvfs(program);
         let gives = mounted.is_ok_and(|it| !it.f_flag.contains(StatVfsMountFlags::NOSUID));
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !gives {
+        if !gives || !start_of(program).is_some_and(|start| start.starts_with(ELF)) {
             return Gift::default();
         }
         let has = |bits| stat.st_mode & bits == bits;
@@ -219,15 +222,23 @@ fn capabilities(program: &OwnedFd) -> Option<OfFile> {
 
 /// The path of what is to run a script.
 fn run_by(program: &OwnedFd) -> Option<CString> {
+    let start = start_of(program)?;
+    first_word(start.strip_prefix(b"#!")?).and_then(|word| CString::new(word).ok())
+}
+
+/// What the kernel knows a program by.
+fn start_of(program: &OwnedFd) -> Option<Vec<u8>> {
     let is_file =
         |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     rustix::fs::fstat(program)
         .ok()
         .filter(|stat| is_file(*stat))?;
     let mut start = Vec::with_capacity(START);
-    let file = File::open(name(program)).ok()?;
+    // Nobody's lease is waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(name(program), flags, Mode::empty()).ok()?);
     file.take(START as u64).read_to_end(&mut start).ok()?;
-    first_word(start.strip_prefix(b"#!")?).and_then(|word| CString::new(word).ok())
+    Some(start)
 }
 
 /// The first word of a line that ends.

@@ -20,20 +20,35 @@ impl Server {
         let Some(meant) = meant(process, own, caller) else {
             return Ok(Reply::Continue);
         };
-        let meant: Vec<i32> = caller.relatives(meant).collect();
+        let meant: Vec<i32> = caller.of_step(meant).collect();
         let mut theirs = meant.clone();
         theirs.retain(|process| may_signal(&who, &self.identity_of(*process)));
         match (theirs.len(), meant.len()) {
             (may, all) if may == all => Ok(Reply::Continue),
+            (0, _) if process == -1 => Ok(Reply::Value(0)), // as it is for all that it may
             (0, _) => Err(libc::EPERM),
             _ => match Signal::from_named_raw(signal) {
                 Some(signal) => {
-                    theirs.iter().for_each(|it| send(caller, *it, signal));
+                    theirs
+                        .iter()
+                        .for_each(|it| self.send(caller, &who, *it, signal));
                     Ok(Reply::Value(0))
                 }
                 None if signal == 0 => Ok(Reply::Value(0)),
                 None => Err(libc::EPERM), // those of real time go to all or to nobody
             },
+        }
+    }
+
+    /// Sends it to this very process, and to no other that got its number meanwhile but one that is the step's and may be sent it, too.
+    fn send(&self, caller: &Caller<'_>, who: &Identity, process: i32, signal: Signal) {
+        let number = Pid::from_raw(process);
+        let opened = number.and_then(|it| pidfd_open(it, PidfdFlags::empty()).ok());
+        if let Some(opened) = opened
+            && caller.is_of_step(process)
+            && may_signal(who, &self.identity_of(process))
+        {
+            let _ = pidfd_send_signal(opened, signal); // it may have ended
         }
     }
 }
@@ -65,15 +80,4 @@ const fn may_signal(who: &Identity, other: &Identity) -> bool {
         || own.effective == other.saved
         || own.real == other.real
         || own.real == other.saved
-}
-
-/// Sends it to this very process and to no other that gets its number meanwhile.
-fn send(caller: &Caller<'_>, process: i32, signal: Signal) {
-    let process = Pid::from_raw(process);
-    let opened = process.and_then(|it| pidfd_open(it, PidfdFlags::empty()).ok());
-    if let (Some(process), Some(opened)) = (process, opened)
-        && caller.is_relative(process.as_raw_nonzero().get())
-    {
-        let _ = pidfd_send_signal(opened, signal); // it may have ended
-    }
 }
