@@ -84,6 +84,7 @@ mod recorder;
 mod remote;
 mod root;
 mod rung;
+mod script;
 pub mod seccomp;
 mod spec;
 mod step;

@@ -8,7 +8,7 @@
 
 use super::caller::Answered;
 use super::*;
-use crate::sandbox::{User, exec};
+use crate::sandbox::{User, exec, script};
 use rustix::fs::{ResolveFlags, Stat, StatVfsMountFlags};
 
 /// Programs whose bits make no difference in a step: to mount and to make namespaces takes a capability that a step with these bits to lose
@@ -32,12 +32,6 @@ const SEND_ECHO_REQUESTS: [&[u8]; 3] = [b"ping", b"ping4", b"ping6"];
 
 /// The one capability that counts for nothing: servers and what they are written in get it to be reached, seldom in a build.
 const NET_BIND_SERVICE: u64 = 1 << 10;
-
-/// As many scripts may execute each other (`BINPRM_MAX_RECURSION` of Linux).
-const MOST_SCRIPTS: usize = 5;
-
-/// As much of a file is looked at by the kernel to tell what it is.
-const HEAD: usize = 256;
 
 impl Broker {
     /// Whether a call executes a program for which the step has to be begun again, and kiln has been told so.
@@ -69,7 +63,7 @@ impl Broker {
             return Ok(None);
         }
         let base = caller.base(at.directory, &path)?;
-        for _ in 0..=MOST_SCRIPTS {
+        for _ in 0..=script::MOST {
             let stat = rustix::fs::statat(&base, &path[..], AtFlags::empty());
             let stat = stat.map_err(Errno::raw_os_error)?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -113,7 +107,7 @@ pub(in crate::sandbox) fn is_first_needed(spec: &SandboxSpec, proc: &OwnedFd) ->
         false => format!("{}/{path}", spec.cwd).into_bytes(),
     });
     let mut found = paths.find_map(|path| Some((open_below(&root, &path)?, path)));
-    for _ in 0..=MOST_SCRIPTS {
+    for _ in 0..=script::MOST {
         let Some((file, path)) = found else {
             return false;
         };
@@ -214,22 +208,15 @@ enum Start {
 
 impl Start {
     fn of(file: &OwnedFd) -> Self {
-        let mut head = [0; HEAD];
+        let mut head = [0; script::START];
         let length = rustix::io::pread(file, &mut head, 0).unwrap_or_default();
         let head = &head[..length];
-        match named_in(head) {
-            Some(interpreter) => Self::Script(interpreter),
-            None if head.starts_with(b"\x7fELF") => Self::Program,
+        match script::interpreter(head) {
+            Some(interpreter) => Self::Script(interpreter.to_vec()),
+            None if head.starts_with(script::ELF) => Self::Program,
             None => Self::Other,
         }
     }
-}
-
-fn named_in(head: &[u8]) -> Option<Vec<u8>> {
-    let line = head.strip_prefix(b"#!")?;
-    let line = line.split(|byte| *byte == b'\n').next()?;
-    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0));
-    words.find(|word| !word.is_empty()).map(<[u8]>::to_vec)
 }
 
 /// `net.ipv4.ping_group_range` of icmp(7).
@@ -318,7 +305,7 @@ mod tests {
             (b"\x7fELF", None),
             (b"", None),
         ] {
-            assert_eq!(named_in(head).as_deref(), named);
+            assert_eq!(script::interpreter(head), named);
         }
     }
 

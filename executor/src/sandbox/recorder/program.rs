@@ -6,6 +6,7 @@ use super::caller::{Answered, Caller, Place};
 use super::identity::{Gift, Identity};
 use super::rights::{self, OfFile, Rights, Sets};
 use super::{FileType, Server};
+use crate::sandbox::script;
 use crate::sys::Reply;
 use nix::libc;
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
@@ -13,15 +14,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
-
-/// How much of a program the kernel looks at to know what it is (`BINPRM_BUF_SIZE`).
-const START: usize = 256;
-
-/// How what the kernel itself can execute begins.
-const ELF: &[u8] = b"\x7fELF";
-
-/// As many scripts may be run by one another.
-const MAX_SCRIPTS: usize = 5;
 
 /// Versions of the calls about capabilities, and the bytes of what they take (`linux/capability.h`).
 const VERSIONS: [(u32, usize); 3] = [(0x1998_0330, 12), (0x2007_1026, 24), (0x2008_0522, 24)];
@@ -59,7 +51,7 @@ impl Server {
         who: &Identity,
         mut program: OwnedFd,
     ) -> Answered<Option<OwnedFd>> {
-        for _ in 0..=MAX_SCRIPTS {
+        for _ in 0..=script::MOST {
             if !who.is_root() {
                 self.check_program(who, &program)?;
             }
@@ -82,7 +74,7 @@ impl Server {
         };
         let mounted = rustix::fs::fstatvfs(program);
         let gives = mounted.is_ok_and(|it| !it.f_flag.contains(StatVfsMountFlags::NOSUID));
-        if !gives || !start_of(program).is_some_and(|start| start.starts_with(ELF)) {
+        if !gives || !start_of(program).is_some_and(|start| start.starts_with(script::ELF)) {
             return Gift::default();
         }
         let has = |bits| stat.st_mode & bits == bits;
@@ -223,7 +215,7 @@ fn capabilities(program: &OwnedFd) -> Option<OfFile> {
 /// The path of what is to run a script.
 fn run_by(program: &OwnedFd) -> Option<CString> {
     let start = start_of(program)?;
-    first_word(start.strip_prefix(b"#!")?).and_then(|word| CString::new(word).ok())
+    script::interpreter(&start).and_then(|word| CString::new(word).ok())
 }
 
 /// What the kernel knows a program by.
@@ -233,43 +225,12 @@ fn start_of(program: &OwnedFd) -> Option<Vec<u8>> {
     rustix::fs::fstat(program)
         .ok()
         .filter(|stat| is_file(*stat))?;
-    let mut start = Vec::with_capacity(START);
+    let mut start = Vec::with_capacity(script::START);
     // Nobody's lease is waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(name(program), flags, Mode::empty()).ok()?);
-    file.take(START as u64).read_to_end(&mut start).ok()?;
+    file.take(script::START as u64)
+        .read_to_end(&mut start)
+        .ok()?;
     Some(start)
-}
-
-/// The first word of a line that ends.
-fn first_word(line: &[u8]) -> Option<&[u8]> {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let begin = line.iter().position(|byte| !is_blank(byte))?;
-    let word = &line[begin..];
-    let end = word
-        .iter()
-        .position(|byte| is_blank(byte) || matches!(byte, b'\n' | 0));
-    let end = end.or_else(|| (line.len() + 2 < START).then_some(word.len()))?;
-    (end > 0).then(|| &word[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{START, first_word};
-
-    #[test]
-    fn a_script_names_what_runs_it() {
-        let long = [b'x'; START - 2];
-        for (line, expected) in [
-            (&b"/bin/sh\n"[..], Some(&b"/bin/sh"[..])),
-            (b" \t/bin/env python\n", Some(b"/bin/env")),
-            (b"/bin/sh", Some(b"/bin/sh")),
-            (b"/bin/sh\0\0", Some(b"/bin/sh")),
-            (b"\n/bin/sh", None),
-            (b"  ", None),
-            (&long, None),
-        ] {
-            assert_eq!(first_word(line), expected);
-        }
-    }
 }
